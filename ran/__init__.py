@@ -1,0 +1,20 @@
+"""Residual Attention Networks (Wang et al., CVPR 2017): networks, data and training. Loads lazily: `import ran` is free."""
+
+from typing import Any
+
+_LAZY = {
+    "create_model": "ran.models.zoo",
+    "list_models": "ran.models.zoo",
+    "RunConfig": "ran.config",
+    "fingerprint": "ran.config",
+}
+
+__all__ = list(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'ran' has no attribute {name!r}")

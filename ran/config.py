@@ -1,0 +1,215 @@
+"""What decides the result of one run, as frozen dataclasses, and its fingerprint.
+
+The defaults are the paper's CIFAR protocol (section 4.1). The line under a field is its documentation and the command
+line's help. Fields marked `_outside` say where or how a run is done, not what it computes: they stay out of the
+fingerprint and are only logged.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ran.registry import UnknownNameError
+
+# Raised by any change that alters the bits of a run with an unchanged config; the README says what each version was.
+SCHEMA_VERSION = 1
+
+
+def _outside(default: Any) -> Any:
+    return field(default=default, metadata={"identity": False})
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message names the field and what would work."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = "attention56"
+    """network, one of ran.list_models()"""
+    width: float = 1.0
+    """factor on stem, stage and bottleneck widths; 1 = the paper's"""
+    learning: str = "arl"
+    """how mask M and trunk T combine: arl (1+M)*T (eq. 3) or nal M*T (eq. 1)"""
+    mask_activation: str = "mixed"
+    """activation of the mask: mixed, channel or spatial (eq. 4 to 6, Table 1)"""
+    mask_structure: str = "encoder_decoder"
+    """body of the mask branch (section 3.2, Table 4)"""
+    p: int | None = None
+    """units before and after the split in trunk and mask; None = the network's own (1, section 3.3)"""
+    t: int | None = None
+    """units of the trunk branch; None = the network's own (2)"""
+    r: int | None = None
+    """units between two poolings of the mask branch; None = the network's own (1)"""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: str = "cifar10"
+    """data set: cifar10, cifar100 or the built-in cluttershapes"""
+    root: str = _outside("data")
+    """folder with the data sets' files"""
+    download: bool = _outside(False)
+    """download the data set into root where it is absent"""
+    train_images: int | None = None
+    """use only so many training images; None = all that validation leaves"""
+    val_images: int = 0
+    """training images held out for validation, the same for all seeds; 0 = none, as the paper"""
+    test_images: int | None = None
+    """use only the first so many test images; None = all"""
+    difficulty: float = _outside(0.5)
+    """cluttershapes only: clutter from 0 (none) to 1; part of that data set's digest"""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    lr: float = 0.1
+    """peak learning rate of SGD with Nesterov momentum (paper: 0.1)"""
+    momentum: float = 0.9
+    """Nesterov momentum (paper: 0.9)"""
+    weight_decay: float = 1e-4
+    """L2 penalty on every parameter, BatchNorm's too (paper: 1e-4)"""
+    schedule: str = "step"
+    """learning rate over the steps: step (paper: /10 at 2/5 and 3/5), one_cycle, cosine or constant"""
+    label_smoothing: float = 0.0
+    """label smoothing of the training loss (paper: none)"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    steps: int = 160_000
+    """optimizer steps (paper: 160k)"""
+    batch_size: int = 64
+    """images an optimizer step (paper: 64)"""
+    micro_batch: int | None = None
+    """images that share one backward pass and one BatchNorm; None = batch_size"""
+    precision: str = "auto"
+    """bf16 (autocast), float32, or auto = bf16 where the device has it"""
+    channels_last: bool = True
+    """memory layout NHWC; faster on CPUs and on tensor cores"""
+    compile: bool = False
+    """torch.compile the network; measured slower than eager on CPUs"""
+    threads: int | None = _outside(None)
+    """CPU threads; None = torch's choice. Bits are promised at an equal number only"""
+    evals: int = _outside(20)
+    """evaluations for the curves, spread over the steps"""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: everything that its result depends on, and where to do it."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    seed: int = 0
+    """seed of this run; initial weights, order and augmentation derive from it"""
+
+
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", f, hints[f.name], value
+
+
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """Returns {"model.name": "attention56", ...}, every field in order."""
+    return {key: value for key, _, _, value in _leaves(config)}
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Returns the flattened fields that decide the result."""
+    return {key: value for key, f, _, value in _leaves(config) if f.metadata.get("identity", True)}
+
+
+def fingerprint(config: RunConfig, data_digest: str) -> str:
+    """Returns the SHA-256, in hex, of everything that decides the result of a run.
+
+    `config.train.precision` must be resolved ("auto" names no arithmetic): raises ConfigError otherwise.
+    """
+    if config.train.precision == "auto":
+        raise ConfigError("train.precision: resolve 'auto' for the device before taking a fingerprint")
+    content = {"schema": SCHEMA_VERSION, "data_digest": data_digest, **identity(config)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _admits(hint: Any, value: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_admits(h, value) for h in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """Returns `config` with dotted fields replaced, e.g. {"optim.lr": 0.05}.
+
+    Raises UnknownNameError for a field that does not exist and ConfigError for a value of the wrong type.
+    """
+    hints = {key: hint for key, _, hint, _ in _leaves(config)}
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise UnknownNameError("config field", key, list(hints))
+        if not _admits(hints[key], value):
+            expected = getattr(hints[key], "__name__", str(hints[key]))
+            raise ConfigError(f"{key} takes {expected}, got {value!r}")
+        # 1 and 1.0 must give one fingerprint.
+        typed = float(value) if hints[key] is float else value
+        group, _, name = key.rpartition(".")
+        groups.setdefault(group, {})[name] = typed
+    top = groups.pop("", {})
+    for group, changes in groups.items():
+        top[group] = dataclasses.replace(getattr(config, group), **changes)
+    return dataclasses.replace(config, **top)
+
+
+def unflatten(values: Mapping[str, Any]) -> RunConfig:
+    """Returns the RunConfig of a flattened one (config.json). Raises as `override` does."""
+    return override(RunConfig(), values)
+
+
+def difference(config: RunConfig, base: RunConfig) -> dict[str, Any]:
+    """Returns the identity fields of `config` that differ from `base`'s, flattened."""
+    reference = identity(base)
+    return {key: value for key, value in identity(config).items() if value != reference[key]}
+
+
+def check(config: RunConfig) -> None:
+    """Raises ConfigError for numbers that cannot be run, naming the field."""
+    m, d, o, t = config.model, config.data, config.optim, config.train
+    problems = [
+        (m.width > 0, f"model.width must be above 0, got {m.width}"),
+        *((v is None or v >= 1, f"model.{k} must be at least 1, got {v}") for k, v in (("p", m.p), ("t", m.t), ("r", m.r))),
+        (d.train_images is None or d.train_images >= 1, f"data.train_images must be at least 1, got {d.train_images}"),
+        (d.val_images >= 0, f"data.val_images must not be negative, got {d.val_images}"),
+        (d.test_images is None or d.test_images >= 1, f"data.test_images must be at least 1, got {d.test_images}"),
+        (0 <= d.difficulty <= 1, f"data.difficulty must lie in 0..1, got {d.difficulty}"),
+        (0 < o.lr < float("inf"), f"optim.lr must be above 0 and finite, got {o.lr}"),
+        (0 <= o.momentum < 1, f"optim.momentum must lie in [0, 1), got {o.momentum}"),
+        (0 <= o.weight_decay < float("inf"), f"optim.weight_decay must not be negative, got {o.weight_decay}"),
+        (0 <= o.label_smoothing < 1, f"optim.label_smoothing must lie in [0, 1), got {o.label_smoothing}"),
+        (t.steps >= 1, f"train.steps must be at least 1, got {t.steps}"),
+        (t.batch_size >= 2, f"train.batch_size must be at least 2 (BatchNorm), got {t.batch_size}"),
+        (t.micro_batch is None or (t.micro_batch >= 2 and t.batch_size % t.micro_batch == 0),
+         f"train.micro_batch must divide train.batch_size={t.batch_size} and be at least 2, got {t.micro_batch}"),
+        (t.precision in ("auto", "bf16", "float32"), f"train.precision: valid are auto, bf16, float32; got {t.precision!r}"),
+        (t.threads is None or t.threads >= 1, f"train.threads must be at least 1, got {t.threads}"),
+        (t.evals >= 0, f"train.evals must not be negative, got {t.evals}"),
+        (0 <= config.seed < 2**63, f"seed must lie in 0..2**63-1, got {config.seed}"),
+    ]  # fmt: skip
+    for holds, message in problems:
+        if not holds:
+            raise ConfigError(message)

@@ -1,0 +1,46 @@
+"""Names of metrics, tags and artifacts: what `experiments` writes to MLflow and `analysis` reads from it."""
+
+# Metrics. Errors are in %, rates in images/s, times in hours; step = number of optimizer steps taken.
+TRAIN_LOSS = "train/loss"  # mean over the steps since the last point
+TRAIN_ERR = "train/err"  # on the augmented training batches, same window
+LR = "train/lr"
+VAL_LOSS = "val/loss"
+VAL_ERR = "val/err"
+TEST_LOSS = "test/loss"  # curves over the test set exist in the paper profile only
+TEST_ERR = "test/err"
+FINAL_VAL_ERR = "final/val_err"
+FINAL_VAL_LOSS = "final/val_loss"
+FINAL_TEST_ERR = "final/test_err"
+FINAL_TEST_LOSS = "final/test_loss"
+COST_HOURS = "cost/hours"  # training and evaluation, summed over resumes
+COST_IMAGES_PER_S = "cost/images_per_s"  # training steps only
+COST_PARAMS = "cost/params"
+COST_MACS = "cost/macs"
+DIVERGED_STEP = "diverged/step"
+
+# Tags of a run (the child). All are strings.
+STUDY = "ran.study"  # the study that ran it first; tables join by fingerprint, not by this
+CELL = "ran.cell"  # e.g. "depth=92,learning=arl"
+SEED = "ran.seed"
+FINGERPRINT = "ran.fingerprint"
+PROFILE = "ran.profile"  # with its version, e.g. "quick-1"
+DATASET = "ran.dataset"
+OVERRIDES = "ran.overrides"  # canonical JSON of the overrides, "{}" without
+OUTCOME = "ran.outcome"
+RESUMES = "ran.resumes"
+GIT_DIRTY = "ran.git_dirty"
+REASON = "ran.reason"  # why a run failed or diverged, one line
+HOST = "ran.host"  # machine, device and threads: where the bits come from
+# Tag of a parent alone: "(study, profile, data set, overrides)" hashed.
+PARENT = "ran.parent"
+
+# Outcomes. `finished` and `diverged` are results, `failed` and `killed` are not.
+FINISHED, DIVERGED, FAILED, KILLED = "finished", "diverged", "failed", "killed"
+
+# Artifacts.
+STUDY_JSON = "study.json"  # on the parent
+CONFIG_JSON = "config.json"  # on the child, as all below
+SPEC_JSON = "spec.json"
+WEIGHTS = "weights.safetensors"
+
+EXPERIMENT_PREFIX = "ran/"  # experiment = "ran/<data set>"

@@ -1,0 +1,50 @@
+"""Registries: a mask, unit, data set, schedule or executor is added by decorating one function or class."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UnknownNameError(ValueError):
+    """A name that is not registered; the message lists the valid ones and the nearest."""
+
+    def __init__(self, kind: str, name: object, valid: list[str]):
+        near = difflib.get_close_matches(str(name), valid, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"unknown {kind} {str(name)!r}.{hint} Valid: {', '.join(valid) or 'none'}.")
+
+
+class Registry(Mapping[str, T]):
+    """Maps names to objects of one kind. A duplicate raises, a miss lists the valid names."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that stores the decorated object as `name`. Raises ValueError if the name is taken."""
+
+        def store(entry: T) -> T:
+            if name in self._entries:
+                raise ValueError(f"{self.kind} {name!r} is registered already")
+            self._entries[name] = entry
+            return entry
+
+        return store
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownNameError(self.kind, name, list(self._entries)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,32 @@
+"""The only place where a seed becomes numbers.
+
+Every random decision is a pure function of (seed, purpose, keys), so nothing about randomness has to be saved: a run
+stopped at any step and continued draws what it would have drawn. Streams never depend on the network, so the cells of
+one seed see the same batches and comparisons between them are paired.
+"""
+
+import hashlib
+
+import numpy as np
+
+SEED_LIMIT = 2**63
+
+
+def _digest(seed: int, purpose: str, keys: tuple[int | str, ...]) -> bytes:
+    if not 0 <= seed < SEED_LIMIT:
+        raise ValueError(f"seed must lie in 0..2**63-1, got {seed}")
+    return hashlib.sha256(repr((seed, purpose, *keys)).encode()).digest()
+
+
+def stream(seed: int, purpose: str, *keys: int | str) -> np.random.Generator:
+    """Returns the numpy generator of one purpose, e.g. `stream(seed, "order", epoch)`.
+
+    Streams of different purposes or keys are independent (Philox with a 128-bit key taken from a SHA-256).
+    """
+    key = int.from_bytes(_digest(seed, purpose, keys)[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def stream_seed(seed: int, purpose: str, *keys: int | str) -> int:
+    """Returns a 63-bit seed for generators that are not numpy's (torch's, for the initial weights)."""
+    return int.from_bytes(_digest(seed, purpose, keys)[:8], "little") >> 1
