@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ran.errors import UserError
 from ran.registry import UnknownNameError
 
 # Raised by any change that alters the bits of a run with an unchanged config; the README says what each version was.
@@ -24,7 +25,7 @@ def _outside(default: Any) -> Any:
     return field(default=default, metadata={"identity": False})
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config that cannot be run; the message names the field and what would work."""
 
 
@@ -62,8 +63,8 @@ class DataConfig:
     """training images held out for validation, the same for all seeds; 0 = none, as the paper"""
     test_images: int | None = None
     """use only the first so many test images; None = all"""
-    difficulty: float = _outside(0.5)
-    """cluttershapes only: clutter from 0 (none) to 1; part of that data set's digest"""
+    difficulty: float | None = None
+    """cluttershapes only: clutter from 0 (none) to 1; None = the data set's own"""
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def check(config: RunConfig) -> None:
         (d.train_images is None or d.train_images >= 1, f"data.train_images must be at least 1, got {d.train_images}"),
         (d.val_images >= 0, f"data.val_images must not be negative, got {d.val_images}"),
         (d.test_images is None or d.test_images >= 1, f"data.test_images must be at least 1, got {d.test_images}"),
-        (0 <= d.difficulty <= 1, f"data.difficulty must lie in 0..1, got {d.difficulty}"),
+        (d.difficulty is None or 0 <= d.difficulty <= 1, f"data.difficulty must lie in 0..1, got {d.difficulty}"),
         (0 < o.lr < float("inf"), f"optim.lr must be above 0 and finite, got {o.lr}"),
         (0 <= o.momentum < 1, f"optim.momentum must lie in [0, 1), got {o.momentum}"),
         (0 <= o.weight_decay < float("inf"), f"optim.weight_decay must not be negative, got {o.weight_decay}"),

@@ -17,6 +17,9 @@ COST_IMAGES_PER_S = "cost/images_per_s"  # training steps only
 COST_PARAMS = "cost/params"
 COST_MACS = "cost/macs"
 DIVERGED_STEP = "diverged/step"
+# On the parent: the mean of each cell so far, e.g. "test_err/d92 arl", and how many runs are finished.
+SUMMARY_TEST_ERR = "test_err"
+SUMMARY_RUNS = "runs"
 
 # Tags of a run (the child). All are strings.
 STUDY = "ran.study"  # the study that ran it first; tables join by fingerprint, not by this

@@ -4,10 +4,12 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
+from ran.errors import UserError
+
 T = TypeVar("T")
 
 
-class UnknownNameError(ValueError):
+class UnknownNameError(UserError):
     """A name that is not registered; the message lists the valid ones and the nearest."""
 
     def __init__(self, kind: str, name: object, valid: list[str]):

@@ -1,0 +1,59 @@
+"""Finds studies: the package's own by name, a user's own by the path of its file."""
+
+import importlib
+import importlib.util
+import pkgutil
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from experiments import studies
+from experiments.study import Study
+from ran.errors import UserError
+from ran.registry import UnknownNameError
+
+
+class StudyError(UserError):
+    """A study file that cannot be used; one line that names it."""
+
+
+def study_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+
+
+def load_study(name: str) -> Study:
+    """Returns the study of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
+    if name.endswith(".py"):
+        return _study_of(_load_file(Path(name)), name)
+    if name not in study_names():
+        raise UnknownNameError("study", name, study_names())
+    return _study_of(importlib.import_module(f"{studies.__name__}.{name}"), name)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise StudyError(f"there is no study file {path}")
+    spec = importlib.util.spec_from_file_location(f"user_study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise StudyError(f"{path} cannot be read as a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's code raises
+        raise StudyError(f"study file {path}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+    return module
+
+
+def _study_of(module: ModuleType, name: str) -> Study:
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise StudyError(f"study file {name} has no global STUDY = Study(...)")
+    return replace(study, doc=(module.__doc__ or "").strip())
+
+
+def import_module(name: str) -> None:
+    """Imports a user's module, which registers its masks, data sets and so on. Raises StudyError."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whatever the user's code raises
+        raise StudyError(f"--import {name}: {type(error).__name__}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,125 @@
+"""The command line of a launch: its flags, and the config overrides, typed by the config's own dataclasses."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from experiments.study import Study
+from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from ran.errors import UserError
+
+T = TypeVar("T")
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+class UsageError(UserError):
+    """A command line that cannot be parsed."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Trains every cell of a study at every seed, logs each run to MLflow and prints the study's table.
+
+    What is done already is not done again; what was interrupted goes on where it stopped.
+    """
+
+    study: str | None = None
+    """study to run: a name of --list, or the path of a study file"""
+    list: Flag = False
+    """list studies and profiles, and leave"""
+    dry_run: Flag = False
+    """print the plan with the state and cost of each run; writes nothing"""
+    profile: str | None = None
+    """how big: smoke, quick, short or paper; default: paper where CUDA and the data are, else quick"""
+    seeds: str | None = None
+    """seeds, e.g. 0,1,2; default: the study's own"""
+    cells: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """only these cells, e.g. depth=92,learning=arl; a comma is AND, a second --cells is OR"""
+    shard: str = "1/1"
+    """only the i-th of n parts of the runs, e.g. 1/2"""
+    retry_failed: Flag = False
+    """try failed runs again"""
+    rerun: Flag = False
+    """train the chosen runs afresh, even those that are done"""
+    yes: Flag = False
+    """start without asking, however long it takes"""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    deterministic: Flag = False
+    """only algorithms that give the same bits each time (slower on CUDA)"""
+    tracking_uri: str | None = None
+    """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
+    checkpoints: str = "checkpoints"
+    """folder for the state of unfinished runs"""
+    imports: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="import")
+    ] = ()
+    """module to import first, which registers your own masks, data sets, ..."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Config fields, laid over the study's own under the chosen profile."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def parse_launch(argv: Sequence[str]) -> tuple[Launch, list[str]]:
+    """Returns the launch flags and the arguments that are left: config overrides. Raises UsageError."""
+    if any(argument in ("-h", "--help") for argument in argv):
+        _help()
+    launch, rest = _quietly(Launch, argv, return_unknown_args=True)
+    return launch, list(rest)
+
+
+def parse_overrides(arguments: Sequence[str], study: Study, base: RunConfig) -> RunConfig:
+    """Returns `base` with the overrides of the command line. Raises UsageError, also for a study's own axis."""
+    given = {a.partition("=")[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")}
+    for name in given & set(study.axis_fields):
+        axis = study.axis_fields[name]
+        raise UsageError(f"--{name} is what study {study.name} varies (axis {axis}); choose with --cells {axis}=...")
+    default = Overrides(base.model, base.data, base.optim, base.train)
+    parsed = _quietly(Overrides, arguments, default=default, use_underscores=True)
+    return RunConfig(parsed.model, parsed.data, parsed.optim, parsed.train, base.seed)
+
+
+def _help() -> None:
+    with contextlib.suppress(SystemExit):
+        tyro.cli(Launch, args=["--help"], prog="run_ablation.py")
+    print("Config overrides (defaults: the paper's protocol; a study and its profile set their own):")
+    tyro.cli(Overrides, args=["--help"], prog="run_ablation.py", use_underscores=True)
+
+
+def _quietly(kind: type[T], arguments: Sequence[str], **options: Any) -> Any:
+    """tyro.cli, with its boxed complaint turned into one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, args=list(arguments), prog="run_ablation.py", **options)
+    except SystemExit:
+        raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    lines = [line.strip("│ ").strip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"─{8,}", "\n".join(lines))
+    message = " ".join(sections[0].split())
+    near = re.search(r"--[\w.]+", sections[1]) if len(sections) > 1 and "meant" in sections[1] else None
+    return f"{message}." + (f" Did you mean {near[0]}?" if near else " See --help for the valid options.")
+
+
+def confirm(question: str) -> bool:
+    """Returns the answer of a person at the terminal, or False where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

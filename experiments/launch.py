@@ -1,0 +1,163 @@
+"""One launch of a study: prepare (nothing is written), then run (claim the store, train, record)."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from experiments import plan as planning
+from experiments.cli import Launch
+from experiments.executors import EXECUTORS, exit_status
+from experiments.plan import Plan
+from experiments.profiles import PROFILES, Profile
+from experiments.progress import duration, reporter
+from experiments.runner import Context, Ended
+from experiments.signals import stop_request
+from experiments.study import Study
+from experiments.tracking import Store, resolve_uri
+from ran import names
+from ran.config import DataConfig, RunConfig, override
+from ran.data.datasets import DataError, load_splits, open_source
+from ran.engine.device import make_deterministic, pick_device
+from ran.errors import UserError
+
+
+class LaunchError(UserError):
+    """A launch that cannot start; one line."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A launch that is ready to run: everything was checked, nothing was written."""
+
+    plan: Plan
+    device: torch.device
+    uri: str
+    checkpoints: Path
+    estimates: Mapping[str, float]
+    """seconds by fingerprint, of the runs still to do"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a launch leaves for its caller."""
+
+    parent_id: str
+    exit_status: int
+    problems: tuple[str, ...]
+    """lines about runs that failed or are left"""
+
+
+def choose_profile(study: Study, launch: Launch, data: DataConfig) -> tuple[Profile, str]:
+    """Returns the profile and why: the study's, the user's, else paper where CUDA and the data are, else quick."""
+    if study.profile is not None:
+        if launch.profile not in (None, study.profile):
+            raise LaunchError(f"study {study.name} always uses the profile {study.profile}; leave --profile out")
+        return PROFILES[study.profile], "the study's own"
+    if launch.profile is not None:
+        return PROFILES[launch.profile], "as asked"
+    if pick_device(launch.device).type != "cuda":
+        return PROFILES["quick"], "no CUDA device"
+    try:
+        open_source(override(RunConfig(data=data), {"data.name": study.dataset}).data)
+    except DataError:
+        return PROFILES["quick"], f"CUDA, but no {study.dataset} under {data.root}"
+    return PROFILES["paper"], f"CUDA and {study.dataset} are here"
+
+
+def base_config(study: Study, profile: Profile) -> RunConfig:
+    """Returns the study's config under a profile, before axes and overrides."""
+    return override(study.base, profile.settings)
+
+
+def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -> Prepared:
+    """Returns the launch, ready to run. `config` is the base under the profile with the user's overrides.
+
+    Raises UserError for everything that can be found wrong before anything is written.
+    """
+    device = pick_device(launch.device)
+    if launch.deterministic:
+        make_deterministic()
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    seeds = study.seeds if launch.seeds is None else planning.parse_seeds(launch.seeds)
+    uri, checkpoints = resolve_uri(launch.tracking_uri), Path(launch.checkpoints)
+    source = open_source(config.data)
+    store = Store.peek(uri)
+    plan = planning.make_plan(
+        study, profile, config, base_config(study, profile), source=source, device=device,
+        records=store.records(source.name) if store else {}, checkpoints=checkpoints, seeds=seeds,
+        cells=launch.cells, shard=planning.parse_shard(launch.shard), rerun=launch.rerun,
+        retry_failed=launch.retry_failed,
+    )  # fmt: skip
+    if not launch.dry_run:
+        _check_folder(checkpoints)
+        for data in {run.config.data for run in plan.todo}:
+            load_splits(data)  # a damaged file is found now, and kept in memory for the runs
+    return Prepared(plan, device, uri, checkpoints, planning.estimate_seconds(plan, device))
+
+
+def _check_folder(folder: Path) -> None:
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise LaunchError(f"--checkpoints {folder}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK):
+        raise LaunchError(f"--checkpoints {folder}: {existing} is not writable")
+
+
+def describe(prepared: Prepared) -> str:
+    """Returns the plan as lines, one a run: state, parameters, MACs, time."""
+    lines = [f"{'run':<18} {'state':<22} {'params':>8} {'MACs':>9} {'time':>10}"]
+    for run in prepared.plan.runs:
+        state = f"{run.state} at step {run.step}" if run.state == planning.RESUMABLE else run.state
+        seconds = prepared.estimates.get(run.fingerprint)
+        time = "–" if seconds is None else duration(seconds)
+        lines.append(
+            f"{run.name:<18} {state:<22} {run.cost.params / 1e6:>6.2f} M {run.cost.macs / 1e9:>7.3f} G {time:>10}"
+        )
+    return "\n".join(lines)
+
+
+def run(prepared: Prepared) -> Finished:
+    """Trains what is to do and records it. The first Ctrl-C or SIGTERM ends it after a checkpoint."""
+    plan = prepared.plan
+    prepared.checkpoints.mkdir(parents=True, exist_ok=True)
+    # Two launches at once must not both create the store or the parent.
+    with FileLock(prepared.checkpoints / "launch.lock"):
+        store = Store.open(prepared.uri)
+        parent_id = store.parent(
+            plan.source.name,
+            key=plan.parent_key,
+            name=f"{plan.study.name} {plan.profile.tag}" + (f" {plan.overrides_json}" if plan.overrides else ""),
+            tags={
+                names.STUDY: plan.study.name,
+                names.PROFILE: plan.profile.tag,
+                names.DATASET: plan.source.name,
+                names.OVERRIDES: plan.overrides_json,
+            },
+            note=plan.study.doc,
+            study=plan.study_json(),
+        )
+    estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
+    with stop_request() as stop, reporter(estimates) as report:
+        context = Context(plan, store, parent_id, prepared.checkpoints, prepared.device, report, stop)
+        ended = EXECUTORS["inline"](context)
+        store.finish_parent(parent_id, names.KILLED if stop() else names.FINISHED)
+        status = stop.exit_status
+    if status is None:
+        status = exit_status(plan, ended)
+    return Finished(parent_id, status, tuple(_problems(plan, ended)))
+
+
+def _problems(plan: Plan, ended: list[Ended]) -> list[str]:
+    lines = [f"{e.run.name}: {e}" for e in ended if e.outcome not in (names.FINISHED, names.DIVERGED)]
+    for run in plan.runs:
+        if run.state == planning.FAILED and run.record is not None:
+            lines.append(f"{run.name}: failed before: {run.record.reason} (--retry-failed tries it again)")
+    left = len(plan.todo) - sum(e.outcome in (names.FINISHED, names.DIVERGED) for e in ended)
+    if left:
+        lines.append(f"{left} of {len(plan.runs)} runs are left; the same command continues")
+    return lines

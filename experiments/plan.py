@@ -1,0 +1,250 @@
+"""The plan of a launch: which runs a study consists of, the state of each, and what the rest will cost."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.profiles import Profile
+from experiments.study import Cell, Study
+from experiments.tracking import Record
+from ran import names
+from ran.config import RunConfig, check, difference, fingerprint, override
+from ran.data.datasets import Source
+from ran.engine import checkpoint
+from ran.engine.device import resolve_precision
+from ran.engine.optim import SCHEDULES
+from ran.engine.throughput import seconds_per_image
+from ran.errors import UserError
+from ran.models.cost import Cost, cost
+from ran.models.zoo import config_spec
+
+NEW, RESUMABLE, DONE, FAILED = "new", "resumable", "done", "failed"
+STUDY_SCHEMA = 1
+SELECTION = "test error at the last step"
+
+
+class PlanError(UserError):
+    """A selection of runs that the study does not have."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One cell at one seed."""
+
+    cell: Cell
+    seed: int
+    config: RunConfig
+    fingerprint: str
+    cost: Cost
+    state: str
+    step: int
+    """steps that its checkpoint has behind it"""
+    record: Record | None
+    fresh: bool
+    """--rerun: what an earlier attempt left is thrown away"""
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell.short} s{self.seed}".strip()
+
+    @property
+    def folder_name(self) -> str:
+        return self.fingerprint[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one launch is about."""
+
+    study: Study
+    profile: Profile
+    source: Source
+    overrides: Mapping[str, Any]
+    """identity fields that the user changed, but for the data set's name"""
+    runs: tuple[PlannedRun, ...]
+    """those chosen by --seeds, --cells and --shard, seed by seed"""
+    all_runs: tuple[dict[str, Any], ...]
+    """fingerprint, cell and seed of every cell of the study at every seed of the launch, for study.json"""
+
+    @property
+    def todo(self) -> tuple[PlannedRun, ...]:
+        return tuple(run for run in self.runs if run.state in (NEW, RESUMABLE))
+
+    def count(self, state: str) -> int:
+        return sum(run.state == state for run in self.runs)
+
+    @property
+    def parent_key(self) -> str:
+        content = [self.study.name, self.profile.tag, self.source.name, self.overrides_json]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def overrides_json(self) -> str:
+        return json.dumps(self.overrides, sort_keys=True)
+
+    def study_json(self) -> dict[str, Any]:
+        """Returns what analysis needs to know of the study: its cells, seeds and fingerprints, run or not."""
+        study = self.study
+        return {
+            "schema": STUDY_SCHEMA,
+            "study": study.name,
+            "title": study.title,
+            "table": study.table,
+            "profile": self.profile.tag,
+            "dataset": self.source.name,
+            "overrides": dict(self.overrides),
+            "selection": SELECTION,
+            "axes": [
+                {
+                    "name": a.name,
+                    "header": a.header,
+                    "values": list(a.settings),
+                    "labels": [a.label(value) for value in a.settings],
+                }
+                for a in study.axes
+            ],
+            "compare": study.compare and {"axis": study.compare.axis, "baseline": study.compare.baseline},
+            "runs": list(self.all_runs),
+        }
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Returns the seeds of "0,1,2". Raises PlanError."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise PlanError(f"--seeds takes integers separated by commas, as 0,1,2; got {text!r}") from None
+    if min(seeds) < 0:
+        raise PlanError(f"--seeds: seeds are not negative; got {text!r}")
+    return seeds
+
+
+def select_cells(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
+    """Returns the cells that agree with any filter such as "depth=92,learning=arl"; all without filters."""
+    if not filters:
+        return list(cells)
+    valid = {name: list(dict.fromkeys(str(cell.values[name]) for cell in cells)) for name in cells[0].values}
+    wanted = []
+    for text in filters:
+        conditions = {}
+        for part in text.split(","):
+            name, equals, value = part.strip().partition("=")
+            if not equals or name not in valid:
+                raise PlanError(f"--cells {text!r}: write axis=value; axes: {', '.join(valid)}")
+            if value not in valid[name]:
+                raise PlanError(f"--cells {text!r}: {name} has the values {', '.join(valid[name])}")
+            conditions[name] = value
+        wanted.append(conditions)
+    return [
+        cell
+        for cell in cells
+        if any(all(str(cell.values[name]) == value for name, value in c.items()) for c in wanted)
+    ]  # fmt: skip
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Returns (i, n) of "i/n", 1 <= i <= n. Raises PlanError."""
+    first, _, second = text.partition("/")
+    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
+        return int(first), int(second)
+    raise PlanError(f"--shard takes i/n with 1 <= i <= n, as 1/2; got {text!r}")
+
+
+def make_plan(
+    study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, device: torch.device,
+    records: Mapping[str, Record], checkpoints: Path, seeds: Sequence[int], cells: Sequence[str] = (),
+    shard: tuple[int, int] = (1, 1), rerun: bool = False, retry_failed: bool = False,
+) -> Plan:  # fmt: skip
+    """Returns the plan. `base` is the study's config under the profile, `config` the same with the user's overrides.
+
+    Every config is checked and every network built once for its cost, so that what cannot run is refused here.
+    """
+
+    def resolved(cell: Cell, seed: int) -> RunConfig:
+        run = override(config, {**cell.settings, "seed": seed})
+        check(run)
+        SCHEDULES[run.optim.schedule]  # an unknown name raises here and not in the middle of the study
+        precision = resolve_precision(run.train.precision, device)
+        return override(run, {"train.precision": precision})
+
+    everything = [(cell, seed, resolved(cell, seed)) for seed in seeds for cell in study.cells]
+    prints = [fingerprint(run, source.digest) for _, _, run in everything]
+    chosen = {str(cell) for cell in select_cells(study.cells, cells)}
+    index, count = shard
+    runs = [
+        _planned(cell, seed, run, print_, source, records.get(print_), checkpoints, rerun, retry_failed)
+        for (cell, seed, run), print_ in zip(everything, prints, strict=True)
+        if str(cell) in chosen
+    ][index - 1 :: count]
+    overrides = difference(config, base)
+    overrides.pop("data.name", None)
+    listed = tuple(
+        {"fingerprint": print_, "cell": dict(cell.values), "seed": seed}
+        for (cell, seed, _), print_ in zip(everything, prints, strict=True)
+    )
+    return Plan(study, profile, source, overrides, tuple(runs), listed)
+
+
+def _planned(
+    cell: Cell, seed: int, config: RunConfig, print_: str, source: Source, record: Record | None,
+    checkpoints: Path, rerun: bool, retry_failed: bool,
+) -> PlannedRun:  # fmt: skip
+    spec = config_spec(config.model)
+    run = PlannedRun(
+        cell, seed, config, print_, _cost(spec, source.num_classes, source.image_size), NEW, 0, record, fresh=rerun
+    )
+    if rerun:
+        return run
+    if record is not None and record.is_result:
+        return replace(run, state=DONE)
+    if record is not None and record.outcome == names.FAILED and not retry_failed:
+        return replace(run, state=FAILED)
+    path = checkpoints / run.folder_name / checkpoint.NAME
+    if path.exists():
+        header = checkpoint.read_header(path)
+        checkpoint.check_owner(path, header, print_)
+        return replace(run, state=RESUMABLE, step=header.step)
+    return run
+
+
+_cost = functools.cache(lambda spec, classes, size: cost(spec, num_classes=classes, image_size=size))
+
+
+def estimate_seconds(plan: Plan, device: torch.device) -> dict[str, float]:
+    """Returns the seconds that each run still to do will take, by fingerprint.
+
+    From the throughput of the plan's finished runs where there are any, else of a few steps of its smallest network
+    measured now; scaled by multiply-adds, as depth scales both arithmetic and overhead.
+    """
+    if not plan.todo:
+        return {}
+    rates = [
+        run.record.images_per_s * run.cost.macs
+        for run in plan.runs
+        if run.record is not None and run.record.images_per_s
+    ]
+    if rates:
+        rate = sorted(rates)[len(rates) // 2]
+    else:
+        smallest = min(plan.todo, key=lambda run: run.cost.macs)
+        source = plan.source
+        per_image = seconds_per_image(
+            smallest.config, num_classes=source.num_classes, image_size=source.image_size, device=device
+        )
+        rate = smallest.cost.macs / per_image
+    return {run.fingerprint: _training_images(run, plan.source) * run.cost.macs / rate for run in plan.todo}
+
+
+def _training_images(run: PlannedRun, source: Source) -> float:
+    """Images still to train on, an evaluated image counted as a third (forward only)."""
+    data, train = run.config.data, run.config.train
+    test = source.test_images if data.test_images is None else min(data.test_images, source.test_images)
+    curve = data.val_images or test
+    evaluated = test + data.val_images + max(0, train.evals - 1) * curve * (1 - run.step / train.steps)
+    return (train.steps - run.step) * train.batch_size + evaluated / 3

@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM: the first asks the run to stop at its next step, the second stops at once."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+
+class StopRequest:
+    """Callable that says whether to stop; `exit_status` is 130 after Ctrl-C and 143 after SIGTERM, else None."""
+
+    def __init__(self) -> None:
+        self.exit_status: int | None = None
+
+    def __call__(self) -> bool:
+        return self.exit_status is not None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.exit_status is not None:
+            raise KeyboardInterrupt
+        self.exit_status = 128 + number
+        print("\nstopping: the run writes a checkpoint first; again to stop at once", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Installs the handlers for the time of the block; yields the request."""
+    request = StopRequest()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, request._handle) for number in numbers]
+    try:
+        yield request
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,117 @@
+"""A study as data: a base config, a grid of axes, seeds, and which table it fills."""
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ran.config import RunConfig
+
+Value = str | int | float
+Settings = Mapping[str, Any]
+"""config fields by dotted name, e.g. {"model.learning": "nal"}"""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One variable of a study: what each of its values sets in the config, and how tables call it."""
+
+    name: str
+    settings: Mapping[Value, Settings]
+    header: str
+    """column title"""
+    label: Callable[[Any], str] = str
+    """a value's name in tables, e.g. "Attention-{}".format"""
+    short: Callable[[Any], str] = str
+    """a value's name in run names, e.g. "d{}".format"""
+
+
+def axis(
+    name: str,
+    settings: Mapping[Value, Settings] | Sequence[Value],
+    *,
+    field: str | None = None,
+    header: str | None = None,
+    label: Callable[[Any], str] = str,
+    short: Callable[[Any], str] = str,
+) -> Axis:
+    """Returns an axis; `settings` maps values to config fields, or lists the values of the one config field `field`."""
+    if not isinstance(settings, Mapping):
+        if field is None:
+            raise ValueError(f"axis {name!r}: a list of values needs field='...', the config field that they set")
+        settings = {value: {field: value} for value in settings}
+    return Axis(name, settings, header or name, label, short)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a study's grid."""
+
+    values: Mapping[str, Value]
+    settings: Settings
+    short: str
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={value}" for name, value in self.values.items()) or "all"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The paired difference that the study is about: along `axis`, each other value minus `baseline`."""
+
+    axis: str
+    baseline: Value
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared. The module's docstring is the study's documentation."""
+
+    name: str
+    title: str
+    axes: tuple[Axis, ...]
+    base: RunConfig = RunConfig()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    compare: Comparison | None = None
+    table: str | None = None
+    """number of the paper's table that it fills"""
+    profile: str | None = None
+    """the profile it always uses; None = the launch's choice"""
+    dataset: str = "cifar10"
+    """data set of the paper's protocol"""
+    doc: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"study name {self.name!r}: letters, digits, '_' and '-' only")
+        names = [a.name for a in self.axes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"study {self.name!r} has two axes of one name: {', '.join(names)}")
+        if self.compare is not None:
+            valid = {a.name: list(a.settings) for a in self.axes}
+            if self.compare.baseline not in valid.get(self.compare.axis, []):
+                raise ValueError(f"study {self.name!r} compares along {self.compare}, but its axes are {valid}")
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All combinations of the axes' values, the first axis outermost."""
+        cells = []
+        for combination in itertools.product(*(a.settings.items() for a in self.axes)):
+            settings: dict[str, Any] = {}
+            for _, values in combination:
+                settings |= values
+            named = list(zip(self.axes, (value for value, _ in combination), strict=True))
+            cells.append(
+                Cell(
+                    values={a.name: value for a, value in named},
+                    settings=settings,
+                    short=" ".join(a.short(value) for a, value in named),
+                )
+            )
+        return cells
+
+    @property
+    def axis_fields(self) -> dict[str, str]:
+        """The config fields that the axes set, each with its axis' name."""
+        return {field: a.name for a in self.axes for settings in a.settings.values() for field in settings}

@@ -1,0 +1,356 @@
+"""cluttershapes, the built-in data set: drawn with numpy, so a machine without network or data has something to run.
+
+32x32 RGB, ten shapes. The label is the LARGEST shape; smaller shapes of other classes, strokes, gratings, shading and
+pixel noise distract. Colour, texture, size, position and rotation are drawn without looking at the label. Image i of a
+split is a function of (seed, split, i) alone. `difficulty`, 0 to 1, scales number, size and contrast of all clutter:
+at 0 there is one clean shape on a shaded ground.
+
+Per pixel only + - * / and sqrt are used, which IEEE 754 rounds in one way, so that machines draw the same pictures.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ran.rng import stream
+
+# Raise it when the pictures change: it is what the digest, and so every fingerprint, knows of the code below.
+GENERATOR_VERSION = 1
+DATA_SEED = 0  # all runs see one data set
+DIFFICULTY = 0.5  # where the config names none
+IMAGE_SIZE = 32
+TRAIN_IMAGES = 10_000
+TEST_IMAGES = 2_000
+MAIN_SIZE = (6.0, 9.0)  # px, see _REACH
+DISTRACTOR_RATIO = (0.3, 0.6)  # of the main shape's size: below 0.6 it is larger in area and in reach
+DISTRACTORS = 6  # places, each filled with probability `difficulty`
+STROKES = 6  # likewise
+BATCH = 128  # images drawn at once: their layers stay in the cache
+
+Array = np.ndarray  # float32 unless said otherwise
+Distance = Callable[[Array, Array], Array]
+
+
+def _length(x: Array, y: Array) -> Array:
+    return np.sqrt(x * x + y * y)
+
+
+# Signed distances to the shapes, negative inside, each in coordinates where its farthest point lies at radius 1.
+
+
+def _circle(x: Array, y: Array) -> Array:
+    return _length(x, y) - 1
+
+
+def _square(x: Array, y: Array) -> Array:
+    return np.maximum(abs(x), abs(y)) - 0.70711
+
+
+def _triangle(x: Array, y: Array) -> Array:
+    return np.maximum(0.86603 * abs(x) + 0.5 * y, -y) - 0.5
+
+
+def _star(x: Array, y: Array) -> Array:
+    x = abs(x)  # fold the plane into the sector between a tip, at (0, 1), and a notch
+    for nx, ny in ((0.80902, -0.58779), (-0.80902, -0.58779)):
+        over = 2 * np.maximum(nx * x + ny * y, 0)
+        x, y = x - over * nx, y - over * ny
+    return (0.63596 * abs(x) + 0.26 * (y - 1)) / 0.68706  # the edge from the tip to a notch at radius 0.44
+
+
+def _cross(x: Array, y: Array) -> Array:
+    x, y = abs(x), abs(y)
+    return np.maximum(np.maximum(x, y) - 0.96, np.minimum(x, y) - 0.28)
+
+
+def _ring(x: Array, y: Array) -> Array:
+    return abs(_length(x, y) - 0.77) - 0.23
+
+
+def _heart(x: Array, y: Array) -> Array:
+    x, y = abs(x), y + 0.2036  # a square on its corner, half diagonal 0.795, and a disc on each upper edge
+    return np.minimum((x + abs(y) - 0.795) * 0.70711, _length(x - 0.3975, y - 0.3975) - 0.56215)
+
+
+def _crescent(x: Array, y: Array) -> Array:
+    return np.maximum(_length(x, y) - 1, 0.78 - _length(x - 0.52, y))
+
+
+def _arrow(x: Array, y: Array) -> Array:
+    x = abs(x)
+    head = np.maximum(0.78087 * x + 0.62470 * (y - 1), -y)
+    shaft = np.maximum(x - 0.24, abs(y + 0.45) - 0.5)
+    return np.minimum(head, shaft)
+
+
+def _hourglass(x: Array, y: Array) -> Array:
+    x, y = abs(x), abs(y)
+    return np.maximum(y - 0.736, (x - 0.85 * y) * 0.76190 - 0.04)
+
+
+_SHAPES: dict[str, Distance] = {
+    "circle": _circle, "square": _square, "triangle": _triangle, "star": _star, "cross": _cross,
+    "ring": _ring, "heart": _heart, "crescent": _crescent, "arrow": _arrow, "hourglass": _hourglass,
+}  # fmt: skip
+CLASSES = tuple(_SHAPES)
+
+# Radius of the farthest point over the size. Size = sqrt(that radius * radius of the disc of equal area), so that two
+# shapes of one size look equally large: a star reaches farther than a disc but covers less. A test measures these.
+_REACH = np.array([1.0, 1.119, 1.247, 1.245, 1.144, 1.09, 1.086, 1.181, 1.258, 1.307], np.float32)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """What stands in N images, as drawn from their streams. Lengths in px, angles as (cos, sin), colours in 0..1."""
+
+    labels: Array  # int64 (N,)
+    size: Array  # (N,)
+    centre: Array  # (N, 2), x right and y down
+    turn: Array  # (N, 2)
+    ground: Array  # (N, 3)
+    colour: Array  # (N, 3), of the main shape
+    shading: Array  # (N, 2), change of brightness per px along x and y
+    gratings: (
+        Array  # (N, 3, 4): of the ground, of the main shape, of everything; waves per px in x and y, phase, height
+    )
+    noise: Array  # (N,), half width of the pixel noise
+    noise_bytes: Array  # uint8 (N, 3, 32, 32)
+    distractor_shown: Array  # bool (N, 6)
+    distractor_labels: Array  # int64 (N, 6), never the image's label
+    distractor_size: Array  # (N, 6)
+    distractor_centre: Array  # (N, 6, 2)
+    distractor_turn: Array  # (N, 6, 2)
+    distractor_colour: Array  # (N, 6, 3)
+    stroke_shown: Array  # bool (N, 6)
+    stroke_ends: Array  # (N, 6, 4), x y x y
+    stroke_width: Array  # (N, 6), half of it
+    stroke_colour: Array  # (N, 6, 3)
+
+
+def sample(split: str, indices: Iterable[int], difficulty: float) -> Scenes:
+    """Returns the scenes of images `indices` of `split` ("train" or "test"), each drawn from a stream of its own."""
+    numbers = [int(i) for i in indices]
+    uniform = np.empty((len(numbers), 30 + 12 * (DISTRACTORS + STROKES)), np.float32)
+    noise_bytes = np.empty((len(numbers), 3 * IMAGE_SIZE**2), np.uint8)
+    for row, number in enumerate(numbers):
+        rng = stream(DATA_SEED, "cluttershapes", split, number)
+        uniform[row] = rng.random(uniform.shape[1], np.float32)
+        noise_bytes[row] = np.frombuffer(rng.bytes(noise_bytes.shape[1]), np.uint8)
+    u, rest = uniform[:, :30], uniform[:, 30:].reshape(len(numbers), -1, 12)
+    d, s = rest[:, :DISTRACTORS], rest[:, DISTRACTORS:]
+
+    labels = np.array(numbers, np.int64) % len(CLASSES)  # balanced, in every prefix too
+    size = _between(u[:, 0], *MAIN_SIZE)
+    # Above every class's reach, so that no main shape is cut and the margin says nothing about the class.
+    margin = 1.31 * size[:, None]
+    centre = margin + u[:, 1:3] * (IMAGE_SIZE - 2 * margin)
+    ground = _between(u[:, 4:7], 0.2, 0.8)
+    heights = np.array([0.14, 0.12, 0.10], np.float32) * difficulty * u[:, 13:16]
+    waves = _direction(u[:, 16:19]) / _between(u[:, 19:22], 2.5, 8.0)[..., None]
+
+    distractor_size = size[:, None] * _between(d[..., 2], *DISTRACTOR_RATIO) * (0.7 + 0.3 * difficulty)
+    # Beside the main shape rather than under it; where they meet all the same, the main shape is drawn above.
+    away = 1.1 * size[:, None] + 0.9 * distractor_size + 5 * d[..., 3]
+    distractor_centre = np.clip(centre[:, None] + away[..., None] * _direction(d[..., 4]), 1, IMAGE_SIZE - 1)
+    other = (d[..., 1] * (len(CLASSES) - 1)).astype(np.int64)  # 0 to 8: never the image's own label
+    clutter_contrast = 0.5 + 0.5 * difficulty
+
+    return Scenes(
+        labels=labels,
+        size=size,
+        centre=centre,
+        turn=_direction(u[:, 3]),
+        ground=ground,
+        colour=_contrasting(ground, u[:, 7:13], 1 - 0.4 * difficulty),
+        shading=_direction(u[:, 25]) * 0.012 * u[:, 26:27],
+        gratings=np.concatenate([waves, u[:, 22:25, None], heights[..., None]], axis=2),
+        noise=0.2 * difficulty * _between(u[:, 27], 0.5, 1.0),
+        noise_bytes=noise_bytes.reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE),
+        distractor_shown=d[..., 0] < difficulty,
+        distractor_labels=(labels[:, None] + 1 + other) % len(CLASSES),
+        distractor_size=distractor_size,
+        distractor_centre=distractor_centre,
+        distractor_turn=_direction(d[..., 11]),
+        distractor_colour=_contrasting(ground[:, None], d[..., 5:11], clutter_contrast),
+        stroke_shown=s[..., 0] < difficulty,
+        stroke_ends=s[..., 1:5] * IMAGE_SIZE,
+        stroke_width=_between(s[..., 11], 0.35, 0.6 + 0.4 * difficulty),
+        stroke_colour=_contrasting(ground[:, None], s[..., 5:11], clutter_contrast),
+    )
+
+
+def _between(uniform: Array, low: float, high: float) -> Array:
+    return low + (high - low) * uniform
+
+
+def _direction(uniform: Array) -> Array:
+    # In float64, whose last bit may differ between machines; rounding to float32 drops it.
+    angle = 2 * np.pi * uniform.astype(np.float64)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype(np.float32)
+
+
+def _contrasting(ground: Array, uniform: Array, contrast: float) -> Array:
+    """Returns colours (..., 3) that differ from `ground` (..., 3) by 0.22 to 0.45 * `contrast` in every channel."""
+    step = _between(uniform[..., :3], 0.22, 0.45) * np.where(uniform[..., 3:] < 0.5, -1, 1).astype(np.float32)
+    # The way that stays in 0..1, chosen at full contrast, so that a colour fades with difficulty and never jumps.
+    return ground + contrast * np.where(abs(ground + step - 0.5) <= 0.47, step, -step)
+
+
+def render(scenes: Scenes) -> Array:
+    """Returns the pictures of `scenes`, uint8 (N, 3, 32, 32)."""
+    count = len(scenes.labels)
+    pixels = np.empty((count, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    for start in range(0, count, BATCH):
+        rows = slice(start, start + BATCH)
+        pixels[rows] = _render_batch(Scenes(**{name: values[rows] for name, values in vars(scenes).items()}))
+    return pixels
+
+
+# Pixel centres, x right and y down, (1024,) each.
+_Y, _X = (axis.ravel() for axis in np.mgrid[0.5:IMAGE_SIZE, 0.5:IMAGE_SIZE].astype(np.float32))
+
+
+def _render_batch(scenes: Scenes) -> Array:
+    count = len(scenes.labels)
+    ground_wave, main_wave, top_wave = (_wave(scenes.gratings[:, i])[:, None] for i in range(3))
+    image = scenes.ground[:, :, None] + ground_wave  # (B, 3, 1024)
+
+    strokes = np.zeros((count, STROKES, IMAGE_SIZE**2), np.float32)
+    shown = scenes.stroke_shown
+    strokes[shown] = _cover_stroke(scenes.stroke_ends[shown], scenes.stroke_width[shown])
+    for i in range(STROKES):
+        _paint(image, shown[:, i], strokes[:, i], scenes.stroke_colour[:, i, :, None])
+
+    shapes = np.zeros((count, DISTRACTORS, IMAGE_SIZE**2), np.float32)
+    shown = scenes.distractor_shown
+    shapes[shown] = _cover_shape(
+        scenes.distractor_labels[shown],
+        scenes.distractor_size[shown],
+        scenes.distractor_centre[shown],
+        scenes.distractor_turn[shown],
+    )
+    for i in range(DISTRACTORS):
+        _paint(image, shown[:, i], shapes[:, i], scenes.distractor_colour[:, i, :, None])
+
+    main = _cover_shape(scenes.labels, scenes.size, scenes.centre, scenes.turn)
+    _paint(image, np.ones(count, bool), main, scenes.colour[:, :, None] + main_wave)
+
+    middle = IMAGE_SIZE / 2
+    shade = scenes.shading[:, :1] * (_X - middle) + scenes.shading[:, 1:] * (_Y - middle)
+    noise = (scenes.noise_bytes.reshape(count, 3, -1).astype(np.float32) - 127.5) / 127.5
+    image += top_wave + shade[:, None] + noise * scenes.noise[:, None, None]
+    levels = np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return levels.reshape(count, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+
+def _paint(image: Array, rows: Array, cover: Array, colour: Array) -> None:
+    """Lays `colour` (B, 3, 1 or 1024) over `rows` (B,) of `image` (B, 3, 1024), as opaque as `cover` (B, 1024)."""
+    image[rows] += cover[rows, None] * (colour[rows] - image[rows])
+
+
+def _wave(grating: Array) -> Array:
+    """Returns a triangle wave over the pixels, (N, 1024), of `grating` (N, 4)."""
+    along_x, along_y, phase, height = (grating[:, i, None] for i in range(4))
+    turns = along_x * _X + along_y * _Y + phase
+    return height * (4 * abs(turns - np.floor(turns + 0.5)) - 1)
+
+
+def _cover_shape(labels: Array, size: Array, centre: Array, turn: Array) -> Array:
+    """Returns how much of each pixel the shapes cover, 0 to 1, (N, 1024); edges are one pixel soft."""
+    cover = np.empty((len(labels), IMAGE_SIZE**2), np.float32)
+    for label, distance in enumerate(_SHAPES.values()):
+        rows = labels == label
+        if not rows.any():
+            continue
+        radius = size[rows, None] * _REACH[label]
+        x, y = _X - centre[rows, :1], _Y - centre[rows, 1:]
+        cos, sin = turn[rows, :1] / radius, turn[rows, 1:] / radius
+        cover[rows] = np.clip(0.5 - radius * distance(cos * x + sin * y, cos * y - sin * x), 0, 1)
+    return cover
+
+
+def _cover_stroke(ends: Array, width: Array) -> Array:
+    """Returns how much of each pixel the strokes cover, 0 to 1, (N, 1024)."""
+    x0, y0, x1, y1 = (ends[:, i, None] for i in range(4))
+    along_x, along_y = x1 - x0, y1 - y0
+    x, y = _X - x0, _Y - y0
+    square = np.maximum(along_x * along_x + along_y * along_y, 1e-6)  # both ends may fall together
+    along = np.clip((x * along_x + y * along_y) / square, 0, 1)
+    return np.clip(0.5 + width[:, None] - _length(x - along * along_x, y - along * along_y), 0, 1)
+
+
+def draw(split: str, indices: Iterable[int], difficulty: float) -> tuple[Array, Array]:
+    """Returns pictures, uint8 (N, 3, 32, 32), and labels, int64 (N,), of images `indices` of `split`."""
+    scenes = sample(split, indices, difficulty)
+    return render(scenes), scenes.labels
+
+
+def digest(difficulty: float) -> str:
+    """Returns 32 hex digits that stand for the whole data set; nothing is drawn for it."""
+    content = (GENERATOR_VERSION, DATA_SEED, IMAGE_SIZE, TRAIN_IMAGES, TEST_IMAGES, CLASSES, float(difficulty))
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
+
+
+def load(
+    root: Path, difficulty: float, *, train_images: int | None = None, test_images: int | None = None
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Returns (pictures, labels) of the first `train_images` and of the first `test_images`; None = all.
+
+    The whole set is kept under `root`, so that it is drawn once. Few images are drawn anew and not kept: that is quick.
+    A damaged file is drawn anew; a root that cannot be written means that nothing is kept.
+    """
+    train = range(TRAIN_IMAGES)[:train_images]
+    test = range(TEST_IMAGES)[:test_images]
+    path = root / f"cluttershapes-{digest(difficulty)[:12]}.npz"
+    kept = _read(path, digest(difficulty))
+    if kept is None:
+        if len(train) < TRAIN_IMAGES:
+            return draw("train", train, difficulty), draw("test", test, difficulty)
+        kept = draw("train", range(TRAIN_IMAGES), difficulty), draw("test", range(TEST_IMAGES), difficulty)
+        _write(path, digest(difficulty), kept)
+    (train_pixels, train_labels), (test_pixels, test_labels) = kept
+    n, m = len(train), len(test)
+    return (train_pixels[:n], train_labels[:n]), (test_pixels[:m], test_labels[:m])
+
+
+_Both = tuple[tuple[Array, Array], tuple[Array, Array]]
+
+
+def _read(path: Path, expected: str) -> _Both | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}  # zip's checksums are compared here
+        if str(content["digest"]) != expected:
+            return None
+        train = content["train_pixels"], content["train_labels"]
+        test = content["test_pixels"], content["test_labels"]
+    except Exception:  # absent or damaged in whatever way: the remedy is to draw anew
+        return None
+    return train, test
+
+
+def _write(path: Path, content_digest: str, both: _Both) -> None:
+    (train_pixels, train_labels), (test_pixels, test_labels) = both
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    digest=content_digest,
+                    train_pixels=train_pixels,
+                    train_labels=train_labels,
+                    test_pixels=test_pixels,
+                    test_labels=test_labels,
+                )
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError:
+        return  # nothing kept; the next process draws anew

@@ -1,0 +1,39 @@
+"""How fast this machine trains a network, measured on a few steps."""
+
+import statistics
+import time
+
+import torch
+from torch.nn import functional as F
+
+from ran.config import RunConfig
+from ran.engine.device import arithmetic, memory_format
+from ran.engine.optim import sgd
+from ran.models.network import build
+from ran.models.zoo import config_spec
+
+
+def seconds_per_image(
+    config: RunConfig, *, num_classes: int, image_size: int, device: torch.device, steps: int = 3
+) -> float:
+    """Returns the median seconds that an image takes in a training step, after one step to warm up (not compiled)."""
+    layout = memory_format(config.train.channels_last)
+    batch = config.train.micro_batch or config.train.batch_size
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    network = build(config_spec(config.model), num_classes=num_classes).to(device, memory_format=layout)
+    optimizer = sgd(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.0)
+    images = torch.zeros(batch, 3, image_size, image_size, device=device).contiguous(memory_format=layout)
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
+    times = []
+    for _ in range(1 + steps):
+        tick = time.monotonic()
+        with arithmetic(device, config.train.precision):
+            logits = network(images).float()
+        F.cross_entropy(logits, labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.monotonic() - tick)
+    return statistics.median(times[1:]) / batch

@@ -1,0 +1,172 @@
+"""The training loop of one run, flat: batch, rate, forward, backward, step, then what happens every n steps.
+
+Resume: weights, momentum, the open log window and the step come from the checkpoint; order, augmentation and learning
+rate are functions of the step; so a run that was stopped anywhere ends with the bits of one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ran import names
+from ran.config import RunConfig
+from ran.data.augment import pixel_mean
+from ran.data.datasets import Images, Splits
+from ran.data.loader import TrainBatches
+from ran.engine import checkpoint
+from ran.engine.checkpoint import Header
+from ran.engine.device import arithmetic, memory_format
+from ran.engine.evaluate import Score, evaluate
+from ran.engine.optim import SCHEDULES, sgd
+from ran.models.network import build, initialize
+from ran.models.zoo import config_spec
+
+Log = Callable[[int, dict[str, float]], None]
+"""(optimizer steps taken, metrics by name)"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    outcome: str
+    """names.FINISHED, DIVERGED or KILLED"""
+    step: int
+    """optimizer steps taken; of a divergence, the last step of the log window in which it was noticed"""
+    network: nn.Module
+    metrics: dict[str, float]
+    """final errors and losses (finished only) and cost"""
+
+
+def log_interval(steps: int) -> int:
+    """Returns after how many steps the loss is read, logged and tested for finiteness: 50 points, 100 steps at most."""
+    return max(1, min(100, steps // 50))
+
+
+def train(
+    config: RunConfig,
+    splits: Splits,
+    *,
+    num_classes: int,
+    fingerprint: str,
+    device: torch.device,
+    folder: Path,
+    log: Log,
+    flush: Callable[[], None] = lambda: None,
+    on_step: Callable[[int], None] = lambda step: None,
+    stop: Callable[[], bool] = lambda: False,
+    checkpoint_seconds: float = 60.0,
+) -> Result:
+    """Trains one run to its end, its divergence or until `stop()`, continuing from the checkpoint in `folder` if any.
+
+    `config.train.precision` is resolved. `flush` is called before each checkpoint: what was logged must be safe before its
+    steps become permanent, and a point of a step that is taken again is logged again, with the same value. Raises CheckpointError if the checkpoint is damaged or of another configuration.
+    """
+    t, steps = config.train, config.train.steps
+    if t.threads is not None:
+        torch.set_num_threads(t.threads)
+    path = folder / checkpoint.NAME
+    micro_batch = t.micro_batch or t.batch_size
+    layout = memory_format(t.channels_last)
+
+    network = build(config_spec(config.model), num_classes=num_classes)
+    initialize(network, config.seed)
+    network.to(device, memory_format=layout).train()
+    forward = torch.compile(network) if t.compile else network
+    o = config.optim
+    optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
+    schedule = SCHEDULES[o.schedule]
+
+    mean = pixel_mean(splits.train.images).to(device)
+    data = {name: _on(device, getattr(splits, name)) for name in ("train", "val", "test")}
+    batches = TrainBatches(*data["train"], mean, batch_size=t.batch_size, seed=config.seed)
+
+    def score(split: str) -> Score:
+        return evaluate(network, *data[split], mean, precision=t.precision, channels_last=t.channels_last)
+
+    # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
+    curve = "val" if len(splits.val) else "test"
+    curve_names = {"val": (names.VAL_LOSS, names.VAL_ERR), "test": (names.TEST_LOSS, names.TEST_ERR)}[curve]
+    log_every = log_interval(steps)
+    eval_every = math.ceil(steps / t.evals) if t.evals else steps + 1
+
+    window = {"loss": torch.zeros((), device=device), "wrong": torch.zeros((), device=device)}
+    start, spent = 0, 0.0
+    if path.exists():
+        header = checkpoint.load(path, fingerprint, network, optimizer, window)
+        start, spent = header.step, header.seconds
+    began = saved = time.monotonic()
+
+    def save(step: int) -> None:
+        flush()
+        header = Header(fingerprint, step, spent + time.monotonic() - began)
+        checkpoint.save(path, header, network, optimizer, window)
+
+    def result(outcome: str, step: int, metrics: dict[str, float]) -> Result:
+        seconds = time.monotonic() - began
+        cost = {names.COST_HOURS: (spent + seconds) / 3600}
+        return Result(outcome, step, network, metrics | cost)
+
+    training_seconds = 0.0
+    for step in range(start, steps):
+        if stop():
+            save(step)
+            return result(names.KILLED, step, {})
+        tick = time.monotonic()
+        lr = o.lr * schedule(step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        images, labels = batches(step)
+        for x, y in zip(images.split(micro_batch), labels.split(micro_batch), strict=True):
+            with arithmetic(device, t.precision):
+                logits = forward(x.contiguous(memory_format=layout)).float()
+            loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)
+            loss.backward()
+            window["loss"] += loss.detach()
+            window["wrong"] += (logits.detach().argmax(1) != y).sum()
+        optimizer.step()
+        optimizer.zero_grad()
+        training_seconds += time.monotonic() - tick
+        done = step + 1
+        on_step(done)
+
+        if done % log_every == 0 or done == steps:
+            n = done - (step // log_every) * log_every
+            loss_mean = window["loss"].item() / n
+            if not math.isfinite(loss_mean):
+                return result(names.DIVERGED, done, {})
+            wrong = 100 * window["wrong"].item() / (n * t.batch_size)
+            log(done, {names.TRAIN_LOSS: loss_mean, names.TRAIN_ERR: wrong, names.LR: lr})
+            for total in window.values():
+                total.zero_()
+        if done % eval_every == 0 and done < steps:
+            point = score(curve)
+            log(done, dict(zip(curve_names, (point.loss, point.err), strict=True)))
+        if done == steps or time.monotonic() - saved >= checkpoint_seconds:
+            save(done)
+            saved = time.monotonic()
+
+    metrics: dict[str, float] = {}
+    if len(splits.val):
+        val = score("val")
+        metrics |= {names.FINAL_VAL_LOSS: val.loss, names.FINAL_VAL_ERR: val.err}
+    test = score("test")
+    metrics |= {names.FINAL_TEST_LOSS: test.loss, names.FINAL_TEST_ERR: test.err}
+    if not all(math.isfinite(v) for v in metrics.values()):
+        return result(names.DIVERGED, steps, {})
+    if t.evals:
+        end = val if len(splits.val) else test
+        log(steps, dict(zip(curve_names, (end.loss, end.err), strict=True)))
+    if training_seconds:
+        metrics[names.COST_IMAGES_PER_S] = (steps - start) * t.batch_size / training_seconds
+    return result(names.FINISHED, steps, metrics)
+
+
+def _on(device: torch.device, images: Images) -> tuple[Tensor, Tensor]:
+    return images.images.to(device), images.labels.to(device)

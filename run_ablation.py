@@ -1,0 +1,89 @@
+"""Runs a study: parse, plan, execute, print. `python run_ablation.py --help` lists the flags."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ran.config import DataConfig
+from ran.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.cli import Launch
+
+ASK_SECONDS = 3600
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 all done, 1 some failed, 2 refused input, 130 Ctrl-C, 143 SIGTERM."""
+    from experiments.cli import parse_launch
+
+    try:
+        launch, rest = parse_launch(sys.argv[1:] if argv is None else argv)
+        return _list() if launch.list else _study(launch, rest)
+    except UserError as error:
+        print(f"run_ablation: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("run_ablation: stopped at once; the same command continues from the last checkpoints", file=sys.stderr)
+        return 130
+
+
+def _list() -> int:
+    from experiments.catalog import load_study, study_names
+    from experiments.profiles import PROFILES
+
+    print("Studies (--study NAME)")
+    for name in study_names():
+        study = load_study(name)
+        table = f"Table {study.table}; " if study.table else ""
+        print(f"  {name:<14} {study.title} ({table}{len(study.cells)} cells x {len(study.seeds)} seeds)")
+    print("Profiles (--profile NAME)")
+    for profile in PROFILES.values():
+        print(f"  {profile.name:<14} {profile.summary} ({profile.tag})")
+    return 0
+
+
+def _study(launch: "Launch", rest: Sequence[str]) -> int:
+    from experiments.catalog import import_module, load_study, study_names
+    from experiments.cli import UsageError, confirm, parse_overrides
+    from experiments.profiles import PROFILES
+    from experiments.progress import duration
+
+    if launch.study is None:
+        raise UsageError(f"--study is missing. Valid: {', '.join(study_names())}, or the path of a study file.")
+    for module in launch.imports:
+        import_module(module)
+    study = load_study(launch.study)
+    if launch.profile is not None:
+        PROFILES[launch.profile]  # an unknown name is refused before torch is loaded
+
+    from experiments import launch as launching
+
+    profile, why = launching.choose_profile(study, launch, DataConfig())
+    config = parse_overrides(rest, study, launching.base_config(study, profile))
+    prepared = launching.prepare(launch, study, profile, config)
+    plan, seconds = prepared.plan, sum(prepared.estimates.values())
+    time = f", about {duration(seconds)}" if plan.todo else ""
+    print(
+        f"{study.name}: profile {profile.tag} ({why}), data {plan.source.name}, {prepared.device}; "
+        f"{len(plan.todo)} of {len(plan.runs)} runs to do{time}",
+        file=sys.stdout if launch.dry_run else sys.stderr,
+    )
+    if launch.dry_run:
+        print(launching.describe(prepared))
+        return 0
+    if seconds > ASK_SECONDS and not launch.yes and not confirm(f"This takes about {duration(seconds)}. Start?"):
+        raise UsageError(f"this takes about {duration(seconds)}; --yes starts it, --profile quick takes less")
+    finished = launching.run(prepared)
+
+    from analysis.render import to_text  # only now: what trains does not wait for pandas
+    from analysis.tables import study_table
+
+    print(to_text(study_table(prepared.uri, finished.parent_id)))
+    for line in finished.problems:
+        print(line, file=sys.stderr)
+    return finished.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
