@@ -57,9 +57,7 @@ class Launch:
     """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
     checkpoints: str = "checkpoints"
     """folder for the state of unfinished runs"""
-    imports: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="import")
-    ] = ()
+    imports: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="import")] = ()
     """module to import first, which registers your own masks, data sets, ..."""
 
 

@@ -29,7 +29,8 @@ def summarize(context: Context, ended: list[Ended]) -> None:
     errors: dict[str, list[float]] = {}
     now = {e.run.fingerprint: e.test_err for e in ended}
     for run in context.plan.runs:
-        err = now.get(run.fingerprint, run.record and run.record.test_err)
+        before = None if run.record is None else run.record.test_err
+        err = now.get(run.fingerprint, before)
         if err is not None:
             errors.setdefault(run.cell.short, []).append(err)
     means = {f"{names.SUMMARY_TEST_ERR}/{cell}": statistics.fmean(values) for cell, values in errors.items()}

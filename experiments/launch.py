@@ -114,7 +114,7 @@ def describe(prepared: Prepared) -> str:
     for run in prepared.plan.runs:
         state = f"{run.state} at step {run.step}" if run.state == planning.RESUMABLE else run.state
         seconds = prepared.estimates.get(run.fingerprint)
-        time = "–" if seconds is None else duration(seconds)
+        time = "-" if seconds is None else duration(seconds)
         lines.append(
             f"{run.name:<18} {state:<22} {run.cost.params / 1e6:>6.2f} M {run.cost.macs / 1e9:>7.3f} G {time:>10}"
         )

@@ -36,8 +36,8 @@ _profile("smoke", 1, "seconds; shows that everything runs, measures nothing", {
 
 _profile("quick", 1, "about a minute a run on two cores, on the built-in data set", {
     "data.name": "cluttershapes", "data.val_images": 1_000,
-    "model.width": 0.25, "optim.schedule": "one_cycle", "optim.weight_decay": 5e-4,
-    "train.steps": 130, "train.evals": 4,
+    "model.width": 0.25, "optim.schedule": "one_cycle", "optim.lr": 0.3, "optim.weight_decay": 5e-4,
+    "train.steps": 180, "train.batch_size": 32, "train.evals": 3,
 })  # fmt: skip
 
 _profile("short", 1, "half width, 40,000 images seen: evidence on real CIFAR without a GPU", {

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
@@ -32,7 +31,7 @@ class Reporter(Protocol):
     """Told by the executor and the training loop what happens. Used as a context manager around a study."""
 
     def __enter__(self) -> "Reporter": ...
-    def __exit__(self, kind: object, error: object, trace: object) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
     def run_begins(self, name: str, config: RunConfig, step: int) -> None: ...
     def step(self, step: int) -> None: ...
     def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
@@ -65,7 +64,7 @@ class Lines:
     def __enter__(self) -> "Lines":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         pass
 
     def run_begins(self, name: str, config: RunConfig, step: int) -> None:
@@ -81,8 +80,9 @@ class Lines:
         if time.monotonic() - self.said >= PLAIN_SECONDS:
             self.said = time.monotonic()
             rate = (step - self.first) * self.config.train.batch_size / (self.said - self.began)
-            left = duration(self.clock.left(step / self.config.train.steps))
-            self._say(f"step {step}/{self.config.train.steps}{self.loss}, {rate:.0f} images/s, about {left} left in all")
+            steps = self.config.train.steps
+            left = duration(self.clock.left(step / steps))
+            self._say(f"step {step}/{steps}{self.loss}, {rate:.0f} images/s, about {left} left in all")
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if names.TRAIN_LOSS in values:
@@ -102,9 +102,12 @@ class Bars:
     def __init__(self, estimates: Mapping[str, float]):
         self.clock = _Clock(estimates)
         self.bars = Progress(
-            TextColumn("{task.description:<14}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
             console=Console(stderr=True),
-        )  # fmt: skip
+        )
         self.study = self.bars.add_task("study", total=len(estimates), text="")
         self.run: TaskID | None = None
 
@@ -112,7 +115,7 @@ class Bars:
         self.bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.bars.stop()
 
     def run_begins(self, name: str, config: RunConfig, step: int) -> None:

@@ -71,7 +71,7 @@ class Study:
     name: str
     title: str
     axes: tuple[Axis, ...]
-    base: RunConfig = RunConfig()
+    base: RunConfig = field(default_factory=RunConfig)
     seeds: tuple[int, ...] = (0, 1, 2)
     compare: Comparison | None = None
     table: str | None = None

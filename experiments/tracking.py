@@ -1,7 +1,7 @@
 """The only place where experiments read and write MLflow.
 
-One experiment a data set, "ran/<data set>"; in it a parent run per (study, profile, data set, overrides) and a child per
-cell and seed, found by its fingerprint alone.
+One experiment a data set, "ran/<data set>"; in it a parent run per (study, profile, data set, overrides) and a child
+per cell and seed, found by its fingerprint alone.
 """
 
 import getpass
@@ -20,6 +20,7 @@ from typing import Any
 # Set before mlflow is imported: no phoning home, and a dead server is noticed in seconds instead of 247 of them.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, ViewType
@@ -221,8 +222,11 @@ class Store:
 
 
 class RunLog:
-    """The log of one child run. Metrics wait in memory until `flush`, which the training loop calls before it
-    makes their steps permanent; so after a kill a point is either in the store or computed again, never lost or twice."""
+    """The log of one child run.
+
+    Metrics wait in memory until `flush`, which the training loop calls before it makes their steps permanent; so after
+    a kill a point is either in the store or computed again, and what is in the store already is not written twice.
+    """
 
     def __init__(self, client: MlflowClient, run_id: str, *, seen: set[tuple[str, int]], resumed: bool):
         self.client, self.run_id = client, run_id

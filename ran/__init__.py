@@ -1,4 +1,7 @@
-"""Residual Attention Networks (Wang et al., CVPR 2017): networks, data and training. Loads lazily: `import ran` is free."""
+"""Residual Attention Networks (Wang et al., CVPR 2017): networks, data and training.
+
+Loads lazily: `import ran` itself waits for nothing.
+"""
 
 from typing import Any
 

@@ -191,9 +191,10 @@ def difference(config: RunConfig, base: RunConfig) -> dict[str, Any]:
 def check(config: RunConfig) -> None:
     """Raises ConfigError for numbers that cannot be run, naming the field."""
     m, d, o, t = config.model, config.data, config.optim, config.train
+    counts = {"p": m.p, "t": m.t, "r": m.r}
     problems = [
         (m.width > 0, f"model.width must be above 0, got {m.width}"),
-        *((v is None or v >= 1, f"model.{k} must be at least 1, got {v}") for k, v in (("p", m.p), ("t", m.t), ("r", m.r))),
+        *((n is None or n >= 1, f"model.{k} must be at least 1, got {n}") for k, n in counts.items()),
         (d.train_images is None or d.train_images >= 1, f"data.train_images must be at least 1, got {d.train_images}"),
         (d.val_images >= 0, f"data.val_images must not be negative, got {d.val_images}"),
         (d.test_images is None or d.test_images >= 1, f"data.test_images must be at least 1, got {d.test_images}"),
@@ -206,7 +207,8 @@ def check(config: RunConfig) -> None:
         (t.batch_size >= 2, f"train.batch_size must be at least 2 (BatchNorm), got {t.batch_size}"),
         (t.micro_batch is None or (t.micro_batch >= 2 and t.batch_size % t.micro_batch == 0),
          f"train.micro_batch must divide train.batch_size={t.batch_size} and be at least 2, got {t.micro_batch}"),
-        (t.precision in ("auto", "bf16", "float32"), f"train.precision: valid are auto, bf16, float32; got {t.precision!r}"),
+        (t.precision in ("auto", "bf16", "float32"),
+         f"train.precision: valid are auto, bf16, float32; got {t.precision!r}"),
         (t.threads is None or t.threads >= 1, f"train.threads must be at least 1, got {t.threads}"),
         (t.evals >= 0, f"train.evals must not be negative, got {t.evals}"),
         (0 <= config.seed < 2**63, f"seed must lie in 0..2**63-1, got {config.seed}"),

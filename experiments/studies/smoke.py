@@ -1,6 +1,8 @@
 """Two tiny runs that take the whole path in seconds: data, training, tracking, table. They measure nothing.
 
     python run_ablation.py --study smoke
+
+Cost: seconds.
 """
 
 from experiments.study import Comparison, Study, axis

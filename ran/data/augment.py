@@ -13,13 +13,13 @@ PAD = 4  # paper, section 4.1
 
 def pixel_mean(images: Tensor) -> Tensor:
     """Returns the mean image of uint8 (N, 3, H, W) as float32 (3, H, W), in 0..255."""
-    # Deviation: none. Section 4.1 subtracts the per-pixel RGB mean and divides by nothing; scaling to [0, 1] is ours.
     total = sum(chunk.sum(0, dtype=torch.int64) for chunk in images.split(4096))
     return (total.double() / len(images)).float()
 
 
 def normalize(images: Tensor, mean: Tensor) -> Tensor:
     """Returns (images - mean) / 255 as float32; uint8 (B, 3, H, W), mean (3, H, W)."""
+    # Section 4.1 subtracts the per-pixel mean and says nothing of a scale; the first BatchNorm undoes any.
     return (images.float() - mean) / 255
 
 

@@ -22,11 +22,12 @@ from ran.rng import stream
 # Raise it when the pictures change: it is what the digest, and so every fingerprint, knows of the code below.
 GENERATOR_VERSION = 1
 DATA_SEED = 0  # all runs see one data set
-DIFFICULTY = 0.5  # where the config names none
+# Where the config names none. Tuned on Attention-56 with ARL alone: 28 % error in the quick profile.
+DIFFICULTY = 0.15
 IMAGE_SIZE = 32
 TRAIN_IMAGES = 10_000
 TEST_IMAGES = 2_000
-MAIN_SIZE = (6.0, 9.0)  # px, see _REACH
+MAIN_SIZE = (7.5, 10.5)  # px, see _REACH
 DISTRACTOR_RATIO = (0.3, 0.6)  # of the main shape's size: below 0.6 it is larger in area and in reach
 DISTRACTORS = 6  # places, each filled with probability `difficulty`
 STROKES = 6  # likewise
@@ -149,7 +150,7 @@ def sample(split: str, indices: Iterable[int], difficulty: float) -> Scenes:
     # Above every class's reach, so that no main shape is cut and the margin says nothing about the class.
     margin = 1.31 * size[:, None]
     centre = margin + u[:, 1:3] * (IMAGE_SIZE - 2 * margin)
-    ground = _between(u[:, 4:7], 0.2, 0.8)
+    ground = _between(u[:, 4:7], 0.05, 0.5)
     heights = np.array([0.14, 0.12, 0.10], np.float32) * difficulty * u[:, 13:16]
     waves = _direction(u[:, 16:19]) / _between(u[:, 19:22], 2.5, 8.0)[..., None]
 
@@ -195,10 +196,8 @@ def _direction(uniform: Array) -> Array:
 
 
 def _contrasting(ground: Array, uniform: Array, contrast: float) -> Array:
-    """Returns colours (..., 3) that differ from `ground` (..., 3) by 0.22 to 0.45 * `contrast` in every channel."""
-    step = _between(uniform[..., :3], 0.22, 0.45) * np.where(uniform[..., 3:] < 0.5, -1, 1).astype(np.float32)
-    # The way that stays in 0..1, chosen at full contrast, so that a colour fades with difficulty and never jumps.
-    return ground + contrast * np.where(abs(ground + step - 0.5) <= 0.47, step, -step)
+    """Returns colours (..., 3) that are lighter than `ground` (..., 3) by 0.35 to 0.5 * `contrast` in every channel."""
+    return ground + contrast * _between(uniform[..., :3], 0.35, 0.5)
 
 
 def render(scenes: Scenes) -> Array:

@@ -90,7 +90,8 @@ def load(
         for name, parameter in network.named_parameters():
             for key in {key.partition(".")[0] for key in groups["optimizer"]}:
                 # In the parameter's memory layout, so that the update takes the path it took before.
-                optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(groups["optimizer"][f"{key}.{name}"])
+                value = groups["optimizer"][f"{key}.{name}"]
+                optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
         for name, value in window.items():
             value.copy_(groups["window"][name])
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:

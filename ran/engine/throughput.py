@@ -21,7 +21,7 @@ def seconds_per_image(
     batch = config.train.micro_batch or config.train.batch_size
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    network = build(config_spec(config.model), num_classes=num_classes).to(device, memory_format=layout)
+    network = build(config_spec(config.model), num_classes=num_classes).to(device).to(memory_format=layout)
     optimizer = sgd(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.0)
     images = torch.zeros(batch, 3, image_size, image_size, device=device).contiguous(memory_format=layout)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)

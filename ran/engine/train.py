@@ -65,8 +65,9 @@ def train(
 ) -> Result:
     """Trains one run to its end, its divergence or until `stop()`, continuing from the checkpoint in `folder` if any.
 
-    `config.train.precision` is resolved. `flush` is called before each checkpoint: what was logged must be safe before its
-    steps become permanent, and a point of a step that is taken again is logged again, with the same value. Raises CheckpointError if the checkpoint is damaged or of another configuration.
+    `config.train.precision` is resolved. `flush` is called before each checkpoint: what was logged must be safe before
+    its steps become permanent, and a point of a step that is taken again is logged again, with the same value.
+    Raises CheckpointError if the checkpoint is damaged or of another configuration.
     """
     t, steps = config.train, config.train.steps
     if t.threads is not None:
@@ -77,7 +78,7 @@ def train(
 
     network = build(config_spec(config.model), num_classes=num_classes)
     initialize(network, config.seed)
-    network.to(device, memory_format=layout).train()
+    network.to(device).to(memory_format=layout).train()
     forward = torch.compile(network) if t.compile else network
     o = config.optim
     optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)

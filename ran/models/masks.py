@@ -1,12 +1,13 @@
 """Mask branches: what reads x and says, per channel and position, how much of the trunk's output to keep.
 
-A structure (encoder-decoder, ...) is the whole branch. It ends in a head, the same for all structures, and an activation
-that turns the head's output z into the mask M.
+A structure (encoder-decoder, ...) is the whole branch. It ends in a head, the same for all structures, and an
+activation that turns the head's output z into the mask M.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,9 +54,9 @@ def mask_head(channels: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def _resize(x: Tensor, size: list[int]) -> Tensor:
+def _resize(x: Tensor, size: torch.Size) -> Tensor:
     # Caffe's Interp takes only the size from its second input; corners are aligned.
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(x, size=list(size), mode="bilinear", align_corners=True)
 
 
 @MASK_STRUCTURES.register("encoder_decoder")

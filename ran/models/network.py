@@ -122,7 +122,7 @@ def build(spec: NetworkSpec, *, num_classes: int, in_channels: int = 3) -> Resid
 
 
 def initialize(network: nn.Module, seed: int) -> None:
-    """Sets all weights from `seed`: He initialisation for convolutions, BatchNorm 1 and 0 (paper, section 4.1, ref. [9]).
+    """Sets all weights from `seed`: He initialisation for convolutions (section 4.1, ref. [9]), BatchNorm 1 and 0.
 
     Networks whose parameters have the same shapes in the same order (ARL and NAL) get the same weights.
     """

@@ -28,7 +28,8 @@ class PreActBottleneck(nn.Module):
     """Pre-activation bottleneck unit U(C, M) of the Attention-* networks (architecture: files of the authors).
 
     y = h + x with x the raw sum; a projection unit takes its shortcut from the activated input instead, the same `a`
-    that the branch reads. The stride sits on the 3x3 and on the shortcut. (B, in, H, W) -> (B, out, H/stride, W/stride).
+    that the branch reads. The stride sits on the 3x3 and on the shortcut.
+    (B, in, H, W) -> (B, out, H/stride, W/stride).
     """
 
     def __init__(self, in_channels: int, out_channels: int, bottleneck: int, *, stride: int = 1):

@@ -15,8 +15,9 @@ NETWORKS: Registry[NetworkSpec] = Registry("network")
 
 def _cifar(modules: int, **options: Any) -> NetworkSpec:
     """Returns the CIFAR network with `modules` attention modules a stage; trunk depth 36m+20 (section 4.1)."""
-    # Deviation: section 4.1 states neither widths nor the depth of the masks. ResNet-164's widths and 3/2/1 poolings, as
-    # in the authors' ImageNet files, fit the paper's 1.9M and 5.1M parameters; both units of a stage precede the modules.
+    # Deviation: section 4.1 states neither widths nor the depth of the masks. ResNet-164's widths and 3/2/1 poolings,
+    # as in the authors' ImageNet files, fit the paper's 1.9M and 5.1M parameters.
+    # Deviation: section 4.1 does not say where the two units of a stage stand; both before its attention modules.
     return NetworkSpec(
         stem_channels=16,
         stages=(
