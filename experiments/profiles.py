@@ -42,7 +42,7 @@ _profile("quick", 1, "about a minute a run on two cores, on the built-in data se
 
 _profile("short", 1, "half width, 40,000 images seen: evidence on real CIFAR without a GPU", {
     "data.name": "cifar10", "data.val_images": 5_000,
-    "model.width": 0.5, "optim.schedule": "one_cycle", "optim.weight_decay": 5e-4,
+    "model.width": 0.5, "optim.schedule": "one_cycle", "optim.lr": 0.2, "optim.weight_decay": 5e-4,
     "train.steps": 625, "train.evals": 5,
 })  # fmt: skip
 
