@@ -14,7 +14,7 @@ from experiments.profiles import Profile
 from experiments.study import Cell, Study
 from experiments.tracking import Record
 from ran import names
-from ran.config import RunConfig, check, difference, fingerprint, override
+from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
 from ran.data.datasets import Source
 from ran.engine import checkpoint
 from ran.engine.device import resolve_precision
@@ -81,7 +81,9 @@ class Plan:
 
     @property
     def parent_key(self) -> str:
-        content = [self.study.name, self.profile.tag, self.source.name, self.overrides_json]
+        """Hash of (study, profile, data set, overrides); the digest keeps two versions of a data set apart."""
+        data = [self.source.name, self.source.digest]
+        content = [SCHEMA_VERSION, self.study.name, self.profile.tag, *data, self.overrides_json]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @property

@@ -300,8 +300,11 @@ def _record(run: Run) -> Record:
 
 
 def _union(old: list[dict], new: list[dict]) -> list[dict]:
-    listed = {run["fingerprint"] for run in new}
-    return sorted([run for run in old if run["fingerprint"] not in listed] + new, key=lambda run: run["seed"])
+    """Returns the runs of this launch and, of the same cells, the other seeds that earlier launches listed."""
+    seeds = {run["seed"] for run in new}
+    cells = [run["cell"] for run in new]
+    kept = [run for run in old if run["seed"] not in seeds and run["cell"] in cells]
+    return sorted(kept + new, key=lambda run: run["seed"])
 
 
 def _provenance() -> dict[str, str]:
