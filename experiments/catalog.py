@@ -9,7 +9,7 @@ from types import ModuleType
 
 from experiments import studies
 from experiments.study import Study
-from ran.errors import UserError
+from ran.errors import UserError, one_line
 from ran.registry import UnknownNameError
 
 
@@ -39,8 +39,8 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
-        raise StudyError(f"study file {path}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise StudyError(f"study file {path}: {one_line(error)}") from None
     return module
 
 
@@ -55,5 +55,5 @@ def import_module(name: str) -> None:
     """Imports a user's module, which registers its masks, data sets and so on. Raises StudyError."""
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever the user's code raises
-        raise StudyError(f"--import {name}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise StudyError(f"--import {name}: {one_line(error)}") from None

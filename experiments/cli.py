@@ -15,7 +15,14 @@ from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainCon
 from ran.errors import UserError
 
 T = TypeVar("T")
-Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+def _text(metavar: str) -> Any:
+    """Returns what names an option's value in the help; the default is told by the option's own text."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+Flag = Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help_behavior_hint="")]
 
 
 class UsageError(UserError):
@@ -29,35 +36,38 @@ class Launch:
     What is done already is not done again; what was interrupted goes on where it stopped.
     """
 
-    study: str | None = None
+    study: Annotated[str | None, _text("NAME")] = None
     """study to run: a name of --list, or the path of a study file"""
     list: Flag = False
     """list studies and profiles, and leave"""
     dry_run: Flag = False
     """print the plan with the state and cost of each run; writes nothing"""
-    profile: str | None = None
+    profile: Annotated[str | None, _text("NAME")] = None
     """how big: smoke, quick, short or paper; default: paper where CUDA and the data are, else quick"""
-    seeds: str | None = None
+    seeds: Annotated[str | None, _text("LIST")] = None
     """seeds, e.g. 0,1,2; default: the study's own"""
-    cells: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    cells: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _text("FILTER")] = ()
     """only these cells, e.g. depth=92,learning=arl; a comma is AND, a second --cells is OR"""
-    shard: str = "1/1"
-    """only the i-th of n parts of the runs, e.g. 1/2"""
+    shard: Annotated[str, _text("I/N")] = "1/1"
+    """only the i-th of n parts of the runs, e.g. 1/2; default: all"""
     retry_failed: Flag = False
     """try failed runs again"""
     rerun: Flag = False
     """train the chosen runs afresh, even those that are done"""
     yes: Flag = False
     """start without asking, however long it takes"""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N"""
+    device: Annotated[str, _text("NAME")] = "auto"
+    """auto, cpu, cuda or cuda:N; default: auto, which is CUDA where there is one"""
     deterministic: Flag = False
     """only algorithms that give the same bits each time (slower on CUDA)"""
-    tracking_uri: str | None = None
+    tracking_uri: Annotated[str | None, _text("URI")] = None
     """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
-    checkpoints: str = "checkpoints"
-    """folder for the state of unfinished runs"""
-    imports: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="import")] = ()
+    checkpoints: Annotated[str, _text("FOLDER")] = "checkpoints"
+    """folder for the state of unfinished runs; default: checkpoints"""
+    imports: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(name="import", metavar="MODULE", help_behavior_hint=""),
+    ] = ()
     """module to import first, which registers your own masks, data sets, ..."""
 
 

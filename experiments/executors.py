@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from experiments.plan import DONE, Plan
 from experiments.runner import Context, Ended, execute
+from experiments.tracking import metric_name
 from ran import names
 from ran.registry import Registry
 
@@ -32,7 +33,7 @@ def summarize(context: Context, ended: list[Ended]) -> None:
         before = None if run.record is None else run.record.test_err
         err = now.get(run.fingerprint, before)
         if err is not None:
-            errors.setdefault(run.cell.short, []).append(err)
+            errors.setdefault(metric_name(run.cell.short), []).append(err)
     means = {f"{names.SUMMARY_TEST_ERR}/{cell}": statistics.fmean(values) for cell, values in errors.items()}
     finished = sum(len(values) for values in errors.values())
     context.store.summarize(context.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)

@@ -17,9 +17,9 @@ from experiments.progress import duration, reporter
 from experiments.runner import Context, Ended
 from experiments.signals import stop_request
 from experiments.study import Study
-from experiments.tracking import Store, resolve_uri
+from experiments.tracking import Store, check_writable, resolve_uri
 from ran import names
-from ran.config import DataConfig, RunConfig, override
+from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
 from ran.engine.device import make_deterministic, pick_device
 from ran.errors import UserError
@@ -78,6 +78,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
 
     Raises UserError for everything that can be found wrong before anything is written.
     """
+    check(config)
     device = pick_device(launch.device)
     if launch.deterministic:
         make_deterministic()
@@ -95,6 +96,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     )  # fmt: skip
     if not launch.dry_run:
         _check_folder(checkpoints)
+        check_writable(uri)
         for data in {run.config.data for run in plan.todo}:
             load_splits(data)  # a damaged file is found now, and kept in memory for the runs
     return Prepared(plan, device, uri, checkpoints, planning.estimate_seconds(plan, device))

@@ -1,8 +1,10 @@
 """The plan of a launch: which runs a study consists of, the state of each, and what the rest will cost."""
 
+import contextlib
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from ran.engine import checkpoint
 from ran.engine.device import resolve_precision
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
-from ran.errors import UserError
+from ran.errors import UserError, one_line
 from ran.models.cost import Cost, cost
 from ran.models.zoo import config_spec
 
@@ -139,6 +141,8 @@ def select_cells(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
             name, equals, value = part.strip().partition("=")
             if not equals or name not in valid:
                 raise PlanError(f"--cells {text!r}: write axis=value; axes: {', '.join(valid)}")
+            if name in conditions:
+                raise PlanError(f"--cells {text!r}: {name} stands twice; a second --cells is OR")
             if value not in valid[name]:
                 raise PlanError(f"--cells {text!r}: {name} has the values {', '.join(valid[name])}")
             conditions[name] = value
@@ -197,10 +201,13 @@ def _planned(
     cell: Cell, seed: int, config: RunConfig, print_: str, source: Source, record: Record | None,
     checkpoints: Path, rerun: bool, retry_failed: bool,
 ) -> PlannedRun:  # fmt: skip
-    spec = config_spec(config.model)
-    run = PlannedRun(
-        cell, seed, config, print_, _cost(spec, source.num_classes, source.image_size), NEW, 0, record, fresh=rerun
-    )
+    try:
+        price = _cost(config_spec(config.model), source.num_classes, source.image_size)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's own mask or unit raises
+        raise PlanError(f"{cell}: this network cannot be built: {one_line(error)}") from None
+    run = PlannedRun(cell, seed, config, print_, price, NEW, 0, record, fresh=rerun)
     if rerun:
         return run
     if record is not None and record.is_result:
@@ -231,16 +238,20 @@ def estimate_seconds(plan: Plan, device: torch.device) -> dict[str, float]:
         for run in plan.runs
         if run.record is not None and run.record.images_per_s
     ]
-    if rates:
-        rate = sorted(rates)[len(rates) // 2]
-    else:
-        smallest = min(plan.todo, key=lambda run: run.cost.macs)
-        source = plan.source
-        per_image = seconds_per_image(
-            smallest.config, num_classes=source.num_classes, image_size=source.image_size, device=device
-        )
-        rate = smallest.cost.macs / per_image
+    rate = sorted(rates)[len(rates) // 2] if rates else _measured_rate(plan, device)
     return {run.fingerprint: _training_images(run, plan.source) * run.cost.macs / rate for run in plan.todo}
+
+
+def _measured_rate(plan: Plan, device: torch.device) -> float:
+    """Multiply-adds a second of the plan's smallest network that runs; infinite if none does."""
+    source = plan.source
+    for run in sorted(plan.todo, key=lambda run: run.cost.macs):
+        with contextlib.suppress(Exception):  # the run itself will fail, and say why
+            per_image = seconds_per_image(
+                run.config, num_classes=source.num_classes, image_size=source.image_size, device=device
+            )
+            return run.cost.macs / per_image
+    return math.inf
 
 
 def _training_images(run: PlannedRun, source: Source) -> float:

@@ -21,6 +21,7 @@ from ran.data.datasets import load_splits
 from ran.engine import checkpoint
 from ran.engine.checkpoint import write_tensors
 from ran.engine.train import Result, train
+from ran.errors import one_line
 from ran.models.zoo import config_spec
 
 BUSY = "busy"
@@ -126,9 +127,8 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
         log.close(names.KILLED, "interrupted twice")
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
         log.text("traceback.txt", traceback.format_exc())
-        ended = Ended(run, names.FAILED, reason)
+        ended = Ended(run, names.FAILED, one_line(error))
     log.close(ended.outcome, ended.reason)
     report.run_ends(run.name, str(ended))
     return ended

@@ -88,6 +88,8 @@ class Study:
         names = [a.name for a in self.axes]
         if len(set(names)) < len(names):
             raise ValueError(f"study {self.name!r} has two axes of one name: {', '.join(names)}")
+        if empty := [a.name for a in self.axes if not a.settings]:
+            raise ValueError(f"study {self.name!r} has axes without values: {', '.join(empty)}")
         if self.compare is not None:
             valid = {a.name: list(a.settings) for a in self.axes}
             if self.compare.baseline not in valid.get(self.compare.axis, []):

@@ -4,10 +4,12 @@ One experiment a data set, "ran/<data set>"; in it a parent run per (study, prof
 per cell and seed, found by its fingerprint alone.
 """
 
+import contextlib
 import getpass
 import json
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import tempfile
@@ -87,8 +89,8 @@ class Store:
 
     def __init__(self, uri: str):
         self.uri = uri
-        self.client = MlflowClient(uri)
         try:
+            self.client = MlflowClient(uri)
             self.client.search_experiments(max_results=1)
         except Exception as error:  # mlflow's, sqlalchemy's, alembic's, requests': they share no base
             raise TrackingError(f"cannot use the tracking store {uri}: {_first_line(error)}") from None
@@ -98,7 +100,7 @@ class Store:
         """Returns the store, created if it is a sqlite file that does not exist. Raises TrackingError."""
         path = _sqlite_path(uri)
         if path is not None:
-            _check_writable(path, uri)
+            check_writable(uri)
             # Write-ahead logging stays in the file and makes writes ten times cheaper; several writers share it.
             try:
                 with sqlite3.connect(path) as connection:
@@ -109,9 +111,9 @@ class Store:
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
-        """Returns the store for reading, or None if it is a sqlite file that does not exist yet."""
+        """Returns the store for reading, or None if it is a sqlite file that does not exist yet or is empty."""
         path = _sqlite_path(uri)
-        if path is not None and not path.exists():
+        if path is not None and (not path.exists() or not _holds_mlflow(path, uri)):
             return None
         return cls(uri)
 
@@ -267,7 +269,28 @@ class RunLog:
         self.client.set_terminated(self.run_id, MLFLOW_STATUS[outcome])
 
 
-def _check_writable(path: Path, uri: str) -> None:
+def metric_name(text: str) -> str:
+    """Returns `text` without the characters that MLflow refuses in the name of a metric."""
+    return re.sub(r"[^\w.\- :]", "_", text) or "all"
+
+
+def _holds_mlflow(path: Path, uri: str) -> bool:
+    """Whether a sqlite file has MLflow's tables; False for one without any. MLflow would add its own to any file."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise TrackingError(f"cannot use the tracking store {uri}: {error}") from None
+    if tables and not tables & {"experiments", "alembic_version"}:
+        raise TrackingError(f"cannot use the tracking store {uri}: {path} is another program's database")
+    return bool(tables)
+
+
+def check_writable(uri: str) -> None:
+    """Raises TrackingError for a sqlite store that can be neither written nor created; other stores say so later."""
+    path = _sqlite_path(uri)
+    if path is None:
+        return
     folder = path.parent
     if not folder.is_dir():
         raise TrackingError(f"cannot use the tracking store {uri}: there is no folder {folder}")

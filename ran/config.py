@@ -129,8 +129,13 @@ def flatten(config: RunConfig) -> dict[str, Any]:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """Returns the flattened fields that decide the result."""
-    return {key: value for key, f, _, value in _leaves(config) if f.metadata.get("identity", True)}
+    """Returns the flattened fields that decide the result; equal configs give equal values of equal types."""
+    return {
+        # 1 and 1.0, 0.0 and -0.0 are equal and must not print differently.
+        key: float(value) + 0.0 if value is not None and _is_float(hint) else value
+        for key, f, hint, value in _leaves(config)
+        if f.metadata.get("identity", True)
+    }
 
 
 def fingerprint(config: RunConfig, data_digest: str) -> str:
@@ -142,6 +147,10 @@ def fingerprint(config: RunConfig, data_digest: str) -> str:
         raise ConfigError("train.precision: resolve 'auto' for the device before taking a fingerprint")
     content = {"schema": SCHEMA_VERSION, "data_digest": data_digest, **identity(config)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _is_float(hint: Any) -> bool:
+    return float in (hint, *typing.get_args(hint))
 
 
 def _admits(hint: Any, value: Any) -> bool:
@@ -167,8 +176,10 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         if not _admits(hints[key], value):
             expected = getattr(hints[key], "__name__", str(hints[key]))
             raise ConfigError(f"{key} takes {expected}, got {value!r}")
-        # 1 and 1.0 must give one fingerprint.
-        typed = float(value) if hints[key] is float else value
+        try:
+            typed = float(value) if value is not None and _is_float(hints[key]) else value
+        except OverflowError:
+            raise ConfigError(f"{key} takes a float, got an integer too large for one") from None
         group, _, name = key.rpartition(".")
         groups.setdefault(group, {})[name] = typed
     top = groups.pop("", {})
@@ -193,7 +204,7 @@ def check(config: RunConfig) -> None:
     m, d, o, t = config.model, config.data, config.optim, config.train
     counts = {"p": m.p, "t": m.t, "r": m.r}
     problems = [
-        (m.width > 0, f"model.width must be above 0, got {m.width}"),
+        (0 < m.width < float("inf"), f"model.width must be above 0 and finite, got {m.width}"),
         *((n is None or n >= 1, f"model.{k} must be at least 1, got {n}") for k, n in counts.items()),
         (d.train_images is None or d.train_images >= 1, f"data.train_images must be at least 1, got {d.train_images}"),
         (d.val_images >= 0, f"data.val_images must not be negative, got {d.val_images}"),

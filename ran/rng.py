@@ -6,6 +6,7 @@ one seed see the same batches and comparisons between them are paired.
 """
 
 import hashlib
+import operator
 
 import numpy as np
 
@@ -15,7 +16,9 @@ SEED_LIMIT = 2**63
 def _digest(seed: int, purpose: str, keys: tuple[int | str, ...]) -> bytes:
     if not 0 <= seed < SEED_LIMIT:
         raise ValueError(f"seed must lie in 0..2**63-1, got {seed}")
-    return hashlib.sha256(repr((seed, purpose, *keys)).encode()).digest()
+    # Plain ints: numpy's print differently and would give another stream.
+    plain = (key if isinstance(key, str) else operator.index(key) for key in keys)
+    return hashlib.sha256(repr((operator.index(seed), purpose, *plain)).encode()).digest()
 
 
 def stream(seed: int, purpose: str, *keys: int | str) -> np.random.Generator:

@@ -1,6 +1,6 @@
 """Attention residual learning against naive attention learning, over depth (Table 3, section 4.1).
 
-Claim: ARL, (1+M)*T, beats NAL, M*T, at every depth; error falls with depth under ARL and rises under NAL after 92
+Claim: ARL, `(1+M)*T`, beats NAL, `M*T`, at every depth; error falls with depth under ARL and rises under NAL after 92
 layers. Paper (CIFAR-10 error, %): 56/92/128/164 ARL 5.52/4.99/4.44/4.31, NAL 5.89/5.35/5.57/7.18.
 
     python run_ablation.py --study arl_vs_nal

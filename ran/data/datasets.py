@@ -83,13 +83,18 @@ def split_indices(name: str, count: int, *, train_images: int | None, val_images
     The same for every run seed: the validation images do not depend on `train_images`, and a smaller training set is
     the beginning of a larger one. Raises DataError where `count` does not suffice.
     """
+    need = _needed(name, count, train_images, val_images)
+    order = stream(0, "split", name).permutation(count)
+    end = None if train_images is None else need
+    return order[val_images:end], order[:val_images]
+
+
+def _needed(name: str, count: int, train_images: int | None, val_images: int) -> int:
     need = val_images + (1 if train_images is None else train_images)
     if need > count:
         wanted = f"data.train_images={train_images} and data.val_images={val_images}"
         raise DataError(f"{name}: {wanted} need {need} training images, there are {count}; ask for fewer")
-    order = stream(0, "split", name).permutation(count)
-    end = None if train_images is None else need
-    return order[val_images:end], order[:val_images]
+    return need
 
 
 def load_splits(config: DataConfig) -> Splits:
@@ -124,9 +129,10 @@ def _cluttershapes(config: DataConfig) -> Source:
     difficulty = cluttershapes.DIFFICULTY if config.difficulty is None else config.difficulty
     # A short run draws the first images only, so that it need not wait for all of them; that prefix is then the
     # "official" training set that is split. Its validation images differ from those of the whole set.
-    need = cluttershapes.TRAIN_IMAGES
-    if config.train_images is not None:
-        need = min(need, config.train_images + config.val_images)
+    # More than there are is refused before any is drawn and kept.
+    need = _needed("cluttershapes", cluttershapes.TRAIN_IMAGES, config.train_images, config.val_images)
+    if config.train_images is None:
+        need = cluttershapes.TRAIN_IMAGES
 
     def load() -> tuple[Images, Images]:
         train, test = cluttershapes.load(
@@ -205,9 +211,9 @@ def _cifar(name: str, config: DataConfig) -> Source:
         raise DataError(f"{name}: no {absent}; {_both_ways(spec)}")
 
     def load() -> tuple[Images, Images]:
-        _warn_unofficial(folder, spec)
         train = [_read_images(folder / file, spec) for file in spec.train_files]
         test = [_read_images(folder / file, spec) for file in spec.test_files]
+        _warn_unofficial(folder, spec)  # after reading: a damaged file gets one line
         return _as_images(*map(np.concatenate, zip(*train, strict=True))), _as_images(
             *map(np.concatenate, zip(*test, strict=True))
         )

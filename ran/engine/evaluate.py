@@ -26,12 +26,15 @@ def evaluate(
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,), left in the mode it was in."""
     was_training = network.training
     network.eval()
-    loss, wrong = torch.zeros((), dtype=torch.float64, device=images.device), torch.zeros((), device=images.device)
-    with torch.inference_mode(), arithmetic(images.device, precision):
-        for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-            x = normalize(x, mean).to(memory_format=memory_format(channels_last))
-            logits = network(x).float()
-            loss += F.cross_entropy(logits, y, reduction="sum")
-            wrong += (logits.argmax(1) != y).sum()
-    network.train(was_training)
+    loss = torch.zeros((), dtype=torch.float64, device=images.device)
+    wrong = torch.zeros((), dtype=torch.int64, device=images.device)
+    try:
+        with torch.inference_mode(), arithmetic(images.device, precision):
+            for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+                x = normalize(x, mean).to(memory_format=memory_format(channels_last))
+                logits = network(x).float()
+                loss += F.cross_entropy(logits, y, reduction="sum")
+                wrong += (logits.argmax(1) != y).sum()
+    finally:
+        network.train(was_training)
     return Score(loss=loss.item() / len(labels), err=100 * wrong.item() / len(labels))

@@ -148,7 +148,9 @@ def train(
                 total.zero_()
         if done % eval_every == 0 and done < steps:
             point = score(curve)
-            log(done, dict(zip(curve_names, (point.loss, point.err), strict=True)))
+            # The next window ends a run that has diverged; trackers keep no infinity, so it is not logged here.
+            if math.isfinite(point.loss):
+                log(done, dict(zip(curve_names, (point.loss, point.err), strict=True)))
         if done == steps or time.monotonic() - saved >= checkpoint_seconds:
             save(done)
             saved = time.monotonic()

@@ -22,7 +22,7 @@ def count(state):
 
 
 def batch_norm(state, x, training):
-    """(x - mean) / sqrt(var + eps) * slope + bias; in training of the batch (biased variance), else the running ones."""
+    """(x - mean) / sqrt(var + eps) * slope + bias, of the batch (biased variance) or with the running statistics."""
     if training:
         mean = x.mean((0, 2, 3))
         var = ((x - mean[:, None, None]) ** 2).mean((0, 2, 3))
@@ -103,8 +103,8 @@ def mixed(z):
 
 
 def channel(z):
-    """Eq. 5."""
-    return z / (z**2).sum(1, keepdim=True).sqrt()
+    """Eq. 5; zero where all of z is, which ReLU and a convolution without bias do give."""
+    return z / (z**2).sum(1, keepdim=True).sqrt().clamp(min=1e-12)
 
 
 def spatial(z):

@@ -1,0 +1,37 @@
+"""One thread for the session, MLflow as the library sets it, and an MLflow store that is migrated once and copied."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: spinning threads make the suite 20 times slower
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread before and after; for the folders that train."""
+    import torch
+
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow sqlite file without any experiment of ours, to be copied: a fresh one costs 2 to 8 s."""
+    from experiments.tracking import Store
+
+    path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
+    Store.open(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path

@@ -1,0 +1,325 @@
+"""The training loop: same seed, same bits; stopped or killed anywhere and continued, the same bits and points."""
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ran import names
+from ran.config import RunConfig, fingerprint, override
+from ran.data.datasets import Splits
+from ran.engine import train as loop
+from ran.engine.checkpoint import NAME, CheckpointError, read_header
+from ran.engine.evaluate import Score
+from ran.engine.train import Result, train
+
+PRINT = "f" * 64
+STEPS = 7
+CURVES = {names.TRAIN_LOSS, names.TRAIN_ERR, names.LR, names.VAL_LOSS, names.VAL_ERR}
+
+
+class PowerCut(Exception):
+    pass
+
+
+@dataclass
+class Log:
+    """A tracker that keeps what was flushed and loses the rest, as one whose process dies."""
+
+    kept: dict[tuple[int, str], float] = field(default_factory=dict)
+    waiting: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    again: int = 0
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        assert all(map(math.isfinite, values.values())), f"{values} at step {step}"
+        self.waiting.append((step, values))
+
+    def flush(self) -> None:
+        for step, values in self.waiting:
+            for key, value in values.items():
+                self.again += (step, key) in self.kept
+                assert self.kept.setdefault((step, key), value) == value, "a step taken again logs another value"
+        self.waiting.clear()
+
+
+def run(config: RunConfig, splits: Splits, folder: Path, log: Log | None = None, **options) -> Result:
+    log = log or Log()
+    result = train(
+        config, splits, num_classes=3, fingerprint=options.pop("fingerprint", PRINT), device=torch.device("cpu"),
+        folder=folder, log=log.write, flush=log.flush, **options,
+    )  # fmt: skip
+    log.flush()
+    return result
+
+
+def stop_at(step: int):
+    taken = [0]
+    return {"on_step": lambda done: taken.__setitem__(0, done), "stop": lambda: taken[0] == step}
+
+
+def die_at(step: int):
+    def on_step(done: int) -> None:
+        if done == step:
+            raise PowerCut
+
+    return on_step
+
+
+def errors(result: Result) -> dict[str, float]:
+    return {key: value for key, value in result.metrics.items() if key.startswith("final/")}
+
+
+def assert_same_bits(one: Result, other: Result) -> None:
+    a, b = one.network.state_dict(), other.network.state_dict()
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+@pytest.fixture(autouse=True)
+def three_steps_a_point(monkeypatch):
+    """So that windows are open between the steps, and the last is shorter: points at 3, 6 and 7."""
+    monkeypatch.setattr(loop, "log_interval", lambda steps: 3)
+
+
+VARIANTS = {
+    "float32": {},
+    "bf16": {"train.precision": "bf16"},
+    "contiguous": {"train.channels_last": False},
+    "micro batches": {"train.micro_batch": 4},
+    "no momentum": {"optim.momentum": 0.0},
+}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
+def variant(request, config):
+    return override(config, request.param)
+
+
+def test_same_seed_same_bits_another_seed_others(variant, splits, tmp_path):
+    logs = Log(), Log()
+    one, two = (run(variant, splits, tmp_path / str(i), log) for i, log in enumerate(logs))
+    assert_same_bits(one, two)
+    assert logs[0].kept == logs[1].kept
+    assert errors(one) == errors(two)
+    other = run(replace(variant, seed=1), splits, tmp_path / "other")
+    assert not torch.equal(one.network.head.weight, other.network.head.weight)
+
+
+def test_what_a_run_logs(config, splits, tmp_path):
+    log = Log()
+    result = run(config, splits, tmp_path, log)
+    assert result.outcome == names.FINISHED
+    assert result.step == STEPS
+    steps = {name: [step for step, key in sorted(log.kept) if key == name] for name in CURVES}
+    windows, evals = [3, 6, 7], [3, 6, 7]
+    assert steps == {
+        name: windows if name in (names.TRAIN_LOSS, names.TRAIN_ERR, names.LR) else evals for name in CURVES
+    }
+    assert {key for _, key in log.kept} == CURVES, "nothing is drawn over the test set while one is held out"
+    assert log.kept[STEPS, names.VAL_ERR] == result.metrics[names.FINAL_VAL_ERR]
+    wrong = log.kept[3, names.TRAIN_ERR] * 24 / 100
+    assert wrong == pytest.approx(round(wrong)), "an error over the 24 images of three steps"
+    wrong = log.kept[STEPS, names.TRAIN_ERR] * 8 / 100
+    assert wrong == pytest.approx(round(wrong)), "the last window has one step"
+    assert log.kept[STEPS, names.LR] == pytest.approx(0.02 * (1 - 6.5 / 7) / 0.75)
+    assert set(result.metrics) == {
+        names.FINAL_VAL_ERR, names.FINAL_VAL_LOSS, names.FINAL_TEST_ERR, names.FINAL_TEST_LOSS,
+        names.COST_HOURS, names.COST_IMAGES_PER_S,
+    }  # fmt: skip
+
+
+def test_curves_are_over_the_test_set_where_nothing_is_held_out_and_absent_with_no_evals(config, splits, tmp_path):
+    all_train = replace(splits, val=replace(splits.val, images=splits.val.images[:0], labels=splits.val.labels[:0]))
+    log, silent = Log(), Log()
+    run(config, all_train, tmp_path / "paper", log)
+    assert names.TEST_ERR in {key for _, key in log.kept}
+    assert names.VAL_ERR not in {key for _, key in log.kept}
+    run(override(config, {"train.evals": 0}), splits, tmp_path / "silent", silent)
+    assert {key for _, key in silent.kept} == {names.TRAIN_LOSS, names.TRAIN_ERR, names.LR}
+
+
+def test_stopped_at_every_step_and_continued(variant, splits, tmp_path):
+    whole_log = Log()
+    whole = run(variant, splits, tmp_path / "whole", whole_log)
+    for step in range(STEPS):
+        folder, log = tmp_path / str(step), Log()
+        stopped = run(variant, splits, folder, log, **stop_at(step))
+        assert (stopped.outcome, stopped.step) == (names.KILLED, step)
+        assert errors(stopped) == {}
+        taken = []
+        continued = run(variant, splits, folder, log, on_step=taken.append)
+        assert taken == list(range(step + 1, STEPS + 1)), "no step is taken twice"
+        assert_same_bits(whole, continued)
+        assert log.kept == whole_log.kept
+        assert log.again == 0, "each point once"
+        assert errors(continued) == errors(whole)
+
+
+def test_stopped_between_all_steps_of_one_run(config, splits, tmp_path):
+    whole = run(config, splits, tmp_path / "whole")
+    for step in range(STEPS):
+        assert run(config, splits, tmp_path / "bits", **stop_at(step)).step == step
+    assert_same_bits(whole, run(config, splits, tmp_path / "bits"))
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, math.inf])
+def test_killed_in_every_step_and_continued(checkpoint_seconds, config, splits, tmp_path):
+    whole_log = Log()
+    whole = run(config, splits, tmp_path / "whole", whole_log)
+    for step in range(1, STEPS + 1):
+        folder, log = tmp_path / str(step), Log()
+        with pytest.raises(PowerCut):
+            run(config, splits, folder, log, on_step=die_at(step), checkpoint_seconds=checkpoint_seconds)
+        log.waiting.clear()
+        taken = []
+        continued = run(config, splits, folder, log, on_step=taken.append)
+        # The step in which it died was not saved yet.
+        assert taken[0] == (step if checkpoint_seconds == 0 else 1)
+        assert_same_bits(whole, continued)
+        assert log.kept == whole_log.kept
+        assert log.again == 0
+        assert errors(continued) == errors(whole)
+
+
+def test_killed_between_the_log_and_the_checkpoint(config, splits, tmp_path, monkeypatch):
+    """The points of step 6 are in the store, its weights are not: they are logged again with the same values."""
+    whole = run(config, splits, tmp_path / "whole")
+    save, log = loop.checkpoint.save, Log()
+
+    def dies(path, header, *state):
+        if header.step == 6:
+            raise PowerCut
+        save(path, header, *state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.checkpoint, "save", dies)
+        with pytest.raises(PowerCut):
+            run(config, splits, tmp_path / "cut", log, checkpoint_seconds=0)
+    assert_same_bits(whole, run(config, splits, tmp_path / "cut", log))
+    assert log.again > 0
+
+
+def test_killed_in_the_last_evaluation(config, splits, tmp_path, monkeypatch):
+    whole_log, log = Log(), Log()
+    whole = run(config, splits, tmp_path / "whole", whole_log)
+
+    def dies(*args, **options):
+        raise PowerCut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", dies)
+        with pytest.raises(PowerCut):
+            run(override(config, {"train.evals": 1}), splits, tmp_path / "cut", log)
+    log.waiting.clear()
+    continued = run(override(config, {"train.evals": 1}), splits, tmp_path / "cut", log)
+    assert_same_bits(whole, continued)
+    assert errors(continued) == errors(whole)
+    assert names.COST_IMAGES_PER_S not in continued.metrics, "no step was taken, so there is no rate"
+
+
+def test_the_time_of_earlier_attempts_counts(config, splits, tmp_path, monkeypatch):
+    clock = iter(range(0, 100_000, 10))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.time, "monotonic", lambda: next(clock))
+        run(config, splits, tmp_path, **stop_at(4))
+    spent = read_header(tmp_path / NAME).seconds
+    assert spent >= 40
+    second = run(config, splits, tmp_path)
+    assert spent < 3600 * second.metrics[names.COST_HOURS] < spent + 30
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_an_exploding_rate_diverges_and_logs_nothing_that_is_not_finite(precision, config, splits, tmp_path):
+    config = override(config, {"optim.lr": 1e30, "train.precision": precision})
+    log = Log()
+    result = run(config, splits, tmp_path, log)
+    assert result.outcome == names.DIVERGED
+    assert result.step == 3, "the end of the window in which it happened"
+    assert errors(result) == {}
+    assert not (tmp_path / NAME).exists()
+
+
+def test_infinite_weights_diverge_at_the_first_point(config, splits, tmp_path, monkeypatch):
+    def infinite(network, seed):
+        torch.nn.init.constant_(network.head.weight, math.inf)
+
+    monkeypatch.setattr(loop, "initialize", infinite)
+    assert run(config, splits, tmp_path).outcome == names.DIVERGED
+
+
+def test_a_divergence_between_two_points_survives_a_stop(config, splits, tmp_path):
+    config = override(config, {"optim.lr": 1e30})
+    assert run(config, splits, tmp_path, **stop_at(2)).outcome == names.KILLED
+    result = run(config, splits, tmp_path)
+    assert (result.outcome, result.step) == (names.DIVERGED, 3)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_an_evaluation_that_is_not_finite(value, config, splits, tmp_path, monkeypatch):
+    """Log refuses such a point: MLflow would keep an infinity as 1.8e308."""
+    monkeypatch.setattr(loop, "evaluate", lambda *args, **options: Score(loss=value, err=50.0))
+    assert run(config, splits, tmp_path).outcome == names.DIVERGED
+
+
+def test_one_micro_batch_is_none(config, splits, tmp_path):
+    one = run(config, splits, tmp_path / "none")
+    other = run(override(config, {"train.micro_batch": 8}), splits, tmp_path / "equal")
+    assert_same_bits(one, other)
+    assert errors(one) == errors(other)
+
+
+@pytest.mark.parametrize("micro_batch", [2, 4])
+def test_smaller_micro_batches_log_the_same_counts(micro_batch, config, splits, tmp_path):
+    log, small = Log(), Log()
+    one = run(config, splits, tmp_path / "one", log)
+    other = run(override(config, {"train.micro_batch": micro_batch}), splits, tmp_path / "small", small)
+    assert log.kept.keys() == small.kept.keys()
+    assert [log.kept[s, names.LR] for s in (3, 6, 7)] == [small.kept[s, names.LR] for s in (3, 6, 7)]
+    # The mean over the window, not the sum over its backward passes; before any step both see the same weights.
+    assert small.kept[3, names.TRAIN_LOSS] == pytest.approx(log.kept[3, names.TRAIN_LOSS], rel=0.5)
+    assert 0 <= small.kept[3, names.TRAIN_ERR] <= 100
+    assert not torch.equal(one.network.head.weight, other.network.head.weight), "BatchNorm sees fewer images"
+
+
+def test_weights_are_float32_in_both_precisions_and_differ(config, splits, tmp_path):
+    results = [
+        run(override(config, {"train.precision": p}), splits, tmp_path / p) for p in ("float32", "bf16")
+    ]  # fmt: skip
+    for result in results:
+        assert result.outcome == names.FINISHED
+        assert {p.dtype for p in result.network.parameters()} == {torch.float32}
+    assert not torch.equal(*(r.network.head.weight for r in results))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "decides"),
+    [
+        ("train.threads", 3, False), ("train.evals", 9, False), ("data.root", "/elsewhere", False),
+        ("data.download", True, False), ("train.steps", 8, True), ("train.precision", "bf16", True),
+        ("train.channels_last", False, True), ("seed", 5, True), ("optim.lr", 0.2, True),
+    ],
+)  # fmt: skip
+def test_what_the_fingerprint_holds(key, value, decides, config):
+    assert (fingerprint(override(config, {key: value}), "d") != fingerprint(config, "d")) is decides
+
+
+def test_evaluations_do_not_change_the_weights(config, splits, tmp_path):
+    """evals is outside the fingerprint."""
+    one = run(config, splits, tmp_path / "three")
+    assert_same_bits(one, run(override(config, {"train.evals": 7}), splits, tmp_path / "seven"))
+
+
+def test_threads_are_set(config, splits, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    run(override(config, {"train.threads": 2, "train.steps": 1}), splits, tmp_path)
+    run(override(config, {"train.steps": 1}), splits, tmp_path / "none")
+    assert given == [2], "without a number torch's own choice stays"
+
+
+def test_the_checkpoint_of_another_run_is_refused(config, splits, tmp_path):
+    run(config, splits, tmp_path, **stop_at(2))
+    with pytest.raises(CheckpointError, match=r"^\S*last\.safetensors is of another configuration"):
+        run(config, splits, tmp_path, fingerprint="e" * 64)

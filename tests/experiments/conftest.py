@@ -1,0 +1,48 @@
+"""A laboratory of its own for each test: an empty folder, entered, with a copy of a migrated store."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab import Lab
+
+from ran.data.datasets import DATASETS
+from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
+
+
+@pytest.fixture(autouse=True)
+def _alone(one_thread, monkeypatch, tmp_path):
+    """Nothing reaches the repository: the folder is entered, the environment names no store."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def empty_lab(tmp_path: Path) -> Lab:
+    """A lab without a store."""
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    return Lab(folder)
+
+
+@pytest.fixture
+def lab(empty_lab: Lab, migrated_store: Path) -> Lab:
+    shutil.copy(migrated_store, empty_lab.store)
+    return empty_lab
+
+
+@pytest.fixture
+def user_module(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """Writes a module that --import finds, and forgets it and what it registered at the end."""
+    monkeypatch.syspath_prepend(str(lab.folder))
+    for registry in (MASK_ACTIVATIONS, MASK_STRUCTURES, DATASETS):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    def write(name: str, content: str) -> str:
+        (lab.folder / f"{name}.py").write_text(content)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return name
+
+    return write

@@ -1,0 +1,161 @@
+"""What the tests of a launch share: a folder with store, checkpoints and data of its own, and ways to launch in it."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from safetensors.torch import load_file
+from torch import Tensor
+
+import run_ablation
+from ran import names
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENT = "ran/cluttershapes"
+
+# Two cells of 20 steps of the smoke profile, as a user's own file.
+STUDY = '''"""What the user wrote about it."""
+from experiments.study import Comparison, Study, axis
+
+STUDY = Study(
+    name="mine",
+    title="A study of my own",
+    profile="smoke",
+    seeds=(0,),
+    axes=(axis("rate", {rates}, field="optim.lr"),),
+)
+'''
+
+# A checkpoint after every step, and steps so slow that a signal meets a run in its middle.
+SLOW = """
+import functools
+import time
+
+import experiments.launch
+from experiments.progress import Lines
+from experiments.runner import Context
+
+
+class Slow(Lines):
+    def step(self, step):
+        super().step(step)
+        time.sleep(0.05)
+
+
+experiments.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)
+experiments.launch.reporter = Slow
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a launch left: exit status, stdout, stderr."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A folder with store, checkpoints and data of its own."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "mlflow.db"
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.store}"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def places(self) -> list[str]:
+        return [
+            *("--tracking-uri", self.uri),
+            *("--checkpoints", str(self.checkpoints)),
+            *("--data.root", str(self.folder / "data")),
+        ]
+
+    def launch(self, *arguments: str, study: str = "smoke") -> Said:
+        return main("--study", study, *self.places(), *arguments)
+
+    def start(self, *arguments: str, study: str = "smoke") -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "run_ablation.py"), "--study", study, *self.places(), *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder)}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+    def study(self, content: str, name: str = "mine.py") -> str:
+        (self.folder / name).write_text(content)
+        return str(self.folder / name)
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
+    def all_runs(self) -> list[Run]:
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        return [] if found is None else list(self.client.search_runs([found.experiment_id]))
+
+    def children(self) -> dict[str, Run]:
+        """Children that are not deleted, by name; each name once."""
+        runs = [run for run in self.all_runs() if names.FINGERPRINT in run.data.tags]
+        by_name = {str(run.info.run_name): run for run in runs}
+        assert len(by_name) == len(runs), f"two runs of one name: {sorted(str(r.info.run_name) for r in runs)}"
+        return by_name
+
+    def parents(self) -> list[Run]:
+        return [run for run in self.all_runs() if names.PARENT in run.data.tags]
+
+    def points(self, run: Run) -> dict[str, list[tuple[int, float]]]:
+        """(step, value) of every metric but the system's, as they were written."""
+        return {
+            key: [(point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, key)]
+            for key in run.data.metrics
+            if not key.startswith("system/")
+        }
+
+    def artifact(self, run: Run, name: str) -> Path:
+        return Path(self.client.download_artifacts(run.info.run_id, name))
+
+    def weights(self, name: str) -> dict[str, Tensor]:
+        return load_file(self.artifact(self.children()[name], names.WEIGHTS))
+
+    def listing(self) -> dict[str, int]:
+        """Every file and folder with its size. SQLite's two side files come and go with its readers."""
+        paths = [p for p in self.folder.rglob("*") if not p.name.endswith(("-wal", "-shm"))]
+        return {str(p.relative_to(self.folder)): p.stat().st_size if p.is_file() else -1 for p in paths}
+
+
+def main(*arguments: str) -> Said:
+    """run_ablation.py in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = run_ablation.main(list(arguments))
+    return Said(status, out.getvalue(), err.getvalue())
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 90.0) -> None:
+    """Waits until `condition()` holds, while the process lives."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def mine(rates: Sequence[float] = (0.1, 0.2)) -> str:
+    return STUDY.format(rates=list(rates))

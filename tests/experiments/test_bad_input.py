@@ -1,0 +1,328 @@
+"""What cannot be used is refused: exit 2, one line that names the remedy, and nothing is made or changed."""
+
+import os
+import pickle
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+import torch
+from lab import mine
+from safetensors.torch import save_file
+
+import run_ablation
+from ran.engine.checkpoint import NAME, read_header
+
+FAKE_CIFAR = 40  # images a file
+
+
+def refused(lab, *arguments, study="smoke", says=()):
+    """Launches, and asserts that it was refused and that the folder, but for study files, is what it was."""
+    before, here = lab.listing(), sorted(os.listdir("."))
+    said = lab.launch(*arguments, study=study)
+    assert said.status == 2, (said.out, said.err)
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1, said.err
+    assert said.err.startswith("run_ablation: ")
+    assert "Traceback" not in said.err
+    for text in (says,) if isinstance(says, str) else says:
+        assert text in said.err, said.err
+    after = {path: size for path, size in lab.listing().items() if not path.startswith("__pycache__")}
+    assert after == before
+    assert sorted(os.listdir(".")) == here
+    return said.err
+
+
+# Every line: the arguments after `--study smoke`, and what the answer must say.
+FLAGS = {
+    "profile": (["--profile", "quik"], ["unknown profile 'quik'", "Did you mean 'quick'?", "smoke, quick, short"]),
+    "profile of a study that has its own": (["--profile", "paper"], "always uses the profile smoke"),
+    "network": (["--model.name", "attention65"], ["unknown network", "Did you mean 'attention56'?"]),
+    "data set": (["--data.name", "cifar11"], ["unknown data set", "Did you mean 'cifar10'?", "cluttershapes"]),
+    "mask activation": (["--model.mask-activation", "mixd"], ["unknown mask activation", "Did you mean 'mixed'?"]),
+    "mask structure": (["--model.mask_structure", "encoder"], ["unknown mask structure", "'encoder_decoder'"]),
+    "schedule": (["--optim.schedule", "cosin"], ["unknown schedule", "Did you mean 'cosine'?"]),
+    "override key": (["--optim.lrr", "0.1"], ["--optim.lrr", "--optim.lr"]),
+    "override key of a wrong group": (["--model.lr", "0.1"], "--model.lr"),
+    "override key without a group": (["--lr", "0.1"], "--lr"),
+    "flag": (["--dry-ruin"], "--dry-ruin"),
+    "value without a flag": (["quick"], "quick"),
+    "flag without a value": (["--seeds"], "--seeds"),
+    "override without a value": (["--train.steps"], "--train.steps"),
+    "word for a number": (["--train.steps", "many"], ["--train.steps", "many"]),
+    "fraction for a count": (["--train.steps", "1.5"], ["--train.steps", "1.5"]),
+    "word for a switch": (["--train.compile", "perhaps"], "perhaps"),
+    "word for a factor": (["--model.width", "wide"], ["--model.width", "wide"]),
+    "precision": (["--train.precision", "fp16"], ["train.precision", "auto, bf16, float32"]),
+    "seeds, a word": (["--seeds", "a"], ["--seeds", "'a'"]),
+    "seeds, empty": (["--seeds", ""], "--seeds"),
+    "seeds, negative": (["--seeds=-1"], "--seeds"),
+    "seeds, negative, apart": (["--seeds", "-1"], "--seeds"),
+    "seeds, a gap": (["--seeds", "1,,2"], "--seeds"),
+    "seeds, a fraction": (["--seeds", "1.0"], "--seeds"),
+    "seeds, a range": (["--seeds", "0-2"], "--seeds"),
+    "seeds, too large": (["--seeds", str(2**63)], "seed must lie in"),
+    "cells, axis": (["--cells", "depth=56"], ["--cells", "axes: learning"]),
+    "cells, value": (["--cells", "learning=both"], ["--cells", "arl, nal"]),
+    "cells, no value": (["--cells", "learning"], ["--cells", "axis=value"]),
+    "cells, empty": (["--cells", ""], "--cells"),
+    "cells, one axis twice": (["--cells", "learning=arl,learning=nal"], "--cells"),
+    "shard 0/2": (["--shard", "0/2"], "--shard takes i/n"),
+    "shard 3/2": (["--shard", "3/2"], "--shard takes i/n"),
+    "shard x": (["--shard", "x"], "--shard takes i/n"),
+    "shard -1/2": (["--shard=-1/2"], "--shard takes i/n"),
+    "shard 1": (["--shard", "1"], "--shard takes i/n"),
+    "device": (["--device", "gpu"], ["--device", "auto, cpu, cuda"]),
+    "device of another kind": (["--device", "meta"], "--device"),
+    "import": (["--import", "no_such_module"], ["--import no_such_module", "ModuleNotFoundError"]),
+    "the study's axis": (["--model.learning", "nal"], ["--model.learning", "--cells learning=..."]),
+    "the study's axis, with =": (["--model.learning=nal"], "--cells learning=..."),
+    "lr nan": (["--optim.lr", "nan"], "optim.lr"),
+    "lr inf": (["--optim.lr", "inf"], "optim.lr"),
+    "lr 0": (["--optim.lr", "0"], "optim.lr"),
+    "lr negative": (["--optim.lr=-0.1"], "optim.lr"),
+    "momentum nan": (["--optim.momentum", "nan"], "optim.momentum"),
+    "momentum 1": (["--optim.momentum", "1"], "optim.momentum"),
+    "weight decay inf": (["--optim.weight-decay", "inf"], "optim.weight_decay"),
+    "label smoothing nan": (["--optim.label-smoothing", "nan"], "optim.label_smoothing"),
+    "width nan": (["--model.width", "nan"], "model.width"),
+    "width inf": (["--model.width", "inf"], "model.width"),
+    "width 0": (["--model.width", "0"], "model.width"),
+    "p 0": (["--model.p", "0"], "model.p"),
+    "difficulty nan": (["--data.difficulty", "nan"], "data.difficulty"),
+    "steps 0": (["--train.steps", "0"], "train.steps"),
+    "batch of 1": (["--train.batch-size", "1"], "train.batch_size"),
+    "micro batch that does not divide": (["--train.micro-batch", "5"], "train.micro_batch"),
+    "threads 0": (["--train.threads", "0"], "train.threads"),
+    "threads negative": (["--train.threads=-1"], "train.threads"),
+    "evals negative": (["--train.evals=-1"], "train.evals"),
+    "more images than there are": (["--data.train-images", "1000000"], "1000000"),
+    "more test images than there are": (["--data.test-images", "1000000"], "1000000"),
+    "no images": (["--data.train-images", "0"], "data.train_images"),
+    "data that are not there": (["--data.name", "cifar10"], ["cifar10", "--data.root", "--data.download"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "says"), FLAGS.values(), ids=FLAGS)
+def test_flags(arguments, says, empty_lab):
+    refused(empty_lab, *arguments, says=says)
+
+
+@pytest.mark.parametrize("arguments", [case[0] for case in FLAGS.values()], ids=FLAGS)
+def test_a_dry_run_refuses_the_same(arguments, empty_lab):
+    if "--data.test-images" in arguments:
+        pytest.skip("how many test images there are is known when they are read")
+    said = empty_lab.launch(*arguments, "--dry-run")
+    assert (said.status, said.out, len(said.err.splitlines())) == (2, "", 1), said
+    assert empty_lab.listing() == {}
+
+
+STUDIES = {
+    "name": ("smok", ["unknown study", "Did you mean 'smoke'?", "arl_vs_nal"]),
+    "empty name": ("", "unknown study"),
+    "missing file": ("nowhere/mine.py", "there is no study file nowhere/mine.py"),
+}
+
+
+@pytest.mark.parametrize(("study", "says"), STUDIES.values(), ids=STUDIES)
+def test_studies(study, says, empty_lab):
+    refused(empty_lab, study=study, says=says)
+
+
+def test_no_study(empty_lab):
+    from lab import main
+
+    said = main(*empty_lab.places())
+    assert (said.status, len(said.err.splitlines())) == (2, 1)
+    assert "--study is missing" in said.err
+    assert "smoke" in said.err
+
+
+FILES = {
+    "syntax error": ("STUDY = (", "SyntaxError"),
+    "no STUDY": ("x = 1", "has no global STUDY"),
+    "a STUDY of another type": ("STUDY = {}", "has no global STUDY"),
+    "raises": ("raise KeyError('x')", "KeyError"),
+    "raises without a message": ("raise ValueError", "ValueError"),
+    "leaves": ("raise SystemExit(0)", "SystemExit"),
+    "imports what is not there": ("import no_such_module", "no_such_module"),
+    "not Python": ("\x00\x01", "mine.py"),
+    "two axes of one name": (mine().replace("axes=(", "axes=(axis('rate', [1], field='optim.momentum'), "), "two axes"),
+    "a field that does not exist": (mine().replace("optim.lr", "optim.rate"), ["optim.rate", "optim.lr"]),
+    "a value of a wrong type": (mine(["fast"]), ["optim.lr", "'fast'"]),
+    "a value out of range": (mine([-1.0]), "optim.lr"),
+    "a profile that does not exist": (mine().replace('profile="smoke"', 'profile="huge"'), "unknown profile 'huge'"),
+    "an axis without values": (mine([]), "rate"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "says"), FILES.values(), ids=FILES)
+def test_study_files(content, says, empty_lab):
+    refused(empty_lab, study=empty_lab.study(content), says=says)
+
+
+def test_an_imported_module_that_raises_without_a_message(lab, user_module):
+    name = user_module("silent", "raise ValueError")
+    refused(lab, "--import", name, says=["--import silent", "ValueError"])
+
+
+# Places
+
+
+def test_a_text_file_as_store(empty_lab):
+    empty_lab.store.write_text("these are my notes\n" * 100)
+    refused(empty_lab, says=["cannot use the tracking store", str(empty_lab.store)])
+    refused(empty_lab, "--dry-run", says="cannot use the tracking store")
+    assert empty_lab.store.read_text() == "these are my notes\n" * 100
+
+
+def test_another_programs_database_as_store(empty_lab):
+    """MLflow would add fifty tables to it."""
+    with sqlite3.connect(empty_lab.store) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    for flags in ((), ("--dry-run",)):
+        refused(empty_lab, *flags, says=["cannot use the tracking store", "another program's database"])
+
+
+def test_an_empty_file_is_a_store_that_does_not_exist_yet(empty_lab):
+    empty_lab.store.touch()
+    assert empty_lab.launch("--dry-run").status == 0
+    assert empty_lab.listing() == {"mlflow.db": 0}
+
+
+@pytest.mark.parametrize("uri", [
+    "sqlite:///nowhere/mlflow.db", "sqlite:////nowhere/mlflow.db", "sqlite:///.", "nonsense://store", "./runs",
+    "http://127.0.0.1:9",
+])  # fmt: skip
+def test_stores_that_cannot_be(uri, empty_lab):
+    refused(empty_lab, "--tracking-uri", uri, says=["cannot use the tracking store", uri])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_and_checkpoints_that_may_not_be_written(lab):
+    lab.folder.chmod(0o500)
+    try:
+        refused(lab, says="not writable")
+    finally:
+        lab.folder.chmod(0o700)
+
+
+def test_checkpoints_that_are_a_file(lab):
+    lab.checkpoints.write_text("notes")
+    refused(lab, says=["--checkpoints", "is not a folder"])
+    refused(lab, "--checkpoints", str(lab.checkpoints / "deeper" / "still"), says="is not a folder")
+
+
+@pytest.fixture
+def stopped(lab, monkeypatch):
+    """A run that was stopped half way; returns the path of its checkpoint."""
+    import signal
+
+    from experiments import launch as launching
+    from experiments.progress import Lines
+
+    class Stop(Lines):
+        def step(self, step):
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", Stop)
+        assert lab.launch("--cells", "learning=arl").status == 143
+    (path,) = lab.checkpoints.glob(f"*/{NAME}")
+    return path
+
+
+def test_a_checkpoint_of_another_configuration(lab, stopped):
+    study = lab.launch("--dry-run", "--cells", "learning=nal")
+    assert study.status == 0
+    other = stopped.parent.with_name(_fingerprint(lab, "learning=nal")[:16])
+    other.mkdir()
+    shutil.copy(stopped, other / NAME)
+    owner = read_header(stopped).fingerprint[:12]
+    refused(lab, says=[str(other / NAME), "of another configuration", owner])
+    refused(lab, "--dry-run", says="of another configuration")
+    assert lab.launch("--cells", "learning=arl").status == 0, "the cell that it does not concern goes on"
+
+
+def _fingerprint(lab, cell):
+    import json
+
+    from ran import names
+
+    study = json.loads(lab.artifact(lab.parents()[0], names.STUDY_JSON).read_text())
+    name, _, value = cell.partition("=")
+    return next(run["fingerprint"] for run in study["runs"] if run["cell"] == {name: value})
+
+
+def test_damaged_checkpoints(lab, stopped):
+    content = stopped.read_bytes()
+    torch_save = lab.folder / "pickle"
+    torch.save({"step": 3}, torch_save)
+    foreign = lab.folder / "foreign"
+    save_file({"weight": torch.zeros(2)}, foreign)
+    for damaged, says in (
+        (content[: len(content) // 2], "is damaged"), (b"", "is damaged"), (os.urandom(5000), "is damaged"),
+        (torch_save.read_bytes(), "is damaged"), (foreign.read_bytes(), "no checkpoint of this program"),
+    ):  # fmt: skip
+        stopped.write_bytes(damaged)
+        refused(lab, says=[str(stopped), says])
+    stopped.unlink()
+    said = lab.launch("--cells", "learning=arl")
+    assert said.status == 0, "as the message promises"
+
+
+@pytest.fixture
+def cifar(empty_lab):
+    """A small CIFAR-10 that is not the official one; returns its folder."""
+    folder = empty_lab.folder / "data" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        pixels = rng.integers(0, 256, (FAKE_CIFAR, 3072), dtype=np.uint8)
+        content = {"data": pixels, "labels": rng.integers(0, 10, FAKE_CIFAR).tolist()}
+        (folder / name).write_bytes(pickle.dumps(content, 2))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(i) for i in range(10)]}, 2))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
+def test_damaged_images(name, damage, empty_lab, cifar, caplog):
+    path = cifar / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 20 if damage == "truncated" else 0])
+    sizes = ("--data.train-images", "64", "--data.val-images", "32", "--data.test-images", "32")
+    refused(empty_lab, "--data.name", "cifar10", *sizes, says=str(path))
+    assert caplog.messages == [], "nor a warning beside it"
+
+
+# Machines and hours
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
+def test_no_cuda(device, empty_lab):
+    refused(empty_lab, "--device", device, says=[f"--device {device}", "0 CUDA devices", "--device cpu"])
+
+
+def test_more_than_an_hour_needs_a_yes(empty_lab):
+    """There is no terminal here to ask at. The summary that names the hours comes before the refusal."""
+    before = empty_lab.listing()
+    said = empty_lab.launch("--train.steps", "10000000")
+    assert said.status == 2
+    summary, refusal = said.err.splitlines()
+    assert "2 of 2 runs to do, about" in summary
+    assert refusal.startswith("run_ablation: this takes about ")
+    assert "--yes" in refusal
+    assert empty_lab.listing() == before
+
+
+def test_a_yes_and_a_short_launch_start(lab, monkeypatch):
+    monkeypatch.setattr(run_ablation, "ASK_SECONDS", 0)
+    assert lab.launch("--cells", "learning=arl").status == 2
+    assert lab.launch("--cells", "learning=arl", "--yes").status == 0
+    assert lab.launch("--cells", "learning=arl").status == 0, "nothing to do takes no time"

@@ -1,0 +1,607 @@
+"""A launch from the command line to the table: what is stored, what is not done twice, and every way to be cut off."""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+
+import pytest
+import torch
+from lab import ROOT, SLOW, Lab, main, mine, wait_for
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
+
+from experiments import launch as launching
+from experiments import runner
+from experiments.progress import Lines
+from experiments.studies import smoke
+from ran import names
+from ran.config import RunConfig, fingerprint, flatten, unflatten
+from ran.data.datasets import open_source
+
+CHILD_TAGS = [
+    names.STUDY, names.CELL, names.SEED, names.FINGERPRINT, names.PROFILE, names.DATASET, names.OVERRIDES,
+    names.OUTCOME, names.RESUMES, names.GIT_DIRTY, names.HOST, MLFLOW_GIT_COMMIT, MLFLOW_USER, MLFLOW_PARENT_RUN_ID,
+]  # fmt: skip
+PARENT_TAGS = [
+    names.PARENT, names.STUDY, names.PROFILE, names.DATASET, names.OVERRIDES, names.GIT_DIRTY, MLFLOW_GIT_COMMIT,
+    MLFLOW_RUN_NOTE,
+]  # fmt: skip
+# The smoke profile: 6 steps, a point a step, one evaluation between and one at the end.
+POINTS = {
+    names.TRAIN_LOSS: [1, 2, 3, 4, 5, 6], names.TRAIN_ERR: [1, 2, 3, 4, 5, 6], names.LR: [1, 2, 3, 4, 5, 6],
+    names.VAL_LOSS: [3, 6], names.VAL_ERR: [3, 6],
+    names.FINAL_VAL_ERR: [6], names.FINAL_VAL_LOSS: [6], names.FINAL_TEST_ERR: [6], names.FINAL_TEST_LOSS: [6],
+    names.COST_HOURS: [6], names.COST_IMAGES_PER_S: [6], names.COST_PARAMS: [6], names.COST_MACS: [6],
+}  # fmt: skip
+
+
+class _NoTraining:
+    """Put in the place of the training loop: a launch that trains is a failure."""
+
+    def __call__(self, *args, **options):
+        raise AssertionError("this launch should train nothing")
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    monkeypatch.setattr(runner, "train", _NoTraining())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, migrated_store):
+    """The smoke study, launched once; tests that change nothing read it."""
+    torch.set_num_threads(1)
+    lab = Lab(tmp_path_factory.mktemp("done"))
+    shutil.copy(migrated_store, lab.store)
+    return lab, lab.launch()
+
+
+def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def each_point_once(lab: Lab, name: str) -> bool:
+    """Whether a run has the points that an uninterrupted one has, each step once."""
+    points = lab.points(lab.children()[name])
+    return all(len(values) == len({step for step, _ in values}) for values in points.values())
+
+
+def comparable(lab: Lab, name: str) -> dict[str, list[tuple[int, float]]]:
+    """A run's points without those that depend on the clock."""
+    timed = (names.COST_HOURS, names.COST_IMAGES_PER_S)
+    return {key: sorted(v) for key, v in lab.points(lab.children()[name]).items() if key not in timed}
+
+
+# What a launch leaves
+
+
+def test_smoke_ends_well_and_prints_its_table(done):
+    _, said = done
+    assert said.status == 0
+    assert "Smoke test" in said.out
+    assert "Profile: smoke-1" in said.out
+    assert "cluttershapes (built-in, synthetic)" in said.out
+    lines = said.err.splitlines()
+    assert lines[0].startswith("smoke: profile smoke-1 (the study's own), data cluttershapes, cpu; 2 of 2 runs to do")
+    assert [line.split(", test")[0] for line in lines[1:]] == [
+        "[1/2] arl s0: start", "[1/2] arl s0: finished", "[2/2] nal s0: start", "[2/2] nal s0: finished",
+    ]  # fmt: skip
+
+
+def test_the_table_shows_what_the_store_holds(done):
+    lab, said = done
+    for learning in ("arl", "nal"):
+        err = lab.children()[f"{learning} s0"].data.metrics[names.FINAL_TEST_ERR]
+        row = next(line for line in said.out.splitlines() if line.startswith(learning.upper()))
+        assert f"{err:.2f}" in row.split()
+
+
+def test_two_levels(done):
+    lab, _ = done
+    (parent,) = lab.parents()
+    assert sorted(lab.children()) == ["arl s0", "nal s0"]
+    assert {run.data.tags[MLFLOW_PARENT_RUN_ID] for run in lab.children().values()} == {parent.info.run_id}
+    assert len(lab.all_runs()) == 3
+
+
+@pytest.mark.parametrize("learning", ["arl", "nal"])
+def test_a_child_carries_everything(learning, done):
+    lab, _ = done
+    run = lab.children()[f"{learning} s0"]
+    tags = run.data.tags
+    assert [tag for tag in CHILD_TAGS if not tags.get(tag)] == []
+    assert {tag: tags[tag] for tag in CHILD_TAGS[:9] if tag != names.FINGERPRINT} == {
+        names.STUDY: "smoke", names.CELL: f"learning={learning}", names.SEED: "0", names.PROFILE: "smoke-1",
+        names.DATASET: "cluttershapes", names.OVERRIDES: "{}", names.OUTCOME: names.FINISHED, names.RESUMES: "0",
+    }  # fmt: skip
+    assert run.info.status == "FINISHED"
+    assert names.REASON not in tags
+
+    config = unflatten(json.loads(lab.artifact(run, names.CONFIG_JSON).read_text()))
+    digest = open_source(config.data).digest
+    assert tags[names.FINGERPRINT] == fingerprint(config, digest)
+    assert run.data.params == {key: str(value) for key, value in flatten(config).items()} | {"data.digest": digest}
+    assert run.data.params.keys() - {"data.digest"} == flatten(RunConfig()).keys()
+    assert config.model.learning == learning
+
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("cluttershapes", digest)
+    assert {a.path for a in lab.client.list_artifacts(run.info.run_id)} >= {
+        names.CONFIG_JSON, names.SPEC_JSON, names.WEIGHTS,
+    }  # fmt: skip
+    assert json.loads(lab.artifact(run, names.SPEC_JSON).read_text())["learning"] == learning
+
+
+@pytest.mark.parametrize("learning", ["arl", "nal"])
+def test_each_metric_has_its_steps_once(learning, done):
+    lab, _ = done
+    points = lab.points(lab.children()[f"{learning} s0"])
+    assert {key: [step for step, _ in values] for key, values in points.items()} == POINTS
+    assert all(0 <= value <= 100 for _, value in points[names.TRAIN_ERR] + points[names.VAL_ERR])
+
+
+def test_the_weights_are_those_of_the_network(done):
+    lab, _ = done
+    from ran.models.network import build
+    from ran.models.zoo import config_spec
+
+    run = lab.children()["arl s0"]
+    config = unflatten(json.loads(lab.artifact(run, names.CONFIG_JSON).read_text()))
+    build(config_spec(config.model), num_classes=10).load_state_dict(lab.weights("arl s0"))
+    arl, nal = lab.weights("arl s0"), lab.weights("nal s0")
+    assert not same_bits(arl, nal)
+    parameters = build(config_spec(config.model), num_classes=10).parameters()
+    assert run.data.metrics[names.COST_PARAMS] == sum(p.numel() for p in parameters)
+
+
+def test_the_parent_carries_the_study(done):
+    lab, _ = done
+    (parent,) = lab.parents()
+    tags = parent.data.tags
+    assert [tag for tag in PARENT_TAGS if not tags.get(tag)] == []
+    assert tags[MLFLOW_RUN_NOTE] == smoke.__doc__.strip()
+    assert parent.info.status == "FINISHED"
+    study = json.loads(lab.artifact(parent, names.STUDY_JSON).read_text())
+    assert {key: study[key] for key in ("study", "profile", "dataset", "overrides", "compare")} == {
+        "study": "smoke", "profile": "smoke-1", "dataset": "cluttershapes", "overrides": {},
+        "compare": {"axis": "learning", "baseline": "arl"},
+    }  # fmt: skip
+    assert [a["values"] for a in study["axes"]] == [["arl", "nal"]]
+    assert [(run["cell"], run["seed"]) for run in study["runs"]] == [
+        ({"learning": "arl"}, 0), ({"learning": "nal"}, 0),
+    ]  # fmt: skip
+    assert [run["fingerprint"] for run in study["runs"]] == [
+        lab.children()[f"{learning} s0"].data.tags[names.FINGERPRINT] for learning in ("arl", "nal")
+    ]
+
+
+def test_the_parent_has_metrics_for_its_chart(done):
+    lab, _ = done
+    (parent,) = lab.parents()
+    points = lab.points(parent)
+    errors = {n: lab.children()[f"{n} s0"].data.metrics[names.FINAL_TEST_ERR] for n in ("arl", "nal")}
+    assert points.keys() == {names.SUMMARY_RUNS, *(f"{names.SUMMARY_TEST_ERR}/{n}" for n in errors)}
+    assert {n: points[f"{names.SUMMARY_TEST_ERR}/{n}"][-1][1] for n in errors} == errors
+
+
+def test_nothing_but_the_lock_is_left_of_the_checkpoints(done):
+    lab, _ = done
+    assert [p.name for p in lab.checkpoints.iterdir()] == ["launch.lock"]
+
+
+def test_system_metrics_of_a_run_that_lasts(lab, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    monkeypatch.setattr(launching, "reporter", _slow_lines(0.1))
+    assert lab.launch("--cells", "learning=arl").status == 0
+    system = [key for key in lab.children()["arl s0"].data.metrics if key.startswith("system/")]
+    assert "system/cpu_utilization_percentage" in system
+
+
+def _slow_lines(seconds):
+    import time
+
+    class Slow(Lines):
+        def step(self, step):
+            time.sleep(seconds)
+
+    return Slow
+
+
+# What a launch does not do
+
+
+def test_a_second_launch_trains_nothing_and_prints_the_same(done, no_training):
+    lab, first = done
+    runs = {name: run.to_dictionary() for name, run in lab.children().items()}
+    again = lab.launch()
+    assert (again.status, again.out) == (0, first.out)
+    assert again.err.splitlines() == [
+        "smoke: profile smoke-1 (the study's own), data cluttershapes, cpu; 0 of 2 runs to do"
+    ]
+    assert {name: run.to_dictionary() for name, run in lab.children().items()} == runs
+    assert len(lab.parents()) == 1
+
+
+def test_a_dry_run_creates_nothing(empty_lab, no_training):
+    said = empty_lab.launch("--dry-run")
+    assert (said.status, said.err) == (0, "")
+    assert said.out.splitlines()[0].endswith(("s", "min"))
+    assert [line.split()[:3] for line in said.out.splitlines()[2:]] == [["arl", "s0", "new"], ["nal", "s0", "new"]]
+    assert empty_lab.listing() == {}
+    assert os.listdir(".") == ["lab"], "nor in the folder it was started from"
+
+
+def test_a_dry_run_beside_a_store_changes_nothing(done, no_training):
+    lab, _ = done
+    before = lab.listing()
+    said = lab.launch("--dry-run")
+    assert [line.split()[:3] for line in said.out.splitlines()[2:]] == [["arl", "s0", "done"], ["nal", "s0", "done"]]
+    assert lab.listing() == before
+    assert os.listdir(".") == []
+
+
+def test_list_creates_nothing(empty_lab):
+    said = main("--list")
+    assert (said.status, said.err) == (0, "")
+    assert all(word in said.out for word in ("smoke", "arl_vs_nal", "Table 3", "quick-1", "paper-1"))
+    assert empty_lab.listing() == {}
+    assert os.listdir(".") == ["lab"]
+
+
+# Which runs
+
+
+def test_seeds_and_cells(lab):
+    assert lab.launch("--seeds", "3,4", "--cells", "learning=nal").status == 0
+    assert sorted(lab.children()) == ["nal s3", "nal s4"]
+    said = lab.launch("--seeds", "3", "--cells", "learning=arl")
+    assert said.status == 0
+    assert sorted(lab.children()) == ["arl s3", "nal s3", "nal s4"]
+    (parent,) = lab.parents()
+    study = json.loads(lab.artifact(parent, names.STUDY_JSON).read_text())
+    assert sorted({run["seed"] for run in study["runs"]}) == [3, 4], "what an earlier launch listed stays listed"
+    row = next(line for line in said.out.splitlines() if line.startswith("NAL"))
+    errors = [lab.children()[f"nal s{seed}"].data.metrics[names.FINAL_TEST_ERR] for seed in (3, 4)]
+    assert f"{statistics.fmean(errors):.2f}" in row
+    assert " 1/2 " in next(line for line in said.out.splitlines() if line.startswith("ARL"))
+
+
+def test_two_shards_complete_the_study(lab, done):
+    first = lab.launch("--shard", "1/2")
+    assert (first.status, sorted(lab.children())) == (0, ["arl s0"])
+    assert "\N{EN DASH}" in first.out, "what is missing is a dash"
+    second = lab.launch("--shard", "2/2")
+    assert (second.status, sorted(lab.children())) == (0, ["arl s0", "nal s0"])
+    assert second.out == done[1].out
+    assert len(lab.parents()) == 1
+
+
+def test_rerun_replaces_what_was_done_and_only_what_is_chosen(lab):
+    lab.launch()
+    before = lab.children()
+    weights = lab.weights("arl s0")
+    said = lab.launch("--rerun", "--cells", "learning=arl")
+    assert said.status == 0
+    after = lab.children()
+    assert after["arl s0"].info.run_id != before["arl s0"].info.run_id
+    assert after["nal s0"].info.run_id == before["nal s0"].info.run_id
+    assert after["arl s0"].data.tags[names.RESUMES] == "0"
+    assert same_bits(lab.weights("arl s0"), weights)
+
+
+def test_overrides_make_another_parent_and_never_mix(lab):
+    arl = ("--cells", "learning=arl")
+    plain = lab.launch(*arl)
+    other = lab.launch("--optim.lr", "0.05", *arl)
+    assert other.status == 0
+    assert len(lab.parents()) == 2
+    assert {p.data.tags[names.OVERRIDES] for p in lab.parents()} == {"{}", '{"optim.lr": 0.05}'}
+    runs = [run for run in lab.all_runs() if names.FINGERPRINT in run.data.tags]
+    assert len({run.data.tags[names.FINGERPRINT] for run in runs}) == len(runs) == 2
+    assert "0.05" in other.out, "the caption names the overrides"
+    assert lab.launch(*arl).out == plain.out
+    # One that stays outside the fingerprint is none.
+    assert "0 of 1 runs" in lab.launch("--train.evals", "3", *arl).err
+    assert len(lab.parents()) == 2
+    # Nor is the value that the profile has anyway.
+    assert "0 of 1 runs" in lab.launch("--train.steps", "6", *arl).err
+    assert len(lab.parents()) == 2
+
+
+def test_a_users_own_study_shares_its_runs_with_others(lab, monkeypatch):
+    path = lab.study(mine())
+    said = lab.launch(study=path)
+    assert said.status == 0
+    assert "A study of my own" in said.out
+    assert sorted(lab.children()) == ["0.1 s0", "0.2 s0"]
+    (parent,) = lab.parents()
+    assert parent.data.tags[MLFLOW_RUN_NOTE] == "What the user wrote about it."
+    assert lab.children()["0.2 s0"].data.params["optim.lr"] == "0.2"
+
+    # smoke's ARL cell has the default rate, 0.1: it is trained already.
+    monkeypatch.setattr(runner, "train", _NoTraining())
+    said = lab.launch("--cells", "learning=arl")
+    assert "0 of 1 runs to do" in said.err
+    assert said.status == 0
+    assert sorted(lab.children()) == ["0.1 s0", "0.2 s0"]
+    assert len(lab.parents()) == 2
+    err = lab.children()["0.1 s0"].data.metrics[names.FINAL_TEST_ERR]
+    assert f"{err:.2f}" in next(line for line in said.out.splitlines() if line.startswith("ARL"))
+
+
+def test_any_short_name_will_do(lab):
+    """MLflow refuses some characters in the names of metrics; a study's author need not know."""
+    study = mine().replace('"optim.lr"', '"optim.lr", short={0.1: "10 % @[x]", 0.2: "a=1,b=../é"}.get')
+    said = lab.launch(study=lab.study(study))
+    assert said.status == 0, said.err
+    assert sorted(lab.children()) == ["10 % @[x] s0", "a=1,b=../é s0"]
+    (parent,) = lab.parents()
+    assert len(parent.data.metrics) == 3
+
+
+# Failures and divergences
+
+RAISES = """
+from ran.models.masks import MASK_ACTIVATIONS
+
+@MASK_ACTIVATIONS.register("raises")
+def raises(z):
+    if not z.is_meta:
+        raise RuntimeError("the user's mistake\\nwith more lines")
+    return z.sigmoid()
+"""
+FAILING = mine().replace(
+    'axis("rate", [0.1, 0.2], field="optim.lr")', 'axis("mask", ["raises", "mixed"], field="model.mask_activation")'
+)
+
+
+def test_a_failing_cell_leaves_the_others_alone(lab, user_module, monkeypatch):
+    path, module = lab.study(FAILING), user_module("users_masks", RAISES)
+    said = lab.launch("--import", module, study=path)
+    assert said.status == 1
+    failed, fine = lab.children()["raises s0"], lab.children()["mixed s0"]
+    assert (failed.data.tags[names.OUTCOME], failed.info.status) == (names.FAILED, "FAILED")
+    assert failed.data.tags[names.REASON] == "RuntimeError: the user's mistake"
+    assert "the user's mistake" in lab.artifact(failed, "traceback.txt").read_text()
+    assert fine.data.tags[names.OUTCOME] == names.FINISHED
+    assert said.err.splitlines()[-2:] == [
+        "raises s0: failed: RuntimeError: the user's mistake", "1 of 2 runs are left; the same command continues",
+    ]  # fmt: skip
+    assert "Traceback" not in said.err
+    assert "\N{EN DASH}" in next(line for line in said.out.splitlines() if line.startswith("raises"))
+
+    with monkeypatch.context() as patch:  # it is not tried again by itself
+        patch.setattr(runner, "train", _NoTraining())
+        again = lab.launch("--import", module, study=path)
+    assert again.status == 1
+    assert "0 of 2 runs to do" in again.err
+    assert "raises s0: failed before: RuntimeError: the user's mistake (--retry-failed tries it again)" in again.err
+
+    from ran.models.masks import MASK_ACTIVATIONS, mixed
+
+    monkeypatch.setitem(MASK_ACTIVATIONS._entries, "raises", mixed)
+    retried = lab.launch("--import", module, "--retry-failed", study=path)
+    assert retried.status == 0, retried.err
+    run = lab.children()["raises s0"]
+    assert run.info.run_id == failed.info.run_id
+    assert (run.data.tags[names.OUTCOME], run.info.status) == (names.FINISHED, "FINISHED")
+    assert names.REASON not in run.data.tags
+    assert each_point_once(lab, "raises s0")
+
+
+def test_a_cell_that_cannot_be_built_is_refused_at_once(lab, user_module):
+    module = user_module("users_broken", RAISES.replace("if not z.is_meta", "if True").replace("raises", "broken"))
+    before = lab.listing()
+    said = lab.launch("--import", module, study=lab.study(FAILING.replace("raises", "broken")))
+    assert said.status == 2
+    assert len(said.err.splitlines()) == 1
+    assert "the user's mistake" in said.err
+    assert before.keys() <= lab.listing().keys()
+    assert not lab.checkpoints.exists()
+
+
+def test_divergence_is_a_result(lab, monkeypatch):
+    path = lab.study(mine([1e30, 0.1]))
+    said = lab.launch(study=path)
+    assert said.status == 0
+    run = lab.children()["1e+30 s0"]
+    assert (run.data.tags[names.OUTCOME], run.info.status) == (names.DIVERGED, "FINISHED")
+    assert run.data.tags[names.REASON].startswith("loss not finite by step ")
+    assert run.data.metrics[names.DIVERGED_STEP] == int(run.data.tags[names.REASON].split()[-1])
+    assert names.FINAL_TEST_ERR not in run.data.metrics
+    assert all(abs(value) < 1e300 for values in lab.points(run).values() for _, value in values)
+    assert "div. 1/1" in next(line for line in said.out.splitlines() if line.startswith("1e+30"))
+    monkeypatch.setattr(runner, "train", _NoTraining())
+    for flags in ((), ("--retry-failed",)):
+        again = lab.launch(*flags, study=path)
+        assert (again.status, again.out) == (0, said.out)
+
+
+# Cut off and continued
+
+STEPS = ("--train.steps", "20", "--train.evals", "4", "--cells", "learning=arl")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, migrated_store):
+    """The run of STEPS, not interrupted."""
+    torch.set_num_threads(1)
+    lab = Lab(tmp_path_factory.mktemp("whole"))
+    shutil.copy(migrated_store, lab.store)
+    assert lab.launch(*STEPS).status == 0
+    return lab
+
+
+def start_slowly(lab: Lab, *arguments: str, steps: int = 3):
+    """A launch in a process of its own, which has taken a few steps of its run."""
+    (lab.folder / "slow_steps.py").write_text(SLOW)
+    process = lab.start(*STEPS, "--import", "slow_steps", *arguments)
+    wait_for(lambda: any(_step(p) >= steps for p in lab.checkpoints.glob("*/last.safetensors")), process)
+    return process
+
+
+def _step(path) -> int:
+    from ran.engine.checkpoint import read_header
+
+    return read_header(path).step
+
+
+def finish(lab: Lab, whole: Lab, resumes: str = "1") -> None:
+    """Continues the run and compares it with the one that was not interrupted."""
+    said = lab.launch(*STEPS)
+    assert said.status == 0, said.err
+    run = lab.children()["arl s0"]
+    assert run.data.tags[names.RESUMES] == resumes
+    assert run.data.tags[names.OUTCOME] == names.FINISHED
+    assert names.REASON not in run.data.tags
+    assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
+    assert comparable(lab, "arl s0") == comparable(whole, "arl s0")
+    assert each_point_once(lab, "arl s0")
+    assert not list(lab.checkpoints.glob("*/last.safetensors"))
+
+
+@pytest.mark.parametrize(("number", "status"), [
+    (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_signal_stops_after_a_checkpoint(number, status, lab, whole):
+    process = start_slowly(lab)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    assert "stopping: the run writes a checkpoint first; again to stop at once" in err
+    assert err.splitlines()[-1] == "1 of 1 runs are left; the same command continues"
+    assert "Smoke test" in out
+    run = lab.children()["arl s0"]
+    assert (run.data.tags[names.OUTCOME], run.info.status) == (names.KILLED, "KILLED")
+    step = int(run.data.tags[names.REASON].removeprefix("stopped at step ").removesuffix("/20"))
+    assert 3 <= step < 20
+    dry = lab.launch(*STEPS, "--dry-run")
+    assert f"resumable at step {step}" in dry.out
+    finish(lab, whole)
+
+
+def test_kill_9_in_the_middle_of_a_run(lab, whole):
+    process = start_slowly(lab)
+    process.kill()
+    process.communicate(timeout=60)
+    run = lab.children()["arl s0"]
+    assert (names.OUTCOME in run.data.tags, run.info.status) == (False, "RUNNING")
+    finish(lab, whole)
+
+
+def signal_at(step: int, *numbers: int):
+    """Lines that send this process signals at a step, as the kernel would."""
+
+    class Signals(Lines):
+        def step(self, now):
+            super().step(now)
+            if now == step:
+                for number in numbers:
+                    os.kill(os.getpid(), number)
+
+    return Signals
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(19, marks=pytest.mark.slow)])
+def test_sigterm(step, lab, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", signal_at(step, signal.SIGTERM))
+        said = lab.launch(*STEPS)
+    assert said.status == 143
+    assert said.err.splitlines()[-1] == "1 of 1 runs are left; the same command continues"
+    assert lab.children()["arl s0"].data.tags[names.REASON] == f"stopped at step {step}/20"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "the handlers of before are back"
+    finish(lab, whole)
+
+
+def test_a_signal_in_the_last_step_lets_the_run_finish(lab, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", signal_at(20, signal.SIGINT))
+        said = lab.launch(*STEPS)
+    assert said.status == 130
+    assert lab.children()["arl s0"].data.tags[names.OUTCOME] == names.FINISHED
+    assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
+
+
+def test_a_second_signal_stops_at_once(lab, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", signal_at(5, signal.SIGINT, signal.SIGINT))
+        said = lab.launch(*STEPS)
+    assert said.status == 130
+    assert said.err.splitlines()[-1].startswith("run_ablation: stopped at once; the same command continues")
+    run = lab.children()["arl s0"]
+    assert (run.data.tags[names.OUTCOME], run.info.status) == (names.KILLED, "KILLED")
+    assert not list(lab.checkpoints.glob("*/last.safetensors"))
+    finish(lab, whole)
+
+
+def test_a_signal_between_two_runs_starts_no_other(lab, monkeypatch):
+    monkeypatch.setattr(launching, "reporter", signal_at(6, signal.SIGINT))
+    said = lab.launch()
+    assert said.status == 130
+    assert list(lab.children()) == ["arl s0"]
+    assert said.err.splitlines()[-1] == "1 of 2 runs are left; the same command continues"
+
+
+def test_a_finished_run_whose_checkpoint_was_left_is_done(lab, whole, monkeypatch):
+    """Killed after the outcome was written and before the folder was removed."""
+    monkeypatch.setattr(runner.shutil, "rmtree", lambda *args, **options: None)
+    lab.launch(*STEPS)
+    assert list(lab.checkpoints.glob("*/last.safetensors"))
+    assert "0 of 1 runs to do" in lab.launch(*STEPS).err
+
+
+# Two at once
+
+
+@pytest.mark.parametrize("store", ["migrated", pytest.param("fresh", marks=pytest.mark.slow)])
+def test_two_launches_at_once(store, empty_lab, migrated_store):
+    if store == "migrated":
+        shutil.copy(migrated_store, empty_lab.store)
+    (empty_lab.folder / "slow_steps.py").write_text(SLOW)
+    processes = [empty_lab.start("--import", "slow_steps") for _ in range(2)]
+    ended = [process.communicate(timeout=240) for process in processes]
+    for process, (_, err) in zip(processes, ended, strict=True):
+        assert "Traceback" not in err
+        # One of them may end while the other still trains the last run.
+        assert process.returncode in (0, 1), err
+        if process.returncode == 1:
+            assert "busy: another launch is training it" in err
+    children = empty_lab.children()  # each name once
+    assert sorted(children) == ["arl s0", "nal s0"]
+    assert {run.data.tags[names.OUTCOME] for run in children.values()} == {names.FINISHED}
+    assert {run.data.tags[names.RESUMES] for run in children.values()} == {"0"}
+    assert len(empty_lab.parents()) == 1
+    started = sum(err.count(": start") for _, err in ended)
+    assert started == 2, "no run trains twice"
+    assert empty_lab.launch().status == 0
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(lab):
+    from filelock import FileLock
+
+    plan = lab.launch("--dry-run")
+    assert plan.status == 0
+    assert lab.launch("--cells", "learning=nal").status == 0
+    # The folder's name is the fingerprint's beginning; a run that is stopped leaves it.
+    study = json.loads(lab.artifact(lab.parents()[0], names.STUDY_JSON).read_text())
+    folder = lab.checkpoints / study["runs"][0]["fingerprint"][:16]
+    folder.mkdir()
+    with FileLock(folder / "lock", is_singleton=False):
+        said = lab.launch()
+    assert said.status == 1
+    assert "arl s0: busy: another launch is training it" in said.err
+    assert list(lab.children()) == ["nal s0"]
+    assert lab.launch().status == 0
+
+
+def test_nothing_is_left_in_the_repository(done):
+    assert not [name for name in ("mlflow.db", "mlruns") if (ROOT / name).exists() and _new(ROOT / name)]
+
+
+def _new(path) -> bool:
+    import time
+
+    return time.time() - path.stat().st_mtime < 5

@@ -1,0 +1,118 @@
+"""The fingerprint: the same for the same result, another for any other."""
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ran import config as config_module
+from ran.config import ConfigError, OptimConfig, RunConfig, fingerprint, flatten, identity, override, unflatten
+
+DIGEST = "0" * 64
+GOLDEN = "a44d2b7dbe6912434b39dd090e234c3f48be1a1e97699da4e87bd56f8709c59d"
+BASE = override(RunConfig(), {"train.precision": "float32"})
+FIELDS = list(flatten(BASE))
+# Where and how, not what: a change of these must find the run that is there already.
+OUTSIDE = {"data.root", "data.download", "train.threads", "train.evals"}
+FLOATS = [
+    "model.width",
+    "optim.lr",
+    "optim.momentum",
+    "optim.weight_decay",
+    "optim.label_smoothing",
+    "data.difficulty",
+]
+
+
+def another(key):
+    """A value of the field's type that it does not have."""
+    value = flatten(BASE)[key]
+    if key == "train.precision":
+        return "bf16"
+    if value is None:
+        return 0.5 if key == "data.difficulty" else 3
+    return {bool: lambda: not value, str: lambda: value + "x", int: lambda: value + 1, float: lambda: value + 0.25}[
+        type(value)
+    ]()
+
+
+def test_golden():
+    """Red after a change of a default, a field's name or the schema: every finished run would be trained again.
+
+    Where that is meant, raise SCHEMA_VERSION (or add a field), say so in the README, and renew the value.
+    """
+    assert fingerprint(BASE, DIGEST) == GOLDEN
+
+
+def test_form():
+    assert re.fullmatch("[0-9a-f]{64}", fingerprint(BASE, DIGEST))
+    assert fingerprint(BASE, DIGEST) == fingerprint(unflatten(flatten(BASE)), DIGEST)
+
+
+def test_auto_precision_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.precision"):
+        fingerprint(RunConfig(), DIGEST)
+
+
+def test_the_fields_outside_are_these():
+    assert set(FIELDS) - set(identity(BASE)) == OUTSIDE
+    assert list(identity(BASE)) == [key for key in FIELDS if key not in OUTSIDE]
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_each_field_of_the_identity_changes_it_and_no_other(key):
+    changed = override(BASE, {key: another(key)})
+    assert changed != BASE
+    assert (fingerprint(changed, DIGEST) == fingerprint(BASE, DIGEST)) == (key in OUTSIDE)
+
+
+def test_all_changes_give_different_fingerprints():
+    inside = [key for key in FIELDS if key not in OUTSIDE]
+    found = {fingerprint(override(BASE, {key: another(key)}), DIGEST) for key in inside}
+    assert len(found) == len(inside)
+
+
+def test_data_and_schema_change_it(monkeypatch):
+    before = fingerprint(BASE, DIGEST)
+    assert fingerprint(BASE, "1" + DIGEST[1:]) != before
+    monkeypatch.setattr(config_module, "SCHEMA_VERSION", config_module.SCHEMA_VERSION + 1)
+    assert fingerprint(BASE, DIGEST) != before
+
+
+@given(st.permutations(FIELDS))
+def test_the_order_of_the_values_does_not_matter(order):
+    values = flatten(BASE)
+    assert fingerprint(unflatten({key: values[key] for key in order}), DIGEST) == GOLDEN
+
+
+def test_the_order_of_the_fields_does_not_matter(monkeypatch):
+    monkeypatch.setattr(config_module, "identity", lambda config: dict(reversed(identity(config).items())))
+    assert list(config_module.identity(BASE)) != list(identity(BASE))
+    assert fingerprint(BASE, DIGEST) == GOLDEN
+
+
+@pytest.mark.parametrize("key", FLOATS)
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_int_for_a_float_is_the_same_run(key, value):
+    as_int, as_float = (override(BASE, {key: v}) for v in (value, float(value)))
+    assert fingerprint(as_int, DIGEST) == fingerprint(as_float, DIGEST)
+
+
+def test_an_int_for_a_float_in_a_constructor_is_the_same_run():
+    as_int, as_float = (dataclasses.replace(BASE, optim=OptimConfig(lr=lr)) for lr in (1, 1.0))
+    assert as_int == as_float
+    assert fingerprint(as_int, DIGEST) == fingerprint(as_float, DIGEST)
+
+
+def test_negative_zero_is_zero():
+    negative, positive = (override(BASE, {"optim.weight_decay": v}) for v in (-0.0, 0.0))
+    assert negative == positive
+    assert fingerprint(negative, DIGEST) == fingerprint(positive, DIGEST)
+
+
+@given(st.floats(1e-6, 10), st.floats(1e-6, 10))
+def test_equal_exactly_where_the_rates_are(a, b):
+    prints = [fingerprint(override(BASE, {"optim.lr": lr}), DIGEST) for lr in (a, b)]
+    assert (prints[0] == prints[1]) == (a == b)
