@@ -195,9 +195,7 @@ def describe(name: str, *, num_classes: int, image_size: int) -> str:
     lines = [("stage", "branch", "parameters", "with BN statistics", "MACs", "of MACs")]
     for p in [*parts, Part(None, "all", *total)]:
         share = f"{100 * p.macs / max(total[2], 1):.1f} %"
-        lines.append(
-            (str(p.stage or ""), p.branch, f"{p.params:,}", f"{p.params_with_bn:,}", f"{p.macs:,}", share)
-        )
+        lines.append((str(p.stage or ""), p.branch, f"{p.params:,}", f"{p.params_with_bn:,}", f"{p.macs:,}", share))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     body = [
         "  ".join(x.ljust(w) if i < 2 else x.rjust(w) for i, (x, w) in enumerate(zip(line, widths, strict=True)))
