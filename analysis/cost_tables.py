@@ -79,8 +79,9 @@ _UNITS = {"depth": "", "params": " M", "macs": " G"}
 _SCALES = {"depth": 1, "params": 1e6, "macs": 1e9}
 
 
-def read_costs(path: Path = COSTS_CSV) -> Costs:
+def read_costs(path: Path | None = None) -> Costs:
     """Returns what costs.csv holds, depths and counts as they are. Raises CostsError."""
+    path = COSTS_CSV if path is None else path
     if not path.is_file():
         raise CostsError(f"no {path}: `python -m ran.models.cost` writes it")
     try:
