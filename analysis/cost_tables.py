@@ -69,7 +69,7 @@ _REASONS = {
     ("attentionnext56_imagenet", "macs"): "the authors' network file gives this; the paper repeats Attention-56's",
     ("attentioninception56_imagenet", "params"): "the paper does not describe the network; the design is ours",
     ("attentioninception56_imagenet", "macs"): "the paper does not describe the network; the design is ours",
-    ("resnet152_imagenet", "macs"): "torchvision's has the stride on the 3x3 convolutions",
+    ("resnet152_imagenet", "macs"): "as in torchvision, the stride is on the 3x3 convolutions",
     ("resnext101_32x4d_imagenet", "params"): "the paper's 44.5 M is ResNet-101's",
     ("resnext101_32x4d_imagenet", "macs"): "the paper's 7.8 G is ResNet-101's",
 }

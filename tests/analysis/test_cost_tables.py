@@ -100,7 +100,7 @@ def test_table_7() -> None:
     assert found["Inception-ResNet-v1"] == ["–", "–", "–", "–", "299", "–", "21.30", "–", "5.50"]
     assert note(table, "Attention-56, MACs") == "Attention-56, MACs: the paper's Table 2 says 6.2 G."
     assert "MACs there: Attention-92 21.50 G at 320 px." in note(table, "px")
-    assert "+1.9 %); torchvision's has the stride" in note(table, "ResNet-152, MACs")
+    assert "+1.9 %); as in torchvision, the stride" in note(table, "ResNet-152, MACs")
 
 
 def test_every_network_stands_once_with_what_the_paper_says_of_it() -> None:

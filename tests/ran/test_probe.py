@@ -168,12 +168,13 @@ def test_receptive_field_from_a_module_in_between() -> None:
 
 def test_receptive_field_is_the_mean_over_images_of_absolute_gradients() -> None:
     network = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.ReLU(inplace=True))
-    nn.init.constant_(network[0].weight, -6.0)
+    # Signs differ over the colours: absolute values come before the mean, which is 5.
+    network[0].weight.data = torch.tensor([-6.0, 6.0, -3.0]).view(1, 3, 1, 1)
     pixels = torch.full((4, 3, 16, 16), 200, dtype=torch.uint8)
     pixels[0] = 0  # the only image whose unit is not cut off by the ReLU
     for batch in (1, 3, 4):
         field = probe.receptive_field(network, pixels, mean(), output="1", batch=batch)
-        assert field.gradient.sum() == field.gradient[8, 8] == 6 / 4
+        assert field.gradient.sum() == field.gradient[8, 8] == 5 / 4
     # in place upon the input of a module
     assert probe.receptive_field(network, pixels, mean(), output="1", input="1").gradient[8, 8] == 1 / 4
 
