@@ -1,7 +1,7 @@
 """The paper's tables of networks: ours as counted in costs.csv, beside the published numbers. Needs no runs."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,20 +58,16 @@ _LABELS = {
     "inception_resnet_v2_imagenet": "Inception-ResNet-v2",
 }
 
-# Why our count is not the paper's, printed only where it is not.
+# Why our counts are not the paper's, printed only where they are not.
 _REASONS = {
-    ("attention92", "params"): "the paper does not state the widths",
-    ("attention452", "params"): "by Figure 2 and the stated p, t, r = 2, 4, 3; r = 2 would give 8.75 M",
-    ("attention56_imagenet", "macs"): "the authors' network file gives this",
-    ("attention92_imagenet", "params"): "the authors' network file has 52,466,344; the paper's is of another net",
-    ("attention92_imagenet", "macs"): "the authors' network file gives this",
-    ("attentionnext56_imagenet", "params"): "the authors' network file gives this; the paper repeats Attention-56's",
-    ("attentionnext56_imagenet", "macs"): "the authors' network file gives this; the paper repeats Attention-56's",
-    ("attentioninception56_imagenet", "params"): "the paper does not describe the network; the design is ours",
-    ("attentioninception56_imagenet", "macs"): "the paper does not describe the network; the design is ours",
-    ("resnet152_imagenet", "macs"): "as in torchvision, the stride is on the 3x3 convolutions",
-    ("resnext101_32x4d_imagenet", "params"): "the paper's 44.5 M is ResNet-101's",
-    ("resnext101_32x4d_imagenet", "macs"): "the paper's 7.8 G is ResNet-101's",
+    "attention92": "the paper does not state the widths",
+    "attention452": "counted by Figure 2 and the stated p, t, r = 2, 4, 3; r = 2 would give 8.75 M",
+    "attention56_imagenet": "counted from the authors' network file",
+    "attention92_imagenet": "the authors' network file has 52,466,344 parameters, the paper's are of another network",
+    "attentionnext56_imagenet": "counted from the authors' network file, the paper repeats Attention-56's",
+    "attentioninception56_imagenet": "the paper does not describe the network, the design is ours",
+    "resnet152_imagenet": "as in torchvision, the stride is on the 3x3 convolutions",
+    "resnext101_32x4d_imagenet": "the paper's numbers are ResNet-101's",
 }
 
 _NAMES = {"depth": "depth", "params": "parameters", "macs": "MACs"}
@@ -143,7 +139,7 @@ def _paper_table(number: str, costs: Costs, errors: Errors) -> Table:
         caption += _at_test_sizes(sizes, shown, costs)
     for network in networks:
         cost = costs.get((network, shown.num_classes, shown.image_size), {})
-        caption += [s for quantity in counted for s in _differs(number, network, quantity, cost)]
+        caption += _differs(number, network, counted, cost)
     return Table(f"table{number}", f"Table {number}: {shown.title}", tuple(caption), tuple(columns), tuple(rows))
 
 
@@ -153,7 +149,6 @@ _COUNTED = "Parameters: trainable. MACs: multiply-adds of convolutions and class
 def _all_networks(costs: Costs) -> Table:
     columns = [
         Column("network", "network", numeric=False),
-        Column("num_classes", "classes", numeric=True),
         Column("image_size", "px", numeric=True),
         Column("depth", "depth", numeric=True),
         *_pair("params", _header("params")),
@@ -162,16 +157,18 @@ def _all_networks(costs: Costs) -> Table:
         _header_of_masks("macs"),
     ]
     rows: dict[str, tuple[Cell, ...]] = {}
+    heads: dict[str, None] = {}
     for (network, num_classes, image_size), cost in costs.items():
         if network in rows:  # the file's first line of a network is its own data set at its own size
             continue
-        row: list[Cell] = [Label(network, network), Number(num_classes, 0), Number(image_size, 0), _ours(cost, "depth")]
+        heads[f"{num_classes} classes at {image_size} px"] = None
+        row: list[Cell] = [Label(network, network), Number(image_size, 0), _ours(cost, "depth")]
         for quantity in ("params", "macs"):
             published = (_published(number, network, quantity) for number in _SHOWN)
             row += [_ours(cost, quantity), _digits(quantity, next((p for p in published if p is not None), None))]
         rows[network] = (*row, _ours(cost, "params", "mask_"), _ours(cost, "macs", "mask_"))
     caption = (
-        _COUNTED,
+        f"Counted with {', '.join(heads) or 'nothing'}. {_COUNTED}",
         f"Paper: the first of its Tables {', '.join(_SHOWN)} that has the number; {MISSING}: none does.",
     )
     return Table(ALL, "Every network", caption, tuple(columns), tuple(rows.values()))
@@ -204,29 +201,32 @@ def _digits(quantity: str, value: float | None) -> Number:
     return Number(value, 0 if quantity == "depth" else 1)
 
 
-def _differs(number: str, network: str, quantity: str, cost: Mapping[str, int]) -> list[str]:
-    """What to say of a published count: that ours rounds to another, or that the paper contradicts itself."""
-    published = _published(number, network, quantity)
-    if published is None:
-        return []
-    name, unit = f"{_LABELS.get(network, network)}, {_NAMES[quantity]}", _UNITS[quantity]
-    digits = _digits(quantity, published).digits
-    said = []
-    if quantity in cost:
-        ours = cost[quantity] / _SCALES[quantity]
-        if f"{ours:.{digits}f}" != f"{published:.{digits}f}":
-            against = f"{_ours_text(ours, quantity)}{unit} against the paper's {published:.{digits}f}{unit}"
-            said.append(f"{against} ({signed(100 * (ours / published - 1), 1)} %)")
-            with_bn = cost.get("params_with_bn", 0) / 1e6
-            if quantity == "params" and f"{with_bn:.{digits}f}" == f"{published:.{digits}f}":
-                said.append(f"with BatchNorm's running statistics {with_bn:.2f} M")
-            if (network, quantity) in _REASONS:
-                said.append(_REASONS[network, quantity])
-    for other in _SHOWN:
-        elsewhere = _published(other, network, quantity)
-        if elsewhere not in (None, published):
-            said.append(f"the paper's Table {other} says {elsewhere:.{digits}f}{unit}")
-    return [f"{name}: {'; '.join(said)}."] if said else []
+def _differs(number: str, network: str, quantities: Sequence[str], cost: Mapping[str, int]) -> list[str]:
+    """What to say of published counts: that ours round to others and why, or that the paper contradicts itself."""
+    against, remarks, contradictions = [], [], []
+    for quantity in quantities:
+        published = _published(number, network, quantity)
+        if published is None:
+            continue
+        unit, digits = _UNITS[quantity], _digits(quantity, published).digits
+        if quantity in cost:
+            ours = cost[quantity] / _SCALES[quantity]
+            if f"{ours:.{digits}f}" != f"{published:.{digits}f}":
+                percent = signed(100 * (ours / published - 1), 1)
+                against.append(
+                    f"{_ours_text(ours, quantity)}{unit} against the paper's {published:.{digits}f}{unit} ({percent} %)"
+                )
+                with_bn = cost.get("params_with_bn", 0) / 1e6
+                if quantity == "params" and f"{with_bn:.{digits}f}" == f"{published:.{digits}f}":
+                    remarks.append(f"with BatchNorm's running statistics {with_bn:.2f} M")
+        for other in _SHOWN:
+            elsewhere = _published(other, network, quantity)
+            if elsewhere not in (None, published):
+                contradictions.append(f"the paper's Table {other} says {elsewhere:.{digits}f}{unit}")
+    if against and network in _REASONS:
+        remarks.append(_REASONS[network])
+    said = [*([", ".join(against)] if against else []), *remarks, *contradictions]
+    return [f"{_LABELS.get(network, network)}: {'; '.join(said)}."] if said else []
 
 
 def _ours_text(value: float, quantity: str) -> str:
