@@ -42,6 +42,14 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Number:
+    """A number that needs no runs, None where there is none, and how many decimals of it are printed."""
+
+    value: float | None
+    digits: int
+
+
+@dataclass(frozen=True)
 class Difference:
     """The paired difference against the baseline row. Fewer pairs than `expected`, the row's n, are said."""
 
@@ -54,7 +62,7 @@ class Blank:
     """A place where nothing is due: the baseline's difference to itself."""
 
 
-Cell = Label | Count | Measure | Published | Difference | Blank
+Cell = Label | Count | Measure | Published | Number | Difference | Blank
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ def format_cell(cell: Cell) -> str:
             return ", ".join(parts) or MISSING
         case Published(value=value):
             return MISSING if value is None else f"{value:.2f}"
+        case Number(value=value, digits=digits):
+            return MISSING if value is None else f"{value:.{digits}f}"
         case Difference(interval=None):
             return MISSING
         case Difference(interval=Interval() as interval, expected=expected):
@@ -100,9 +110,9 @@ def format_cell(cell: Cell) -> str:
 
 
 def raw_cell(column: Column, cell: Cell) -> dict[str, Value | None]:
-    """Returns the numbers of a cell by name, unrounded; the kind of cell alone decides the names."""
+    """Returns the numbers of a cell by name, unrounded; kind of cell and column alone decide the names."""
     match cell:
-        case Label(value=value):
+        case Label(value=value) | Number(value=value):
             return {column.key: value}
         case Count(n=n, planned=planned):
             return {"n": n, "planned": planned}
@@ -125,11 +135,12 @@ def _mean_std(stats: MeanStd) -> str:
 
 
 def _interval(interval: Interval) -> str:
-    mean = _signed(interval.mean)
+    mean = signed(interval.mean)
     if interval.low is None or interval.high is None:
         return mean
-    return f"{mean} [{_signed(interval.low)}, {_signed(interval.high)}]"
+    return f"{mean} [{signed(interval.low)}, {signed(interval.high)}]"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+z.2f}".replace("-", MINUS)
+def signed(value: float, digits: int = 2) -> str:
+    """Returns a difference with its sign, a true minus."""
+    return f"{value:+z.{digits}f}".replace("-", MINUS)

@@ -2,6 +2,7 @@
 
 python analysis/make_tables.py
 python analysis/make_tables.py --table 3 --profile quick --data cluttershapes --formats md,tex
+python analysis/make_tables.py --table 2      # sizes and costs of networks: 2, 6, 7 or networks; needs no store
 """
 
 import argparse
@@ -14,6 +15,7 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from analysis.cells import Table
+from analysis.cost_tables import COST_TABLES, CostsError, cost_table, read_costs
 from analysis.record import Study
 from analysis.render import FORMATS, to_text, write
 from analysis.store import Store, StoreError, read_store
@@ -31,21 +33,34 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
     try:
         formats = _formats(options.formats)
-        store = read_store(options.tracking_uri)
-        for problem in store.problems:
-            print(f"warning: {problem}", file=sys.stderr)
-        tables = _distinct([(study, build_table(study, store.runs)) for study in _select(store, options)])
+        tables = _tables(options)
         for table in tables:
             paths = write(table, options.out, formats)
             print(to_text(table))
             print(f"wrote {', '.join(str(path) for path in paths)}", file=sys.stderr)
-    except (StoreError, SelectionError) as error:
+    except (StoreError, SelectionError, CostsError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"make_tables: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _tables(options: argparse.Namespace) -> list[Table]:
+    """The tables that the options ask for. Those of networks' sizes and costs need no store, so none is looked for."""
+    wanted = list(dict.fromkeys(name.strip() for text in options.table for name in text.split(",") if name.strip()))
+    counted = [name for name in wanted if name in COST_TABLES]
+    of_studies = [name for name in wanted if name not in COST_TABLES]
+    tables = [cost_table(name, read_costs()) for name in counted]
+    if counted and not of_studies:
+        return tables
+    store = read_store(options.tracking_uri)
+    for problem in store.problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    return tables + _distinct(
+        [(study, build_table(study, store.runs)) for study in _select(store, options, of_studies)]
+    )
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -58,7 +73,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--table",
         action="append",
         default=[],
-        help="number of a table of the paper, or name of a study; repeatable, or 3,4",
+        help="number of a table of the paper, name of a study, or networks; repeatable, or 3,4 (default: all studies)",
     )
     parser.add_argument("--profile", help="quick-1, or quick for all its versions (default: all)")
     parser.add_argument("--data", help="data set, e.g. cluttershapes (default: all)")
@@ -79,17 +94,17 @@ def _formats(text: str) -> list[str]:
     return formats
 
 
-def _select(store: Store, options: argparse.Namespace) -> list[Study]:
+def _select(store: Store, options: argparse.Namespace, wanted: list[str]) -> list[Study]:
     """The studies that the options ask for, in the paper's order. Raises SelectionError for what the store lacks."""
     studies = sorted(
         store.studies,
         key=lambda s: (s.table is None, s.table or "", s.name, s.dataset, s.profile, s.canonical_overrides),
     )
-    wanted = [name.strip() for text in options.table for name in text.split(",") if name.strip()]
     for name in wanted:
         if not any(name in (study.table, study.name) for study in studies):
             there = {study.name if study.table is None else f"{study.table} ({study.name})": None for study in studies}
-            raise SelectionError(f"no table {name!r} in {store.uri}. It holds: {', '.join(there)}.")
+            always = f"Without a store there are {', '.join(COST_TABLES)}."
+            raise SelectionError(f"no table {name!r} in {store.uri}. It holds: {', '.join(there)}. {always}")
     if wanted:
         studies = [study for study in studies if study.table in wanted or study.name in wanted]
     if options.profile is not None:

@@ -32,6 +32,13 @@ def published_value(table: str, cell: Mapping[str, Value], quantity: str) -> flo
     return _values().get((table, cell_key(cell), quantity))
 
 
+def published_networks(table: str) -> list[str]:
+    """Returns the networks of one of the paper's tables, in its order."""
+    found = (cell for number, cell, _ in _values() if number == table)
+    named = (value for cell in found for name, _, value in (x.partition("=") for x in cell) if name == "network")
+    return list(dict.fromkeys(named))
+
+
 def cell_key(cell: Mapping[str, Value]) -> frozenset[str]:
     """The key of a cell whatever the order of its axes, e.g. {"depth=56", "learning=arl"}."""
     return frozenset(f"{name}={_spell(value)}" for name, value in cell.items())

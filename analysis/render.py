@@ -6,6 +6,7 @@ import io
 import os
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -73,13 +74,21 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Returns a row per cell of the study with raw numbers: errors and differences in %, the rest counts."""
+    """Returns a row per row of the table with raw numbers, in the units of its headers; errors in %, the rest counts.
+
+    A name that two columns would share is preceded by the column's key.
+    """
     records = []
     for row in table.rows:
-        record: dict[str, object] = {}
-        for column, cell in zip(table.columns, row, strict=True):
-            record |= raw_cell(column, cell)
-        records.append(record)
+        raw = [(column.key, raw_cell(column, cell)) for column, cell in zip(table.columns, row, strict=True)]
+        uses = Counter(name for _, numbers in raw for name in numbers)
+        records.append(
+            {
+                f"{key}_{name}" if uses[name] > 1 else name: value
+                for key, numbers in raw
+                for name, value in numbers.items()
+            }
+        )
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()

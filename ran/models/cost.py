@@ -1,11 +1,41 @@
-"""What a network costs: parameters and multiply-adds (the paper's "FLOPs")."""
+"""What a network costs: parameters and multiply-adds (the paper's "FLOPs"), in all and by stage and branch.
 
+python -m ran.models.cost                          # write analysis/costs.csv: every network, head and size; minutes
+python -m ran.models.cost --check                  # is that file fresh? exit status 1 where it is not
+python -m ran.models.cost attention56 --size 64    # one network by stage and branch
+"""
+
+import argparse
+import csv
+import fnmatch
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ran.errors import UserError
 from ran.models.network import NetworkSpec, build
+
+COSTS_CSV = Path(__file__).parents[2] / "analysis" / "costs.csv"
+FIELDS = (
+    "name", "num_classes", "image_size", "depth",
+    "params", "params_with_bn", "macs", "mask_params", "mask_macs",
+)  # fmt: skip
+# Number of classes and input size in pixels: CIFAR's, and the sizes that Table 7 tests at.
+_CIFAR = ((10, 32), (100, 32))
+_IMAGENET = ((1000, 224), (1000, 299), (1000, 320))
+
+# Stages as our networks name them, and as torchvision's ResNets do.
+_STAGE = re.compile(r"(?:^|\.)(?:stages\.|layer)\d+(?=\.|$)")
+_MASK = re.compile(r"\.attention\.\d+\.mask(?:\.|$)")
+_TRUNK = re.compile(r"\.attention\.\d+(?:\.|$)")
 
 
 @dataclass(frozen=True)
@@ -16,12 +46,225 @@ class Cost:
     """multiply-adds of convolutions and classifier for one image, forward"""
 
 
+@dataclass(frozen=True)
+class Part:
+    """One branch of one stage. `stage` counts from 1, as the paper does; None for stem and head."""
+
+    stage: int | None
+    branch: str
+    """stem, units (before the modules), trunk (of the modules, with their p units), mask, or head (with its norm)"""
+    params: int
+    """trainable parameters"""
+    params_with_bn: int
+    """with BatchNorm's running mean and variance"""
+    macs: int
+    """multiply-adds of convolutions and matrix products for one image, forward"""
+
+
 def cost(spec: NetworkSpec, *, num_classes: int, image_size: int) -> Cost:
     """Returns parameters and MACs of a network for square RGB images; nothing is computed (meta device)."""
     with torch.device("meta"):
         network = build(spec, num_classes=num_classes).eval()
-        image = torch.empty(1, 3, image_size, image_size)
-    # The counter counts a multiply-add as two operations, of convolutions and matrix products only.
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(image)
+    counter = _count(network, image_size)
     return Cost(params=sum(p.numel() for p in network.parameters()), macs=counter.get_total_flops() // 2)
+
+
+def stage_names(network: nn.Module) -> list[str]:
+    """Returns the dotted names of a network's stages in order, e.g. ["stages.0", "stages.1"] or ["layer1", ...]."""
+    found = (_stage_of(name) for name, _ in network.named_modules())
+    return list(dict.fromkeys(name for name in found if name is not None))
+
+
+def breakdown(network: nn.Module, *, image_size: int) -> list[Part]:
+    """Returns the costs of a network by stage and branch, in the order of its modules, for square RGB images.
+
+    What is registered before the first stage is the stem, what is registered after the stages is the head. On the meta
+    device nothing is computed. The network keeps its mode.
+    """
+    stages = stage_names(network)
+    macs = _macs_by_module(network, image_size)
+    tally: dict[tuple[int | None, str], list[int]] = {}
+    behind = False
+    for name, module in network.named_modules():
+        stage = _stage_of(name)
+        behind = behind or stage is not None
+        if stage is None:
+            # The root's own arithmetic, if any, stands in its forward, where the features are turned into logits.
+            place: tuple[int | None, str] = (None, "head" if behind or not name else "stem")
+        else:
+            place = (stages.index(stage) + 1, _branch_of(name))
+        params = sum(p.numel() for p in module.parameters(recurse=False) if p.requires_grad)
+        statistics = sum(
+            b.numel() for key, b in module.named_buffers(recurse=False) if key in ("running_mean", "running_var")
+        )
+        own = (params, params + statistics, macs.get(name, 0))
+        if any(own):
+            tally[place] = [a + b for a, b in zip(tally.get(place, (0, 0, 0)), own, strict=True)]
+    return [Part(*place, *counts) for place, counts in tally.items()]
+
+
+def _stage_of(name: str) -> str | None:
+    match = _STAGE.search(name)
+    return name[: match.end()] if match else None
+
+
+def _branch_of(name: str) -> str:
+    if _MASK.search(name):
+        return "mask"
+    return "trunk" if _TRUNK.search(name) else "units"
+
+
+def _count(network: nn.Module, image_size: int) -> FlopCounterMode:
+    """Runs one image through torch's counter: a multiply-add counts as two, convolutions and matrix products alone."""
+    image = torch.empty(1, 3, image_size, image_size, device=next(network.parameters()).device)
+    # no_grad, not inference_mode, in which the counter takes every operation apart in Python.
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return counter
+
+
+def _macs_by_module(network: nn.Module, image_size: int) -> dict[str, int]:
+    """The MACs that each module does itself, its children's left out, by dotted name ("" for the network)."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        counts = {key: sum(ops.values()) for key, ops in _count(network.eval(), image_size).get_flop_counts().items()}
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    counts.pop("Global", None)
+    own = dict(counts)
+    for key in counts:
+        parent = key.rpartition(".")[0]
+        while parent and parent not in counts:  # a ModuleList is never called, so it is not counted
+            parent = parent.rpartition(".")[0]
+        if parent:
+            own[parent] -= counts[key]
+    # The counter puts the class's name first.
+    return {key.partition(".")[2]: flops // 2 for key, flops in own.items() if flops}
+
+
+def settings(name: str) -> tuple[tuple[int, int], ...]:
+    """Returns the (classes, input size in pixels) at which costs.csv counts a network."""
+    return _IMAGENET if fnmatch.fnmatch(name, "*_imagenet") else _CIFAR
+
+
+def row(name: str, num_classes: int, image_size: int) -> dict[str, object]:
+    """Returns a named network's line of costs.csv: depth of the trunk branch, parameters and MACs, and the masks'."""
+    from ran.models.zoo import create_model, network_spec
+
+    with torch.device("meta"):
+        network = create_model(name, num_classes=num_classes)
+    parts = breakdown(network, image_size=image_size)
+    masks = [part for part in parts if part.branch == "mask"]
+    counts = (
+        sum(p.params for p in parts), sum(p.params_with_bn for p in parts), sum(p.macs for p in parts),
+        sum(p.params for p in masks), sum(p.macs for p in masks),
+    )  # fmt: skip
+    depth = getattr(network_spec(name), "trunk_depth", None)
+    return dict(zip(FIELDS, (name, num_classes, image_size, depth, *counts), strict=True))
+
+
+def costs_csv(names: Sequence[str]) -> Iterator[str]:
+    """Yields the lines of costs.csv for these networks: the header, then one a network, head and input size."""
+    yield _line(FIELDS)
+    for name in names:
+        for num_classes, image_size in settings(name):
+            yield _line(row(name, num_classes, image_size).values())
+
+
+def _line(values: object) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(values)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def describe(name: str, *, num_classes: int, image_size: int) -> str:
+    """Returns a table of one network's costs by stage and branch, for a terminal.
+
+    Raises UserError for an input size that the network cannot take.
+    """
+    from ran.models.zoo import create_model
+
+    with torch.device("meta"):
+        network = create_model(name, num_classes=num_classes)
+    try:
+        parts = breakdown(network, image_size=image_size)
+    except RuntimeError as error:  # torch's checks of shapes
+        raise UserError(f"--size {image_size} does not pass through {name}: {str(error).splitlines()[0]}") from error
+    total = [sum(getattr(p, key) for p in parts) for key in ("params", "params_with_bn", "macs")]
+    lines = [("stage", "branch", "parameters", "with BN statistics", "MACs", "of MACs")]
+    for p in [*parts, Part(None, "all", *total)]:
+        share = f"{100 * p.macs / max(total[2], 1):.1f} %"
+        lines.append((str(p.stage or ""), p.branch, f"{p.params:,}", f"{p.params_with_bn:,}", f"{p.macs:,}", share))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    body = [
+        "  ".join(x.ljust(w) if i < 2 else x.rjust(w) for i, (x, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]
+    return "\n".join([f"{name}, {num_classes} classes, {image_size}x{image_size} RGB", *body])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 where --check finds the file stale, 2 where the input is refused."""
+    from ran.models.zoo import NETWORKS, list_models
+
+    parser = argparse.ArgumentParser("python -m ran.models.cost", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("name", nargs="?", help="print this network's costs instead of writing the file")
+    parser.add_argument("--classes", type=int, help="classes (default: the first at which the file counts it)")
+    parser.add_argument("--size", type=int, help="side of the square input in pixels (default: likewise)")
+    parser.add_argument("--check", action="store_true", help="write nothing, say whether the file is fresh")
+    options = parser.parse_args(argv)
+    try:
+        if options.name is not None and options.check:
+            raise UserError("--check is of the whole file; leave out the network")
+        if options.name is None and (options.classes, options.size) != (None, None):
+            raise UserError(f"--classes and --size go with a network. Valid: {', '.join(list_models())}.")
+        if options.name is not None:
+            _ = NETWORKS[options.name]
+            classes, size = settings(options.name)[0]
+            classes, size = (
+                default if given is None else given
+                for given, default in ((options.classes, classes), (options.size, size))
+            )
+            for flag, value in (("--classes", classes), ("--size", size)):
+                if value < 1:
+                    raise UserError(f"{flag} must be at least 1, got {value}")
+            print(describe(options.name, num_classes=classes, image_size=size))
+            return 0
+        return _check() if options.check else _write()
+    except UserError as error:
+        print(f"ran.models.cost: {error}", file=sys.stderr)
+        return 2
+
+
+def _write() -> int:
+    from ran.models.zoo import list_models
+
+    temporary = COSTS_CSV.with_name(f".{COSTS_CSV.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text("".join(costs_csv(list_models())), encoding="utf-8", newline="")
+        os.replace(temporary, COSTS_CSV)
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"wrote {COSTS_CSV}", file=sys.stderr)
+    return 0
+
+
+def _check() -> int:
+    from ran.models.zoo import list_models
+
+    there = COSTS_CSV.read_text(encoding="utf-8").splitlines(keepends=True) if COSTS_CSV.exists() else []
+    due = list(costs_csv(list_models()))
+    stale = [line.strip() for line in due if line not in there] + [line.strip() for line in there if line not in due]
+    if there == due:
+        print(f"{COSTS_CSV} is fresh")
+        return 0
+    print(
+        f"{COSTS_CSV} is stale ({stale[0] if stale else 'its order'}): `python -m ran.models.cost` writes it",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

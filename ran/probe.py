@@ -1,0 +1,293 @@
+"""What the paper looks at inside a network: soft masks, response by stage (Figure 4), receptive fields (Figure 3).
+
+All work through forward hooks, in eval mode, and leave modes, hooks and gradients as they were. Network, images and
+mean lie on one device.
+
+python -m ran.probe WEIGHTS_FOLDER...    # Figure 4's curve of finished runs (folders with config.json and weights)
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ran import names
+from ran.data.augment import normalize, pixel_mean
+from ran.errors import UserError
+from ran.models.attention import AttentionModule
+from ran.models.cost import stage_names
+
+BATCH = 250  # images at a time without gradients: one map of a CIFAR network's stage 1 then takes 66 MB
+GRADIENT_BATCH = 16  # with gradients, which keep every map of the network
+
+
+@dataclass(frozen=True)
+class SoftMask:
+    """What an attention module does to its images; all (B, C, H, W)."""
+
+    input: Tensor
+    """what trunk and mask read"""
+    before: Tensor
+    """the trunk's output T"""
+    mask: Tensor
+    """M"""
+    after: Tensor
+    """T combined with M, before the last p units"""
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Mean absolute gradient of one unit of a feature map."""
+
+    gradient: Tensor
+    """(H, W), over the input's positions"""
+    centre: tuple[int, int]
+    """the unit's own position (row, column) in the input"""
+
+    def radius(self, share: float = 0.9) -> float:
+        """Returns the distance from the centre within which `share` (at most 1) of the gradient lies.
+
+        In positions of the input.
+        """
+        height, width = self.gradient.shape
+        rows = torch.arange(height, dtype=torch.float64)[:, None] - self.centre[0]
+        columns = torch.arange(width, dtype=torch.float64) - self.centre[1]
+        distance, order = (rows**2 + columns**2).sqrt().flatten().sort()
+        reached = self.gradient.double().cpu().flatten()[order].cumsum(0)
+        first = int((reached < share * reached[-1]).sum())
+        return distance[first].item()
+
+
+def attention_names(network: nn.Module) -> list[str]:
+    """Returns the dotted names of a network's attention modules, in order; none for a plain network."""
+    return [name for name, module in network.named_modules() if isinstance(module, AttentionModule)]
+
+
+def soft_masks(
+    network: nn.Module, images: Tensor, mean: Tensor, modules: Sequence[str] | None = None
+) -> dict[str, SoftMask]:
+    """Returns the soft masks of the named attention modules (None = all) for uint8 images (B, 3, H, W).
+
+    `mean` is the training images' mean, (3, H, W). A module without a mask branch is left out. Raises UserError for a
+    name that is no attention module.
+    """
+    valid = attention_names(network)
+    chosen = valid if modules is None else list(modules)
+    for name in chosen:
+        if name not in valid:
+            raise UserError(f"{name!r} is no attention module. Valid: {', '.join(valid) or 'none'}.")
+    seen: dict[str, dict[str, Tensor]] = {name: {} for name in chosen}
+
+    def attach(name: str) -> list[RemovableHandle]:
+        module, found = network.get_submodule(name), seen[name]
+
+        def trunk(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+            found["input"], found["before"] = _copy(args[0]), _copy(out)
+
+        def mask(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+            found["mask"] = _copy(out)
+
+        def post(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            found["after"] = _copy(args[0])
+
+        handles = [
+            module.get_submodule("trunk").register_forward_hook(trunk),
+            module.get_submodule("post").register_forward_pre_hook(post),
+        ]
+        if isinstance(getattr(module, "mask", None), nn.Module):
+            handles.append(module.get_submodule("mask").register_forward_hook(mask))
+        return handles
+
+    with _observed(network, [handle for name in chosen for handle in attach(name)]), torch.no_grad():
+        network(normalize(images, mean))
+    return {
+        name: SoftMask(**{**found, "mask": found["mask"].expand_as(found["before"])})
+        for name, found in seen.items()
+        if "mask" in found
+    }
+
+
+def stage_responses(network: nn.Module, images: Tensor, mean: Tensor, *, batch: int = BATCH) -> list[float]:
+    """Returns the mean absolute value of each stage's output over uint8 images (N, 3, H, W), summed in float64.
+
+    Divide by the first for Figure 4 (`relative`). The output is the last unit's raw sum, before BatchNorm and ReLU of
+    the next stage.
+    """
+    # Deviation: Figure 4 does not say what a response is; mean absolute value of a stage's last output (raw sum) over
+    # test images, in eval mode, divided by stage 1's.
+    if not len(images):
+        raise UserError("a response needs at least one image")
+    stages = [network.get_submodule(name) for name in stage_names(network)]
+    sums = [torch.zeros((), dtype=torch.float64) for _ in stages]
+    counts = [0] * len(stages)
+
+    def attach(i: int, stage: nn.Module) -> RemovableHandle:
+        def add(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+            sums[i] += out.abs().sum(dtype=torch.float64).cpu()
+            counts[i] += out.numel()
+
+        return stage.register_forward_hook(add)
+
+    with _observed(network, [attach(i, stage) for i, stage in enumerate(stages)]), torch.no_grad():
+        for chunk in images.split(batch):
+            network(normalize(chunk, mean))
+    return [total.item() / count for total, count in zip(sums, counts, strict=True)]
+
+
+def relative(responses: Sequence[float]) -> list[float]:
+    """Returns responses divided by the first, Figure 4's "Relative Mean Response"; NaN where that is 0."""
+    return [r / responses[0] if responses[0] else math.nan for r in responses]
+
+
+def receptive_field(
+    network: nn.Module,
+    images: Tensor,
+    mean: Tensor,
+    output: str,
+    input: str | None = None,
+    *,
+    batch: int = GRADIENT_BATCH,
+) -> ReceptiveField:
+    """Returns the effective receptive field of the central unit of a module's output, over uint8 images (N, 3, H, W).
+
+    `output` is the dotted name of any module with a feature map as output, for Figure 3 an attention module's branch
+    such as "stages.0.attention.0.mask"; `input` that of the module whose input the gradient is taken for, None for the
+    image. The gradient is of the sum over the unit's channels (Luo et al., 2016); its absolute value is averaged over
+    images and the input's channels. Raises UserError for a name that does not exist, an output that the input does
+    not reach, and an output without positions.
+    """
+    # Deviation: Figure 3 does not say how a receptive field is measured; mean absolute gradient of the branch's
+    # central unit, after Luo et al. (2016).
+    modules = dict(network.named_modules())
+    for name in (output, *([] if input is None else [input])):
+        if name not in modules:
+            raise UserError(f"the network has no module {name!r}; network.named_modules() lists them")
+    if not len(images):
+        raise UserError("a receptive field needs at least one image")
+    start: Tensor | None = None
+    end: Tensor | None = None
+
+    def begin(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        nonlocal start
+        start = args[0].detach().clone().requires_grad_()
+        # Another copy, for a leaf must not be changed in place, as a ReLU may do.
+        return (start.clone(), *args[1:])
+
+    def stop(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal end
+        end = out.clone()
+
+    first = network if input is None else modules[input]
+    handles = [first.register_forward_pre_hook(begin), modules[output].register_forward_hook(stop)]
+    total = torch.zeros((), dtype=torch.float64, device=images.device)
+    with _observed(network, handles), torch.enable_grad():
+        for chunk in images.split(batch):
+            network(normalize(chunk, mean))
+            if end is None or start is None or end.ndim != 4:
+                raise UserError(f"module {output!r} gave no feature map (B, C, H, W)")
+            unit = end[:, :, end.shape[2] // 2, end.shape[3] // 2].sum()
+            gradient = torch.autograd.grad(unit, start, allow_unused=True)[0] if unit.requires_grad else None
+            if gradient is None:
+                raise UserError(f"the input of {input!r} does not reach {output!r}")
+            total = total + gradient.abs().mean(1).sum(0, dtype=torch.float64)
+            centre = (_centre(start.shape[2], end.shape[2]), _centre(start.shape[3], end.shape[3]))
+    return ReceptiveField(total / len(images), centre)
+
+
+def _centre(size: int, units: int) -> int:
+    """Where the central one of `units` lies among `size` positions: padded strides put unit i at i * stride."""
+    return size // 2 if units == 1 else units // 2 * size // units
+
+
+def _copy(x: Tensor) -> Tensor:
+    # A later operation may work in place.
+    return x.detach().clone()
+
+
+@contextmanager
+def _observed(network: nn.Module, handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Eval mode, then every module's own mode again and the hooks gone, whatever happens."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    parser = argparse.ArgumentParser(
+        "python -m ran.probe",
+        description="Prints the response of each stage (Figure 4) of finished runs, a line a run.",
+    )
+    help_ = f"with {names.CONFIG_JSON} and {names.WEIGHTS}, as a run leaves them among its artifacts"
+    parser.add_argument("folder", nargs="+", type=Path, help=help_)
+    parser.add_argument("--data.root", dest="root", help="folder with the data sets' files (default: the run's)")
+    parser.add_argument("--images", type=int, help="so many test images (default: all of the run's)")
+    options = parser.parse_args(argv)
+    try:
+        if options.images is not None and options.images < 1:
+            raise UserError(f"--images must be at least 1, got {options.images}")
+        for folder in options.folder:
+            label, responses = run_responses(folder, root=options.root, count=options.images)
+            curve = " ".join(f"{r:.3f}" for r in relative(responses))
+            absolute = " ".join(f"{r:.4g}" for r in responses)
+            print(f"{label}: relative response {curve} (absolute {absolute})", flush=True)
+    except UserError as error:
+        print(f"ran.probe: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_responses(folder: Path, *, root: str | None = None, count: int | None = None) -> tuple[str, list[float]]:
+    """Returns what a finished run is and its stages' responses on the first `count` test images (None = all).
+
+    `folder` holds the run's config.json and weights; `root` replaces its data.root. Raises UserError.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from ran.config import unflatten
+    from ran.data.datasets import load_splits, open_source
+    from ran.models.network import build
+    from ran.models.zoo import config_spec
+
+    try:
+        values: dict[str, Any] = json.loads((folder / names.CONFIG_JSON).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"{names.CONFIG_JSON} holds no object")
+        weights = load_file(folder / names.WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} holds no finished run: {error}") from None
+    config = unflatten(values)
+    data = config.data if root is None else dataclasses.replace(config.data, root=root)
+    network = build(config_spec(config.model), num_classes=open_source(data).num_classes)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).replace("\n\t", " ").splitlines()[0]
+        raise UserError(f"{folder / names.WEIGHTS} does not fit {config.model.name}: {first}") from None
+    splits = load_splits(data)
+    images = splits.test.images[:count]
+    responses = stage_responses(network.to(memory_format=torch.channels_last), images, pixel_mean(splits.train.images))
+    model = config.model
+    label = f"{model.name} {model.learning} width={model.width:g} {data.name} steps={config.train.steps}"
+    return f"{label} seed={config.seed} images={len(images)}", responses
+
+
+if __name__ == "__main__":
+    sys.exit(main())

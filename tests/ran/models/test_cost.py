@@ -1,0 +1,201 @@
+"""Costs by stage and branch against formulas by hand, and costs.csv against the networks."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from ran.models import cost as module
+from ran.models import zoo
+from ran.models.cost import COSTS_CSV, FIELDS, Part, breakdown, cost, main, settings, stage_names
+from ran.models.network import build
+from ran.models.zoo import create_model, list_models, network_spec
+
+
+class Gate(nn.Module):
+    """Named as an attention module; its mask is a pooling and a 1x1 convolution with bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pre = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False))
+        self.trunk = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU())
+        self.mask = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 8, 1), nn.Upsample(scale_factor=2))
+        self.post = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pre(x)
+        return self.trunk(x) * self.mask(x)
+
+
+class Toy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 5, stride=2, padding=2)
+        self.stages = nn.ModuleList([nn.Module()])
+        self.stages[0].units = nn.Conv2d(4, 8, 3, stride=2, padding=1, bias=False)
+        self.stages[0].attention = nn.ModuleList([Gate()])
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stages[0].units(self.stem(x))
+        x = self.stages[0].attention[0](x).mean((2, 3))
+        return self.head(x) + x @ x.new_ones(8, 10)  # arithmetic of the network's own, in no module
+
+
+def conv_macs(c_in: int, c_out: int, kernel: int, side: int, groups: int = 1) -> int:
+    return c_out * (c_in // groups) * kernel * kernel * side * side
+
+
+def test_breakdown_by_hand() -> None:
+    network = Toy().train()
+    network.stages[0].attention[0].eval()
+    # 16 px -> 8 behind the stem -> 4 in the stage -> 2 behind the mask's pooling
+    assert breakdown(network, image_size=16) == [
+        Part(None, "head", 8 * 10 + 10, 8 * 10 + 10, 2 * 8 * 10),
+        Part(None, "stem", 3 * 4 * 25 + 4, 3 * 4 * 25 + 4, conv_macs(3, 4, 5, 8)),
+        Part(1, "units", 4 * 8 * 9, 4 * 8 * 9, conv_macs(4, 8, 3, 4)),
+        Part(1, "trunk", 8 * 2 * 9 + 16, 8 * 2 * 9 + 32, conv_macs(8, 8, 3, 4, groups=4)),
+        Part(1, "mask", 8 * 8 + 8, 8 * 8 + 8, conv_macs(8, 8, 1, 2)),
+    ]
+    # the modes are as they were
+    assert network.training
+    assert network.stages[0].units.training
+    assert not network.stages[0].attention[0].training
+    assert not network.stages[0].attention[0].mask.training
+    # a frozen weight is no trainable parameter, and still costs
+    network.stem.requires_grad_(False)
+    stem = next(part for part in breakdown(network, image_size=16) if part.branch == "stem")
+    assert (stem.params, stem.macs) == (0, conv_macs(3, 4, 5, 8))
+
+
+def test_modes_are_restored_where_the_network_fails() -> None:
+    network = Toy().train()
+    with pytest.raises(RuntimeError):
+        breakdown(network, image_size=1)
+    assert network.training
+
+
+def test_masks_by_stage() -> None:
+    """architecture.md's networks with a single module: what the mask of each stage costs."""
+    with torch.device("meta"):
+        parts = breakdown(create_model("attention56"), image_size=32)
+    assert [(p.stage, p.branch) for p in parts] == [
+        (None, "stem"),
+        *((stage, branch) for stage in (1, 2, 3) for branch in ("units", "trunk", "mask")),
+        (None, "head"),
+    ]
+    masks = [p for p in parts if p.branch == "mask"]
+    assert [p.macs for p in masks] == [12_705_792, 12_288_000, 10_616_832]
+    assert sum(p.params for p in masks) == 439_936
+    # first unit of stage 1: projection 16 -> 64 beside 16 -> 16 -> 16 -> 64, then an identity unit
+    side = 32
+    first = conv_macs(16, 64, 1, side) + conv_macs(16, 16, 1, side) + conv_macs(16, 16, 3, side)
+    first += conv_macs(16, 64, 1, side)
+    second = conv_macs(64, 16, 1, side) + conv_macs(16, 16, 3, side) + conv_macs(16, 64, 1, side)
+    assert (parts[0].macs, parts[1].macs) == (conv_macs(3, 16, 3, side), first + second)
+    assert parts[-1].params == 256 * 10 + 10 + 2 * 256
+    assert parts[-1].params_with_bn == parts[-1].params + 2 * 256
+
+
+def test_parts_sum_to_the_cost() -> None:
+    spec = network_spec("attention56", width=0.25, t=1)
+    with torch.device("meta"):
+        network = build(spec, num_classes=7)
+    for size in (32, 48):
+        parts = breakdown(network, image_size=size)
+        found = cost(spec, num_classes=7, image_size=size)
+        assert (sum(p.params for p in parts), sum(p.macs for p in parts)) == (found.params, found.macs)
+
+
+def test_a_network_of_torchvision() -> None:
+    with torch.device("meta"):
+        network = resnet18()
+    assert stage_names(network) == ["layer1", "layer2", "layer3", "layer4"]
+    parts = breakdown(network, image_size=224)
+    assert [(p.stage, p.branch) for p in parts] == [
+        (None, "stem"), (1, "units"), (2, "units"), (3, "units"), (4, "units"), (None, "head"),
+    ]  # fmt: skip
+    assert sum(p.params for p in parts) == 11_689_512  # torchvision's own number
+    assert parts[0].macs == conv_macs(3, 64, 7, 112)
+    assert parts[1].macs == 4 * conv_macs(64, 64, 3, 56)
+    assert parts[2].macs == conv_macs(64, 128, 3, 28) + 3 * conv_macs(128, 128, 3, 28) + conv_macs(64, 128, 1, 28)
+    assert parts[-1].macs == 512 * 1000
+
+
+def rows() -> list[dict[str, str]]:
+    with COSTS_CSV.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_costs_csv_holds_every_network() -> None:
+    """Names, sizes and parameters are fresh; `pytest -m slow` counts every MAC anew."""
+    assert tuple(rows()[0]) == FIELDS
+    keys = [(row["name"], int(row["num_classes"]), int(row["image_size"])) for row in rows()]
+    assert keys == [(name, *setting) for name in list_models() for setting in settings(name)]
+    params = {key[:2]: int(row["params"]) for key, row in zip(keys, rows(), strict=True)}
+    for name in list_models():
+        classes = settings(name)[0][0]
+        with torch.device("meta"):
+            network = create_model(name, num_classes=classes)
+        assert params[name, classes] == sum(p.numel() for p in network.parameters()), name
+
+
+@pytest.mark.slow
+def test_costs_csv_is_fresh() -> None:
+    assert main(["--check"]) == 0
+
+
+@pytest.fixture
+def one_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    path = tmp_path / "costs.csv"
+    monkeypatch.setattr(module, "COSTS_CSV", path)
+    monkeypatch.setattr(zoo, "list_models", lambda: ["attention56"])
+    return path
+
+
+def test_write_and_check(one_network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 1
+    assert main([]) == 0
+    assert one_network.read_text() == (
+        "name,num_classes,image_size,depth,params,params_with_bn,macs,mask_params,mask_macs\n"
+        "attention56,10,32,56,1030362,1045242,122825216,439936,35610624\n"
+        "attention56,100,32,56,1053492,1068372,122848256,439936,35610624\n"
+    )
+    assert [path.name for path in one_network.parent.iterdir()] == ["costs.csv"]
+    assert main(["--check"]) == 0
+    one_network.write_text(one_network.read_text().replace("122825216", "122825217"))
+    capsys.readouterr()
+    assert main(["--check"]) == 1
+    error = capsys.readouterr().err
+    assert "stale (attention56,10,32,56,1030362,1045242,122825216" in error
+    assert error.count("\n") == 1
+
+
+def test_one_network_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attention56", "--size", "64", "--classes", "7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "attention56, 7 classes, 64x64 RGB"
+    assert lines[1].split() == ["stage", "branch", "parameters", "with", "BN", "statistics", "MACs", "of", "MACs"]
+    assert lines[5].split() == ["1", "mask", "44,800", "46,592", f"{4 * 12_705_792:,}", "10.3", "%"]
+    assert lines[-1].split()[:2] == ["all", "1,029,591"]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["attention57"], "unknown network 'attention57'. Did you mean 'attention56'?"),
+        (["attention56", "--size", "0"], "--size must be at least 1, got 0"),
+        (["attention56", "--classes", "0"], "--classes must be at least 1, got 0"),
+        (["--size", "32"], "--classes and --size go with a network. Valid: "),
+        (["attention56", "--check"], "--check is of the whole file"),
+    ],
+)
+def test_refusals(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
