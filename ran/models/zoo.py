@@ -108,7 +108,7 @@ NETWORKS.register("attentioninception56_imagenet")(
     )
 )
 
-# torchvision's ResNets to the bit (a test compares); here they have the options and stage outputs of the others.
+# The functions of torchvision's ResNets (a test compares), with the options and stage outputs of the others.
 NETWORKS.register("resnet152_imagenet")(
     _imagenet(_BOTTLENECKS, units=(3, 8, 36, 3), stem="conv7_padded_pool", unit="postact_bottleneck")
 )

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 
 from ran.models.network import NetworkSpec, build, initialize
 from ran.models.zoo import NETWORKS, create_model, list_models, network_spec
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
 
 # The architecture's tables, counted by hand from the paper and from the files of its authors; of the baselines, the
 # literature's. Parameters, MACs of one image (convolutions and classifier).
@@ -110,6 +113,14 @@ def test_imagenet_counts(name):
 def test_every_network_has_a_golden_row():
     assert {*CIFAR, *IMAGENET} == set(list_models()) == set(DEPTHS)
     assert not {*CIFAR} & {*IMAGENET}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_readme_has_the_golden_row(name):
+    (row,) = (line for line in README.splitlines() if line.startswith(f"| `{name}` |"))
+    params, middle, *_, cost = (CIFAR | IMAGENET)[name]
+    numbers = (params, middle, cost) if name in CIFAR else (params, cost)
+    assert row.endswith("| " + " | ".join(f"{n:,}" for n in numbers) + " |")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
