@@ -26,10 +26,11 @@ def naive_attention_learning(trunk: Tensor, mask: Tensor) -> Tensor:
 class AttentionModule(nn.Module):
     """p units, then trunk (t units) and mask side by side, combined, then p units (section 3, Figure 2).
 
-    The mask reads the output of the first p units, as the trunk does. (B, C, H, W) -> (B, C, H, W).
+    The mask reads the output of the first p units, as the trunk does. Without a mask the trunk is passed on alone.
+    (B, C, H, W) -> (B, C, H, W).
     """
 
-    def __init__(self, *, unit: Callable[[], nn.Module], mask: nn.Module, learning: Learning, p: int, t: int):
+    def __init__(self, *, unit: Callable[[], nn.Module], mask: nn.Module | None, learning: Learning, p: int, t: int):
         super().__init__()
         self.pre = nn.Sequential(*(unit() for _ in range(p)))
         self.trunk = nn.Sequential(*(unit() for _ in range(t)))
@@ -39,4 +40,6 @@ class AttentionModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pre(x)
+        if self.mask is None:
+            return self.post(self.trunk(x))
         return self.post(self.learning(self.trunk(x), self.mask(x)))

@@ -1,16 +1,20 @@
-"""The residual attention network, made from one specification."""
+"""The residual attention network and the plain residual networks beside it, made from one specification."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ran.config import ConfigError
+from ran.errors import UserError
 from ran.models.attention import LEARNING, AttentionModule
-from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES, mask_head
-from ran.models.units import UNITS, conv
+from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES, MaskParts, mask_head
+from ran.models.stems import STEMS
+from ran.models.units import UNITS
 from ran.rng import stream_seed
 
 
@@ -25,6 +29,8 @@ class StageSpec:
     modules: int
     poolings: int
     """max pools in each mask of the stage"""
+    unit: str | None = None
+    """residual unit of this stage; None = the network's"""
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,44 @@ class NetworkSpec:
     learning: str = "arl"
     mask_activation: str = "mixed"
     mask_structure: str = "encoder_decoder"
+    stem: str = "conv3"
+    groups: int = 1
+    """groups of the units' 3x3 convolutions"""
+
+    def unit_of(self, stage: StageSpec) -> str:
+        """Returns the name of the residual unit of one of the stages."""
+        return self.unit if stage.unit is None else stage.unit
 
     @property
     def trunk_depth(self) -> int:
-        """Layers along the trunk: stem, three a bottleneck unit, classifier."""
-        units = sum(s.units + s.modules * (2 * self.p + self.t) for s in self.stages)
-        return 2 + 3 * units
+        """Layers along the trunk: stem, those of each unit's longest path (three in a bottleneck), classifier."""
+        modules = 2 * self.p + self.t
+        return 2 + sum((s.units + s.modules * modules) * UNITS[self.unit_of(s)].layers for s in self.stages)
+
+
+def check(spec: NetworkSpec) -> None:
+    """Raises ConfigError for numbers that make no network."""
+    if not spec.stages:
+        raise ConfigError("stages must hold at least one stage")
+    counts = {"p": spec.p, "t": spec.t, "r": spec.r, "groups": spec.groups, "stem_channels": spec.stem_channels}
+    for i, s in enumerate(spec.stages):
+        widths = {"channels": s.channels, "bottleneck": s.bottleneck, "stride": s.stride, "units": s.units}
+        # Whatever the mask: it is an ablation of the structure, which must not change what a spec may say.
+        poolings = {"poolings": s.poolings} if s.modules else {}
+        counts |= {f"stages[{i}].{key}": n for key, n in {**widths, **poolings}.items()}
+        if s.modules < 0:
+            raise ConfigError(f"stages[{i}].modules must not be negative, got {s.modules}")
+    for key, n in counts.items():
+        if n < 1:
+            raise ConfigError(f"{key} must be at least 1, got {n}")
+    bottlenecks = [s.bottleneck for s in spec.stages]
+    common = math.gcd(*bottlenecks)
+    if common % spec.groups != 0:
+        valid = [g for g in range(1, common + 1) if common % g == 0]
+        raise ConfigError(
+            f"groups={spec.groups} does not divide the bottleneck widths {bottlenecks} of the stages; "
+            f"groups that do: {', '.join(map(str, valid))}"
+        )
 
 
 class Stage(nn.Module):
@@ -61,64 +99,172 @@ class Stage(nn.Module):
 
 
 class ResidualAttentionNetwork(nn.Module):
-    """Stem, stages, BN-ReLU, global average pool, classifier. (B, in_channels, H, W) -> logits (B, num_classes)."""
+    """Stem, stages, BN-ReLU, global average pool, classifier. (B, in_channels, H, W) -> logits (B, num_classes).
 
-    def __init__(self, *, stem: nn.Module, stages: Sequence[nn.Module], channels: int, num_classes: int):
+    Behind stages that are not preactivated, whose output has been through a ReLU, the BN-ReLU is left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        feature_info: Sequence[dict[str, Any]],
+        preactivated: bool,
+        in_channels: int,
+        num_classes: int,
+        smallest_input: int = 1,
+    ):
         super().__init__()
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.feature_info = list(feature_info)
+        """of each stage: num_chs, reduction (pixels of the image a pixel) and module (its name), as in timm"""
+        self.num_features: int = self.feature_info[-1]["num_chs"]
+        self.smallest_input = smallest_input
+        """the least side of an image"""
         self.stem = stem
         self.stages = nn.ModuleList(stages)
-        self.norm = nn.BatchNorm2d(channels)
-        self.head = nn.Linear(channels, num_classes)
+        self.norm = nn.BatchNorm2d(self.num_features) if preactivated else None
+        self.head = _classifier(self.num_features, num_classes)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        if min(x.shape[-2:]) < self.smallest_input:
+            raise UserError(
+                f"images of {x.shape[-2]}x{x.shape[-1]} are too small for this network: "
+                f"the smallest are {self.smallest_input}x{self.smallest_input}"
+            )
+        return self.stem(x)
+
+    def stage_outputs(self, x: Tensor) -> list[Tensor]:
+        """Returns the output of each stage, (B, C, H/reduction, W/reduction): of pre-activation units the raw sums.
+
+        Raises UserError, as `forward` does, for an image that is too small for the masks.
+        """
+        x = self._stem(x)
+        outputs: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Returns the activated output of the last stage, (B, C, H', W')."""
-        x = self.stem(x)
+        x = self._stem(x)
         for stage in self.stages:
             x = stage(x)
-        return F.relu(self.norm(x), inplace=True)
+        return x if self.norm is None else F.relu(self.norm(x), inplace=True)
 
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Returns the logits of the features, (B, num_classes)."""
-        return self.head(x.mean((2, 3)))
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Returns the logits of the features, (B, num_classes), or with `pre_logits` what they are read from."""
+        x = x.mean((2, 3))
+        return x if pre_logits else self.head(x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
+    def get_classifier(self) -> nn.Module:
+        """Returns the classifier."""
+        return self.head
 
-def build(spec: NetworkSpec, *, num_classes: int, in_channels: int = 3) -> ResidualAttentionNetwork:
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces the classifier, with PyTorch's default weights; 0 classes: the pooled features are the output."""
+        like = next(self.parameters())
+        self.head = _classifier(self.num_features, num_classes).to(like.device, like.dtype)
+        self.num_classes = num_classes
+
+
+def _classifier(channels: int, num_classes: int) -> nn.Module:
+    if num_classes < 0:
+        raise ConfigError(f"num_classes must not be negative, got {num_classes}")
+    return nn.Linear(channels, num_classes) if num_classes > 0 else nn.Identity()
+
+
+def build(
+    spec: NetworkSpec, *, num_classes: int, in_channels: int = 3, image_size: int | None = None
+) -> ResidualAttentionNetwork:
     """Returns the network of `spec`, with PyTorch's default weights (see `initialize`).
 
-    Raises UnknownNameError for a unit, mask or learning that is not registered.
+    Raises UnknownNameError for a unit, mask or learning that is not registered, ConfigError as `check` does and, where
+    the (lesser) side of the images is given, for masks that are too deep for their maps.
     """
-    unit = UNITS[spec.unit]
+    check(spec)
+    if in_channels < 1:
+        raise ConfigError(f"in_channels must be at least 1, got {in_channels}")
+    stem = STEMS[spec.stem]
     learning, activation, structure = (
         LEARNING[spec.learning], MASK_ACTIVATIONS[spec.mask_activation], MASK_STRUCTURES[spec.mask_structure],
     )  # fmt: skip
 
     def stage(in_channels: int, s: StageSpec) -> Stage:
-        def identity_unit() -> nn.Module:
-            return unit(s.channels, s.channels, s.bottleneck)
+        unit = UNITS[spec.unit_of(s)]
+
+        def identity_unit(bottleneck: int = s.bottleneck) -> nn.Module:
+            return unit(s.channels, s.channels, bottleneck, groups=spec.groups)
+
+        parts = MaskParts(
+            channels=s.channels,
+            bottleneck=s.bottleneck,
+            unit=identity_unit,
+            groups=spec.groups,
+            poolings=s.poolings,
+            r=spec.r,
+            head=lambda: mask_head(s.channels, preactivated=unit.preactivated),
+            activation=activation,
+        )
 
         def module() -> AttentionModule:
-            mask = structure(
-                unit=identity_unit, poolings=s.poolings, r=spec.r, head=mask_head(s.channels), activation=activation
-            )
-            return AttentionModule(unit=identity_unit, mask=mask, learning=learning, p=spec.p, t=spec.t)
+            return AttentionModule(unit=identity_unit, mask=structure(parts), learning=learning, p=spec.p, t=spec.t)
 
-        first = unit(in_channels, s.channels, s.bottleneck, stride=s.stride)
+        first = unit(in_channels, s.channels, s.bottleneck, stride=s.stride, groups=spec.groups)
         return Stage(
             units=[first, *(identity_unit() for _ in range(s.units - 1))],
             attention=[module() for _ in range(s.modules)],
         )
 
     widths = [spec.stem_channels, *(s.channels for s in spec.stages)]
+    stages = [stage(width, s) for width, s in zip(widths, spec.stages, strict=False)]
+    smallest_input = stem.smallest_input(_smallest_map(spec, stages))
+    if image_size is not None and image_size < smallest_input:
+        raise ConfigError(_too_deep(spec, stages, image_size, smallest_input))
+    reductions = [stem.reduction * math.prod(s.stride for s in spec.stages[: i + 1]) for i in range(len(stages))]
     return ResidualAttentionNetwork(
-        # Deviation: section 4.1 does not describe the CIFAR stem; a bare 3x3 convolution, as pre-activation ResNet-164.
-        stem=conv(in_channels, spec.stem_channels, 3),
-        stages=[stage(width, s) for width, s in zip(widths, spec.stages, strict=False)],
-        channels=widths[-1],
+        stem=stem.make(in_channels, spec.stem_channels),
+        stages=stages,
+        feature_info=[
+            {"num_chs": s.channels, "reduction": reduction, "module": f"stages.{i}"}
+            for i, (s, reduction) in enumerate(zip(spec.stages, reductions, strict=True))
+        ],
+        preactivated=UNITS[spec.unit_of(spec.stages[-1])].preactivated,
+        in_channels=in_channels,
         num_classes=num_classes,
+        smallest_input=smallest_input,
     )
+
+
+def _map_needed(stage: Stage) -> int:
+    """Returns the least side of the stage's maps that its masks can work on."""
+    return max((getattr(module.mask, "smallest_map", 1) for module in stage.attention), default=1)
+
+
+def _smallest_map(spec: NetworkSpec, stages: Sequence[Stage]) -> int:
+    """Returns the least side of the stem's output for which every mask has the map that it needs."""
+    size = 1
+    for s, stage in zip(reversed(spec.stages), reversed(stages), strict=True):
+        size = s.stride * (max(size, _map_needed(stage)) - 1) + 1  # a strided convolution rounds up
+    return size
+
+
+def _too_deep(spec: NetworkSpec, stages: Sequence[Stage], image_size: int, smallest_input: int) -> str:
+    smallest_of, size, found = STEMS[spec.stem].smallest_input, 0, ""
+    while smallest_of(size + 1) <= image_size:
+        size += 1
+    for i, (s, stage) in enumerate(zip(spec.stages, stages, strict=True)):
+        size = math.ceil(size / s.stride)
+        if size < _map_needed(stage):
+            found = f"stages[{i}].poolings={s.poolings} is too deep for a map of {size}x{size}; "
+            break
+    return f"image_size={image_size} is too small: {found}the smallest image_size is {smallest_input}"
 
 
 def initialize(network: nn.Module, seed: int) -> None:
@@ -128,7 +274,7 @@ def initialize(network: nn.Module, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(stream_seed(seed, "init"))
     for m in network.modules():
-        if isinstance(m, nn.Conv2d):
+        if isinstance(m, (nn.Conv1d, nn.Conv2d)):
             fan_in = m.weight[0].numel()  # Caffe's MSRA filler counts the inputs
             _normal(m.weight, math.sqrt(2 / fan_in), generator)
         elif isinstance(m, nn.Linear):

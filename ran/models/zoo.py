@@ -2,35 +2,119 @@
 
 import dataclasses
 import fnmatch
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
 from ran.config import ConfigError, ModelConfig
-from ran.models.network import NetworkSpec, StageSpec, build
+from ran.models.network import NetworkSpec, ResidualAttentionNetwork, StageSpec, build
 from ran.registry import Registry
 
 NETWORKS: Registry[NetworkSpec] = Registry("network")
 
 
-def _cifar(modules: int, **options: Any) -> NetworkSpec:
-    """Returns the CIFAR network with `modules` attention modules a stage; trunk depth 36m+20 (section 4.1)."""
+def _cifar(modules: Sequence[int], *, units: int = 2, **options: Any) -> NetworkSpec:
+    """Returns the CIFAR network with so many attention modules in its stages; trunk depth 36m+20 (section 4.1)."""
     # Deviation: section 4.1 states neither widths nor the depth of the masks. ResNet-164's widths and 3/2/1 poolings,
     # as in the authors' ImageNet files, fit the paper's 1.9M and 5.1M parameters.
     # Deviation: section 4.1 does not say where the two units of a stage stand; both before its attention modules.
+    widths = ((64, 16), (128, 32), (256, 64))
     return NetworkSpec(
         stem_channels=16,
-        stages=(
-            StageSpec(64, 16, stride=1, units=2, modules=modules, poolings=3),
-            StageSpec(128, 32, stride=2, units=2, modules=modules, poolings=2),
-            StageSpec(256, 64, stride=2, units=2, modules=modules, poolings=1),
+        stages=tuple(
+            StageSpec(channels, bottleneck, stride=stride, units=units, modules=m, poolings=poolings)
+            for (channels, bottleneck), stride, m, poolings in zip(widths, (1, 2, 2), modules, (3, 2, 1), strict=True)
         ),
         **options,
     )
 
 
-for _depth, _modules in ((56, 1), (92, 2), (128, 3), (164, 4)):
-    NETWORKS.register(f"attention{_depth}")(_cifar(_modules))
+for _depth, _modules in ((56, 1), (92, 2), (128, 3), (164, 4), (236, 6)):
+    NETWORKS.register(f"attention{_depth}")(_cifar([_modules] * 3))
+
+# Deviation: Attention-452 has 10.2M parameters by Figure 2's rule and the stated p, t, r = 2, 4, 3, not the 8.6M of
+# Table 6. attention452_r2 comes nearest, with 8.7M.
+NETWORKS.register("attention452")(_cifar([6] * 3, p=2, t=4, r=3))
+NETWORKS.register("attention452_r2")(_cifar([6] * 3, p=2, t=4, r=2))
+
+# A single module, in the first, second or third stage: small networks to try things on.
+for _stage, _letter in enumerate("abc"):
+    NETWORKS.register(f"attention32{_letter}")(_cifar([int(i == _stage) for i in range(3)]))
+
+# Without attention modules, 9n+2 layers (arXiv 1603.05027).
+for _depth in (164, 1001):
+    NETWORKS.register(f"resnet{_depth}")(_cifar([0] * 3, units=(_depth - 2) // 9))
+
+
+def _wide_resnet(depth: int, factor: int) -> NetworkSpec:
+    """Returns a Wide ResNet of 6n+4 layers, the three projections counted (arXiv 1605.07146, Table 1)."""
+    return NetworkSpec(
+        stem_channels=16,
+        stages=tuple(
+            StageSpec(c * factor, c * factor, stride=stride, units=(depth - 4) // 6, modules=0, poolings=1)
+            for c, stride in ((16, 1), (32, 2), (64, 2))
+        ),
+        unit="preact_basic",
+    )
+
+
+for _depth, _factor in ((16, 8), (28, 10)):
+    NETWORKS.register(f"wrn{_depth}_{_factor}")(_wide_resnet(_depth, _factor))
+
+
+def _imagenet(
+    bottlenecks: Sequence[int],
+    *,
+    modules: Sequence[int] = (0, 0, 0, 0),
+    units: Sequence[int] = (1, 1, 1, 3),
+    stem: str = "conv7_pool",
+    unit_names: Sequence[str | None] = (None,) * 4,
+    **options: Any,
+) -> NetworkSpec:
+    """Returns an ImageNet network of four stages; the attention networks as in Table 2 and the files of the authors."""
+    return NetworkSpec(
+        stem_channels=64,
+        stages=tuple(
+            StageSpec(channels, bottleneck, stride=stride, units=n, modules=m, poolings=poolings, unit=unit)
+            for channels, bottleneck, stride, n, m, poolings, unit in zip(
+                (256, 512, 1024, 2048), bottlenecks, (1, 2, 2, 2), units, modules, (3, 2, 1, 1), unit_names, strict=True
+            )
+        ),
+        stem=stem,
+        **options,
+    )
+
+
+# Deviation: Attention-92 on ImageNet has 52.5M parameters and 10.5G multiply-adds in the authors' files, which this
+# follows; section 4.2 says 51.3M and 10.4G.
+_BOTTLENECKS = (64, 128, 256, 512)
+_BOTTLENECKS_32X4D = (128, 256, 512, 1024)
+for _name, _by_stage in (("56", (1, 1, 1, 0)), ("92", (1, 2, 3, 0))):
+    NETWORKS.register(f"attention{_name}_imagenet")(_imagenet(_BOTTLENECKS, modules=_by_stage))
+    NETWORKS.register(f"attentionnext{_name}_imagenet")(
+        _imagenet(_BOTTLENECKS_32X4D, modules=_by_stage, unit="postact_bottleneck", groups=32)
+    )
+
+# Deviation: AttentionInception-56 has its units where Attention-56 has them, A in the first two stages, B in the third
+# and C in the last; at 299x299 these see maps of 75, 38, 19 and 10 pixels, in Inception-ResNet A, B and C 35, 17 and 8.
+# Deviation: the widths of AttentionInception-56's branches, 28, 56, 160 and 448, are chosen for the paper's 31.9M
+# parameters and 6.3G multiply-adds; they give 31.6M and 6.2G.
+# Deviation: AttentionInception-56 has the mask, stem and tail of Attention-56.
+NETWORKS.register("attentioninception56_imagenet")(
+    _imagenet(
+        (28, 56, 160, 448),
+        modules=(1, 1, 1, 0),
+        unit_names=("inception_a", "inception_a", "inception_b", "inception_c"),
+    )
+)
+
+# The functions of torchvision's ResNets (a test compares), with the options and stage outputs of the others.
+NETWORKS.register("resnet152_imagenet")(
+    _imagenet(_BOTTLENECKS, units=(3, 8, 36, 3), stem="conv7_padded_pool", unit="postact_bottleneck")
+)
+NETWORKS.register("resnext101_32x4d_imagenet")(
+    _imagenet(_BOTTLENECKS_32X4D, units=(3, 4, 23, 3), stem="conv7_padded_pool", unit="postact_bottleneck", groups=32)
+)
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -48,18 +132,38 @@ def _scaled(spec: NetworkSpec, width: float) -> NetworkSpec:
     return dataclasses.replace(spec, stem_channels=scale(spec.stem_channels), stages=stages)
 
 
+def _check_width(name: str, base: NetworkSpec, scaled: NetworkSpec, width: float) -> None:
+    """Raises ConfigError where the groups do not divide the scaled bottlenecks, with the widths that would work."""
+    if all(s.bottleneck % scaled.groups == 0 for s in scaled.stages):
+        return
+    common = math.gcd(*(s.bottleneck for s in base.stages))
+    step = scaled.groups / common
+    below = math.floor(width / step)
+    near = " or ".join(f"{n * step:g}" for n in (below, below + 1) if n > 0)
+    raise ConfigError(
+        f"width={width} gives {name} bottlenecks of {[s.bottleneck for s in scaled.stages]} channels, which "
+        f"groups={scaled.groups} does not divide. Multiples of {step:g} work, e.g. {near}."
+    )
+
+
 def network_spec(name: str, *, width: float = 1.0, **overrides: Any) -> NetworkSpec:
     """Returns the specification of a named network, its widths scaled, other fields replaced where not None.
 
-    Raises UnknownNameError for a name and ConfigError for a field of NetworkSpec that does not exist.
+    Raises UnknownNameError for a name and ConfigError for a field of NetworkSpec that does not exist or a width that
+    does not work.
     """
-    spec = _scaled(NETWORKS[name], width)
+    base = NETWORKS[name]
+    if not 0 < width < math.inf:
+        raise ConfigError(f"width must be above 0 and finite, got {width}")
     changes = {key: value for key, value in overrides.items() if value is not None}
     valid = [f.name for f in dataclasses.fields(NetworkSpec)]
     for key in changes:
         if key not in valid:
             raise ConfigError(f"{name} has no option {key!r}. Valid: width, {', '.join(valid)}.")
-    return dataclasses.replace(spec, **changes)
+    spec = dataclasses.replace(_scaled(base, width), **changes)
+    if width != 1.0 and spec.groups >= 1 and "stages" not in changes:
+        _check_width(name, base, spec, width)
+    return spec
 
 
 def config_spec(model: ModelConfig) -> NetworkSpec:
@@ -67,9 +171,21 @@ def config_spec(model: ModelConfig) -> NetworkSpec:
     return network_spec(**dataclasses.asdict(model))
 
 
-def create_model(name: str, *, num_classes: int = 10, in_channels: int = 3, **overrides: Any) -> nn.Module:
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    image_size: int | None = None,
+    **overrides: Any,
+) -> ResidualAttentionNetwork:
     """Returns a named network; overrides are `width` and fields of NetworkSpec, e.g. `learning="nal"`.
 
-    Weights are PyTorch's default; `ran.models.network.initialize(network, seed)` sets the paper's.
+    Without `num_classes` the *_imagenet networks have 1000 and the others 10. Any size of image goes in that is large
+    enough for the masks; `image_size`, if given, checks that at once. Weights are PyTorch's default;
+    `ran.models.network.initialize(network, seed)` sets the paper's.
     """
-    return build(network_spec(name, **overrides), num_classes=num_classes, in_channels=in_channels)
+    if num_classes is None:
+        num_classes = 1000 if name.endswith("_imagenet") else 10
+    spec = network_spec(name, **overrides)
+    return build(spec, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
