@@ -121,7 +121,15 @@ LEARNINGS = {
 }
 
 
-def mask_branch(state, x, training, *, d, r, activation):
+def head(state, m, training, activation):
+    """Two 1x1 convolutions, each behind BN and ReLU, then the activation."""
+    m = relu(batch_norm(part(state, "0"), m, training))
+    m = conv(state["2.weight"], m)
+    m = relu(batch_norm(part(state, "3"), m, training))
+    return ACTIVATIONS[activation](conv(state["5.weight"], m))
+
+
+def encoder_decoder(state, x, training, *, d, r, activation):
     """d poolings, r units after each, 2r at the lowest level; one unit in each skip; the head's two convolutions."""
     size = x.shape[2:]
     m, levels = x, {}
@@ -136,18 +144,62 @@ def mask_branch(state, x, training, *, d, r, activation):
         m = resize(m, *below.shape[2:])
         m = m + unit(part(state, f"skip.{i - 2}"), below, training)
         m = units(part(state, f"up.{d - i}"), m, training, r)
-    m = resize(m, *size)
-    m = relu(batch_norm(part(state, "head.0"), m, training))
-    m = conv(state["head.2.weight"], m)
-    m = relu(batch_norm(part(state, "head.3"), m, training))
-    return ACTIVATIONS[activation](conv(state["head.5.weight"], m))
+    return head(part(state, "head"), resize(m, *size), training, activation)
 
 
-def attention_module(state, x, training, *, d, p, t, r, activation, learning):
+def local(state, x, training, *, activation, **_):
+    """Three units at full resolution (section 4.1)."""
+    return head(part(state, "head"), units(part(state, "units"), x, training, 3), training, activation)
+
+
+def excite(state, described):
+    """The two shared layers of SE and CBAM on one vector an image, (B, C) -> (B, C)."""
+    hidden = relu(described @ state["excitation.0.weight"][:, :, 0, 0].T)
+    return hidden @ state["excitation.2.weight"][:, :, 0, 0].T
+
+
+def se(state, x, training, **_):
+    """SE, arXiv 1709.01507, eq. 2 and 3."""
+    return mixed(excite(state, x.mean((2, 3))))[:, :, None, None]
+
+
+def eca(state, x, training, **_):
+    """ECA, arXiv 1910.03151, eq. 7: each channel's gate from the means of its k neighbours."""
+    means, kernel = x.mean((2, 3)), state["conv.weight"][0, 0]
+    pad, channels = len(kernel) // 2, x.shape[1]
+    z = torch.zeros_like(means)
+    for c in range(channels):
+        for i, weight in enumerate(kernel):
+            if 0 <= c + i - pad < channels:
+                z[:, c] += weight * means[:, c + i - pad]
+    return mixed(z)[:, :, None, None]
+
+
+def cbam(state, x, training, **_):
+    """CBAM, arXiv 1807.06521, eq. 2 and 3; the mask is the product of both gates."""
+    by_channel = mixed(excite(state, x.mean((2, 3))) + excite(state, x.amax((2, 3))))[:, :, None, None]
+    x = by_channel * x
+    by_position = mixed(conv(state["position.weight"], torch.stack((x.mean(1), x.amax(1)), 1)))
+    return by_channel * by_position
+
+
+STRUCTURES = {
+    "encoder_decoder": encoder_decoder,
+    "local_conv": local,
+    "local_conv_macs": local,  # narrower bottlenecks, the same sums
+    "se": se,
+    "eca": eca,
+    "cbam": cbam,
+}
+
+
+def attention_module(state, x, training, *, structure, d, p, t, r, activation, learning):
     x = units(part(state, "pre"), x, training, p)
-    trunk = units(part(state, "trunk"), x, training, t)
-    mask = mask_branch(part(state, "mask"), x, training, d=d, r=r, activation=activation)
-    return units(part(state, "post"), LEARNINGS[learning](trunk, mask), training, p)
+    h = units(part(state, "trunk"), x, training, t)
+    if structure != "none":
+        mask = STRUCTURES[structure](part(state, "mask"), x, training, d=d, r=r, activation=activation)
+        h = LEARNINGS[learning](h, mask)
+    return units(part(state, "post"), h, training, p)
 
 
 def network(state, x, spec, training):
@@ -161,6 +213,7 @@ def network(state, x, spec, training):
                 part(state, f"stages.{s}.attention.{i}"),
                 x,
                 training,
+                structure=spec.mask_structure,
                 d=stage.poolings,
                 p=spec.p,
                 t=spec.t,

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ran.models.attention import LEARNING, AttentionModule
-from ran.models.masks import MASK_ACTIVATIONS
+from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
 from ran.models.network import NetworkSpec, StageSpec, build
 from ran.models.units import PreActBottleneck
 
@@ -85,6 +85,22 @@ def test_numbers_of_units_agree(p, t, r, training):
 def test_three_stages_agree(size, activation, learning, training):
     spec = replace(BASE, mask_activation=activation, learning=learning)
     assert distance(randomized(spec), spec, image(*size), training) < TOLERANCE
+
+
+def structures():
+    """Every registered structure with every activation that it takes."""
+    for structure in MASK_STRUCTURES:
+        for activation in MASK_ACTIVATIONS:
+            if activation == "mixed" or structure not in ("se", "eca", "cbam"):
+                yield structure, activation
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("learning", LEARNING)
+@pytest.mark.parametrize(("structure", "activation"), structures())
+def test_every_structure_agrees(structure, activation, learning, training):
+    spec = replace(BASE, mask_structure=structure, mask_activation=activation, learning=learning)
+    assert distance(randomized(spec), spec, image(13, 15), training) < TOLERANCE
 
 
 def test_training_moves_the_statistics_by_a_tenth_towards_the_batch():
