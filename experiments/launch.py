@@ -146,7 +146,11 @@ def run(prepared: Prepared) -> Finished:
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     with stop_request() as stop, reporter(estimates) as report:
         context = Context(plan, store, parent_id, prepared.checkpoints, prepared.device, report, stop)
-        ended = EXECUTORS["inline"](context)
+        try:
+            ended = EXECUTORS["inline"](context)
+        except KeyboardInterrupt:
+            store.finish_parent(parent_id, names.KILLED)
+            raise
         store.finish_parent(parent_id, names.KILLED if stop() else names.FINISHED)
         status = stop.exit_status
     if status is None:
