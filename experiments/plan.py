@@ -23,6 +23,7 @@ from ran.engine.device import resolve_precision
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
 from ran.errors import UserError, one_line
+from ran.models.attention import LEARNING
 from ran.models.cost import Cost, cost
 from ran.models.zoo import config_spec
 
@@ -43,7 +44,7 @@ class PlannedRun:
     seed: int
     config: RunConfig
     fingerprint: str
-    cost: Cost
+    source: Source
     state: str
     step: int
     """steps that its checkpoint has behind it"""
@@ -58,6 +59,13 @@ class PlannedRun:
     @property
     def folder_name(self) -> str:
         return self.fingerprint[:16]
+
+    @property
+    def cost(self) -> Cost:
+        """Parameters and MACs; the network is built to count them, so they are not asked of runs that are done."""
+        # What combines mask and trunk has no weights: ARL and NAL are counted once.
+        spec = replace(config_spec(self.config.model), learning="arl")
+        return _cost(spec, self.source.num_classes, self.source.image_size)
 
 
 @dataclass(frozen=True)
@@ -201,17 +209,18 @@ def _planned(
     cell: Cell, seed: int, config: RunConfig, print_: str, source: Source, record: Record | None,
     checkpoints: Path, rerun: bool, retry_failed: bool,
 ) -> PlannedRun:  # fmt: skip
+    run = PlannedRun(cell, seed, config, print_, source, NEW, 0, record, fresh=rerun)
+    if record is not None and record.is_result and not rerun:
+        return replace(run, state=DONE)
+    LEARNING[config.model.learning]  # an unknown name raises here, as all others do when the network is built
     try:
-        price = _cost(config_spec(config.model), source.num_classes, source.image_size)
+        _ = run.cost
     except UserError:
         raise
     except Exception as error:  # whatever a user's own mask or unit raises
         raise PlanError(f"{cell}: this network cannot be built: {one_line(error)}") from None
-    run = PlannedRun(cell, seed, config, print_, price, NEW, 0, record, fresh=rerun)
     if rerun:
         return run
-    if record is not None and record.is_result:
-        return replace(run, state=DONE)
     if record is not None and record.outcome == names.FAILED and not retry_failed:
         return replace(run, state=FAILED)
     path = checkpoints / run.folder_name / checkpoint.NAME
