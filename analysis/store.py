@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # a second and more of imports that --help does not need
 
 PAGE = 1000  # runs a query; search_runs stops there unless paged
 RUNNING = "running"  # no outcome yet: running now, or its process was killed
+CURVES = ("train/", "val/", "test/")
 FIRST_COMMAND = "python run_ablation.py --study arl_vs_nal"
 
 RUN_COLUMNS = (
@@ -59,14 +60,11 @@ def read_store(uri: str | None = None, parent: str | None = None) -> Store:
     ran.parent, only that parent's study is read. `runs` has the columns RUN_COLUMNS, a row per child run that is not
     deleted: errors in %, hours, start_time in UTC; what a run has not logged is NaN or "". Raises StoreError.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = _resolve(uri)
     shown = mask_password(uri)
     with _one_line_errors(uri):
         client = _open(uri)
-        filter_string = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
-        experiments = _pages(lambda token: client.search_experiments(filter_string=filter_string, page_token=token))
-        ids = [experiment.experiment_id for experiment in experiments]
-        runs = _pages(lambda token: client.search_runs(ids, max_results=PAGE, page_token=token)) if ids else []
+        runs = _all_runs(client)
         parents = [run for run in runs if names.PARENT in run.data.tags]
         if not parents:
             raise StoreError(f"no runs of ours in {shown}: run `{FIRST_COMMAND}` first, or pass --tracking-uri")
@@ -76,6 +74,48 @@ def read_store(uri: str | None = None, parent: str | None = None) -> Store:
                 raise StoreError(f"no parent run {parent} in {shown}")
         studies, problems = _read_studies(client, parents)
         return Store(shown, tuple(studies), _tidy(runs), tuple(problems))
+
+
+def read_results(uri: str | None = None) -> list[dict[str, Any]]:
+    """Returns every finished or diverged run whole, ordered by fingerprint, each fingerprint once (the newest).
+
+    Keys: fingerprint, tags, params, metrics (last values) and curves (name -> [[step, value], ...]); system metrics are
+    left out. Raises StoreError as `read_store`.
+    """
+    uri = _resolve(uri)
+    with _one_line_errors(uri):
+        client = _open(uri)
+        results = {}
+        for run in sorted(_all_runs(client), key=lambda run: run.info.start_time):
+            tags, metrics = run.data.tags, run.data.metrics
+            if tags.get(names.OUTCOME) not in (names.FINISHED, names.DIVERGED):
+                continue
+            ours = {key: value for key, value in metrics.items() if not key.startswith("system/")}
+            results[tags[names.FINGERPRINT]] = {
+                "fingerprint": tags[names.FINGERPRINT],
+                "tags": {k: v for k, v in tags.items() if k.startswith("ran.") or k == "mlflow.source.git.commit"},
+                "params": dict(run.data.params),
+                "metrics": ours,
+                "curves": {key: _curve(client, run.info.run_id, key) for key in ours if key.startswith(CURVES)},
+            }
+    return [results[key] for key in sorted(results)]
+
+
+def _curve(client: "MlflowClient", run_id: str, key: str) -> list[list[float]]:
+    """A point a step: of one that was logged twice the later."""
+    points = sorted(client.get_metric_history(run_id, key), key=lambda point: (point.step, point.timestamp))
+    return [[step, value] for step, value in {point.step: point.value for point in points}.items()]
+
+
+def _resolve(uri: str | None) -> str:
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+
+
+def _all_runs(client: "MlflowClient") -> list[Any]:
+    filter_string = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
+    experiments = _pages(lambda token: client.search_experiments(filter_string=filter_string, page_token=token))
+    ids = [experiment.experiment_id for experiment in experiments]
+    return _pages(lambda token: client.search_runs(ids, max_results=PAGE, page_token=token)) if ids else []
 
 
 def one_per_fingerprint(runs: "pd.DataFrame") -> "pd.DataFrame":
