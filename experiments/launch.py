@@ -70,7 +70,12 @@ def choose_profile(study: Study, launch: Launch, data: DataConfig) -> tuple[Prof
 
 def base_config(study: Study, profile: Profile) -> RunConfig:
     """Returns the study's config under a profile, before axes and overrides."""
-    return override(study.base, profile.settings)
+    config = override(study.base, profile.settings)
+    if study.requires and config.data.name not in study.requires:
+        config = override(config, {"data.name": study.dataset})
+    for name in study.settings:
+        PROFILES[name]  # a misspelt profile is refused, not ignored
+    return override(config, study.settings.get(profile.name, {}))
 
 
 def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -> Prepared:
@@ -79,6 +84,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     Raises UserError for everything that can be found wrong before anything is written.
     """
     check(config)
+    if study.requires and config.data.name not in study.requires:
+        raise LaunchError(f"study {study.name} needs the data set {' or '.join(study.requires)}: leave --data.name out")
     device = pick_device(launch.device)
     if launch.deterministic:
         make_deterministic()
@@ -97,8 +104,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     if not launch.dry_run:
         _check_folder(checkpoints)
         check_writable(uri)
-        for data in {run.config.data for run in plan.todo}:
-            load_splits(data)  # a damaged file is found now, and kept in memory for the runs
+        for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
+            load_splits(data, seed)  # a damaged file is found now, and kept in memory for the runs
     return Prepared(plan, device, uri, checkpoints, planning.estimate_seconds(plan, device))
 
 

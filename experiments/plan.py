@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from experiments.study import Cell, Study
 from experiments.tracking import Record
 from ran import names
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
-from ran.data.datasets import Source
+from ran.data.datasets import Source, open_source
 from ran.engine import checkpoint
 from ran.engine.device import resolve_precision
 from ran.engine.optim import SCHEDULES
@@ -81,6 +82,10 @@ class Plan:
     """those chosen by --seeds, --cells and --shard, seed by seed"""
     all_runs: tuple[dict[str, Any], ...]
     """fingerprint, cell and seed of every cell of the study at every seed of the launch, for study.json"""
+    cells: tuple[dict[str, Any], ...]
+    """of every cell the network whose parameters and MACs analysis looks up, for study.json"""
+    base: RunConfig
+    """the study's config under the profile, without the user's overrides"""
 
     @property
     def todo(self) -> tuple[PlannedRun, ...]:
@@ -122,8 +127,21 @@ class Plan:
                 for a in study.axes
             ],
             "compare": study.compare and {"axis": study.compare.axis, "baseline": study.compare.baseline},
+            "command": self.command,
+            "cells": list(self.cells),
             "runs": list(self.all_runs),
         }
+
+    @property
+    def command(self) -> str:
+        """The launch that plans these runs, but for seeds and places."""
+        flags = {f"--{key}": value for key, value in self.overrides.items()}
+        if self.source.name != self.base.data.name:
+            flags = {"--data.name": self.source.name} | flags
+        words = ["python", "run_ablation.py", "--study", self.study.name]
+        if self.study.profile is None:
+            words += ["--profile", self.profile.name]
+        return shlex.join(words + [str(word) for flag in flags.items() for word in flag])
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -188,11 +206,13 @@ def make_plan(
         return override(run, {"train.precision": precision})
 
     everything = [(cell, seed, resolved(cell, seed)) for seed in seeds for cell in study.cells]
-    prints = [fingerprint(run, source.digest) for _, _, run in everything]
+    # An axis over the data (other labels) gives cells whose data have digests of their own.
+    sources = {run.data: open_source(run.data) for _, _, run in everything}
+    prints = [fingerprint(run, sources[run.data].digest) for _, _, run in everything]
     chosen = {str(cell) for cell in select_cells(study.cells, cells)}
     index, count = shard
     runs = [
-        _planned(cell, seed, run, print_, source, records.get(print_), checkpoints, rerun, retry_failed)
+        _planned(cell, seed, run, print_, sources[run.data], records.get(print_), checkpoints, rerun, retry_failed)
         for (cell, seed, run), print_ in zip(everything, prints, strict=True)
         if str(cell) in chosen
     ][index - 1 :: count]
@@ -202,7 +222,20 @@ def make_plan(
         {"fingerprint": print_, "cell": dict(cell.values), "seed": seed}
         for (cell, seed, _), print_ in zip(everything, prints, strict=True)
     )
-    return Plan(study, profile, source, overrides, tuple(runs), listed)
+    networks = tuple(
+        {"cell": dict(cell.values), "network": _network(run, sources[run.data])}
+        for cell, _, run in everything[: len(study.cells)]
+    )
+    return Plan(study, profile, source, overrides, tuple(runs), listed, networks, base)
+
+
+def _network(config: RunConfig, source: Source) -> dict[str, Any] | None:
+    """What a table of counts is keyed by; None for a network that it cannot list."""
+    m = config.model
+    if (m.p, m.t, m.r) != (None, None, None):
+        return None
+    shape = {"num_classes": source.num_classes, "image_size": source.image_size}
+    return {"name": m.name, "width": m.width, "mask_structure": m.mask_structure, **shape}
 
 
 def _planned(
@@ -248,16 +281,15 @@ def estimate_seconds(plan: Plan, device: torch.device) -> dict[str, float]:
         if run.record is not None and run.record.images_per_s
     ]
     rate = sorted(rates)[len(rates) // 2] if rates else _measured_rate(plan, device)
-    return {run.fingerprint: _training_images(run, plan.source) * run.cost.macs / rate for run in plan.todo}
+    return {run.fingerprint: _training_images(run, run.source) * run.cost.macs / rate for run in plan.todo}
 
 
 def _measured_rate(plan: Plan, device: torch.device) -> float:
     """Multiply-adds a second of the plan's smallest network that runs; infinite if none does."""
-    source = plan.source
     for run in sorted(plan.todo, key=lambda run: run.cost.macs):
         with contextlib.suppress(Exception):  # the run itself will fail, and say why
             per_image = seconds_per_image(
-                run.config, num_classes=source.num_classes, image_size=source.image_size, device=device
+                run.config, num_classes=run.source.num_classes, image_size=run.source.image_size, device=device
             )
             return run.cost.macs / per_image
     return math.inf

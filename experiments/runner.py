@@ -1,6 +1,7 @@
 """One run: claim, resume, train, finish. The only caller of the training loop."""
 
 import contextlib
+import logging
 import platform
 import shutil
 import tempfile
@@ -9,20 +10,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
 from experiments.plan import Plan, PlannedRun
 from experiments.progress import Reporter
 from experiments.tracking import Record, RunLog, Store
-from ran import names
+from ran import names, snapshot
 from ran.config import flatten
-from ran.data.datasets import load_splits
+from ran.data.augment import pixel_mean
+from ran.data.datasets import Splits, load_splits
 from ran.engine import checkpoint
 from ran.engine.checkpoint import write_tensors
 from ran.engine.train import Result, train
 from ran.errors import one_line
 from ran.models.zoo import config_spec
+
+logger = logging.getLogger(__name__)
 
 BUSY = "busy"
 """state of a run that another launch is training now; not an outcome"""
@@ -83,7 +88,7 @@ def execute(run: PlannedRun, context: Context) -> Ended:
     with claimed(folder) as mine:
         if not mine:
             return Ended(run, BUSY, "another launch is training it")
-        record = context.store.record(context.plan.source.name, run.fingerprint)
+        record = context.store.record(run.source.name, run.fingerprint)
         replaced = run.fresh and record is not None and run.record is not None and record.run_id == run.record.run_id
         if record is not None and record.is_result and not replaced:
             # Another launch got here between the plan and the claim.
@@ -106,10 +111,13 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
 
     report.run_begins(run.name, run.config, run.step)
     try:
+        splits = load_splits(run.config.data, run.seed)
+        if splits.noise is not None:
+            log.tag(names.NOISE_DIGEST, splits.noise.digest)
         result = train(
             run.config,
-            load_splits(run.config.data),
-            num_classes=context.plan.source.num_classes,
+            splits,
+            num_classes=run.source.num_classes,
             fingerprint=run.fingerprint,
             device=context.device,
             folder=folder,
@@ -122,6 +130,8 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
         ended = _ended(run, result)
         if ended.outcome != names.KILLED:
             _leave_results(run, result, log)
+        if ended.outcome == names.FINISHED:
+            _leave_probes(run, result, splits, log)
     except KeyboardInterrupt:
         # The second Ctrl-C: no checkpoint is written, the last one stays.
         log.close(names.KILLED, "interrupted twice")
@@ -146,12 +156,12 @@ def _open_log(run: PlannedRun, record: Record | None, context: Context) -> RunLo
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),
         names.PROFILE: plan.profile.tag,
-        names.DATASET: plan.source.name,
+        names.DATASET: run.source.name,
         names.OVERRIDES: plan.overrides_json,
     }
-    params = {**flatten(run.config), "data.digest": plan.source.digest}
+    params = {**flatten(run.config), "data.digest": run.source.digest}
     log = store.start(
-        dataset=plan.source.name, digest=plan.source.digest, parent_id=context.parent_id, name=run.name,
+        dataset=run.source.name, digest=run.source.digest, parent_id=context.parent_id, name=run.name,
         fingerprint=run.fingerprint, tags=tags, params=params,
     )  # fmt: skip
     log.json(names.CONFIG_JSON, flatten(run.config))
@@ -178,6 +188,24 @@ def _leave_results(run: PlannedRun, result: Result, log: RunLog) -> None:
         path = Path(folder) / names.WEIGHTS
         write_tensors(path, result.network.state_dict(), {"fingerprint": run.fingerprint})
         log.artifact(path)
+
+
+def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:
+    """What the figures are drawn from. A network of the user's that cannot be probed does not lose its run."""
+    mean = pixel_mean(splits.train.images).to(next(result.network.parameters()).device)
+    images, labels = splits.test.images.to(mean.device), splits.test.labels.to(mean.device)
+    try:
+        log.json(names.PROBES_JSON, snapshot.probes(result.network, images, mean))
+        masks = snapshot.masks(result.network, images, labels, run.source.classes, mean)
+    except Exception:
+        logger.warning("%s: the network could not be probed; probe_error.txt says why", run.name)
+        log.text("probe_error.txt", traceback.format_exc())
+        return
+    if masks is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / names.MASKS_NPZ
+            np.savez_compressed(path, allow_pickle=False, **masks)
+            log.artifact(path)
 
 
 def _host(device: torch.device) -> str:

@@ -80,11 +80,19 @@ class Study:
     """the profile it always uses; None = the launch's choice"""
     dataset: str = "cifar10"
     """data set of the paper's protocol"""
+    requires: tuple[str, ...] = ()
+    """the only data sets that it makes sense on, `dataset` among them; () = any"""
+    settings: Mapping[str, Settings] = field(default_factory=dict)
+    """by profile, config fields laid over the profile's own"""
     doc: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
             raise ValueError(f"study name {self.name!r}: letters, digits, '_' and '-' only")
+        if self.requires and self.dataset not in self.requires:
+            raise ValueError(f"study {self.name!r} requires {self.requires}, but its own data set is {self.dataset!r}")
+        if "data.name" in self.axis_fields:
+            raise ValueError(f"study {self.name!r}: the data set is the launch's (--data.name), not an axis")
         names = [a.name for a in self.axes]
         if len(set(names)) < len(names):
             raise ValueError(f"study {self.name!r} has two axes of one name: {', '.join(names)}")

@@ -249,6 +249,9 @@ class RunLog:
             self.client.log_batch(self.run_id, metrics=self._pending[:BATCH])
             del self._pending[:BATCH]
 
+    def tag(self, name: str, value: str) -> None:
+        self.client.set_tag(self.run_id, name, value)
+
     def artifact(self, path: Path) -> None:
         self.client.log_artifact(self.run_id, str(path))
 

@@ -25,6 +25,11 @@ def _outside(default: Any) -> Any:
     return field(default=default, metadata={"identity": False})
 
 
+def _added(default: Any) -> Any:
+    """A field that came after runs existed: at its default it stays out of the identity, so that theirs holds."""
+    return field(default=default, metadata={"added": True})
+
+
 class ConfigError(UserError):
     """A config that cannot be run; the message names the field and what would work."""
 
@@ -52,7 +57,7 @@ class ModelConfig:
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "cifar10"
-    """data set: cifar10, cifar100 or the built-in cluttershapes"""
+    """data set: cifar10, cifar100, imagenet (an image folder) or the built-in cluttershapes"""
     root: str = _outside("data")
     """folder with the data sets' files"""
     download: bool = _outside(False)
@@ -65,6 +70,14 @@ class DataConfig:
     """use only the first so many test images; None = all"""
     difficulty: float | None = None
     """cluttershapes only: clutter from 0 (none) to 1; None = the data set's own"""
+    noise: float = _added(0.0)
+    """share of training labels made wrong, drawn once per seed (section 4.1: 0.1, 0.3, 0.5, 0.7)"""
+    noise_labels: str | None = _added(None)
+    """cifar10 only: people's labels in place of the true ones: aggre, random1, random2, random3 or worse (CIFAR-10N)"""
+    image_size: int | None = _added(None)
+    """image folders only: side of the square training crop in pixels; None = 224 (section 4.2)"""
+    test_size: int | None = _added(None)
+    """image folders only: side of the square test crop; None = the training crop's (Table 7: 224, 299 or 320)"""
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         # 1 and 1.0, 0.0 and -0.0 are equal and must not print differently.
         key: float(value) + 0.0 if value is not None and _is_float(hint) else value
         for key, f, hint, value in _leaves(config)
-        if f.metadata.get("identity", True)
+        if f.metadata.get("identity", True) and not (f.metadata.get("added") and value == f.default)
     }
 
 
@@ -195,14 +208,16 @@ def unflatten(values: Mapping[str, Any]) -> RunConfig:
 
 def difference(config: RunConfig, base: RunConfig) -> dict[str, Any]:
     """Returns the identity fields of `config` that differ from `base`'s, flattened."""
-    reference = identity(base)
-    return {key: value for key, value in identity(config).items() if value != reference[key]}
+    reference, values = flatten(base), flatten(config)
+    keys = identity(base).keys() | identity(config).keys()
+    return {key: value for key, value in values.items() if key in keys and value != reference[key]}
 
 
 def check(config: RunConfig) -> None:
     """Raises ConfigError for numbers that cannot be run, naming the field."""
     m, d, o, t = config.model, config.data, config.optim, config.train
     counts = {"p": m.p, "t": m.t, "r": m.r}
+    sides = {"image_size": d.image_size, "test_size": d.test_size}
     problems = [
         (0 < m.width < float("inf"), f"model.width must be above 0 and finite, got {m.width}"),
         *((n is None or n >= 1, f"model.{k} must be at least 1, got {n}") for k, n in counts.items()),
@@ -210,6 +225,9 @@ def check(config: RunConfig) -> None:
         (d.val_images >= 0, f"data.val_images must not be negative, got {d.val_images}"),
         (d.test_images is None or d.test_images >= 1, f"data.test_images must be at least 1, got {d.test_images}"),
         (d.difficulty is None or 0 <= d.difficulty <= 1, f"data.difficulty must lie in 0..1, got {d.difficulty}"),
+        (0 <= d.noise < 1, f"data.noise must lie in [0, 1), got {d.noise}"),
+        (d.noise == 0 or d.noise_labels is None, "data.noise and data.noise_labels exclude each other: choose one"),
+        *((n is None or n >= 8, f"data.{k} must be at least 8, got {n}") for k, n in sides.items()),
         (0 < o.lr < float("inf"), f"optim.lr must be above 0 and finite, got {o.lr}"),
         (0 <= o.momentum < 1, f"optim.momentum must lie in [0, 1), got {o.momentum}"),
         (0 <= o.weight_decay < float("inf"), f"optim.weight_decay must not be negative, got {o.weight_decay}"),

@@ -2,7 +2,8 @@
 
 # Metrics. Errors are in %, rates in images/s, times in hours; step = number of optimizer steps taken.
 TRAIN_LOSS = "train/loss"  # mean over the steps since the last point
-TRAIN_ERR = "train/err"  # on the augmented training batches, same window
+TRAIN_ERR = "train/err"  # on the augmented training batches, same window, against the labels trained on
+TRAIN_ERR_CLEAN = "train/err_clean"  # the same against the true labels; runs with label noise only
 LR = "train/lr"
 VAL_LOSS = "val/loss"
 VAL_ERR = "val/err"
@@ -12,6 +13,13 @@ FINAL_VAL_ERR = "final/val_err"
 FINAL_VAL_LOSS = "final/val_loss"
 FINAL_TEST_ERR = "final/test_err"
 FINAL_TEST_LOSS = "final/test_loss"
+FINAL_TEST_ERR5 = "final/test_err5"  # top-5; data sets of more than five classes only
+# On the training images as they are (not augmented); runs with label noise only.
+FINAL_TRAIN_ERR = "final/train_err"  # against the labels trained on
+FINAL_TRAIN_ERR_CLEAN = "final/train_err_clean"  # against the true labels
+FINAL_MEMORISED = "final/memorised"  # of the wrongly labelled, the share predicted as their wrong label
+NOISE_RATE = "noise/rate"  # % of the training labels that are wrong
+RESPONSE = "response/stage{}"  # mean absolute response of a stage (Figure 4), from 1; a curve from step 0 on
 COST_HOURS = "cost/hours"  # training and evaluation, summed over resumes
 COST_IMAGES_PER_S = "cost/images_per_s"  # training steps only
 COST_PARAMS = "cost/params"
@@ -34,6 +42,7 @@ RESUMES = "ran.resumes"
 GIT_DIRTY = "ran.git_dirty"
 REASON = "ran.reason"  # why a run failed or diverged, one line
 HOST = "ran.host"  # machine, device and threads: where the bits come from
+NOISE_DIGEST = "ran.noise_digest"  # of the noisy labels, to see that cells share them
 # Tag of a parent alone: "(study, profile, data set, overrides)" hashed.
 PARENT = "ran.parent"
 
@@ -45,5 +54,7 @@ STUDY_JSON = "study.json"  # on the parent
 CONFIG_JSON = "config.json"  # on the child, as all below
 SPEC_JSON = "spec.json"
 WEIGHTS = "weights.safetensors"
+PROBES_JSON = "probes.json"  # response by stage and receptive fields
+MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
 
 EXPERIMENT_PREFIX = "ran/"  # experiment = "ran/<data set>"

@@ -281,7 +281,7 @@ def run_responses(folder: Path, *, root: str | None = None, count: int | None = 
     except RuntimeError as error:
         first = str(error).replace("\n\t", " ").splitlines()[0]
         raise UserError(f"{folder / names.WEIGHTS} does not fit {config.model.name}: {first}") from None
-    splits = load_splits(data)
+    splits = load_splits(data, config.seed)
     images = splits.test.images[:count]
     responses = stage_responses(network.to(memory_format=torch.channels_last), images, pixel_mean(splits.train.images))
     model = config.model

@@ -83,7 +83,7 @@ def open_cifar(name: str, root: str, *, download: bool) -> Source:
             *map(np.concatenate, zip(*test, strict=True))
         )
 
-    hashes = [(file, _file_hash(folder / file, "sha256")) for file in spec.files]
+    hashes = [(file, file_hash(folder / file, "sha256")) for file in spec.files]
     return Source(
         name=name,
         classes=_read_names(folder / spec.meta_file, spec),
@@ -116,7 +116,8 @@ def _download(name: str, root: str) -> None:
         raise DataError(f"{name}: download of {official.url} failed ({reason}); {_both_ways(spec)}") from error
 
 
-def _file_hash(path: Path, algorithm: str) -> str:
+def file_hash(path: Path, algorithm: str) -> str:
+    """Returns the hash of a file in hex, computed once per version of it. Raises DataError if it is unreadable."""
     try:
         stat = path.stat()
         return _hash_of_version(path, algorithm, stat.st_size, stat.st_mtime_ns)
@@ -137,7 +138,7 @@ def _warn_unofficial(folder: Path, spec: _Cifar) -> None:
     official = getattr(datasets, spec.torchvision_class)
     md5 = dict([*official.train_list, *official.test_list, (official.meta["filename"], official.meta["md5"])])
     for file in spec.files:
-        if _file_hash(folder / file, "md5") != md5[file]:
+        if file_hash(folder / file, "md5") != md5[file]:
             log.warning(
                 "%s: its MD5 is not the official one; read as plain data, under a digest of its own", folder / file
             )

@@ -4,7 +4,9 @@ A registered function takes a DataConfig and returns a Source: what is known wit
 turns it into training, validation and test images. A new data set is one such function.
 """
 
+import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,19 @@ import numpy as np
 import torch
 
 from ran.config import DataConfig
-from ran.data import cifar, cluttershapes
+from ran.data import cifar, cluttershapes, noise
 from ran.data.source import DataError, Images, Source, as_images
 from ran.registry import Registry
 from ran.rng import stream
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """What is known of wrong training labels."""
+
+    true_labels: torch.Tensor  # int64 (N,), of the training images
+    rate: float  # % of the training labels that are wrong
+    digest: str  # of all the noisy labels, in the data set's order
 
 
 @dataclass(frozen=True)
@@ -24,8 +35,9 @@ class Splits:
     """What a run trains on, is chosen on and is tested on."""
 
     train: Images
-    val: Images  # empty where the config holds none out
-    test: Images
+    val: Images  # empty where the config holds none out; its labels are as noisy as the training labels
+    test: Images  # its labels are the true ones
+    noise: LabelNoise | None = None
 
 
 DATASETS: Registry[Callable[[DataConfig], Source]] = Registry("data set")
@@ -34,9 +46,16 @@ DATASETS: Registry[Callable[[DataConfig], Source]] = Registry("data set")
 def open_source(config: DataConfig) -> Source:
     """Returns the data set `config.name` with its digest, not loaded; downloads it where asked for and absent.
 
-    Raises UnknownNameError for a name that is not registered, DataError for files that are absent or unreadable.
+    The digest covers the human labels that a config asks for. Raises UnknownNameError for a name that is not
+    registered, DataError for files that are absent or unreadable.
     """
-    return DATASETS[config.name](config)
+    source = DATASETS[config.name](config)
+    if config.noise_labels is None:
+        return source
+    if config.name != "cifar10":
+        raise DataError(f"data.noise_labels={config.noise_labels} are of cifar10's images, not of {config.name}'s")
+    file_hash = cifar.file_hash(noise.human_file(config.root, config.noise_labels), "sha256")
+    return dataclasses.replace(source, digest=hashlib.sha256(f"{source.digest} {file_hash}".encode()).hexdigest()[:32])
 
 
 def split_indices(name: str, count: int, *, train_images: int | None, val_images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,22 +78,56 @@ def _needed(name: str, count: int, train_images: int | None, val_images: int) ->
     return need
 
 
-def load_splits(config: DataConfig) -> Splits:
-    """Returns the splits of `config`, kept in the process because the runs of a study share them.
+def load_splits(config: DataConfig, seed: int | None = None) -> Splits:
+    """Returns the splits of `config`, the images kept in the process because the runs of a study share them.
 
-    Raises as `open_source` does, and DataError for damaged files and for sizes that the data set does not have.
+    `seed`, the run's, decides which training labels are wrong where `config.noise` asks for some, and must then be
+    given; all else is the same for every seed. Raises as `open_source` does, and DataError for damaged files and for
+    sizes that the data set does not have.
     """
-    return _split(open_source(config), config.train_images, config.val_images, config.test_images)
+    source = open_source(config)
+    clean = _split(source, config.train_images, config.val_images, config.test_images)
+    if config.noise == 0 and config.noise_labels is None:
+        return clean.splits
+    true = clean.official_labels
+    if config.noise_labels is None:
+        if seed is None:
+            raise ValueError("label noise is drawn for a seed: load_splits(config, seed)")
+        noisy = noise.flip_labels(true, config.noise, num_classes=source.num_classes, seed=seed)
+    else:
+        noisy = noise.human_labels(config.root, config.noise_labels, true)
+    splits, labels = clean.splits, torch.from_numpy(noisy)
+    return Splits(
+        train=Images(splits.train.images, labels[clean.train]),
+        val=Images(splits.val.images, labels[clean.val]),
+        test=splits.test,
+        noise=LabelNoise(
+            true_labels=splits.train.labels,
+            rate=100 * (labels[clean.train] != splits.train.labels).double().mean().item(),
+            digest=noise.digest(noisy),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Clean:
+    """Splits with the true labels, and where in the official training set their images stand."""
+
+    splits: Splits
+    official_labels: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
 
 
 # Two: a study's data set and the one before it. CIFAR takes 180 MB.
 @functools.lru_cache(maxsize=2)
-def _split(source: Source, train_images: int | None, val_images: int, test_images: int | None) -> Splits:
+def _split(source: Source, train_images: int | None, val_images: int, test_images: int | None) -> _Clean:
     official, test = source.load()
     train, val = split_indices(source.name, len(official), train_images=train_images, val_images=val_images)
     if test_images is not None and test_images > len(test):
         raise DataError(f"{source.name}: data.test_images={test_images}, there are {len(test)}; ask for fewer")
-    return Splits(_pick(official, train), _pick(official, val), _pick(test, np.arange(len(test))[:test_images]))
+    splits = Splits(_pick(official, train), _pick(official, val), _pick(test, np.arange(len(test))[:test_images]))
+    return _Clean(splits, official.labels.numpy(), train, val)
 
 
 def _pick(images: Images, positions: np.ndarray) -> Images:

@@ -34,6 +34,10 @@ class TrainBatches:
         epochs, within = np.divmod(position, len(self.images))
         return np.concatenate([self._order(int(e))[within[epochs == e]] for e in np.unique(epochs)])
 
+    def pick(self, values: Tensor, step: int) -> Tensor:
+        """Returns what belongs to the step's images of `values`, (N, ...), one for each training image."""
+        return values[torch.from_numpy(self.indices(step)).to(values.device)]
+
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Returns float32 (B, 3, H, W) and int64 (B,)."""
         device = self.images.device

@@ -18,23 +18,62 @@ class Score:
     """mean cross-entropy"""
     err: float
     """top-1 error in %"""
+    err5: float | None
+    """top-5 error in %, None with five classes or fewer"""
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """What a network says of training images some of whose labels are wrong; all in %."""
+
+    err: float
+    """top-1 error against the labels trained on"""
+    err_clean: float
+    """against the true labels"""
+    memorised: float | None
+    """share of the wrongly labelled images that get their wrong label; None without any"""
+
+
+def predict(network: nn.Module, images: Tensor, mean: Tensor, *, precision: str, channels_last: bool) -> Tensor:
+    """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode."""
+    was_training = network.training
+    network.eval()
+    logits = []
+    try:
+        with torch.inference_mode(), arithmetic(images.device, precision):
+            for x in images.split(BATCH):
+                x = normalize(x, mean).to(memory_format=memory_format(channels_last))
+                logits.append(network(x).float())
+    finally:
+        network.train(was_training)
+    return torch.cat(logits)
 
 
 def evaluate(
     network: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, *, precision: str, channels_last: bool
 ) -> Score:
-    """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,), left in the mode it was in."""
-    was_training = network.training
-    network.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=images.device)
-    wrong = torch.zeros((), dtype=torch.int64, device=images.device)
-    try:
-        with torch.inference_mode(), arithmetic(images.device, precision):
-            for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-                x = normalize(x, mean).to(memory_format=memory_format(channels_last))
-                logits = network(x).float()
-                loss += F.cross_entropy(logits, y, reduction="sum")
-                wrong += (logits.argmax(1) != y).sum()
-    finally:
-        network.train(was_training)
-    return Score(loss=loss.item() / len(labels), err=100 * wrong.item() / len(labels))
+    """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,)."""
+    logits = predict(network, images, mean, precision=precision, channels_last=channels_last)
+    pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
+    loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
+    wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)
+    return Score(
+        loss=float(loss) / len(labels),
+        err=_percent(logits.argmax(1) != labels),
+        err5=None if wrong5 is None else _percent(wrong5),
+    )
+
+
+def memorisation(logits: Tensor, labels: Tensor, true_labels: Tensor) -> Memorisation:
+    """Returns how logits (N, K) of training images agree with the labels trained on and with the true ones, (N,)."""
+    predicted = logits.argmax(1)
+    wrong = labels != true_labels
+    return Memorisation(
+        err=_percent(predicted != labels),
+        err_clean=_percent(predicted != true_labels),
+        memorised=_percent((predicted == labels)[wrong]) if wrong.any() else None,
+    )
+
+
+def _percent(hits: Tensor) -> float:
+    return 100 * int(hits.sum()) / len(hits)

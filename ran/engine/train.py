@@ -22,11 +22,13 @@ from ran.data.loader import TrainBatches
 from ran.engine import checkpoint
 from ran.engine.checkpoint import Header
 from ran.engine.device import arithmetic, memory_format
-from ran.engine.evaluate import Score, evaluate
+from ran.engine.evaluate import Score, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
+from ran.probe import stage_responses
 
+RESPONSE_IMAGES = 250  # of the curve's split: what Figure 4's probe costs at each evaluation is a tenth of the latter
 Log = Callable[[int, dict[str, float]], None]
 """(optimizer steps taken, metrics by name)"""
 
@@ -88,16 +90,26 @@ def train(
     data = {name: _on(device, getattr(splits, name)) for name in ("train", "val", "test")}
     batches = TrainBatches(*data["train"], mean, batch_size=t.batch_size, seed=config.seed)
 
+    noise = splits.noise
+    true_labels = None if noise is None else noise.true_labels.to(device)
+    # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
+    curve = "val" if len(splits.val) else "test"
+
     def score(split: str) -> Score:
         return evaluate(network, *data[split], mean, precision=t.precision, channels_last=t.channels_last)
 
-    # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
-    curve = "val" if len(splits.val) else "test"
+    def response() -> dict[str, float]:
+        with arithmetic(device, t.precision):
+            stages = stage_responses(network, data[curve][0][:RESPONSE_IMAGES], mean)
+        return {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1)}
+
     curve_names = {"val": (names.VAL_LOSS, names.VAL_ERR), "test": (names.TEST_LOSS, names.TEST_ERR)}[curve]
     log_every = log_interval(steps)
     eval_every = math.ceil(steps / t.evals) if t.evals else steps + 1
 
     window = {"loss": torch.zeros((), device=device), "wrong": torch.zeros((), device=device)}
+    if true_labels is not None:
+        window["wrong_clean"] = torch.zeros((), device=device)
     start, spent = 0, 0.0
     if path.exists():
         header = checkpoint.load(path, fingerprint, network, optimizer, window)
@@ -114,6 +126,9 @@ def train(
         cost = {names.COST_HOURS: (spent + seconds) / 3600}
         return Result(outcome, step, network, metrics | cost)
 
+    if start == 0:
+        rate = {} if noise is None else {names.NOISE_RATE: noise.rate}
+        log(0, rate | (_finite(response()) if t.evals else {}))
     training_seconds = 0.0
     for step in range(start, steps):
         if stop():
@@ -124,13 +139,17 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr
         images, labels = batches(step)
-        for x, y in zip(images.split(micro_batch), labels.split(micro_batch), strict=True):
+        true = labels if true_labels is None else batches.pick(true_labels, step)
+        for x, y, y_true in zip(*(part.split(micro_batch) for part in (images, labels, true)), strict=True):
             with arithmetic(device, t.precision):
                 logits = forward(x.contiguous(memory_format=layout)).float()
             loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)
             loss.backward()
             window["loss"] += loss.detach()
-            window["wrong"] += (logits.detach().argmax(1) != y).sum()
+            predicted = logits.detach().argmax(1)
+            window["wrong"] += (predicted != y).sum()
+            if true_labels is not None:
+                window["wrong_clean"] += (predicted != y_true).sum()
         optimizer.step()
         optimizer.zero_grad()
         training_seconds += time.monotonic() - tick
@@ -143,14 +162,17 @@ def train(
             if not math.isfinite(loss_mean):
                 return result(names.DIVERGED, done, {})
             wrong = 100 * window["wrong"].item() / (n * t.batch_size)
-            log(done, {names.TRAIN_LOSS: loss_mean, names.TRAIN_ERR: wrong, names.LR: lr})
+            point = {names.TRAIN_LOSS: loss_mean, names.TRAIN_ERR: wrong, names.LR: lr}
+            if true_labels is not None:
+                point[names.TRAIN_ERR_CLEAN] = 100 * window["wrong_clean"].item() / (n * t.batch_size)
+            log(done, point)
             for total in window.values():
                 total.zero_()
         if done % eval_every == 0 and done < steps:
-            point = score(curve)
+            now = score(curve)
             # The next window ends a run that has diverged; trackers keep no infinity, so it is not logged here.
-            if math.isfinite(point.loss):
-                log(done, dict(zip(curve_names, (point.loss, point.err), strict=True)))
+            if math.isfinite(now.loss):
+                log(done, dict(zip(curve_names, (now.loss, now.err), strict=True)) | _finite(response()))
         if done == steps or time.monotonic() - saved >= checkpoint_seconds:
             save(done)
             saved = time.monotonic()
@@ -161,14 +183,28 @@ def train(
         metrics |= {names.FINAL_VAL_LOSS: val.loss, names.FINAL_VAL_ERR: val.err}
     test = score("test")
     metrics |= {names.FINAL_TEST_LOSS: test.loss, names.FINAL_TEST_ERR: test.err}
+    if test.err5 is not None:
+        metrics[names.FINAL_TEST_ERR5] = test.err5
+    if true_labels is not None:
+        seen, labels = data["train"]
+        logits = predict(network, seen, mean, precision=t.precision, channels_last=t.channels_last)
+        fit = memorisation(logits, labels, true_labels)
+        metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
+        if fit.memorised is not None:
+            metrics[names.FINAL_MEMORISED] = fit.memorised
     if not all(math.isfinite(v) for v in metrics.values()):
         return result(names.DIVERGED, steps, {})
     if t.evals:
         end = val if len(splits.val) else test
-        log(steps, dict(zip(curve_names, (end.loss, end.err), strict=True)))
+        log(steps, dict(zip(curve_names, (end.loss, end.err), strict=True)) | _finite(response()))
     if training_seconds:
         metrics[names.COST_IMAGES_PER_S] = (steps - start) * t.batch_size / training_seconds
     return result(names.FINISHED, steps, metrics)
+
+
+def _finite(point: dict[str, float]) -> dict[str, float]:
+    """What a tracker can keep: a run that is diverging has no finite response."""
+    return {name: value for name, value in point.items() if math.isfinite(value)}
 
 
 def _on(device: torch.device, images: Images) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What a network costs: parameters and multiply-adds (the paper's "FLOPs"), in all and by stage and branch.
 
-python -m ran.models.cost                          # write analysis/costs.csv: every network, head and size; minutes
+python -m ran.models.cost                          # write analysis/costs.csv: every network as studies use it; minutes
 python -m ran.models.cost --check                  # is that file fresh? exit status 1 where it is not
 python -m ran.models.cost attention56 --size 64    # one network by stage and branch
 """
@@ -8,6 +8,7 @@ python -m ran.models.cost attention56 --size 64    # one network by stage and br
 import argparse
 import csv
 import fnmatch
+import functools
 import io
 import os
 import re
@@ -20,17 +21,22 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ran.config import ConfigError
 from ran.errors import UserError
+from ran.models.masks import MASK_STRUCTURES
 from ran.models.network import NetworkSpec, build
 
 COSTS_CSV = Path(__file__).parents[2] / "analysis" / "costs.csv"
 FIELDS = (
-    "name", "num_classes", "image_size", "depth",
+    "name", "width", "mask_structure", "num_classes", "image_size", "depth",
     "params", "params_with_bn", "macs", "mask_params", "mask_macs",
 )  # fmt: skip
 # Number of classes and input size in pixels: CIFAR's, and the sizes that Table 7 tests at.
 _CIFAR = ((10, 32), (100, 32))
 _IMAGENET = ((1000, 224), (1000, 299), (1000, 320))
+WIDTHS = (1.0, 0.5, 0.25, 0.125)
+"""of the CIFAR networks: those of the profiles"""
+_ANY_MASK = "attention56"  # the network that studies give every mask structure; the others have their own
 
 # Stages as our networks name them, and as torchvision's ResNets do.
 _STAGE = re.compile(r"(?:^|\.)(?:stages\.|layer)\d+(?=\.|$)")
@@ -143,33 +149,77 @@ def _macs_by_module(network: nn.Module, image_size: int) -> dict[str, int]:
     return {key.partition(".")[2]: flops // 2 for key, flops in own.items() if flops}
 
 
-def settings(name: str) -> tuple[tuple[int, int], ...]:
-    """Returns the (classes, input size in pixels) at which costs.csv counts a network."""
-    return _IMAGENET if fnmatch.fnmatch(name, "*_imagenet") else _CIFAR
+@dataclass(frozen=True)
+class Setting:
+    """What costs.csv lists a network by, beside its name: as a config and a data set say it."""
+
+    num_classes: int
+    image_size: int
+    """side of the input in pixels"""
+    width: float = 1.0
+    mask_structure: str = NetworkSpec.mask_structure
 
 
-def row(name: str, num_classes: int, image_size: int) -> dict[str, object]:
-    """Returns a named network's line of costs.csv: depth of the trunk branch, parameters and MACs, and the masks'."""
-    from ran.models.zoo import create_model, network_spec
+def settings(name: str) -> list[Setting]:
+    """Returns the settings at which costs.csv counts a network, its own data set at its own size first.
+
+    A mask structure that does not fit a width (local_conv_macs in a very narrow network) is left out.
+    """
+    if fnmatch.fnmatch(name, "*_imagenet"):
+        return [Setting(*head) for head in _IMAGENET]
+    structures = [NetworkSpec.mask_structure]
+    if name == _ANY_MASK:
+        structures += [structure for structure in MASK_STRUCTURES if structure not in structures]
+    found = [
+        Setting(num_classes, image_size, width, structure)
+        for structure in structures
+        for width in WIDTHS
+        for num_classes, image_size in _CIFAR
+    ]
+    return [setting for setting in found if _can_be_built(name, setting.width, setting.mask_structure)]
+
+
+@functools.cache
+def _can_be_built(name: str, width: float, mask_structure: str) -> bool:
+    if mask_structure == NetworkSpec.mask_structure:
+        return True
+    try:
+        _build(name, Setting(10, 32, width, mask_structure))
+    except ConfigError:
+        return False
+    return True
+
+
+def _build(name: str, setting: Setting) -> nn.Module:
+    from ran.models.zoo import create_model
 
     with torch.device("meta"):
-        network = create_model(name, num_classes=num_classes)
-    parts = breakdown(network, image_size=image_size)
+        return create_model(
+            name, num_classes=setting.num_classes, width=setting.width, mask_structure=setting.mask_structure
+        )
+
+
+def row(name: str, setting: Setting) -> dict[str, object]:
+    """Returns a named network's line of costs.csv: depth of the trunk branch, parameters and MACs, and the masks'."""
+    from ran.models.zoo import network_spec
+
+    parts = breakdown(_build(name, setting), image_size=setting.image_size)
     masks = [part for part in parts if part.branch == "mask"]
     counts = (
         sum(p.params for p in parts), sum(p.params_with_bn for p in parts), sum(p.macs for p in parts),
         sum(p.params for p in masks), sum(p.macs for p in masks),
     )  # fmt: skip
     depth = getattr(network_spec(name), "trunk_depth", None)
-    return dict(zip(FIELDS, (name, num_classes, image_size, depth, *counts), strict=True))
+    key = (f"{setting.width:g}", setting.mask_structure, setting.num_classes, setting.image_size)
+    return dict(zip(FIELDS, (name, *key, depth, *counts), strict=True))
 
 
 def costs_csv(names: Sequence[str]) -> Iterator[str]:
-    """Yields the lines of costs.csv for these networks: the header, then one a network, head and input size."""
+    """Yields the lines of costs.csv for these networks: the header, then one a network and setting."""
     yield _line(FIELDS)
     for name in names:
-        for num_classes, image_size in settings(name):
-            yield _line(row(name, num_classes, image_size).values())
+        for setting in settings(name):
+            yield _line(row(name, setting).values())
 
 
 def _line(values: object) -> str:
@@ -221,10 +271,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--classes and --size go with a network. Valid: {', '.join(list_models())}.")
         if options.name is not None:
             _ = NETWORKS[options.name]
-            classes, size = settings(options.name)[0]
+            usual = settings(options.name)[0]
             classes, size = (
                 default if given is None else given
-                for given, default in ((options.classes, classes), (options.size, size))
+                for given, default in ((options.classes, usual.num_classes), (options.size, usual.image_size))
             )
             for flag, value in (("--classes", classes), ("--size", size)):
                 if value < 1:

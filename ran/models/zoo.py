@@ -46,6 +46,16 @@ for _depth in (164, 1001):
     NETWORKS.register(f"resnet{_depth}")(_cifar([0] * 3, units=(_depth - 2) // 9))
 
 
+# Is it the attention or the compute? The trunk of Attention-56 alone (2 + 4 units a stage), deeper by as many units as
+# the masks' multiply-adds pay for: 7, at 4.46M each of 35.6M at full width (a test says that 8 would be too many).
+_plain = _cifar([0] * 3)
+NETWORKS.register("attention56_trunk")(
+    dataclasses.replace(
+        _plain, stages=tuple(dataclasses.replace(s, units=n) for s, n in zip(_plain.stages, (9, 8, 8), strict=True))
+    )
+)
+
+
 def _wide_resnet(depth: int, factor: int) -> NetworkSpec:
     """Returns a Wide ResNet of 6n+4 layers, the three projections counted (arXiv 1605.07146, Table 1)."""
     return NetworkSpec(

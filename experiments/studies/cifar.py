@@ -1,0 +1,33 @@
+"""Attention networks against residual networks on CIFAR-10 and CIFAR-100 (Table 6, section 4.1).
+
+Claim: Attention-92 beats ResNet-164 at like size, Attention-236 ResNet-1001 with half its parameters, Attention-452
+WRN-28-10 with 28 %. Paper (CIFAR-10, CIFAR-100 error, %): ResNet-164 5.46, 24.33; ResNet-1001 4.64, 22.71; WRN-16-8
+4.81, 22.07; WRN-28-10 4.17, 20.50; Attention-92 4.99, 21.71; -236 4.14, 21.16; -452 3.90, 20.45.
+
+    python run_ablation.py --study cifar
+    python run_ablation.py --study cifar --data.name cifar100
+
+Needs CIFAR. Cost: 21 runs a data set. paper: 160k steps of 64 images each, 0.2 to 5.2G multiply-adds an image; days of
+a GPU. short: 5 to 60 minutes each on two cores; its half width is another network than the paper's.
+"""
+
+from experiments.study import Comparison, Study, axis
+
+_LABELS = {
+    "resnet164": "ResNet-164",
+    "resnet1001": "ResNet-1001",
+    "wrn16_8": "WRN-16-8",
+    "wrn28_10": "WRN-28-10",
+    "attention92": "Attention-92",
+    "attention236": "Attention-236",
+    "attention452": "Attention-452",
+}
+
+STUDY = Study(
+    name="cifar",
+    title="CIFAR networks",
+    table="6",
+    axes=(axis("network", tuple(_LABELS), field="model.name", label=_LABELS.__getitem__),),
+    compare=Comparison(axis="network", baseline="resnet164"),
+    requires=("cifar10", "cifar100"),
+)

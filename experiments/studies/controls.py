@@ -1,0 +1,34 @@
+"""Is it the attention or the compute? Attention-56 against its trunk alone (beyond the paper).
+
+The mask branches cost 29 % of Attention-56's multiply-adds. `no_mask` is the same trunk without them; `trunk` spends
+them on depth: as many further trunk units as fit, seven (3, 2 and 2 by stage), for 118.4M multiply-adds against 122.8M.
+The paper compares with deeper ResNets only.
+
+    python run_ablation.py --study controls
+
+Cost: 9 runs of Attention-56's size. quick: about half a minute each on two cores. short: 2 to 3 minutes each. paper:
+160k steps of 64 images each; a GPU's work.
+"""
+
+from experiments.study import Comparison, Study, axis
+
+STUDY = Study(
+    name="controls",
+    title="Attention or compute",
+    axes=(
+        axis(
+            "network",
+            {
+                "attention56": {"model.name": "attention56"},
+                "no_mask": {"model.name": "attention56", "model.mask_structure": "none"},
+                "trunk": {"model.name": "attention56_trunk"},
+            },
+            label={
+                "attention56": "Attention-56",
+                "no_mask": "Attention-56 without masks",
+                "trunk": "Its trunk, deeper by 7 units",
+            }.__getitem__,
+        ),
+    ),
+    compare=Comparison(axis="network", baseline="attention56"),
+)
