@@ -76,7 +76,7 @@ def masks(
 
     The first test image of each of the first six classes; the first module of the network (early) and the last (late).
     Of each module the channel whose mask varies most over the positions. Keys: images uint8 (N, 3, H, W), labels (N,),
-    classes, modules (2,), and for module i before_i, mask_i, after_i float16 (N, h, w) and channel_i.
+    classes, modules (2,), and for module i before_i, mask_i, after_i float32 (N, h, w) and channel_i.
     """
     modules = [name for name in attention_names(network) if _has_mask(network, name)]
     if not modules:
@@ -95,6 +95,6 @@ def masks(
         maps = seen[name]
         channel = int(maps.mask.float().flatten(2).std(2, correction=0).mean(0).argmax())
         for key, values in (("before", maps.before), ("mask", maps.mask), ("after", maps.after)):
-            arrays[f"{key}_{i}"] = values[:, channel].float().cpu().numpy().astype(np.float16)
+            arrays[f"{key}_{i}"] = values[:, channel].float().cpu().numpy()
         arrays[f"channel_{i}"] = np.array(channel)
     return arrays

@@ -110,8 +110,8 @@ def train(
     window = {"loss": torch.zeros((), device=device), "wrong": torch.zeros((), device=device)}
     if true_labels is not None:
         window["wrong_clean"] = torch.zeros((), device=device)
-    start, spent = 0, 0.0
-    if path.exists():
+    start, spent, fresh = 0, 0.0, not path.exists()
+    if not fresh:
         header = checkpoint.load(path, fingerprint, network, optimizer, window)
         start, spent = header.step, header.seconds
     began = saved = time.monotonic()
@@ -126,7 +126,7 @@ def train(
         cost = {names.COST_HOURS: (spent + seconds) / 3600}
         return Result(outcome, step, network, metrics | cost)
 
-    if start == 0:
+    if fresh:
         rate = {} if noise is None else {names.NOISE_RATE: noise.rate}
         log(0, rate | (_finite(response()) if t.evals else {}))
     training_seconds = 0.0

@@ -9,7 +9,8 @@ import torch
 
 from ran import names
 from ran.config import RunConfig, fingerprint, override
-from ran.data.datasets import Splits
+from ran.data.augment import normalize, pixel_mean
+from ran.data.datasets import LabelNoise, Splits
 from ran.engine import train as loop
 from ran.engine.checkpoint import NAME, CheckpointError, read_header
 from ran.engine.evaluate import Score
@@ -17,7 +18,8 @@ from ran.engine.train import Result, train
 
 PRINT = "f" * 64
 STEPS = 7
-CURVES = {names.TRAIN_LOSS, names.TRAIN_ERR, names.LR, names.VAL_LOSS, names.VAL_ERR}
+RESPONSE = names.RESPONSE.format(1)
+CURVES = {names.TRAIN_LOSS, names.TRAIN_ERR, names.LR, names.VAL_LOSS, names.VAL_ERR, RESPONSE}
 
 
 class PowerCut(Exception):
@@ -116,7 +118,7 @@ def test_what_a_run_logs(config, splits, tmp_path):
     windows, evals = [3, 6, 7], [3, 6, 7]
     assert steps == {
         name: windows if name in (names.TRAIN_LOSS, names.TRAIN_ERR, names.LR) else evals for name in CURVES
-    }
+    } | {RESPONSE: [0, *evals]}
     assert {key for _, key in log.kept} == CURVES, "nothing is drawn over the test set while one is held out"
     assert log.kept[STEPS, names.VAL_ERR] == result.metrics[names.FINAL_VAL_ERR]
     wrong = log.kept[3, names.TRAIN_ERR] * 24 / 100
@@ -261,7 +263,7 @@ def test_a_divergence_between_two_points_survives_a_stop(config, splits, tmp_pat
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_an_evaluation_that_is_not_finite(value, config, splits, tmp_path, monkeypatch):
     """Log refuses such a point: MLflow would keep an infinity as 1.8e308."""
-    monkeypatch.setattr(loop, "evaluate", lambda *args, **options: Score(loss=value, err=50.0))
+    monkeypatch.setattr(loop, "evaluate", lambda *args, **options: Score(loss=value, err=50.0, err5=None))
     assert run(config, splits, tmp_path).outcome == names.DIVERGED
 
 
@@ -325,3 +327,46 @@ def test_the_checkpoint_of_another_run_is_refused(config, splits, tmp_path):
     run(config, splits, tmp_path, **stop_at(2))
     with pytest.raises(CheckpointError, match=r"^\S*last\.safetensors is of another configuration"):
         run(config, splits, tmp_path, fingerprint="e" * 64)
+
+
+def with_noise(splits):
+    """The splits with every second training label wrong."""
+    true = splits.train.labels
+    wrong = torch.where(torch.arange(len(true)) % 2 == 0, (true + 1) % 3, true)
+    noise = LabelNoise(true_labels=true, rate=50.0, digest="0" * 32)
+    return replace(splits, train=replace(splits.train, labels=wrong), noise=noise)
+
+
+def test_label_noise_is_logged_against_both_labels(config, splits, tmp_path):
+    noisy, log = with_noise(splits), Log()
+    result = run(config, noisy, tmp_path, log)
+    assert log.kept[0, names.NOISE_RATE] == 50.0
+    steps = sorted(step for step, key in log.kept if key == names.TRAIN_ERR_CLEAN)
+    assert steps == sorted(step for step, key in log.kept if key == names.TRAIN_ERR)
+    assert any(log.kept[s, names.TRAIN_ERR] != log.kept[s, names.TRAIN_ERR_CLEAN] for s in steps)
+    # The final ones, from the finished network itself.
+    mean = pixel_mean(noisy.train.images)
+    with torch.no_grad():
+        predicted = result.network.eval()(normalize(noisy.train.images, mean)).argmax(1)
+    given, true = noisy.train.labels, noisy.noise.true_labels
+    expected = [(predicted != given), (predicted != true), (predicted == given)[given != true]]
+    found = [result.metrics[key] for key in (names.FINAL_TRAIN_ERR, names.FINAL_TRAIN_ERR_CLEAN, names.FINAL_MEMORISED)]
+    assert found == pytest.approx([100 * hits.double().mean().item() for hits in expected])
+
+
+def test_the_true_labels_change_nothing_but_the_log(config, splits, tmp_path):
+    noisy = with_noise(splits)
+    one = run(config, noisy, tmp_path / "known")
+    other = run(config, replace(noisy, noise=None), tmp_path / "unknown")
+    assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize("step", [0, 1, 4])
+def test_a_noisy_run_that_was_stopped_ends_alike(step, config, splits, tmp_path):
+    noisy, whole, parts = with_noise(splits), Log(), Log()
+    one = run(config, noisy, tmp_path / "whole", whole)
+    run(config, noisy, tmp_path / "parts", parts, **stop_at(step))
+    other = run(config, noisy, tmp_path / "parts", parts)
+    assert_same_bits(one, other)
+    assert parts.kept == whole.kept
+    assert parts.again == 0

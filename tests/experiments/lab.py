@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from safetensors.torch import load_file
@@ -146,6 +148,23 @@ def main(*arguments: str) -> Said:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = run_ablation.main(list(arguments))
     return Said(status, out.getvalue(), err.getvalue())
+
+
+def make_cifar10(root: Path, *, train_images: int, test_images: int) -> np.ndarray:
+    """Writes a CIFAR-10 of random pixels, in the official files; returns its training labels."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+
+    def write(name: str, count: int) -> np.ndarray:
+        labels = np.arange(count) % 10
+        content = {"data": rng.integers(0, 256, (count, 3072), dtype=np.uint8), "labels": labels.tolist()}
+        (folder / name).write_bytes(pickle.dumps(content, 2))
+        return labels
+
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}, 2))
+    write("test_batch", test_images)
+    return np.concatenate([write(f"data_batch_{i}", train_images // 5) for i in range(1, 6)])
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 90.0) -> None:

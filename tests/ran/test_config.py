@@ -143,6 +143,9 @@ LIMITS = [
     ("data.val_images", [-1], [0, 5]),
     ("data.test_images", [0, -1], [1, None]),
     ("data.difficulty", [-0.1, 1.1, NAN, INF], [0.0, 1.0, None]),
+    ("data.noise", [-0.1, 1.0, NAN, INF], [0.0, 0.7]),
+    ("data.image_size", [0, 7, -1], [8, None]),
+    ("data.test_size", [0, 7, -1], [8, None]),
     ("optim.lr", [0.0, -0.1, NAN, INF], [1e-9, 10.0]),
     ("optim.momentum", [-0.1, 1.0, NAN, INF], [0.0, 0.99]),
     ("optim.weight_decay", [-1e-9, NAN, INF], [0.0]),
@@ -169,6 +172,11 @@ def test_check_refuses(key, value):
     assert message.startswith(key)
     assert str(value) in message
     assert "\n" not in message
+
+
+def test_check_refuses_drawn_and_human_noise_together():
+    with pytest.raises(ConfigError, match=r"data\.noise and data\.noise_labels"):
+        check(override(RunConfig(), {"data.noise": 0.1, "data.noise_labels": "worse"}))
 
 
 @pytest.mark.parametrize(("key", "value"), cases(1))

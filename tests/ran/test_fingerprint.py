@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran import config as config_module
-from ran.config import ConfigError, OptimConfig, RunConfig, fingerprint, flatten, identity, override, unflatten
+from ran.config import (
+    ConfigError,
+    OptimConfig,
+    RunConfig,
+    difference,
+    fingerprint,
+    flatten,
+    identity,
+    override,
+    unflatten,
+)  # fmt: skip
 
 DIGEST = "0" * 64
 GOLDEN = "a44d2b7dbe6912434b39dd090e234c3f48be1a1e97699da4e87bd56f8709c59d"
@@ -16,6 +26,8 @@ BASE = override(RunConfig(), {"train.precision": "float32"})
 FIELDS = list(flatten(BASE))
 # Where and how, not what: a change of these must find the run that is there already.
 OUTSIDE = {"data.root", "data.download", "train.threads", "train.evals"}
+# Fields that came after there were runs: in the identity only where they are not the default.
+ADDED = {"data.noise", "data.noise_labels", "data.image_size", "data.test_size"}
 FLOATS = [
     "model.width",
     "optim.lr",
@@ -32,7 +44,7 @@ def another(key):
     if key == "train.precision":
         return "bf16"
     if value is None:
-        return 0.5 if key == "data.difficulty" else 3
+        return {"data.difficulty": 0.5, "data.noise_labels": "worse"}.get(key, 3)
     return {bool: lambda: not value, str: lambda: value + "x", int: lambda: value + 1, float: lambda: value + 0.25}[
         type(value)
     ]()
@@ -57,8 +69,15 @@ def test_auto_precision_is_refused():
 
 
 def test_the_fields_outside_are_these():
-    assert set(FIELDS) - set(identity(BASE)) == OUTSIDE
-    assert list(identity(BASE)) == [key for key in FIELDS if key not in OUTSIDE]
+    assert set(FIELDS) - set(identity(BASE)) == OUTSIDE | ADDED
+    changed = override(BASE, {key: another(key) for key in ADDED})
+    assert list(identity(changed)) == [key for key in FIELDS if key not in OUTSIDE]
+
+
+def test_differences_name_added_fields_in_both_directions():
+    noisy = override(BASE, {"data.noise": 0.3})
+    assert difference(noisy, BASE) == {"data.noise": 0.3}
+    assert difference(BASE, noisy) == {"data.noise": 0.0}
 
 
 @pytest.mark.parametrize("key", FIELDS)
