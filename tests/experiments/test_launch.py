@@ -31,7 +31,9 @@ PARENT_TAGS = [
 POINTS = {
     names.TRAIN_LOSS: [1, 2, 3, 4, 5, 6], names.TRAIN_ERR: [1, 2, 3, 4, 5, 6], names.LR: [1, 2, 3, 4, 5, 6],
     names.VAL_LOSS: [3, 6], names.VAL_ERR: [3, 6],
+    **{names.RESPONSE.format(stage): [0, 3, 6] for stage in (1, 2, 3)},
     names.FINAL_VAL_ERR: [6], names.FINAL_VAL_LOSS: [6], names.FINAL_TEST_ERR: [6], names.FINAL_TEST_LOSS: [6],
+    names.FINAL_TEST_ERR5: [6],
     names.COST_HOURS: [6], names.COST_IMAGES_PER_S: [6], names.COST_PARAMS: [6], names.COST_MACS: [6],
 }  # fmt: skip
 
@@ -369,7 +371,7 @@ def test_a_failing_cell_leaves_the_others_alone(lab, user_module, monkeypatch):
         "raises s0: failed: RuntimeError: the user's mistake", "1 of 2 runs are left; the same command continues",
     ]  # fmt: skip
     assert "Traceback" not in said.err
-    assert "\N{EN DASH}" in next(line for line in said.out.splitlines() if line.startswith("raises"))
+    assert "failed 1/1" in next(line for line in said.out.splitlines() if line.startswith("raises"))
 
     with monkeypatch.context() as patch:  # it is not tried again by itself
         patch.setattr(runner, "train", _NoTraining())

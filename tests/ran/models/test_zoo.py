@@ -22,6 +22,7 @@ CIFAR = {
     "attention32b": (412_890, 436_020, 419_578, 63_851_008),
     "attention32c": (773_978, 797_108, 782_330, 62_179_840),
     "attention56": (1_030_362, 1_053_492, 1_045_242, 122_825_216),
+    "attention56_trunk": (780_442, 803_572, 791_418, 118_409_728),
     "attention92": (1_841_242, 1_864_372, 1_868_282, 211_913_216),
     "attention128": (2_652_122, 2_675_252, 2_691_322, 301_001_216),
     "attention164": (3_463_002, 3_486_132, 3_514_362, 390_089_216),
@@ -56,7 +57,7 @@ DEPTHS = {
     **{f"attention{d}": d for d in (56, 92, 128, 164, 236, 452)},
     **{f"attention32{letter}": 32 for letter in "abc"},
     **{f"attention{kind}{d}_imagenet": d for kind in ("", "next") for d in (56, 92)},
-    "attention452_r2": 452, "resnet164": 164, "resnet1001": 1001,
+    "attention56_trunk": 77, "attention452_r2": 452, "resnet164": 164, "resnet1001": 1001,
     "resnet152_imagenet": 152, "resnext101_32x4d_imagenet": 101,
     "wrn16_8": 14, "wrn28_10": 26,  # its paper counts the projections too, and not the classifier: 6n+4
     "attentioninception56_imagenet": 2 + 4 * 18,  # the longest path through its units has four layers
