@@ -1,62 +1,173 @@
 """Keeps finished runs as small files in git, since a tracking store can be gone tomorrow.
 
-    python -m analysis.archive --profile short-1 --data cifar10
+    python -m analysis.archive export --profile short-1 --data cifar10
+    python -m analysis.archive show
 
-One file per data set and profile version, results/archive/<data>-<profile>.jsonl: a line a run, with its tags,
-parameters, metrics and curves (no weights). Runs that the file holds already stay, each fingerprint once.
+One file per data set and profile version, results/archive/<data>-<profile>.jsonl: the record of each study, and every
+finished or diverged run with its tags, parameters, metrics, curves, specification and probes; no weights. One run a
+study keeps its masks, too: the first that has some, the cells of the comparison's baseline before the others, each
+cell's lowest seed first; --masks-of chooses another. What a file holds already stays, its masks as well.
 """
 
 import argparse
-import json
-import os
+import itertools
+import math
 import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.store import StoreError, read_results
+from analysis.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
+from analysis.connect import StoreError
+from analysis.options import OneLineParser
+from analysis.record import Study, Value, add_records, read_record
+from analysis.runs import RESULTS, RunData
+from analysis.store import Contents, read_contents
 from ran import names
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where there is nothing to keep."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.archive", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--profile", required=True, help="profile with its version, e.g. short-1")
-    parser.add_argument("--data", required=True, help="data set, e.g. cifar10")
-    parser.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
-    parser.add_argument("--out", type=Path, default=Path("results/archive"), help="default: results/archive")
-    options = parser.parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 with one line where there is nothing to keep or to show."""
+    options = _parse(argv)
     try:
-        results = read_results(options.tracking_uri)
+        return _export(options) if options.command == "export" else _show(options.out)
     except StoreError as error:
         print(f"archive: {error}", file=sys.stderr)
-        return 2
-    chosen = [
-        run
-        for run in results
-        if (run["tags"].get(names.PROFILE), run["tags"].get(names.DATASET)) == (options.profile, options.data)
+    except OSError as error:
+        print(f"archive: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
+    return 2
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = OneLineParser("archive", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="export | show")
+    export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
+    export.add_argument("--profile", required=True, help="profile with its version, as short-1")
+    export.add_argument("--data", required=True, help="data set, as cifar10")
+    export.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
+    export.add_argument(
+        "--masks-of", nargs="+", default=[], metavar="FINGERPRINT", help="keep the masks of these runs (or prefixes)"
+    )
+    show = commands.add_parser("show", help="print what the archive holds", allow_abbrev=False)
+    for command in (export, show):
+        command.add_argument("--out", type=Path, default=ARCHIVE, help=f"folder of the archive (default: {ARCHIVE})")
+    return parser.parse_args(argv)
+
+
+def _export(options: argparse.Namespace) -> int:
+    store = read_contents(options.tracking_uri)
+    records = [
+        parent.record
+        for parent in store.parents
+        if (parent.record["profile"], parent.record["dataset"]) == (options.profile, options.data)
     ]
-    if not chosen:
-        print(f"archive: no finished run of profile {options.profile} on {options.data}", file=sys.stderr)
-        return 2
-    path = options.out / f"{options.data}-{options.profile}.jsonl"
-    runs = {run["fingerprint"]: run for run in [*read(path), *chosen]}
-    write(path, [runs[key] for key in sorted(runs)])
-    print(f"{path}: {len(runs)} runs, {len(chosen)} of them from this store")
+    file = read_file(options.out / f"{options.data}-{options.profile}.jsonl")
+    united: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    add_records(united, [*file.studies, *records])
+    studies = [read_record(record) for record in united.values()]
+    runs = _results(store, options.profile, options.data, studies)
+    if not runs:
+        raise StoreError(f"no finished run of profile {options.profile} on {options.data} in {store.uri}")
+    chosen = masks_to_keep(studies, runs, file, [_full(name, runs) for name in options.masks_of])
+    file, problems = add(file, records, (run_line(run, masks=run.fingerprint in chosen) for run in runs.values()))
+    for problem in [*store.problems, *problems]:
+        print(f"warning: {problem}", file=sys.stderr)
+    print(f"{file.path}: {len(file.runs)} runs, {len(runs)} of them in {store.uri}; {_size(file.path)}")
+    print("\n".join(coverage(file)))
     return 0
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Returns the runs of an archive file, as store.read_results; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+def _results(store: Contents, profile: str, data: str, studies: Sequence[Study]) -> dict[str, RunData]:
+    """The finished and diverged runs of a profile and data set, and others that their studies share, by fingerprint."""
+    planned = {run.fingerprint for study in studies for run in study.runs}
+    found: dict[str, RunData] = {}
+    for run in sorted(store.runs, key=lambda run: run.rank):
+        ours = (run.tags.get(names.PROFILE), run.tags.get(names.DATASET)) == (profile, data)
+        if run.outcome in RESULTS and (ours or run.fingerprint in planned):
+            found[run.fingerprint] = run
+    return found
 
 
-def write(path: Path, runs: list[dict[str, Any]]) -> None:
-    """Writes an archive file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    lines = (json.dumps(run, sort_keys=True, separators=(",", ":")) for run in runs)
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
+def _full(name: str, runs: Mapping[str, RunData]) -> str:
+    matching = [fingerprint for fingerprint in runs if fingerprint.startswith(name)]
+    if len(matching) != 1:
+        raise StoreError(f"--masks-of {name} names {len(matching) or 'none'} of the runs to keep")
+    if runs[matching[0]].artifact(names.MASKS_NPZ) is None:
+        raise StoreError(f"--masks-of {name}: the run has left no {names.MASKS_NPZ}")
+    return matching[0]
+
+
+def masks_to_keep(
+    studies: Sequence[Study], runs: Mapping[str, RunData], file: ArchiveFile, wanted: Sequence[str]
+) -> set[str]:
+    """Returns the fingerprints of the runs whose masks are added: `wanted`, and one run of each study without any."""
+    chosen = set(wanted)
+    held = {fingerprint for fingerprint, line in file.lines.items() if line.get("masks")}
+    for study in studies:
+        planned = [fingerprint for seeds in _baseline_first(study).values() for fingerprint in seeds.values()]
+        if not (held | set(wanted)) & set(planned):
+            with_masks = (f for f in planned if f in runs and runs[f].artifact(names.MASKS_NPZ) is not None)
+            chosen |= set(itertools.islice(with_masks, 1))
+    return chosen
+
+
+def _baseline_first(study: Study) -> dict[tuple[Value, ...], dict[int, str]]:
+    cells, compare = study.cells(), study.compare
+    if compare is None:
+        return cells
+    place = [axis.name for axis in study.axes].index(compare.axis)
+    return dict(sorted(cells.items(), key=lambda item: item[0][place] != compare.baseline))
+
+
+def _show(folder: Path) -> int:
+    files = read_folder(folder)
+    if not files:
+        raise StoreError(f"no archive in {folder}: `python -m analysis.archive export` makes one")
+    rows = [("file", "studies", "runs", "seeds", "started", "size"), *(_row(file) for file in files)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row, file in zip(rows, [None, *files], strict=True):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        if file is not None:
+            print("\n".join(coverage(file)))
+    return 0
+
+
+def _row(file: ArchiveFile) -> tuple[str, ...]:
+    seeds = sorted({int(run.tags[names.SEED]) for run in file.runs if run.tags.get(names.SEED, "").isdecimal()})
+    starts = sorted(run.start_time for run in file.runs if run.start_time is not None)
+    days = sorted({_day(starts[0]), _day(starts[-1])}) if starts else ["-"]
+    shown = ",".join(map(str, seeds))
+    return file.path.name, str(len(file.studies)), str(len(file.runs)), shown, " to ".join(days), _size(file.path)
+
+
+def _day(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{math.ceil(size / 1e3)} kB"
+
+
+def coverage(file: ArchiveFile) -> list[str]:
+    """Returns a line per study: how many of its planned runs the file holds, of which the masks; then what is left."""
+    rows, planned = [], set()
+    for study in (read_record(record) for record in file.studies):
+        fingerprints = {fingerprint for seeds in study.cells().values() for fingerprint in seeds.values()}
+        planned |= fingerprints
+        name = study.name if not study.overrides else f"{study.name} {study.canonical_overrides}"
+        masks = [
+            f"{run.tags.get(names.CELL, run.fingerprint[:16])} seed {run.tags.get(names.SEED, '?')}"
+            for run in file.runs
+            if run.fingerprint in fingerprints and file.lines[run.fingerprint].get("masks")
+        ]
+        text = f"{len(fingerprints & file.lines.keys())} of {len(fingerprints)} planned runs"
+        rows.append((name, text + (f", masks of {'; '.join(masks)}" if masks else "")))
+    if others := file.lines.keys() - planned:
+        rows.append(("no study here", f"{len(others)} run{'' if len(others) == 1 else 's'}"))
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name.ljust(width)}  {text}" for name, text in rows]
 
 
 if __name__ == "__main__":

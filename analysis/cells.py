@@ -19,26 +19,34 @@ class Label:
 
 @dataclass(frozen=True)
 class Count:
-    """How many of the planned seeds the statistics rest on."""
+    """How many of the planned seeds, or of pairs of them, the statistics rest on; of pairs also how many diverged."""
 
     n: int
     planned: int
+    diverged: int = 0
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Mean and standard deviation of the finished seeds, and how many of the planned ones diverged."""
+    """Mean and standard deviation of the finished seeds, and how many of the planned ones came to no such end.
+
+    `unfinished` are those that were begun and are neither over nor failed; the rest was not run.
+    """
 
     stats: MeanStd | None
     diverged: int
     planned: int
+    failed: int = 0
+    unfinished: int = 0
 
 
 @dataclass(frozen=True)
 class Published:
-    """The paper's number, None where it has none."""
+    """The paper's number, None where it has none; a difference is printed with its sign."""
 
     value: float | None
+    digits: int = 2
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,11 @@ class Number:
 
 @dataclass(frozen=True)
 class Difference:
-    """The paired difference against the baseline row. Fewer pairs than `expected`, the row's n, are said."""
+    """A paired difference, as against the baseline row. Fewer pairs than `expected`, the row's n, are said."""
 
     interval: Interval | None
     expected: int
+    digits: int = 2
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,36 @@ class Blank:
     """A place where nothing is due: the baseline's difference to itself."""
 
 
-Cell = Label | Count | Measure | Published | Number | Difference | Blank
+@dataclass(frozen=True)
+class Ditto:
+    """The label of the row above, which holds for this row too and is not printed again."""
+
+    value: Value | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of a claim: as printed, the verdict or None, and how many further seeds would bring one."""
+
+    text: str
+    verdict: str | None
+    more_seeds: int | None
+
+
+Cell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
 
 
 @dataclass(frozen=True)
 class Column:
-    """`key` names the column in files for machines, `header` for readers; numbers align right."""
+    """`key` names the column in files for machines, `header` for readers; numbers align right.
+
+    Neighbours of one `group` stay side by side where a table is too wide for the page.
+    """
 
     key: str
     header: str
     numeric: bool
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,57 +117,68 @@ class Table:
 def format_cell(cell: Cell) -> str:
     """Returns the cell as a reader sees it: two decimals, a true minus sign, an en dash for what is missing."""
     match cell:
-        case Label(text=text):
+        case Label(text=text) | Judgement(text=text):
             return text
-        case Count(n=n, planned=planned):
-            return str(n) if n == planned else f"{n}/{planned}"
-        case Measure():
-            parts = [_mean_std(cell.stats)] if cell.stats else []
-            parts += [f"div. {cell.diverged}/{cell.planned}"] if cell.diverged else []
+        case Count(n=n, planned=planned, diverged=diverged):
+            pairs = str(n) if n == planned else f"{n}/{planned}"
+            return f"{pairs}, div. {diverged}" if diverged else pairs
+        case Measure(stats=stats, planned=planned):
+            parts = [_mean_std(stats)] if stats else []
+            shortfalls = {"div.": cell.diverged, "failed": cell.failed, "unfinished": cell.unfinished}
+            parts += [f"{word} {number}/{planned}" for word, number in shortfalls.items() if number]
             return ", ".join(parts) or MISSING
-        case Published(value=value):
-            return MISSING if value is None else f"{value:.2f}"
-        case Number(value=value, digits=digits):
+        case Published(value=value, digits=digits) if cell.signed:
+            return MISSING if value is None else signed(value, digits)
+        case Published(value=value, digits=digits) | Number(value=value, digits=digits):
             return MISSING if value is None else f"{value:.{digits}f}"
         case Difference(interval=None):
             return MISSING
-        case Difference(interval=Interval() as interval, expected=expected):
+        case Difference(interval=Interval() as interval, expected=expected, digits=digits):
             pairs = f" (n = {interval.n})" if interval.n != expected else ""
-            return _interval(interval) + pairs
+            return _interval(interval, digits) + pairs
         case _:
             return ""
 
 
 def raw_cell(column: Column, cell: Cell) -> dict[str, Value | None]:
-    """Returns the numbers of a cell by name, unrounded; kind of cell and column alone decide the names."""
+    """Returns the numbers of a cell by name, unrounded, by kind of cell and column; nothing of a blank."""
     match cell:
-        case Label(value=value) | Number(value=value):
+        case Label(value=value) | Number(value=value) | Ditto(value=value):
             return {column.key: value}
+        case Judgement(verdict=verdict, more_seeds=more_seeds):
+            return {column.key: verdict, "more_seeds": more_seeds}
         case Count(n=n, planned=planned):
             return {"n": n, "planned": planned}
-        case Measure(stats=stats, diverged=diverged):
+        case Measure(stats=stats):
             return {
                 "mean": stats.mean if stats else None,
                 "std": stats.std if stats else None,
-                "diverged": diverged,
+                "diverged": cell.diverged,
+                "failed": cell.failed,
+                "unfinished": cell.unfinished,
             }
         case Published(value=value):
             return {"published": value}
         case Difference(interval=Interval() as interval):
-            return {"diff": interval.mean, "lo": interval.low, "hi": interval.high, "pairs": interval.n}
+            level = None if interval.low is None else interval.confidence
+            return {
+                "diff": interval.mean, "lo": interval.low, "hi": interval.high, "level": level, "pairs": interval.n,
+            }  # fmt: skip
+        case Difference():
+            return dict.fromkeys(("diff", "lo", "hi", "level", "pairs"))
         case _:
-            return {"diff": None, "lo": None, "hi": None, "pairs": None}
+            return {}
 
 
 def _mean_std(stats: MeanStd) -> str:
     return f"{stats.mean:.2f}" if stats.std is None else f"{stats.mean:.2f} ± {stats.std:.2f}"
 
 
-def _interval(interval: Interval) -> str:
-    mean = signed(interval.mean)
+def _interval(interval: Interval, digits: int) -> str:
+    mean = signed(interval.mean, digits)
     if interval.low is None or interval.high is None:
         return mean
-    return f"{mean} [{signed(interval.low)}, {signed(interval.high)}]"
+    return f"{mean} [{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
 
 
 def signed(value: float, digits: int = 2) -> str:

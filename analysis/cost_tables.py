@@ -1,19 +1,36 @@
 """The paper's tables of networks: ours as counted in costs.csv, beside the published numbers. Needs no runs."""
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.cells import MISSING, Cell, Column, Label, Measure, Number, Table, signed
+from analysis.cells import MISSING, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Table, signed
 from analysis.published import published_networks, published_value
+from analysis.record import Network
 
 COSTS_CSV = Path(__file__).with_name("costs.csv")
 
-# (network, classes, input size in pixels) -> the other columns of costs.csv
-Costs = Mapping[tuple[str, int, int], Mapping[str, int]]
-# (network, quantity of published.csv) -> what our runs gave
-Errors = Mapping[tuple[str, str], Measure]
+# what costs.csv lists a network by -> its counts
+Costs = Mapping[Network, Mapping[str, int]]
+# (network, quantity of published.csv)
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class NetworkRuns:
+    """What the runs of one profile say of the networks of one of the paper's tables."""
+
+    errors: Mapping[Place, Measure]
+    seeds: Mapping[Place, Count]
+    differences: Mapping[Place, Difference]
+    difference_header: str
+    networks: Mapping[str, Network | None]
+    """what ran under the paper's name, for its counts; absent where nothing was planned"""
+    counts: Mapping[Place, float | None]
+    """params in M and macs in G of what ran"""
+    caption: tuple[str, ...]
+    stem: str
 
 
 class CostsError(ValueError):
@@ -27,14 +44,18 @@ class _Shown:
     title: str
     num_classes: int
     image_size: int
-    errors: Mapping[str, str]
+    errors: Mapping[str, str] = field(default_factory=dict)
     """quantity of published.csv -> header"""
+    same_runs: bool = False
+    """whether the errors are of the same runs, and n is said once"""
 
 
 _SHOWN = {
-    "2": _Shown("ImageNet networks", 1000, 224, {}),
+    "2": _Shown("ImageNet networks", 1000, 224),
     "6": _Shown("CIFAR networks", 10, 32, {"cifar10_err": "CIFAR-10 error (%)", "cifar100_err": "CIFAR-100 error (%)"}),
-    "7": _Shown("ImageNet networks, single crop", 1000, 224, {"top1_err": "top-1 (%)", "top5_err": "top-5 (%)"}),
+    "7": _Shown(
+        "ImageNet networks, single crop", 1000, 224, {"top1_err": "top-1 (%)", "top5_err": "top-5 (%)"}, same_runs=True
+    ),
 }
 ALL = "networks"  # the table of every network in costs.csv
 COST_TABLES = (*_SHOWN, ALL)
@@ -83,26 +104,42 @@ def read_costs(path: Path | None = None) -> Costs:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {
-                (row.pop("name"), int(row.pop("num_classes")), int(row.pop("image_size"))): {
-                    key: int(value) for key, value in row.items() if value
-                }
+                Network(
+                    row.pop("name"),
+                    float(row.pop("width")),
+                    row.pop("mask_structure"),
+                    int(row.pop("num_classes")),
+                    int(row.pop("image_size")),
+                ): {key: int(value) for key, value in row.items() if value}
                 for row in csv.DictReader(file)
             }
-    except (KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CostsError(f"{path} is damaged ({error}): `python -m ran.models.cost` writes it anew") from None
 
 
-def cost_table(name: str, costs: Costs, errors: Errors | None = None) -> Table:
-    """Returns one of COST_TABLES. `errors` are ours, by network and quantity; a missing one prints as an en dash."""
-    return _all_networks(costs) if name == ALL else _paper_table(name, costs, errors or {})
+def at_full_width(name: str, num_classes: int, image_size: int) -> Network:
+    """Returns what a network of the zoo is listed by as it is."""
+    return Network(name, 1.0, "encoder_decoder", num_classes, image_size)
 
 
-def _paper_table(number: str, costs: Costs, errors: Errors) -> Table:
+def digits_for(values: Collection[float | None]) -> int:
+    """Returns how many decimals of a column of counts are printed: two, or more for small networks."""
+    smallest = min((value for value in values if value), default=1.0)
+    return 2 if smallest >= 0.1 else 3 if smallest >= 0.01 else 4
+
+
+def cost_table(name: str, costs: Costs, runs: NetworkRuns | None = None) -> Table:
+    """Returns one of COST_TABLES; without `runs` the counts of the networks as they are, and what the paper says."""
+    return _all_networks(costs) if name == ALL else _paper_table(name, costs, runs)
+
+
+def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
     shown = _SHOWN[number]
     networks = published_networks(number)
     sizes = {network: _published(number, network, "test_size") for network in networks}
     with_sizes = any(sizes.values())
     counted = ("depth", "params", "macs") if number == "2" else ("params", "macs")
+    standard = {network: at_full_width(network, shown.num_classes, shown.image_size) for network in networks}
 
     columns = [Column("network", "network", numeric=False)]
     for quantity in counted:
@@ -111,39 +148,75 @@ def _paper_table(number: str, costs: Costs, errors: Errors) -> Table:
         columns += [_header_of_masks("params"), _header_of_masks("macs")]
     if with_sizes:
         columns.append(Column("test_size", "px", numeric=True))
-    for quantity, header in shown.errors.items():
-        columns += _pair(quantity, header)
+    for i, (quantity, header) in enumerate(shown.errors.items()):
+        group = "errors" if shown.same_runs and runs is None else quantity
+        with_seeds = runs is not None and not (shown.same_runs and i)
+        columns += [Column(f"{quantity}_seeds", "n", numeric=True, group=group)] if with_seeds else []
+        columns += _pair(quantity, header, group)
+        if runs is not None:
+            columns.append(Column(f"{quantity}_difference", runs.difference_header, numeric=True, group=group))
 
+    ours = {
+        (network, quantity): value
+        for network in networks
+        for quantity in counted
+        if (value := _counted(quantity, network, costs.get(standard[network], {}), runs)) is not None
+    }
+    digits = {quantity: digits_for([v for (_, q), v in ours.items() if q == quantity]) for quantity in counted}
     rows = []
     for network in networks:
-        cost = costs.get((network, shown.num_classes, shown.image_size), {})
+        cost = costs.get(standard[network], {})
         row: list[Cell] = [Label(_LABELS.get(network, network), network)]
         for quantity in counted:
-            row += [_ours(cost, quantity), _digits(quantity, _published(number, network, quantity))]
+            row.append(Number(ours.get((network, quantity)), 0 if quantity == "depth" else digits[quantity]))
+            row.append(_digits(quantity, _published(number, network, quantity)))
         if number == "2":
             row += [_ours(cost, "params", "mask_"), _ours(cost, "macs", "mask_")]
         if with_sizes:
             row.append(Number(sizes[network], 0))
-        for quantity in shown.errors:
-            row += [
-                errors.get((network, quantity), Measure(None, 0, 0)),
-                Number(_published(number, network, quantity), 2),
-            ]
+        for i, quantity in enumerate(shown.errors):
+            place = (network, quantity)
+            if runs is not None and not (shown.same_runs and i):
+                row.append(runs.seeds.get(place, Number(None, 0)))
+            row.append(Measure(None, 0, 0) if runs is None else runs.errors.get(place, Measure(None, 0, 0)))
+            row.append(Number(_published(number, network, quantity), 2))
+            if runs is not None:
+                row.append(runs.differences.get(place, Blank()))
         rows.append(tuple(row))
 
+    other = {n for n in networks if runs is not None and runs.networks.get(n, standard[n]) != standard[n]}
+    as_they_are = {network: cost for network, cost in costs.items() if network.name not in other}
     caption = [
-        f"Counted with {shown.num_classes} classes at {shown.image_size}x{shown.image_size} RGB. {_COUNTED}",
+        *([] if runs is None else runs.caption),
+        f"{_counted_with(shown, runs)} {COUNTED}",
         f"Paper: the number it prints; {MISSING}: none.",
     ]
     if with_sizes:
-        caption += _at_test_sizes(sizes, shown, costs)
+        caption += _at_test_sizes(sizes, shown, as_they_are)
     for network in networks:
-        cost = costs.get((network, shown.num_classes, shown.image_size), {})
-        caption += _differs(number, network, counted, cost)
-    return Table(f"table{number}", f"Table {number}: {shown.title}", tuple(caption), tuple(columns), tuple(rows))
+        caption += _differs(number, network, counted, as_they_are.get(standard[network], {}))
+    stem = f"table{number}" if runs is None else runs.stem
+    return Table(stem, f"Table {number}: {shown.title}", tuple(caption), tuple(columns), tuple(rows))
 
 
-_COUNTED = "Parameters: trainable. MACs: multiply-adds of convolutions and classifier for one image."
+def _counted(quantity: str, network: str, cost: Mapping[str, int], runs: NetworkRuns | None) -> float | None:
+    """Of what ran where something was planned, else of the network as it is."""
+    if runs is not None and network in runs.networks and quantity != "depth":
+        return runs.counts.get((network, quantity))
+    value = cost.get(quantity)
+    return None if value is None else value / _SCALES[quantity]
+
+
+def _counted_with(shown: _Shown, runs: NetworkRuns | None) -> str:
+    ran = [] if runs is None else [network for network in runs.networks.values() if network is not None]
+    shapes = {(n.num_classes, n.image_size) for n in ran} or {(shown.num_classes, shown.image_size)}
+    said = " or ".join(f"{classes} classes at {size}x{size} RGB" for classes, size in sorted(shapes))
+    widths = sorted({network.width for network in ran} - {1.0})
+    narrow = f", at {' and '.join(f'{width:g}' for width in widths)} of the widths" if widths else ""
+    return f"Counted with {said}{narrow}."
+
+
+COUNTED = "Parameters: trainable. MACs: multiply-adds of convolutions and classifier for one image."
 
 
 def _all_networks(costs: Costs) -> Table:
@@ -158,17 +231,18 @@ def _all_networks(costs: Costs) -> Table:
     ]
     rows: dict[str, tuple[Cell, ...]] = {}
     heads: dict[str, None] = {}
-    for (network, num_classes, image_size), cost in costs.items():
-        if network in rows:  # the file's first line of a network is its own data set at its own size
+    for listed, cost in costs.items():
+        network = listed.name
+        if network in rows:  # the file's first line of a network is the whole one, its own data set at its own size
             continue
-        heads[f"{num_classes} classes at {image_size} px"] = None
-        row: list[Cell] = [Label(network, network), Number(image_size, 0), _ours(cost, "depth")]
+        heads[f"{listed.num_classes} classes at {listed.image_size} px"] = None
+        row: list[Cell] = [Label(network, network), Number(listed.image_size, 0), _ours(cost, "depth")]
         for quantity in ("params", "macs"):
             published = (_published(number, network, quantity) for number in _SHOWN)
             row += [_ours(cost, quantity), _digits(quantity, next((p for p in published if p is not None), None))]
         rows[network] = (*row, _ours(cost, "params", "mask_"), _ours(cost, "macs", "mask_"))
     caption = (
-        f"Counted with {', '.join(heads) or 'nothing'}. {_COUNTED}",
+        f"Counted with {', '.join(heads) or 'nothing'}. {COUNTED}",
         f"Paper: the first of its Tables {', '.join(_SHOWN)} that has the number; {MISSING}: none does.",
     )
     return Table(ALL, "Every network", caption, tuple(columns), tuple(rows.values()))
@@ -186,9 +260,10 @@ def _header_of_masks(quantity: str) -> Column:
     return Column(f"mask_{quantity}", f"of masks ({_UNITS[quantity].strip()})", numeric=True)
 
 
-def _pair(quantity: str, header: str) -> list[Column]:
+def _pair(quantity: str, header: str, group: str = "") -> list[Column]:
     header = header.replace("parameters", "params")  # eleven columns have to fit a terminal
-    return [Column(quantity, header, numeric=True), Column(f"{quantity}_published", "paper", numeric=True)]
+    published = Column(f"{quantity}_published", "paper", numeric=True, group=group or quantity)
+    return [Column(quantity, header, numeric=True, group=group or quantity), published]
 
 
 def _ours(cost: Mapping[str, int], quantity: str, branch: str = "") -> Number:
@@ -238,8 +313,8 @@ def _at_test_sizes(sizes: Mapping[str, float | None], shown: _Shown, costs: Cost
     found = []
     for network, size in sizes.items():
         if size is not None and size != shown.image_size:
-            macs = costs.get((network, shown.num_classes, int(size)), {}).get("macs")
+            macs = costs.get(at_full_width(network, shown.num_classes, int(size)), {}).get("macs")
             if macs is not None:
                 found.append(f"{_LABELS.get(network, network)} {macs / 1e9:.2f} G at {size:.0f} px")
     there = f" MACs there: {', '.join(found)}." if found else ""
-    return [f"px: side of the test image, which the paper's MACs do not follow.{there}"]
+    return [f"px: side of the paper's test image, which its MACs do not follow.{there}"]

@@ -1,29 +1,53 @@
-"""Prints the table of every study in the tracking store and writes it under results/.
+"""Prints the claims of the paper and every table, measured beside published, and writes them under results/.
 
 python analysis/make_tables.py
-python analysis/make_tables.py --table 3 --profile quick --data cluttershapes --formats md,tex
-python analysis/make_tables.py --table 2      # sizes and costs of networks: 2, 6, 7 or networks; needs no store
+python analysis/make_tables.py --table claims,3 --profile quick --data cluttershapes --formats md,tex
+python analysis/make_tables.py --table 2,networks    # sizes and costs of networks, which need no runs
 """
 
 import argparse
 import dataclasses
 import io
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from analysis.cells import Table
-from analysis.cost_tables import COST_TABLES, CostsError, cost_table, read_costs
+from analysis.connect import StoreError
+from analysis.cost_tables import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
+from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
 from analysis.record import Study
 from analysis.render import FORMATS, to_text, write
-from analysis.store import Store, StoreError, read_store
-from analysis.tables import build_table
+
+if TYPE_CHECKING:
+    from analysis.measured import Run
+    from analysis.results import Results
+
+CLAIMS = "claims"
+# The paper's tables of errors and the study that fills each.
+STUDIES = {
+    "1": "mask_type",
+    "3": "arl_vs_nal",
+    "4": "mask_structure",
+    "5": "noisy_labels",
+    "6": "cifar",
+    "7": "imagenet",
+}
+PAPER = ("1", "2", "3", "4", "5", "6", "7")
+WITHOUT_RUNS = (*COST_TABLES, CLAIMS)  # tables that exist without a study of their own
 
 
-class SelectionError(ValueError):
-    """An option that names nothing; the message is one line with what there is."""
+@dataclass(frozen=True)
+class Made:
+    """A table and the studies whose runs stand in it."""
+
+    table: Table
+    studies: tuple[Study, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,12 +55,13 @@ def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
+    wanted = _split(options.table)
     try:
         formats = _formats(options.formats)
-        tables = _tables(options)
-        for table in tables:
-            paths = write(table, options.out, formats)
-            print(to_text(table))
+        made, notes = _made(options, wanted)
+        for one in made:
+            paths = write(one.table, options.out, formats)
+            print(to_text(one.table))
             print(f"wrote {', '.join(str(path) for path in paths)}", file=sys.stderr)
     except (StoreError, SelectionError, CostsError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
@@ -44,94 +69,148 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"make_tables: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
+    for note in notes:
+        print(note, file=sys.stderr)
     return 0
 
 
-def _tables(options: argparse.Namespace) -> list[Table]:
-    """The tables that the options ask for. Those of networks' sizes and costs need no store, so none is looked for."""
-    wanted = list(dict.fromkeys(name.strip() for text in options.table for name in text.split(",") if name.strip()))
-    counted = [name for name in wanted if name in COST_TABLES]
-    of_studies = [name for name in wanted if name not in COST_TABLES]
-    tables = [cost_table(name, read_costs()) for name in counted]
-    if counted and not of_studies:
-        return tables
-    store = read_store(options.tracking_uri)
-    for problem in store.problems:
-        print(f"warning: {problem}", file=sys.stderr)
-    return tables + _distinct(
-        [(study, build_table(study, store.runs)) for study in _select(store, options, of_studies)]
+def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[Made], list[str]]:
+    """The tables that the options ask for, and what is to be said of their sources and of what is missing."""
+    if wanted and set(wanted) <= {"2", ALL}:  # no store is looked for
+        return all_tables(None, [], wanted), []
+    results = from_arguments(options)
+    needed = [name for name in wanted if name not in WITHOUT_RUNS]
+    _refuse_empty(needed, results)
+    studies = select(
+        results.studies,
+        profile=options.profile,
+        data=options.data,
+        overrides=options.overrides,
+        wanted=needed if len(needed) == len(wanted) else (),
     )
+    made = all_tables(results, studies, wanted)
+    notes = [f"read {source}" for source in results.sources] + [f"warning: {problem}" for problem in results.problems]
+    return made, notes + _without_runs(results, studies, wanted, options.profile)
+
+
+def all_tables(results: "Results | None", studies: Sequence[Study], wanted: Sequence[str] = ()) -> list[Made]:
+    """Returns claims, the paper's tables in its order, then those of the other studies; with `wanted` those alone.
+
+    `studies` are chosen from those of `results`, in the order of options.select. The table of all networks is made only
+    where it is wanted. Raises CostsError.
+    """
+    costs = read_costs()
+    runs: dict[str, Run] = {}
+    made = []
+    if results is not None:
+        from analysis.claims_table import claims_table
+        from analysis.measured import index_runs
+        from analysis.verdicts import judge_all
+
+        runs = index_runs(results.runs)
+        if not wanted or CLAIMS in wanted:
+            judged = judge_all(results, studies, costs)
+            made.append(Made(claims_table(judged), tuple({one.study.key: one.study for one in judged}.values())))
+    for number in PAPER:
+        of_number = [study for study in studies if study.table == number]
+        chosen = [study for study in of_number if not wanted or number in wanted or study.name in wanted]
+        made += _of_studies(chosen, runs, costs)
+        counted = number in COST_TABLES and (not wanted or number in wanted)
+        if counted and not any(one.table.stem.startswith(f"table{number}") for one in made):
+            made.append(Made(cost_table(number, costs), ()))
+    beyond = [study for study in studies if study.table not in PAPER]
+    made += _of_studies([study for study in beyond if not wanted or study.name in wanted], runs, costs)
+    if ALL in wanted:
+        made.append(Made(cost_table(ALL, costs), ()))
+    return _distinct(made)
+
+
+def _of_studies(studies: Sequence[Study], runs: "dict[str, Run]", costs: Costs) -> list[Made]:
+    """A table a study, but one for all data sets of a table of networks."""
+    if not studies:
+        return []
+    from analysis.network_runs import fits, network_runs
+    from analysis.tables import build_table
+
+    united: dict[tuple[str, str, str], list[Study]] = {}
+    for study in studies:
+        if fits(study):
+            united.setdefault((study.name, study.profile, study.canonical_overrides), []).append(study)
+    made = [
+        Made(cost_table(group[0].table or "", costs, network_runs(group, runs, costs)), tuple(group))
+        for group in united.values()
+    ]
+    return made + [Made(build_table(study, runs, costs), (study,)) for study in studies if not fits(study)]
+
+
+def _distinct(made: Sequence[Made]) -> list[Made]:
+    """The tables, with the study's name added to a stem that two studies would share."""
+    stems = [one.table.stem for one in made]
+    return [
+        dataclasses.replace(one, table=dataclasses.replace(one.table, stem=f"{one.table.stem}-{one.studies[0].name}"))
+        if stems.count(one.table.stem) > 1 and one.studies
+        else one
+        for one in made
+    ]
+
+
+def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:
+    """Raises SelectionError for a table of the paper that is asked for and has no study on record, with its command."""
+    for name in wanted:
+        if name in STUDIES and not any(study.table == name for study in results.studies):
+            raise SelectionError(f"no runs yet of Table {name}: {_command(name)}")
+        if name not in STUDIES and not any(name in (study.name, study.table) for study in results.studies):
+            there = dict.fromkeys(study.name for study in results.studies)
+            valid = ", ".join([CLAIMS, *PAPER, ALL, *there])
+            raise SelectionError(f"no table {name!r}. Valid: {valid}.")
+
+
+def _without_runs(
+    results: "Results", studies: Sequence[Study], wanted: Sequence[str], profile: str | None
+) -> list[str]:
+    """A line for each of the paper's tables that no finished or diverged run fills."""
+    from analysis.runs import RESULTS
+
+    over = set(results.runs.loc[results.runs["outcome"].isin(list(RESULTS)), "fingerprint"])
+    filled = {study.table for study in studies if any(run.fingerprint in over for run in study.runs)}
+    return [
+        f"no runs yet of Table {number}: {_command(number, profile)}"
+        for number in STUDIES
+        if number not in filled and (not wanted or number in wanted)
+    ]
+
+
+def _command(number: str, profile: str | None = None) -> str:
+    """The launch that fills a table, in a profile with its version or without."""
+    if profile is None:
+        return f"python run_ablation.py --study {STUDIES[number]}"
+    name, _, version = profile.rpartition("-")
+    return f"python run_ablation.py --study {STUDIES[number]} --profile {name if version.isdecimal() else profile}"
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    class OneLine(argparse.ArgumentParser):
-        def error(self, message: str) -> None:  # type: ignore[override]
-            self.exit(2, f"make_tables: {message}\n")
-
-    parser = OneLine("make_tables", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser("make_tables", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument(
         "--table",
         action="append",
         default=[],
-        help="number of a table of the paper, name of a study, or networks; repeatable, or 3,4 (default: all studies)",
+        help=f"{CLAIMS}, 1 to 7, a study's name or {ALL}; repeatable, or 3,4 (default: all but {ALL})",
     )
-    parser.add_argument("--profile", help="quick-1, or quick for all its versions (default: all)")
-    parser.add_argument("--data", help="data set, e.g. cluttershapes (default: all)")
-    parser.add_argument(
-        "--overrides", action="store_true", help="show the runs with config overrides instead of those without"
-    )
-    parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
-    parser.add_argument("--out", default="results", type=Path, help="folder of the files (default: results)")
+    add_arguments(parser)
     parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")
     return parser.parse_args(argv)
 
 
+def _split(texts: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+
+
 def _formats(text: str) -> list[str]:
-    formats = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    formats = _split([text])
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise SelectionError(f"unknown format {', '.join(unknown) or repr(text)}. Valid: {', '.join(FORMATS)}.")
     return formats
-
-
-def _select(store: Store, options: argparse.Namespace, wanted: list[str]) -> list[Study]:
-    """The studies that the options ask for, in the paper's order. Raises SelectionError for what the store lacks."""
-    studies = sorted(
-        store.studies,
-        key=lambda s: (s.table is None, s.table or "", s.name, s.dataset, s.profile, s.canonical_overrides),
-    )
-    for name in wanted:
-        if not any(name in (study.table, study.name) for study in studies):
-            there = {study.name if study.table is None else f"{study.table} ({study.name})": None for study in studies}
-            always = f"Without a store there are {', '.join(COST_TABLES)}."
-            raise SelectionError(f"no table {name!r} in {store.uri}. It holds: {', '.join(there)}. {always}")
-    if wanted:
-        studies = [study for study in studies if study.table in wanted or study.name in wanted]
-    if options.profile is not None:
-        names = {study.profile for study in studies}
-        matching = {name for name in names if options.profile in (name, name.rpartition("-")[0])}
-        if not matching:
-            raise SelectionError(f"no runs of profile {options.profile!r}. There is: {', '.join(sorted(names))}.")
-        studies = [study for study in studies if study.profile in matching]
-    if options.data is not None:
-        datasets = {study.dataset for study in studies}
-        if options.data not in datasets:
-            raise SelectionError(f"no runs on data set {options.data!r}. There is: {', '.join(sorted(datasets))}.")
-        studies = [study for study in studies if study.dataset == options.data]
-    chosen = [study for study in studies if bool(study.overrides) == options.overrides]
-    if not chosen:
-        which, flag = ("without", "with --overrides") if not options.overrides else ("with", "without --overrides")
-        raise SelectionError(f"no runs {which} overrides here; call it {flag} to see the others.")
-    return chosen
-
-
-def _distinct(pairs: list[tuple[Study, Table]]) -> list[Table]:
-    """The tables, with the study's name added to a stem that two studies would share."""
-    stems = [table.stem for _, table in pairs]
-    return [
-        dataclasses.replace(table, stem=f"{table.stem}-{study.name}") if stems.count(table.stem) > 1 else table
-        for study, table in pairs
-    ]
 
 
 if __name__ == "__main__":

@@ -39,6 +39,12 @@ def published_networks(table: str) -> list[str]:
     return list(dict.fromkeys(named))
 
 
+def published_text(cell: Mapping[str, Value], quantity: str) -> str | None:
+    """Returns what the paper's text says of a quantity, with its place and what its tables say; None if nothing."""
+    row = _rows().get(("text", cell_key(cell), quantity))
+    return None if row is None else f"{row['value']} {row['unit']} {row['note']}"
+
+
 def cell_key(cell: Mapping[str, Value]) -> frozenset[str]:
     """The key of a cell whatever the order of its axes, e.g. {"depth=56", "learning=arl"}."""
     return frozenset(f"{name}={_spell(value)}" for name, value in cell.items())
@@ -50,8 +56,10 @@ def _spell(value: Value) -> str:
 
 @cache
 def _values() -> dict[tuple[str, frozenset[str], str], float]:
+    return {key: float(row["value"]) for key, row in _rows().items()}
+
+
+@cache
+def _rows() -> dict[tuple[str, frozenset[str], str], dict[str, str]]:
     with PUBLISHED_CSV.open(newline="", encoding="utf-8") as file:
-        return {
-            (row["table"], frozenset(row["cell"].split(",")), row["quantity"]): float(row["value"])
-            for row in csv.DictReader(file)
-        }
+        return {(r["table"], frozenset(r["cell"].split(",")), r["quantity"]): r for r in csv.DictReader(file)}

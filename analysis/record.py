@@ -1,8 +1,8 @@
 """The record of a study in its parent run's study.json: what was planned, so that analysis knows what is missing."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
@@ -46,8 +46,22 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class Network:
+    """The network that a cell trains, where a name and a width say it all: what a file of costs can know."""
+
+    name: str
+    width: float
+    mask_structure: str
+    num_classes: int
+    image_size: int
+
+
+@dataclass(frozen=True)
 class Study:
-    """One (study, profile, data set, overrides). `table`: the paper's that it fills, None for a user's own study."""
+    """One (study, profile, data set, overrides). `table`: the paper's that it fills, None for a user's own study.
+
+    `command` and `networks` (by cell) are absent from records of earlier versions.
+    """
 
     name: str
     title: str
@@ -59,6 +73,13 @@ class Study:
     axes: tuple[Axis, ...]
     compare: Compare | None
     runs: tuple[PlannedRun, ...]
+    command: str | None = None
+    networks: Mapping[tuple[Value, ...], Network] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes two records one study: name, profile, data set, overrides."""
+        return self.name, self.profile, self.dataset, self.canonical_overrides
 
     @property
     def canonical_overrides(self) -> str:
@@ -84,6 +105,11 @@ def parse_study(text: str) -> Study:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecordError(f"study.json is not JSON: {error}") from None
+    return read_record(raw)
+
+
+def read_record(raw: Any) -> Study:
+    """Returns the study that a record, the content of a study.json, describes. Raises RecordError as `parse_study`."""
     schema = _field(raw, "schema", int)
     if schema != SCHEMA:
         raise RecordError(f"study.json has schema {schema}, this version reads {SCHEMA}")
@@ -102,7 +128,62 @@ def parse_study(text: str) -> Study:
         axes=axes,
         compare=_compare(_optional(raw, "compare", dict), axes),
         runs=runs,
+        command=_optional(raw, "command", str),
+        networks=_networks(_optional(raw, "cells", list) or [], axes),
     )
+
+
+def unite_records(record: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns one record of two readable ones of the same study: the planned runs, values and networks of both.
+
+    Where they disagree (a cell and seed with another fingerprint, a title) `record` counts. Planned runs come out
+    sorted by seed and cell. Raises RecordError where the axes differ.
+    """
+    axes = {axis["name"]: axis for axis in record["axes"]}
+    added = {axis["name"]: axis for axis in older["axes"]}
+    if axes.keys() != added.keys():
+        raise RecordError(
+            f"two records of study {record['study']} have other axes: {', '.join(axes)} and {', '.join(added)}"
+        )
+
+    def cell(entry: Mapping[str, Any]) -> tuple[Value, ...]:
+        return tuple(entry["cell"][name] for name in axes)
+
+    planned = {(cell(run), run["seed"]): run for source in (older, record) for run in source["runs"]}
+    united_axes = [_unite_axis(axis, added[name]) for name, axis in axes.items()]
+
+    def place(run: Mapping[str, Any]) -> tuple[int, ...]:
+        cells = zip(united_axes, cell(run), strict=True)
+        return run["seed"], *(axis["values"].index(value) for axis, value in cells)
+
+    united = {**older, **record, "axes": united_axes, "runs": sorted(planned.values(), key=place)}
+    cells = {cell(entry): entry for source in (older, record) for entry in source.get("cells") or []}
+    return united | ({"cells": list(cells.values())} if cells else {})
+
+
+def add_records(held: dict[tuple[str, str, str, str], dict[str, Any]], added: Iterable[dict[str, Any]]) -> list[str]:
+    """Adds readable records to older ones, by Study.key; returns a line for each that had to replace the one held.
+
+    One alone comes out sorted as by `unite_records`.
+    """
+    problems = []
+    for record in added:
+        key = read_record(record).key
+        try:
+            held[key] = unite_records(record, held.get(key, record))
+        except RecordError as error:
+            problems.append(f"{error}; the later counts")
+            held[key] = record
+    return problems
+
+
+def _unite_axis(axis: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, Any]:
+    new = [(v, label) for v, label in zip(older["values"], older["labels"], strict=True) if v not in axis["values"]]
+    return {
+        **axis,
+        "values": [*axis["values"], *(value for value, _ in new)],
+        "labels": [*axis["labels"], *(label for _, label in new)],
+    }
 
 
 def _axis(raw: Any) -> Axis:
@@ -115,16 +196,33 @@ def _axis(raw: Any) -> Axis:
     return Axis(name, _field(raw, "header", str), tuple(values), tuple(str(label) for label in labels))
 
 
-def _run(raw: Any, axes: tuple[Axis, ...]) -> PlannedRun:
+def _cell(raw: Any, axes: tuple[Axis, ...]) -> tuple[Value, ...]:
     cell = _field(raw, "cell", dict)
     if set(cell) != {axis.name for axis in axes}:
         raise RecordError(f"study.json: cell {cell} does not name the axes {[axis.name for axis in axes]}")
     for axis in axes:
         if cell[axis.name] not in axis.values:
             raise RecordError(f"study.json: {cell[axis.name]!r} is not a value of axis {axis.name!r}")
-    return PlannedRun(
-        _field(raw, "fingerprint", str), tuple(cell[axis.name] for axis in axes), _field(raw, "seed", int)
-    )
+    return tuple(cell[axis.name] for axis in axes)
+
+
+def _run(raw: Any, axes: tuple[Axis, ...]) -> PlannedRun:
+    return PlannedRun(_field(raw, "fingerprint", str), _cell(raw, axes), _field(raw, "seed", int))
+
+
+def _networks(raw: list[Any], axes: tuple[Axis, ...]) -> dict[tuple[Value, ...], Network]:
+    found = {}
+    for entry in raw:
+        cell, network = _cell(entry, axes), _optional(entry, "network", dict)
+        if network is not None:
+            found[cell] = Network(
+                name=_field(network, "name", str),
+                width=float(_field(network, "width", (int, float))),
+                mask_structure=_field(network, "mask_structure", str),
+                num_classes=_field(network, "num_classes", int),
+                image_size=_field(network, "image_size", int),
+            )
+    return found
 
 
 def _compare(raw: Any, axes: tuple[Axis, ...]) -> Compare | None:
@@ -136,13 +234,17 @@ def _compare(raw: Any, axes: tuple[Axis, ...]) -> Compare | None:
     return Compare(name, baseline)
 
 
-def _field(raw: Any, key: str, kind: type) -> Any:
+def _field(raw: Any, key: str, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(raw, dict) or key not in raw:
         raise RecordError(f"study.json has no {key!r} where one is due")
     if not isinstance(raw[key], kind):
-        raise RecordError(f"study.json: {key!r} is {raw[key]!r}, not {kind.__name__}")
+        raise RecordError(f"study.json: {key!r} is {raw[key]!r}, not {_spoken(kind)}")
     return raw[key]
 
 
 def _optional(raw: Any, key: str, kind: type) -> Any:
     return None if isinstance(raw, dict) and raw.get(key) is None else _field(raw, key, kind)
+
+
+def _spoken(kind: type | tuple[type, ...]) -> str:
+    return kind.__name__ if isinstance(kind, type) else "a number"

@@ -5,41 +5,15 @@ import html
 import io
 import os
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from analysis.cells import MINUS, MISSING, Table, format_cell, raw_cell
+from analysis.cells import MINUS, MISSING, Column, Ditto, Table, format_cell, raw_cell
+from analysis.text import dittos
+from analysis.text import to_text as to_text
 
-WIDTH = 100  # columns of a terminal that the text format fits
-
-
-def to_text(table: Table) -> str:
-    """Returns the table aligned for a terminal; headers break into lines where WIDTH would not hold them."""
-    body = [[format_cell(cell) for cell in row] for row in table.rows]
-    headers = [[column.header] for column in table.columns]
-    widths = _widths(headers, body)
-    if sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        narrow = _widths([[]] * len(widths), body)
-        headers = [
-            textwrap.wrap(column.header, max(width, 10), break_long_words=False)
-            for column, width in zip(table.columns, narrow, strict=True)
-        ]
-        widths = _widths(headers, body)
-    height = max(map(len, headers), default=0)
-    lines = [[([""] * (height - len(header)) + header)[i] for header in headers] for i in range(height)]
-
-    def aligned(cells: list[str]) -> str:
-        placed = [
-            cell.rjust(width) if column.numeric else cell.ljust(width)
-            for cell, width, column in zip(cells, widths, table.columns, strict=True)
-        ]
-        return "  ".join(placed).rstrip()
-
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    caption = textwrap.wrap(" ".join(table.caption), WIDTH)
-    return "\n".join([table.title, rule, *map(aligned, lines), rule, *map(aligned, body), rule, *caption]) + "\n"
+LONG = 32  # letters from which a cell counts as a sentence, which may break into lines
 
 
 def to_markdown(table: Table) -> str:
@@ -53,12 +27,20 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """Returns a table environment for the booktabs package."""
-    align = "".join("r" if column.numeric else "l" for column in table.columns)
+    words = r"p{0.2\textwidth}"
+    widths = [
+        max([len(c.header), *(len(format_cell(row[i])) for row in table.rows)]) for i, c in enumerate(table.columns)
+    ]
+    size = [r"\footnotesize"] if sum(min(width, LONG) for width in widths) > 85 else []
+    align = "".join(
+        "r" if column.numeric else words if _is_long(table, i) else "l" for i, column in enumerate(table.columns)
+    )
     head = " & ".join(_latex(column.header) for column in table.columns)
     rows = [" & ".join(_latex(format_cell(cell)) for cell in row) + r" \\" for row in table.rows]
     return "\n".join([
         r"\begin{table}",
         r"\centering",
+        *size,
         rf"\caption{{{_latex(table.title)}. {_latex(' '.join(table.caption))}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.stem)}}}",
         rf"\begin{{tabular}}{{{align}}}",
@@ -78,40 +60,56 @@ def to_csv(table: Table) -> str:
 
     A name that two columns would share is preceded by the column's key.
     """
-    records = []
-    for row in table.rows:
-        raw = [(column.key, raw_cell(column, cell)) for column, cell in zip(table.columns, row, strict=True)]
-        uses = Counter(name for _, numbers in raw for name in numbers)
-        records.append(
-            {
-                f"{key}_{name}" if uses[name] > 1 else name: value
-                for key, numbers in raw
-                for name, value in numbers.items()
-            }
-        )
+    raw = [[raw_cell(column, cell) for column, cell in zip(table.columns, row, strict=True)] for row in table.rows]
+    names = [next((list(row[i]) for row in raw if row[i]), []) for i in range(len(table.columns))]
+    uses = Counter(name for of_column in names for name in of_column)
+
+    def unique(column: Column, name: str) -> str:
+        return f"{column.key}_{name}" if uses[name] > 1 and name != column.key else name
+
+    fields = [unique(column, name) for column, found in zip(table.columns, names, strict=True) for name in found]
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(records[0]) if records else [], lineterminator="\n")
+    writer = csv.DictWriter(out, fieldnames=fields, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    for row in raw:
+        writer.writerow({
+            unique(column, name): value
+            for column, numbers in zip(table.columns, row, strict=True)
+            for name, value in numbers.items()
+        })  # fmt: skip
     return out.getvalue()
 
 
 def to_html(table: Table) -> str:
     """Returns one self-contained page."""
-    classes = [' class="number"' if column.numeric else "" for column in table.columns]
-    head = "".join(f"<th{c}>{html.escape(col.header)}</th>" for col, c in zip(table.columns, classes, strict=True))
-    rows = [
-        "<tr>"
-        + "".join(f"<td{c}>{html.escape(format_cell(x))}</td>" for x, c in zip(row, classes, strict=True))
-        + "</tr>"
-        for row in table.rows
-    ]
-    title, body = html.escape(table.title), "\n".join(rows)
+    title = html.escape(table.title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        f"<style>{_CSS}</style></head>\n"
-        f"<body><h1>{title}</h1>\n<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
-        f"<p>{html.escape(' '.join(table.caption))}</p></body></html>\n"
+        f"<style>{CSS}</style></head>\n<body><h1>{title}</h1>\n{html_fragment(table)}</body></html>\n"
+    )
+
+
+def html_fragment(table: Table) -> str:
+    """Returns the table and its caption, for a page that has CSS and says the title."""
+    kinds = ["number" if c.numeric else "words" if _is_long(table, i) else "" for i, c in enumerate(table.columns)]
+    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
+    head = "".join(f"<th{c}>{html.escape(col.header)}</th>" for col, c in zip(table.columns, classes, strict=True))
+    grouped = any(isinstance(row[0], Ditto) for row in table.rows if row)
+    rows = []
+    for at, row in enumerate(table.rows):
+        cells = ""
+        for i, (cell, kind) in enumerate(zip(row, classes, strict=True)):
+            if isinstance(cell, Ditto):
+                continue
+            rows_below = dittos(table, at, i)
+            span = f' rowspan="{1 + rows_below}"' if rows_below else ""
+            cells += f"<td{kind}{span}>{html.escape(format_cell(cell))}</td>"
+        group = ' class="group"' if grouped and not isinstance(row[0], Ditto) else ""
+        rows.append(f"<tr{group}>{cells}</tr>")
+    body = "\n".join(rows)
+    return (
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
+        f"<p>{html.escape(' '.join(table.caption))}</p>\n"
     )
 
 
@@ -145,11 +143,12 @@ def write(table: Table, folder: str | os.PathLike[str], formats: Iterable[str] =
     return paths
 
 
-_CSS = (
-    "body{font-family:sans-serif;margin:1rem;max-width:60rem}table{border-collapse:collapse;border-block:2px solid}"
+CSS = (
+    "body{font-family:sans-serif;margin:1rem}table{border-collapse:collapse;border-block:2px solid}"
     "th,td{padding:.25rem .75rem;text-align:left;white-space:nowrap}"
-    "thead th{border-bottom:1px solid;white-space:normal}"
-    ".number{text-align:right;font-variant-numeric:tabular-nums}h1{font-size:1.1rem}p{font-size:.9rem}"
+    "thead th{border-bottom:1px solid;white-space:normal}td{vertical-align:top}"
+    "td.words{white-space:normal;min-width:16rem}tr.group td{border-top:1px solid #ccc}"
+    ".number{text-align:right;font-variant-numeric:tabular-nums}h1{font-size:1.1rem}p{font-size:.9rem;max-width:60rem}"
 )
 
 _LATEX = {
@@ -169,5 +168,6 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
-def _widths(headers: list[list[str]], body: list[list[str]]) -> list[int]:
-    return [max([len(x) for x in [*lines, *(row[i] for row in body)]], default=0) for i, lines in enumerate(headers)]
+def _is_long(table: Table, i: int) -> bool:
+    """Whether a column of words holds whole sentences."""
+    return not table.columns[i].numeric and any(len(format_cell(row[i])) > LONG for row in table.rows)

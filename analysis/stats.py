@@ -1,9 +1,12 @@
-"""Means over seeds and paired differences with t-intervals."""
+"""Means over seeds, paired differences with t-intervals, Holm's correction, and what a set of intervals decides."""
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+ALPHA = 0.05
+FAR = 1000  # additional seeds beyond which nobody needs to know how many it takes
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,19 @@ class Interval:
     low: float | None
     high: float | None
     n: int
+    confidence: float = 1 - ALPHA
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was measured of a quantity that is claimed to lie below (side -1) or above (side +1) a bound."""
+
+    stats: MeanStd | None
+    side: int
+    bound: float = 0.0
+
+
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
 def mean_std(values: Sequence[float]) -> MeanStd | None:
@@ -33,25 +49,120 @@ def mean_std(values: Sequence[float]) -> MeanStd | None:
     return MeanStd(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Returns the mean of a[i] - b[i] with its two-sided t-interval, None without pairs.
-
-    The interval is mean +- t(n - 1) * std / sqrt(n) with the sample standard deviation of the differences; with
-    n = 1 there is a value and no interval. Raises ValueError for unequal lengths, values that are not finite and a
-    confidence outside (0, 1).
-    """
+def differences(a: Sequence[float], b: Sequence[float]) -> MeanStd | None:
+    """Returns mean and std of a[i] - b[i]. Raises ValueError for unequal lengths and values that are not finite."""
     if len(a) != len(b):
         raise ValueError(f"pairs need equal lengths, got {len(a)} and {len(b)}")
+    return mean_std([x - y for x, y in zip(a, b, strict=True)])
+
+
+def t_interval(stats: MeanStd | None, confidence: float = 1 - ALPHA) -> Interval | None:
+    """Returns the mean with its two-sided t-interval, None without values.
+
+    The interval is mean +- t(n - 1) * std / sqrt(n) with the sample standard deviation; with n = 1 there is a value and
+    no interval, and without spread the interval is a point. Raises ValueError for a confidence outside (0, 1).
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    differences = mean_std([x - y for x, y in zip(a, b, strict=True)])
-    if differences is None or differences.std is None:
-        return None if differences is None else Interval(differences.mean, None, None, 1)
+    if stats is None or stats.std is None:
+        return None if stats is None else Interval(stats.mean, None, None, stats.n, confidence)
     from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
 
-    quantile = float(stdtrit(differences.n - 1, (1 + confidence) / 2))
-    half = quantile * differences.std / math.sqrt(differences.n)
-    return Interval(differences.mean, differences.mean - half, differences.mean + half, differences.n)
+    half = float(stdtrit(stats.n - 1, (1 + confidence) / 2)) * stats.std / math.sqrt(stats.n)
+    return Interval(stats.mean, stats.mean - half, stats.mean + half, stats.n, confidence)
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = 1 - ALPHA) -> Interval | None:
+    """Returns the mean of a[i] - b[i] with its two-sided t-interval, as `differences` and `t_interval`."""
+    return t_interval(differences(a, b), confidence)
+
+
+def p_value(stats: MeanStd | None, mean: float = 0.0) -> float | None:
+    """Returns p of the two-sided t-test of the given mean; None below two values.
+
+    Without spread it is 0, or 1 where the values are that mean.
+    """
+    if stats is None or stats.std is None:
+        return None
+    if stats.std == 0:
+        return float(stats.mean == mean)
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(stats.n - 1, -abs(stats.mean - mean) / (stats.std / math.sqrt(stats.n))))
+
+
+def holm_levels(p_values: Sequence[float | None], alpha: float = ALPHA) -> list[float | None]:
+    """Returns the confidence level of each interval with which a family of intervals says what Holm's test says.
+
+    Of m p-values the i-th smallest gets 1 - alpha / (m - i + 1); from the first that Holm retains, all larger ones keep
+    that one's level. So an interval excludes the tested mean exactly where Holm rejects it at the family-wise error
+    rate alpha. None, a comparison that was not tested, gets None and does not count.
+    """
+    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    levels: list[float | None] = [None] * len(p_values)
+    share = alpha
+    retained = False
+    for rank, (p, place) in enumerate(tested):
+        if not retained:
+            share = alpha / (len(tested) - rank)
+            retained = p > share
+        levels[place] = 1 - share
+    return levels
+
+
+def holm_intervals(
+    family: Sequence[MeanStd | None], means: Sequence[float] | None = None, alpha: float = ALPHA
+) -> list[Interval | None]:
+    """Returns the interval of each member at its level of `holm_levels`; `means` are the tested ones (default: 0)."""
+    tested = [0.0] * len(family) if means is None else means
+    levels = holm_levels([p_value(stats, mean) for stats, mean in zip(family, tested, strict=True)], alpha)
+    return [
+        t_interval(stats, 1 - alpha if level is None else level) for stats, level in zip(family, levels, strict=True)
+    ]
+
+
+def verdict(samples: Sequence[Sample], alpha: float = ALPHA) -> str | None:
+    """Returns what the Holm-adjusted intervals say of a conjunction; None where no sample has two values.
+
+    Supported: each lies on its claimed side. Contradicted: one lies on the other. Else undecided.
+    """
+    intervals = holm_intervals([sample.stats for sample in samples], [sample.bound for sample in samples], alpha)
+    sides = [_side(interval, sample.bound) for interval, sample in zip(intervals, samples, strict=True)]
+    if all(side is None for side in sides):
+        return None
+    if any(side == -sample.side for side, sample in zip(sides, samples, strict=True)):
+        return CONTRADICTED
+    return SUPPORTED if all(s == sample.side for s, sample in zip(sides, samples, strict=True)) else UNDECIDED
+
+
+def more_seeds(samples: Sequence[Sample], alpha: float = ALPHA) -> int | None:
+    """Returns how many further seeds would decide an undecided conjunction if means and spreads stay as they are.
+
+    FAR + 1 stands for more than FAR; None says that nothing can be foretold, for a sample has no two values yet.
+    """
+    if any(sample.stats is None or sample.stats.std is None for sample in samples):
+        return None
+
+    def decided(more: int) -> bool:
+        projected = [
+            Sample(MeanStd(s.stats.mean, s.stats.std, s.stats.n + more), s.side, s.bound) for s in samples if s.stats
+        ]
+        return verdict(projected, alpha) in (SUPPORTED, CONTRADICTED)
+
+    if not decided(FAR):
+        return FAR + 1
+    low, high = 0, FAR  # every p falls as n grows, so what is decided stays decided
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return high
+
+
+def _side(interval: Interval | None, bound: float) -> int | None:
+    """On which side of the bound the interval lies, 0 where it covers it, None without one."""
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return 1 if interval.low > bound else -1 if interval.high < bound else 0
 
 
 def _refuse_nonfinite(values: Sequence[float]) -> None:

@@ -1,55 +1,29 @@
 """From a study's record and the runs that exist to its table: one row per cell, measured beside published."""
 
 import hashlib
-import math
 import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.cells import MINUS, Blank, Cell, Column, Count, Difference, Label, Measure, Published, Table
+from analysis import captions
+from analysis.cells import MINUS, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Published, Table
+from analysis.cost_tables import COUNTED, Costs, digits_for, read_costs
+from analysis.measured import CellKey, Run, Seeds, broken_pairs, collect, index_runs, paired
 from analysis.published import published_value, reported
-from analysis.record import Axis, Study, Value
-from analysis.stats import mean_std, paired_interval
-from analysis.store import RUNNING, one_per_fingerprint, read_store
-from ran.names import DIVERGED, FAILED, FINISHED, KILLED
+from analysis.record import Axis, Study
+from analysis.stats import holm_intervals
+from analysis.store import read_store
+from ran import names
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_RUN = "not run"
-NO_ERROR = "without a test error"  # said to be finished, but the metric is not there
-# How the caption counts what is no result, in this order.
-_SPOKEN = {
-    DIVERGED: "diverged",
-    FAILED: "failed",
-    KILLED: "killed",
-    RUNNING: "unfinished",
-    NO_ERROR: NO_ERROR,
-    NOT_RUN: NOT_RUN,
+# Of runs with wrong labels: on the training images as they are, not augmented.
+_NOISE = {
+    names.FINAL_TRAIN_ERR: ("train_error", "training error, given labels (%)"),
+    names.FINAL_TRAIN_ERR_CLEAN: ("train_error_true", "training error, true labels (%)"),
+    names.FINAL_MEMORISED: ("memorised", "memorised (%)"),
 }
-
-# A table has to name the built-in data set as what it is.
-_DATASETS = {
-    "cluttershapes": "cluttershapes (built-in, synthetic)",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "imagenet": "ImageNet",
-}
-
-CellKey = tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class _Seeds:
-    """What is known of one cell: the outcome of each planned seed, and the test error in % of the finished ones."""
-
-    outcomes: Mapping[int, str]
-    errors: Mapping[int, float]
-
-    def diverged(self) -> set[int]:
-        return {seed for seed, outcome in self.outcomes.items() if outcome == DIVERGED}
 
 
 def study_table(tracking_uri: str | None, parent: str) -> Table:
@@ -58,45 +32,68 @@ def study_table(tracking_uri: str | None, parent: str) -> Table:
     return build_table(store.studies[0], store.runs)
 
 
-def build_table(study: Study, runs: "pd.DataFrame") -> Table:
-    """Returns the table of a study from tidy runs (store.RUN_COLUMNS), joined by fingerprint, whoever ran them."""
-    cells = _collect(study, runs)
+def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: Costs | None = None) -> Table:
+    """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint, whoever ran them.
+
+    `runs` may have been indexed by measured.index_runs. `costs` are read where not given, which may raise
+    CostsError.
+    """
+    cells = collect(study, runs if isinstance(runs, Mapping) else index_runs(runs))
+    differences = _differences(study, cells)
+    counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}
+    counts = {quantity: found for quantity, found in counts.items() if any(v is not None for v in found.values())}
+    noise = [metric for metric in _NOISE if any(seeds.values(metric) for seeds in cells.values())]
     paper = reported(study.table, study.dataset) if study.table is not None else None
-    columns = [Column(axis.name, axis.header, numeric=False) for axis in study.axes]
-    columns += [Column("n", "n", numeric=True), Column("error", "test error (%)", numeric=True)]
-    if paper:
-        columns.append(Column("published", f"published ({paper[0]})", numeric=True))
-    if study.compare:
-        columns.append(Column("difference", f"{_difference_name(study)}, 95 % interval", numeric=True))
     rows = []
     for cell, seeds in cells.items():
-        stats = mean_std(list(seeds.errors.values()))
         row: list[Cell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
-        row.append(Count(len(seeds.errors), len(seeds.outcomes)))
-        row.append(Measure(stats, len(seeds.diverged()), len(seeds.outcomes)))
+        row += [Number(found[cell], digits_for(found.values())) for found in counts.values()]
+        row += [Count(len(seeds.values()), len(seeds.planned)), seeds.measure()]
         if paper and study.table is not None:
-            names = [axis.name for axis in study.axes]
-            row.append(Published(published_value(study.table, dict(zip(names, cell, strict=True)), paper[1])))
+            row.append(Published(published_value(study.table, _named(study, cell), paper[1])))
         if study.compare:
-            row.append(_difference(study, cells, cell))
+            row.append(differences.get(cell, Blank()))
+        row += [Measure(seeds.measure(metric).stats, 0, len(seeds.planned)) for metric in noise]
         rows.append(tuple(row))
+    columns = [Column(axis.name, axis.header, numeric=False) for axis in study.axes]
+    columns += [Column(quantity, _COUNTS[quantity][0], numeric=True) for quantity in counts]
+    columns += [Column("n", "n", numeric=True), Column("error", "test error (%)", numeric=True)]
+    columns += [Column("published", f"published ({paper[0]})", numeric=True)] if paper else []
+    if study.compare:
+        columns.append(Column("difference", f"{_difference_name(study)}, 95 % interval", numeric=True))
+    columns += [Column(*_NOISE[metric], numeric=True, group="noise") for metric in noise]
     title = study.title if study.table is None else f"Table {study.table}: {study.title}"
-    return Table(_stem(study), title, tuple(_caption(study, cells)), tuple(columns), tuple(rows))
+    caption = _caption(study, cells, differences)
+    caption += [COUNTED] if counts else []
+    caption += [_NOISE_SENTENCE] if noise else []
+    return Table(stem(study), title, tuple(caption), tuple(columns), tuple(rows))
 
 
-def _collect(study: Study, runs: "pd.DataFrame") -> dict[CellKey, _Seeds]:
-    one = one_per_fingerprint(runs)
-    known = dict(zip(one.index, zip(one["outcome"], one["test_err"], strict=True), strict=True))
-    cells = {}
-    for cell, planned in study.cells().items():
-        outcomes, errors = {}, {}
-        for seed, fingerprint in planned.items():
-            outcome, error = known.get(fingerprint, (NOT_RUN, math.nan))
-            if outcome == FINISHED and math.isfinite(error):
-                errors[seed] = float(error)
-            outcomes[seed] = NO_ERROR if outcome == FINISHED and seed not in errors else outcome
-        cells[cell] = _Seeds(outcomes, errors)
-    return cells
+_NOISE_SENTENCE = (
+    "Training error on the training images, not augmented, against the labels trained on (given) and the true ones; "
+    "memorised: of the wrongly labelled images, those predicted as their wrong label."
+)
+# quantity -> header, unit, what a run logs of it
+_COUNTS = {
+    "params": ("params (M)", 1e6, names.COST_PARAMS),
+    "macs": ("MACs (G)", 1e9, names.COST_MACS),
+}
+
+
+def cell_count(seeds: Seeds, quantity: str, costs: Costs) -> float | None:
+    """Returns params or macs of a cell's network in M or G: from costs.csv, else as its runs logged them, else None."""
+    _, unit, metric = _COUNTS[quantity]
+    listed = costs.get(seeds.network, {}).get(quantity) if seeds.network is not None else None
+    value = seeds.logged(metric) if listed is None else listed
+    return None if value is None else value / unit
+
+
+def _counts(cells: Mapping[CellKey, Seeds], quantity: str, costs: Costs) -> dict[CellKey, float | None]:
+    return {cell: cell_count(seeds, quantity, costs) for cell, seeds in cells.items()}
+
+
+def _named(study: Study, cell: CellKey) -> dict[str, str | int | float | bool]:
+    return {axis.name: value for axis, value in zip(study.axes, cell, strict=True)}
 
 
 def _baseline_of(study: Study, cell: CellKey) -> CellKey | None:
@@ -109,15 +106,15 @@ def _baseline_of(study: Study, cell: CellKey) -> CellKey | None:
     return (*cell[:place], study.compare.baseline, *cell[place + 1 :])
 
 
-def _difference(study: Study, cells: Mapping[CellKey, _Seeds], cell: CellKey) -> Cell:
-    baseline = _baseline_of(study, cell)
-    if baseline is None:
-        return Blank()
-    ours = cells[cell].errors
-    theirs = cells[baseline].errors if baseline in cells else {}
-    both = sorted(ours.keys() & theirs.keys())
-    interval = paired_interval([ours[seed] for seed in both], [theirs[seed] for seed in both])
-    return Difference(interval, expected=len(ours))
+def _differences(study: Study, cells: Mapping[CellKey, Seeds]) -> dict[CellKey, Difference]:
+    """Each cell minus its baseline, with intervals that are adjusted over all of them; nothing of a baseline."""
+    against = {cell: _baseline_of(study, cell) for cell in cells}
+    compared = {cell: baseline for cell, baseline in against.items() if baseline is not None}
+    stats = [paired(cells[cell], cells[baseline]) if baseline in cells else None for cell, baseline in compared.items()]
+    return {
+        cell: Difference(interval, expected=len(cells[cell].values()))
+        for cell, interval in zip(compared, holm_intervals(stats), strict=True)
+    }
 
 
 def _difference_name(study: Study) -> str:
@@ -134,51 +131,30 @@ def _compared_axis(study: Study) -> Axis | None:
     return next((axis for axis in study.axes if study.compare and axis.name == study.compare.axis), None)
 
 
-def _caption(study: Study, cells: Mapping[CellKey, _Seeds]) -> list[str]:
-    data = _DATASETS.get(study.dataset, study.dataset)
-    counts = {len(seeds.outcomes) for seeds in cells.values()} or {0}
-    planned = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-    sentences = [
-        f"Data: {data}. Profile: {study.profile}. Selection: {study.selection}.",
-        f"Mean ± sample standard deviation over the n finished of {planned} planned seeds (n = 1: the value alone).",
-    ]
-    if study.overrides:
-        sentences.append(
-            "Overrides: " + ", ".join(f"{key} = {value}" for key, value in sorted(study.overrides.items())) + "."
-        )
+def _caption(study: Study, cells: Mapping[CellKey, Seeds], differences: Mapping[CellKey, Difference]) -> list[str]:
+    everything = list(cells.values())
+    sentences = captions.head([study], [everything])
     paper = reported(study.table, study.dataset) if study.table is not None else None
     if paper:
+        data = captions.dataset_name(study.dataset, everything)
         same = "" if paper[0] == data else f"; ours are measured on {data}"
         sentences.append(f"Published: the paper's values on {paper[0]}{same}.")
     if study.compare:
-        name = _difference_name(study)
-        sentences.append(f"{name[0].upper()}{name[1:]}: mean difference paired by seed, with its 95 % t-interval.")
-    return sentences + _shortfalls(study, cells)
+        sentences.append(captions.holm_sentence(_difference_name(study), differences.values()))
+    against = [(cell, _baseline_of(study, cell)) for cell in cells]
+    broken = sum(broken_pairs(cells[cell], cells[other]) for cell, other in against if other and other in cells)
+    return sentences + captions.tail(everything, broken)
 
 
-def _shortfalls(study: Study, cells: Mapping[CellKey, _Seeds]) -> list[str]:
-    """What is missing and why, in words; nothing for a complete table."""
-    sentences = []
-    tally = Counter(outcome for seeds in cells.values() for outcome in seeds.outcomes.values())
-    missing = [f"{tally[outcome]} {word}" for outcome, word in _SPOKEN.items() if tally[outcome]]
-    unknown = sum(number for outcome, number in tally.items() if outcome not in _SPOKEN and outcome != FINISHED)
-    missing += [f"{unknown} of unknown outcome"] if unknown else []
-    if missing:
-        sentences.append(f"Of {sum(tally.values())} runs: {', '.join(missing)}.")
-    broken = 0
-    for cell, seeds in cells.items():
-        baseline = _baseline_of(study, cell)
-        if baseline is not None and baseline in cells:
-            broken += len((seeds.diverged() | cells[baseline].diverged()) & seeds.outcomes.keys())
-    if broken:
-        sentences.append(f"Left out of the differences: {broken} pair{'s' if broken > 1 else ''} with a diverged run.")
-    return sentences
-
-
-def _stem(study: Study) -> str:
-    """The file name without suffix; overrides add a short hash, for they never share a file."""
+def stem(study: Study) -> str:
+    """Returns the file name of a study's table without suffix; overrides add a hash, for they never share a file."""
     name = study.name if study.table is None else f"table{study.table}"
-    parts = [name, study.dataset, study.profile]
-    if study.overrides:
-        parts.append(hashlib.sha256(study.canonical_overrides.encode()).hexdigest()[:8])
-    return re.sub(r"[^\w.-]", "_", "-".join(parts))
+    return safe_stem(name, study.dataset, study.profile, overrides=study)
+
+
+def safe_stem(*parts: str, overrides: Study | None = None) -> str:
+    """Returns the parts as a file name without suffix, with a short hash of the study's overrides if it has any."""
+    named = list(parts)
+    if overrides is not None and overrides.overrides:
+        named.append(hashlib.sha256(overrides.canonical_overrides.encode()).hexdigest()[:8])
+    return re.sub(r"[^\w.-]", "_", "-".join(named))

@@ -1,6 +1,5 @@
-"""A small study as its record, its runs as a DataFrame, and one real MLflow store for the session."""
+"""The golden study as a record, as a DataFrame, and in one real MLflow store for the session, copied for each test."""
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -10,74 +9,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from golden import COMMIT, HALF_DONE, fingerprint, frame, masks_npz, probes_json, study_json
 
-from analysis.store import RUN_COLUMNS
 from ran import names
-
-
-def fingerprint(depth: int, learning: str, seed: int) -> str:
-    return hashlib.sha256(f"{depth} {learning} {seed}".encode()).hexdigest()
-
-
-def study_json(**changes: Any) -> dict[str, Any]:
-    cells = [{"depth": depth, "learning": learning} for depth in (56, 92) for learning in ("arl", "nal")]
-    record = {
-        "schema": 1,
-        "study": "arl_vs_nal",
-        "title": "Attention residual learning against naive attention learning",
-        "table": "3",
-        "profile": "quick-1",
-        "dataset": "cluttershapes",
-        "overrides": {},
-        "selection": "test error at the last step",
-        "axes": [
-            {
-                "name": "depth",
-                "header": "network",
-                "values": [56, 92],
-                "labels": ["Attention-56", "Attention-92"],
-            },
-            {"name": "learning", "header": "learning", "values": ["arl", "nal"], "labels": ["ARL", "NAL"]},
-        ],
-        "compare": {"axis": "learning", "baseline": "arl"},
-        # Seeds outermost and cells backwards: the table must find its own order.
-        "runs": [
-            {"fingerprint": fingerprint(cell["depth"], cell["learning"], seed), "cell": cell, "seed": seed}
-            for seed in (2, 0, 1)
-            for cell in reversed(cells)
-        ],
-    }
-    return record | changes
-
-
-def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    filled = [
-        {"outcome": names.FINISHED, "test_err": float("nan"), "start_time": "2026-01-01", "run_id": str(i)} | row
-        for i, row in enumerate(rows)
-    ]
-    runs = pd.DataFrame(filled, columns=list(RUN_COLUMNS))
-    return runs.assign(start_time=pd.to_datetime(runs["start_time"], utc=True))
-
-
-def run(depth: int, learning: str, seed: int, err: float = float("nan"), **more: Any) -> dict[str, Any]:
-    return {"fingerprint": fingerprint(depth, learning, seed), "seed": seed, "test_err": err} | more
-
-
-# Every way in which a study can be incomplete, once.
-HALF_DONE = [
-    run(56, "arl", 0, 10.0),
-    run(56, "arl", 1, 11.0),
-    run(56, "arl", 2, 12.0),
-    run(56, "nal", 0, 10.5),
-    run(56, "nal", 1, 11.5, start_time="2026-01-02"),
-    run(56, "nal", 1, 99.0, start_time="2026-01-01"),  # an older run of the same fingerprint
-    run(56, "nal", 1, outcome=names.KILLED, start_time="2026-01-03"),  # a newer one without a result
-    run(56, "nal", 2, outcome=names.DIVERGED),
-    run(92, "arl", 0, 9.0),
-    run(92, "arl", 1, outcome=names.FAILED, reason="out of memory"),
-    run(92, "arl", 2, outcome=names.KILLED),
-    run(92, "nal", 0, 8.25),
-]
 
 
 @pytest.fixture
@@ -98,11 +32,13 @@ def half_done() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _golden(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real store: HALF_DONE on cluttershapes, a parent with overrides, a deleted run, an experiment not of ours."""
     from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
 
     folder = tmp_path_factory.mktemp("store")
+    shutil.copy(migrated_store, folder / "mlflow.db")
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     artifacts = (folder / "mlruns").as_uri()
     experiment = client.create_experiment("ran/cluttershapes", artifact_location=artifacts)
@@ -114,12 +50,23 @@ def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         client.log_metric(parent.info.run_id, names.FINAL_TEST_ERR, 77.0)  # a summary is not a run
     # Children of the other parent: they must be found by fingerprint.
     for row in HALF_DONE:
+        outcome, err = row.get("outcome", names.FINISHED), row["test_err"]
         tags = {names.FINGERPRINT: row["fingerprint"], names.SEED: str(row["seed"]), "mlflow.parentRunId": "elsewhere"}
-        tags |= {names.OUTCOME: row.get("outcome", names.FINISHED), names.REASON: row.get("reason", "")}
+        tags |= {names.OUTCOME: outcome, names.REASON: row.get("reason", ""), names.STUDY: "arl_vs_nal"}
+        tags |= {names.PROFILE: "quick-1", names.DATASET: "cluttershapes", names.OVERRIDES: "{}"}
+        tags |= {"mlflow.source.git.commit": COMMIT, "mlflow.user": "somebody"}
         start = int(pd.Timestamp(row.get("start_time", "2026-01-01"), tz="UTC").timestamp() * 1000)
-        child = client.create_run(experiment, start_time=start, tags=tags)
-        if row["test_err"] == row["test_err"]:
-            client.log_metric(child.info.run_id, names.FINAL_TEST_ERR, row["test_err"])
+        child = client.create_run(experiment, start_time=start, tags=tags).info.run_id
+        curve = [Metric(names.TRAIN_LOSS, 2.0 / step, start + step, step) for step in (1, 2, 3)]
+        curve += [Metric(names.TRAIN_LOSS, 9.0, start, 3)]  # a point that a resumed run logged again: the later counts
+        system = [Metric("system/cpu", 99.0, start, 0)]
+        final = [Metric(names.FINAL_TEST_ERR, err, start, 3)] if err == err else []
+        client.log_batch(child, metrics=curve + system + final, params=[Param("optim.lr", "0.5")])
+        if outcome == names.FINISHED:
+            client.log_dict(child, {"stem_channels": 16}, names.SPEC_JSON)
+            client.log_dict(child, probes_json(row["fingerprint"]), names.PROBES_JSON)
+            (folder / names.MASKS_NPZ).write_bytes(masks_npz(row["fingerprint"]))
+            client.log_artifact(child, str(folder / names.MASKS_NPZ))
     gone = client.create_run(experiment, tags={names.FINGERPRINT: fingerprint(92, "nal", 1), names.OUTCOME: "finished"})
     client.log_metric(gone.info.run_id, names.FINAL_TEST_ERR, 1.0)
     client.delete_run(gone.info.run_id)
@@ -130,12 +77,24 @@ def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store_folder(_migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store_folder(_golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own with a copy of the store, entered; artifacts stay where they were logged."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    shutil.copy(_migrated / "mlflow.db", tmp_path / "mlflow.db")
+    shutil.copy(_golden / "mlflow.db", tmp_path / "mlflow.db")
     return tmp_path
+
+
+@pytest.fixture
+def own_artifacts(store_folder: Path, _golden: Path) -> Path:
+    """A copy of the artifacts, too: the folder mlruns of store_folder, with a folder a run."""
+    shutil.copytree(_golden / "mlruns", store_folder / "mlruns")
+    with sqlite3.connect(store_folder / "mlflow.db") as connection:
+        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
+            connection.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(_golden), str(store_folder))
+            )
+    return store_folder / "mlruns"
 
 
 @pytest.fixture

@@ -1,74 +1,353 @@
 """Finished runs kept as small files: what is in them, what is not, and that they only grow."""
 
+import base64
 import json
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
-from mlflow import MlflowClient
+from golden import HALF_DONE, fingerprint, masks_npz, probes_json, study_json
 
-from analysis import archive
+from analysis import archive, archive_file
+from analysis.archive_file import read_file, unite_lines
+from analysis.store import StoreError
 from ran import names
 
+FILE = Path("kept/cluttershapes-quick-1.jsonl")
+BASELINE = fingerprint(56, "arl", 0)
 
-@pytest.fixture
-def store(store_folder):
-    """The session's store, copied, with one whole run."""
-    uri = f"sqlite:///{store_folder}/mlflow.db"
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("ran/cluttershapes").experiment_id
-    tags = {
-        names.FINGERPRINT: "f" * 64, names.OUTCOME: names.FINISHED,
-        names.PROFILE: "quick-1", names.DATASET: "cluttershapes",
+
+def export(*more: str, profile: str = "quick-1", data: str = "cluttershapes") -> int:
+    return archive.main(["export", "--profile", profile, "--data", data, "--out", "kept", *more])
+
+
+def lines() -> list[dict[str, Any]]:
+    return [json.loads(text) for text in FILE.read_text().splitlines()]
+
+
+def runs() -> dict[str, dict[str, Any]]:
+    return {line["fingerprint"]: line for line in lines() if line["kind"] == "run"}
+
+
+def in_order(planned: dict[str, Any]) -> Any:
+    return planned["seed"], planned["cell"]["depth"], planned["cell"]["learning"]
+
+
+def write(content: list[dict[str, Any]]) -> None:
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text("".join(f"{json.dumps(line)}\n" for line in content))
+
+
+def sql(statement: str, *values: Any) -> None:
+    with sqlite3.connect("mlflow.db") as connection:
+        assert connection.execute(statement, values).rowcount > 0
+
+
+def forget(chosen: str, again: bool = False) -> None:
+    """Deletes the runs of a fingerprint as MLflow does, or takes them back."""
+    found = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
+    stage = "active" if again else "deleted"
+    sql(f"UPDATE runs SET lifecycle_stage = ? WHERE run_uuid IN ({found})", stage, names.FINGERPRINT, chosen)
+
+
+def test_studies_and_results_are_kept_whole(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export() == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(f"{FILE}: 8 runs, 8 of them in sqlite:///mlflow.db; ")
+    assert out[1:] == [
+        '  arl_vs_nal {"train.steps": 10}  8 of 12 planned runs, masks of 0123456789abcdef seed 0'.replace(
+            "0123456789abcdef", BASELINE[:16]
+        ),
+        f"  arl_vs_nal                      8 of 12 planned runs, masks of {BASELINE[:16]} seed 0",
+    ]
+    kept = lines()
+    assert [line["kind"] for line in kept] == ["study"] * 2 + ["run"] * 8
+    assert kept[1]["study"] == study_json(runs=sorted(study_json()["runs"], key=in_order))
+    results = {row["fingerprint"] for row in HALF_DONE if row.get("outcome", "finished") in ("finished", "diverged")}
+    assert [line["fingerprint"] for line in kept[2:]] == sorted(results)
+    run = runs()[BASELINE]
+    assert run == {
+        "kind": "run",
+        "fingerprint": BASELINE,
+        "tags": {
+            names.FINGERPRINT: BASELINE, names.SEED: "0", names.OUTCOME: "finished", names.STUDY: "arl_vs_nal",
+            names.PROFILE: "quick-1", names.DATASET: "cluttershapes", names.OVERRIDES: "{}", names.REASON: "",
+            "mlflow.source.git.commit": "c0ffee" + 34 * "0",
+        },
+        "params": {"optim.lr": "0.5"},
+        "metrics": {names.TRAIN_LOSS: 2 / 3, names.FINAL_TEST_ERR: 10.0},
+        "curves": {names.TRAIN_LOSS: [[1, 2.0], [2, 1.0], [3, 0.666667]]},
+        "start_time": 1767225600000,
+        "spec": {"stem_channels": 16},
+        "probes": probes_json(BASELINE),
+        "masks": base64.b64encode(masks_npz(BASELINE)).decode(),
     }  # fmt: skip
-    run = client.create_run(experiment, tags=tags).info.run_id
-    client.log_param(run, "optim.lr", 0.5)
-    for step, value in ((10, 2.0), (20, 1.0), (20, 1.5)):  # a step that was logged twice: the later one counts
-        client.log_metric(run, names.TRAIN_LOSS, value, step=step, timestamp=int(value * 1000))
-    client.log_metric(run, "system/cpu", 99.0)
-    client.log_metric(run, names.FINAL_TEST_ERR, 12.5)
-    return uri
+    assert [f for f, line in runs().items() if "masks" in line] == [BASELINE]
+    diverged = runs()[fingerprint(56, "nal", 2)]
+    assert (diverged["tags"][names.OUTCOME], diverged["spec"], diverged["probes"]) == ("diverged", None, None)
+    assert runs()[fingerprint(56, "nal", 1)]["metrics"][names.FINAL_TEST_ERR] == 11.5  # the newer of two
 
 
-def keep(store, folder):
-    return archive.main(
-        ["--tracking-uri", store, "--profile", "quick-1", "--data", "cluttershapes", "--out", str(folder)]
+def test_the_same_again_changes_nothing(store_folder: Path) -> None:
+    assert export() == 0
+    once = FILE.read_bytes()
+    assert export() == 0
+    assert FILE.read_bytes() == once
+    assert [path.name for path in FILE.parent.iterdir()] == [FILE.name]
+
+
+def test_the_order_does_not_depend_on_the_order_of_the_store(store_folder: Path) -> None:
+    assert export() == 0
+    once = FILE.read_bytes()
+    FILE.unlink()
+    forget(BASELINE)
+    assert export("--masks-of", fingerprint(92, "nal", 0)) == 0
+    forget(BASELINE, again=True)
+    assert export("--masks-of", BASELINE) == 0
+    with_two = runs()
+    assert {f for f, line in with_two.items() if "masks" in line} == {BASELINE, fingerprint(92, "nal", 0)}
+    del with_two[fingerprint(92, "nal", 0)]["masks"]
+    by_fingerprint = [line for line in map(json.loads, once.decode().splitlines()) if line["kind"] == "run"]
+    assert list(with_two.values()) == by_fingerprint
+
+
+def test_what_a_file_holds_stays(store_folder: Path) -> None:
+    old = {"fingerprint": "0" * 64, "tags": {}, "params": {}, "metrics": {"final/test_err": 5.123456789}, "curves": {}}
+    other = study_json(study="mask_type", axes=study_json()["axes"][:1], compare=None, runs=[])
+    earlier = study_json(
+        title="Before", runs=[{"fingerprint": "f", "cell": {"depth": 92, "learning": "nal"}, "seed": 9}]
     )
+    write([old, {"kind": "study", "study": other}, {"kind": "study", "study": earlier}])
+    assert export() == 0
+    kept = lines_of_any_kind()
+    assert [(line.get("kind"), line.get("study", {}).get("study")) for line in kept[:4]] == [
+        ("study", "arl_vs_nal"), ("study", "arl_vs_nal"), ("study", "mask_type"), (None, None),
+    ]  # fmt: skip
+    assert kept[2]["study"] == other
+    assert kept[3] == old
+    united = kept[1]["study"]
+    assert united["title"] == study_json()["title"]
+    assert [run["seed"] for run in united["runs"]] == [0] * 4 + [1] * 4 + [2] * 4 + [9]
+    forget(BASELINE)
+    assert export() == 0
+    assert lines_of_any_kind() == kept
 
 
-def test_a_finished_run_is_kept_whole_without_system_metrics(store, tmp_path, capsys):
-    assert keep(store, tmp_path) == 0
-    assert "1 runs, 1 of them" in capsys.readouterr().out
-    (run,) = archive.read(tmp_path / "cluttershapes-quick-1.jsonl")
-    assert run["fingerprint"] == "f" * 64
-    assert run["params"] == {"optim.lr": "0.5"}
-    assert run["metrics"] == {names.TRAIN_LOSS: 1.5, names.FINAL_TEST_ERR: 12.5}
-    assert run["curves"] == {names.TRAIN_LOSS: [[10, 2.0], [20, 1.5]]}
+def lines_of_any_kind() -> list[dict[str, Any]]:
+    return [json.loads(text) for text in FILE.read_text().splitlines()]
 
 
-def test_runs_of_earlier_stores_stay_and_a_second_time_changes_nothing(store, tmp_path):
-    path = tmp_path / "cluttershapes-quick-1.jsonl"
-    archive.write(path, [{"fingerprint": "0" * 64}, {"fingerprint": "f" * 64, "metrics": "older"}])
-    assert keep(store, tmp_path) == 0
-    once = path.read_text()
-    assert [json.loads(line)["fingerprint"][0] for line in once.splitlines()] == ["0", "f"]
-    assert "older" not in once
-    assert keep(store, tmp_path) == 0
-    assert path.read_text() == once
-    assert [p.name for p in tmp_path.iterdir() if p.suffix not in (".db", "")] == [path.name]
+def test_a_newer_run_replaces_a_line_but_not_what_only_that_has(store_folder: Path, own_artifacts: Path) -> None:
+    assert export() == 0
+    kept = lines()
+    for line in kept:
+        if line.get("fingerprint") == BASELINE:
+            line["metrics"] = {names.FINAL_TEST_ERR: 99.0}
+            line["start_time"] -= 1
+    write(kept)
+    for path in own_artifacts.rglob("*"):
+        if path.name in (names.PROBES_JSON, names.MASKS_NPZ):
+            path.unlink()
+    assert export() == 0
+    run = runs()[BASELINE]
+    assert run["metrics"][names.FINAL_TEST_ERR] == 10.0
+    assert run["probes"] == probes_json(BASELINE)
+    assert run["masks"] == base64.b64encode(masks_npz(BASELINE)).decode()
 
 
-@pytest.mark.parametrize("profile", ["paper-1", "quick"])
-def test_nothing_to_keep_is_one_line(store, tmp_path, capsys, profile):
-    out = tmp_path / "archive"
-    assert (
-        archive.main(["--tracking-uri", store, "--profile", profile, "--data", "cluttershapes", "--out", str(out)]) == 2
-    )
-    assert capsys.readouterr().err == f"archive: no finished run of profile {profile} on cluttershapes\n"
-    assert not out.exists()
+def test_an_older_run_replaces_nothing_but_fills_in() -> None:
+    held = {"fingerprint": "f", "start_time": 2, "metrics": {"a": 1.0}, "probes": None, "curves": {}, "masks": "AA"}
+    line = {"fingerprint": "f", "start_time": 1, "metrics": {"a": 2.0}, "probes": {"schema": 1}, "spec": {}}
+    assert unite_lines(line, held) == held | {"probes": {"schema": 1}}
+    first = {"fingerprint": "f", "metrics": {"a": 0.0}}  # of the first archives: without a time any other is newer
+    assert unite_lines(line, first) == line
+    assert unite_lines(first, line) == line
 
 
-def test_a_missing_store_is_one_line(tmp_path, capsys):
-    assert keep(f"sqlite:///{tmp_path}/none.db", tmp_path) == 2
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        ((), (56, "arl", 0)),
+        (((56, "arl", 0),), (56, "arl", 1)),  # the next seed of the baseline's cell
+        (((56, "arl", 0), (56, "arl", 1), (56, "arl", 2)), (92, "arl", 0)),  # the baseline at another depth
+        (((56, "arl", 0), (56, "arl", 1), (56, "arl", 2), (92, "arl", 0)), (56, "nal", 0)),  # any cell with masks
+    ],
+)
+def test_the_run_whose_masks_are_kept(store_folder: Path, without: Any, expected: Any) -> None:
+    for chosen in without:
+        forget(fingerprint(*chosen))
+    assert export() == 0
+    assert [f for f, line in runs().items() if "masks" in line] == [fingerprint(*expected)]
+
+
+def test_masks_of_a_chosen_run(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = fingerprint(92, "nal", 0)
+    assert export("--masks-of", chosen[:12]) == 0
+    assert [f for f, line in runs().items() if "masks" in line] == [chosen]
+    assert export() == 0  # the study has masks, so it gets no others
+    assert [f for f, line in runs().items() if "masks" in line] == [chosen]
+    capsys.readouterr()
+    for name, message in (
+        ("nobody", "--masks-of nobody names none of the runs to keep"),
+        ("", "--masks-of  names 8 of the runs to keep"),
+        (fingerprint(56, "nal", 2), "the run has left no masks.npz"),
+    ):
+        assert export("--masks-of", name) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_no_secret_is_kept(store_folder: Path, own_artifacts: Path) -> None:
+    run = "SELECT run_uuid FROM tags WHERE value = ?"
+    reason = "cannot reach postgresql://me:secret1@db"
+    sql(f"UPDATE tags SET value = ? WHERE key = ? AND run_uuid IN ({run})", reason, names.REASON, BASELINE)
+    sql(f"UPDATE tags SET value = 'secret2' WHERE key = 'mlflow.user' AND run_uuid IN ({run})", BASELINE)
+    sql(f"UPDATE params SET value = 's3://me:secret3@host/data' WHERE run_uuid IN ({run})", BASELINE)
+    command = "python run_ablation.py --study arl_vs_nal --tracking-uri postgresql://me:secret4@db/ran"
+    for path in own_artifacts.rglob(names.STUDY_JSON):
+        path.write_text(json.dumps(study_json(command=command)))
+    assert export() == 0
+    text = FILE.read_text()
+    assert "secret" not in text
+    assert text.count("://me:***@") == 3
+
+
+def test_numbers_that_json_lacks_survive(store_folder: Path) -> None:
+    sql("UPDATE metrics SET is_nan = 1 WHERE step = 2")
+    sql("UPDATE latest_metrics SET is_nan = 1 WHERE key = ?", names.TRAIN_LOSS)
+    assert export() == 0
+    assert "NaN" not in FILE.read_text()
+    run = next(run for run in read_file(FILE).runs if run.fingerprint == BASELINE)
+    assert repr(run.curves()) == repr({names.TRAIN_LOSS: [(1, 2.0), (2, float("nan")), (3, 0.666667)]})
+    assert repr(run.metrics[names.TRAIN_LOSS]) == "nan"
+
+
+def test_a_failure_to_write_leaves_the_file(
+    store_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export() == 0
+    before = FILE.read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive_file.os, "replace", full)
+    forget(BASELINE)
+    capsys.readouterr()
+    assert export("--masks-of", fingerprint(92, "nal", 0)) == 2
+    assert capsys.readouterr().err == "archive: cannot write under kept: No space left on device\n"
+    assert FILE.read_bytes() == before
+
+
+RUN = '{"fingerprint": "f", "tags": {}, "params": {}, "metrics": {}, "curves": {}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"kind": "run", "fing', "Unterminated string"),
+        ("<<<<<<< HEAD", "Expecting value"),
+        ("[1]", "the line is no object"),
+        ('{"kind": "weights"}', "kind 'weights' is neither study nor run"),
+        ('{"kind": "study", "study": {"schema": 1}}', "study.json has no 'axes'"),
+        ('{"kind": "study"}', "it has no 'study'"),
+        (RUN.replace('"params": {}, ', ""), "it has no 'params'"),
+        (RUN.replace('"tags": {}', '"tags": []'), "tags is no object"),
+        (RUN.replace('"curves": {}', '"curves": {"train/loss": [[1]]}'), "not enough values"),
+        (RUN.replace('"metrics": {}', '"metrics": {"a": "much"}'), "could not convert"),
+    ],
+)
+def test_a_damaged_line_is_named(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    FILE.parent.mkdir()
+    FILE.write_text(f"{RUN}\n{line}\n{RUN}\n")
+    with pytest.raises(StoreError, match=re.escape(message)) as caught:
+        read_file(FILE)
+    assert str(caught.value).startswith(f"{FILE} is damaged in line 2: ")
+    assert "\n" not in str(caught.value)
+    assert archive.main(["show", "--out", "kept"]) == 2
+    assert capsys.readouterr().err == f"archive: {caught.value}\n"
+
+
+def test_a_file_that_is_no_text(empty_folder: Path) -> None:
+    FILE.parent.mkdir()
+    FILE.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StoreError, match="cannot be read: 'utf-8' codec"):
+        read_file(FILE)
+
+
+def test_a_run_that_stands_twice_after_a_merge_counts_once(empty_folder: Path) -> None:
+    write([json.loads(RUN) | {"start_time": 2, "params": {"a": "new"}}, json.loads(RUN) | {"spec": {"stages": []}}])
+    (run,) = read_file(FILE).runs
+    assert (run.params, run.artifact(names.SPEC_JSON)) == ({"a": "new"}, b'{"stages": []}')
+
+
+@pytest.mark.parametrize(
+    ("profile", "data"), [("paper-1", "cluttershapes"), ("quick", "cluttershapes"), ("quick-1", "x")]
+)
+def test_nothing_to_keep_is_one_line(
+    store_folder: Path, capsys: pytest.CaptureFixture[str], profile: str, data: str
+) -> None:
+    assert export(profile=profile, data=data) == 2
     error = capsys.readouterr().err
-    assert error.startswith("archive: no tracking store at ")
+    assert error == f"archive: no finished run of profile {profile} on {data} in sqlite:///mlflow.db\n"
+    assert not FILE.parent.exists()
+
+
+def test_a_missing_store_is_one_line(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("--tracking-uri", "sqlite:///none.db") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("archive: no tracking store at ./none.db")
     assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_runs_that_another_profile_began_are_kept_where_a_study_plans_them(store_folder: Path) -> None:
+    run = "SELECT run_uuid FROM tags WHERE value = ?"
+    sql(f"UPDATE tags SET value = 'short-1' WHERE key = ? AND run_uuid IN ({run})", names.PROFILE, BASELINE)
+    assert export() == 0
+    assert BASELINE in runs()
+
+
+def test_show(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert archive.main(["show", "--out", "kept"]) == 2
+    assert capsys.readouterr().err.startswith("archive: no archive in kept: ")
+    assert export() == 0
+    (FILE.parent / "cifar10-short-1.jsonl").write_text(RUN + "\n")
+    capsys.readouterr()
+    assert archive.main(["show", "--out", "kept"]) == 0
+    size = archive._size(FILE)
+    assert capsys.readouterr().out.splitlines() == [
+        "file                         studies  runs  seeds  started                   size",
+        "cifar10-short-1.jsonl        0        1            -                         1 kB",
+        "  no study here  1 run",
+        f"cluttershapes-quick-1.jsonl  2        8     0,1,2  2026-01-01 to 2026-01-02  {size}",
+        f'  arl_vs_nal {{"train.steps": 10}}  8 of 12 planned runs, masks of {BASELINE[:16]} seed 0',
+        f"  arl_vs_nal                      8 of 12 planned runs, masks of {BASELINE[:16]} seed 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["list"], ["export"], ["export", "--profile", "quick-1"], ["show", "--profile", "x"]]
+)
+def test_refused_arguments_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        archive.main(argv)
+    assert (caught.value.code, capsys.readouterr().err.count("\n")) == (2, 1)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, analysis.archive as m\n"
+        "try: m.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    for heavy in ("mlflow", "pandas", "scipy", "torch", "numpy"):
+        assert f"'{heavy}'" not in done.stdout

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from analysis.cells import Blank, Column, Count, Difference, Label, Measure, Published, Table
-from analysis.render import FORMATS, to_csv, to_html, to_latex, to_markdown, to_text, write
+from analysis.cells import Blank, Column, Count, Difference, Ditto, Label, Measure, Published, Table
+from analysis.render import FORMATS, html_fragment, to_csv, to_html, to_latex, to_markdown, to_text, write
 from analysis.stats import Interval, MeanStd
 
 NASTY = 'a|b & <i>50 %</i> $x_1$ \\ {~^} # [ "'
@@ -63,10 +63,21 @@ def test_csv_holds_raw_numbers() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(table(NASTY)))))
     assert rows[0] == {
         "learning": NASTY, "n": "2", "planned": "3", "mean": "5.123", "std": "0.25", "diverged": "1",
-        "published": "5.52", "diff": "", "lo": "", "hi": "", "pairs": "",
+        "failed": "0", "unfinished": "0", "published": "5.52", "diff": "", "lo": "", "hi": "", "level": "", "pairs": "",
     }  # fmt: skip
     assert rows[1]["learning"] == "nal"
     assert [rows[1][key] for key in ("published", "diff", "lo", "hi", "pairs")] == ["", "-0.5", "-1.0", "0.0", "2"]
+    assert rows[1]["level"] == "0.95"
+
+
+def test_csv_keeps_names_apart_whatever_the_first_row_holds() -> None:
+    columns = (Column("claim", "claim", False), *(Column(key, key, True) for key in ("a", "b")))
+    first = (Label("Sentence.", "id"), Blank(), Difference(Interval(1.0, None, None, 1), 1))
+    second = (Ditto("id"), Difference(Interval(2.0, 1.0, 3.0, 2, 0.975), 2), Blank())
+    rows = list(csv.DictReader(io.StringIO(to_csv(Table("t", "t", (), columns, (first, second))))))
+    assert [row["claim"] for row in rows] == ["id", "id"]
+    assert [(row["a_diff"], row["b_diff"]) for row in rows] == [("", "1.0"), ("2.0", "")]
+    assert [(row["a_level"], row["b_level"]) for row in rows] == [("0.975", ""), ("", "")][::-1]
 
 
 class _Page(HTMLParser):
@@ -100,6 +111,72 @@ def test_text_is_aligned_and_breaks_long_headers() -> None:
     text = to_text(Table(wide.stem, wide.title, ("word " * 60,), columns, wide.rows))
     assert max(map(len, text.splitlines())) <= 100
     assert "with many" in text
+
+
+def wide_table(*, group: str, words: int) -> Table:
+    columns = [Column("label", "label", False), Column("error", "test error (%)", True)]
+    columns += [Column(f"d{i}", f"difference {i}", True, group=group and f"{group}{i // 2}") for i in range(4)]
+    difference = Difference(Interval(-12.34, -23.45, -1.23, 2), 3)
+    rows = [
+        (Label(f"{'word ' * words}end", 1), Measure(MeanStd(11.0, 0.5, 2), 1, 3, failed=1), *[difference] * 4),
+        (Ditto(1), Measure(MeanStd(9.0, 0.5, 2), 0, 3), *[Blank()] * 4),
+        (Label("short", 2), Measure(None, 0, 3), *[Difference(None, 0)] * 4),
+    ]
+    return Table("t", "title", ("5 % " * 30 + "end.",), tuple(columns), tuple(rows))
+
+
+def test_text_breaks_words_before_numbers_and_lets_a_repeated_label_run_on() -> None:
+    columns = (Column("claim", "claim", False), Column("d", "difference", True))
+    rows = [
+        (Label("Seven words that a terminal cannot hold at all " * 2, 1), Difference(Interval(-1.0, -2.0, -0.5, 3), 3)),
+        (Ditto(1), Difference(Interval(-2.0, -3.0, -0.5, 3), 3)),
+        (Label("short", 2), Blank()),
+    ]
+    text = to_text(Table("t", "title", (), columns, tuple(rows)))
+    assert text.splitlines()[4:9] == [
+        "Seven words that a terminal cannot hold at all Seven words that a terminal  −1.00 [−2.00, −0.50]",
+        "cannot hold at all                                                          −2.00 [−3.00, −0.50]",
+        "",
+        "short",
+        "─" * 96,
+    ]
+
+
+def test_text_breaks_numbers_before_an_interval_or_a_remark_only() -> None:
+    text = to_text(wide_table(group="", words=0))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "−23.45, −1.23]" in text
+    assert "11.00 ± 0.50," in text
+    assert "div. 1/3," in text
+    assert text.count("─\n") == 3
+    assert not any(line.startswith("%") for line in lines)  # the sign stays with its number
+
+
+def test_text_puts_groups_below_each_other_and_repeats_the_words() -> None:
+    text = to_text(wide_table(group="g", words=0))
+    assert max(map(len, text.splitlines())) <= 100
+    panels = text.split("─\n\n─")
+    assert [[f"difference {i}" in panel for i in range(4)] for panel in panels] == [
+        [False] * 4, [True, True, False, False], [False, False, True, True],
+    ]  # fmt: skip
+    assert "11.00 ± 0.50, div. 1/3, failed 1/3" in panels[0]
+    assert all(panel.count("short") == 1 for panel in panels)
+
+
+def test_html_spans_a_repeated_label() -> None:
+    fragment = html_fragment(wide_table(group="", words=20))
+    assert fragment.count('<td class="words" rowspan="2">word') == 1
+    assert fragment.count("<td") == 3 * 6 - 1
+    assert "<html" not in fragment
+    assert fragment in to_html(wide_table(group="", words=20))
+
+
+def test_latex_breaks_sentences() -> None:
+    text = to_latex(wide_table(group="", words=20))
+    assert r"\begin{tabular}{p{0.2\textwidth}rrrrr}" in text
+    assert r"\footnotesize" in text
+    assert r"\footnotesize" not in to_latex(table())
 
 
 def test_a_table_without_rows_renders() -> None:

@@ -1,28 +1,41 @@
 """Reading a real MLflow store, and refusing what is none, without leaving a trace."""
 
-import json
+import math
 import os
+import random
 import sqlite3
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
 from analysis import store as store_module
-from analysis.record import RecordError, parse_study
-from analysis.store import StoreError, mask_password, one_per_fingerprint, read_store
-from analysis.tables import build_table, study_table
+from analysis.connect import mask_password
+from analysis.store import (
+    StoreError,
+    curves_by_client,
+    curves_by_query,
+    one_per_fingerprint,
+    read_contents,
+    read_store,
+)  # fmt: skip
+from ran import names
 
 
-def test_store_gives_the_same_table_as_the_frame(store_folder: Path, make_study: Any, half_done: Any) -> None:
+def test_runs_are_all_children_that_are_not_deleted(store_folder: Path, half_done: Any) -> None:
     store = read_store()
-    assert len(store.studies) == 2
+    assert store.uri == "sqlite:///mlflow.db"
+    assert [bool(study.overrides) for study in store.studies] == [False, True]
     assert store.problems == ()
-    assert len(store.runs) == 12  # neither parents nor the deleted run nor those of other experiments
-    plain = next(study for study in store.studies if not study.overrides)
-    assert build_table(plain, store.runs) == build_table(make_study(), half_done)
+    columns = ["fingerprint", "outcome", "seed", "test_err", "start_time", "commit"]
+    ours, expected = (frame[columns].sort_values(columns).reset_index(drop=True) for frame in (store.runs, half_done))
+    assert len(ours) == 12  # neither parents nor the deleted run nor those of other experiments
+    pandas.testing.assert_frame_equal(ours, expected, check_dtype=False)
     failed = store.runs[store.runs["outcome"] == "failed"].iloc[0]
-    assert (failed["reason"], failed["seed"]) == ("out of memory", 1)
+    assert (failed["reason"], failed["source"]) == ("out of memory", "sqlite:///mlflow.db")
+    assert failed["params"] == {"optim.lr": "0.5"}
+    assert failed["metrics"] == {names.TRAIN_LOSS: 2 / 3}  # the last value, and none of system/*
 
 
 def test_pages_are_followed(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,13 +44,52 @@ def test_pages_are_followed(store_folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_one_parent_by_tag_or_run_id(store_folder: Path) -> None:
-    table = study_table(None, "b" * 16)
-    assert "Overrides: train.steps = 10." in table.caption
+    (study,) = read_store(None, "b" * 16).studies
+    assert study.overrides == {"train.steps": 10}
     with sqlite3.connect(store_folder / "mlflow.db") as connection:
         run_id = connection.execute("SELECT run_uuid FROM tags WHERE value = ?", ("b" * 16,)).fetchone()[0]
-    assert study_table(f"sqlite:///{store_folder}/mlflow.db", run_id) == table
+    assert read_store(f"sqlite:///{store_folder}/mlflow.db", run_id).studies == (study,)
     with pytest.raises(StoreError, match="no parent run nowhere"):
-        study_table(None, "nowhere")
+        read_store(None, "nowhere")
+
+
+def test_the_table_of_a_parent(store_folder: Path) -> None:
+    from analysis.tables import study_table
+
+    assert "Overrides: train.steps = 10." in study_table(None, "b" * 16).caption
+
+
+@pytest.mark.parametrize("by_query", [True, False])
+def test_curves_hold_a_point_a_step(store_folder: Path, monkeypatch: pytest.MonkeyPatch, by_query: bool) -> None:
+    if not by_query:  # as a server or another database is read
+        monkeypatch.setattr(store_module, "query", _refuse)
+    for run in read_contents().runs:
+        assert run.curves() == {names.TRAIN_LOSS: [(1, 2.0), (2, 1.0), (3, 2 / 3)]}
+
+
+def _refuse(*_: Any) -> Any:
+    raise sqlite3.OperationalError("no such column: is_nan")
+
+
+def test_both_ways_to_read_curves_agree(store_folder: Path) -> None:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("ran/cluttershapes").experiment_id
+    run = client.create_run(experiment, tags={names.FINGERPRINT: "e" * 64}).info.run_id
+    rng = random.Random(0)
+    keys = (names.TRAIN_LOSS, names.VAL_ERR, names.RESPONSE.format(1))
+    client.log_batch(
+        run,
+        metrics=[
+            Metric(rng.choice(keys), rng.choice((rng.random(), math.nan, -1e300)), rng.randrange(3), rng.randrange(20))
+            for _ in range(200)
+        ],
+    )
+    by_client = curves_by_client(client, run, keys)
+    assert sum(map(len, by_client.values())) > 40
+    assert repr(curves_by_query(Path("mlflow.db"), run, keys)) == repr(by_client)  # repr: NaN is not equal to NaN
 
 
 def test_reading_writes_nothing(store_folder: Path) -> None:
@@ -64,6 +116,10 @@ def _foreign(folder: Path) -> None:
         connection.execute("CREATE TABLE trials (id INTEGER)")
 
 
+def _empty(folder: Path) -> None:
+    (folder / "mlflow.db").touch()
+
+
 def _directory(folder: Path) -> None:
     (folder / "mlflow.db").mkdir()
 
@@ -79,6 +135,7 @@ def _directory(folder: Path) -> None:
         (None, "nosuch://host", "cannot read nosuch://host"),
         (_garbage, None, "cannot be read as a tracking store"),
         (_foreign, None, "is not an MLflow tracking store"),
+        (_empty, None, "no runs in ./mlflow.db, an empty file"),
         (_directory, None, "no tracking store at"),
         (None, "http://user:secret@127.0.0.1:9/", r"cannot read http://user:\*\*\*@127.0.0.1:9/"),
     ],
@@ -145,32 +202,3 @@ def test_a_parent_without_its_record_is_named_not_hidden(store_folder: Path) -> 
 )
 def test_passwords_are_masked(text: str, shown: str) -> None:
     assert mask_password(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"schema": 2}, "schema 2, this version reads 1"),
-        ({"axes": [{"name": "depth", "header": "d", "values": [1], "labels": []}]}, "1 values and 0 labels"),
-        ({"compare": {"axis": "learning", "baseline": "gone"}}, "no axis has"),
-        ({"runs": [{"fingerprint": "f", "cell": {"depth": 56}, "seed": 0}]}, "does not name the axes"),
-        ({"runs": [{"fingerprint": "f", "cell": {"depth": 1, "learning": "arl"}, "seed": 0}]}, "not a value of axis"),
-        ({"title": None}, "'title' is None, not str"),
-        ({"runs": "none"}, "not list"),
-    ],
-)
-def test_contradictory_records_are_refused(make_study: Any, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(RecordError, match=message):
-        make_study(**changes)
-
-
-def test_a_later_entry_replaces_an_earlier_one(make_study: Any) -> None:
-    cell = {"depth": 56, "learning": "arl"}
-    study = make_study(runs=[{"fingerprint": f, "cell": cell, "seed": 0} for f in ("old", "new")])
-    assert study.cells() == {(56, "arl"): {0: "new"}}
-
-
-def test_records_that_are_no_objects_are_refused() -> None:
-    for text in ("", "[]", "3", json.dumps({"schema": "1"})):
-        with pytest.raises(RecordError):
-            parse_study(text)

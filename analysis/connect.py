@@ -1,0 +1,123 @@
+"""Opening a tracking store to read: nothing is created or migrated, and what goes wrong is one line."""
+
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
+
+if TYPE_CHECKING:  # a second of import that --help does not need
+    from mlflow import MlflowClient
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+FIRST_COMMAND = "python run_ablation.py --study arl_vs_nal"
+
+# What MLflow says of a schema that is not its own; a read-only file shows when it wants to add what an old one lacks.
+_HINTS = {
+    "out-of-date database schema": " (another version of MLflow wrote it)",
+    "readonly database": " (written by an older MLflow: `mlflow db upgrade` migrates it)",
+    "Can't locate revision": " (written by a newer MLflow than is installed)",
+}
+
+
+class StoreError(Exception):
+    """A store or an archive that is missing, empty, unreadable or of another tool; the message is one line."""
+
+
+class NoRunsError(StoreError):
+    """A tracking store that is not there, or holds nothing of ours."""
+
+
+def resolve(uri: str | None) -> str:
+    """Returns the tracking URI: the given one, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def mask_password(text: str) -> str:
+    """Returns `text` with the passwords of the URIs in it replaced by ***."""
+    text = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
+    return re.sub(r"\b(password|passwd|pwd|token)=[^&\s]+", r"\1=***", text, flags=re.IGNORECASE)
+
+
+def first_line(text: str) -> str:
+    """Returns the first line of `text` that says something."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+
+
+def connect(uri: str) -> "MlflowClient":
+    """Returns a client of an existing store, of a sqlite file read-only. Raises StoreError; see `one_line_errors`."""
+    dialect = urlsplit(uri).scheme.split("+")[0]
+    if dialect in ("", "file"):
+        raise StoreError(
+            f"{mask_password(uri)} is no tracking store: pass a URI such as sqlite:///mlflow.db or http://host:5000"
+        )
+    if (path := sqlite_file(uri)) is not None:
+        # The driver is named because MLflow makes the folders of a plain sqlite:/// URI, here one called "file:".
+        uri = f"sqlite+pysqlite:///{_read_only(path)}&uri=true"
+    elif dialect in ("http", "https"):
+        # MLflow's default keeps a caller waiting for minutes when the server is dead.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Returns the existing MLflow database behind a sqlite URI; None for other URIs.
+
+    Raises StoreError for a file that is missing or of another tool, before MLflow could create or change one.
+    """
+    if urlsplit(uri).scheme.split("+")[0] != "sqlite":
+        return None
+    name = uri.partition("://")[2].removeprefix("/").partition("?")[0]
+    if name in ("", ":memory:"):
+        raise StoreError(f"{uri} is a store in memory: pass the file, as in sqlite:///mlflow.db")
+    path = next((path for path in (Path(name), Path(unquote(name))) if path.exists()), Path(name))
+    where = f"./{path}" if not path.is_absolute() else str(path)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        where = f"./{path.relative_to(Path.cwd())}"
+    if not path.is_file():
+        raise NoRunsError(f"no tracking store at {where}: run `{FIRST_COMMAND}` first, or pass --tracking-uri")
+    try:
+        tables = {row[0] for row in query(path, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise StoreError(f"{where} cannot be read as a tracking store: {error}") from None
+    if not tables:
+        raise NoRunsError(f"no runs in {where}, an empty file: run `{FIRST_COMMAND}` first, or pass --tracking-uri")
+    if not {"alembic_version", "experiments", "runs"} <= tables:
+        raise StoreError(f"{where} is not an MLflow tracking store (it lacks MLflow's tables)")
+    return path.absolute()
+
+
+def query(path: Path, statement: str, *values: str) -> list[tuple[Any, ...]]:
+    """Returns what a sqlite file answers, opened read-only. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(_read_only(path), uri=True)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def _read_only(path: Path) -> str:
+    return f"file:{quote(str(path.absolute()))}?mode=ro"
+
+
+@contextmanager
+def one_line_errors(uri: str) -> Iterator[None]:
+    """Turns whatever MLflow, SQLAlchemy or a driver raises into one line, their logged tracebacks off the screen."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    except StoreError:
+        raise
+    except Exception as error:  # foreign code: any type may come
+        hint = next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
+        raise StoreError(f"cannot read {mask_password(uri)}: {first_line(mask_password(str(error)))}{hint}") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

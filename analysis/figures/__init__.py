@@ -1,0 +1,61 @@
+"""Every figure, drawn from what runs left: one module a kind. A new kind is one function and one line in FIGURES."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.figures.architecture import architecture
+from analysis.figures.cost import cost
+from analysis.figures.curves import curves
+from analysis.figures.depth import depth
+from analysis.figures.drawn import FORMATS as FORMATS
+from analysis.figures.drawn import Drawn as Drawn
+from analysis.figures.drawn import Skipped as Skipped
+from analysis.figures.drawn import render as render
+from analysis.figures.drawn import write as write
+from analysis.figures.masks import masks
+from analysis.figures.noise import noise
+from analysis.figures.receptive_fields import receptive_fields
+from analysis.figures.response import response
+from analysis.record import Study
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+# By the name that --figure takes; 1 to 4 as in the paper. Each yields what it can draw of some studies, and what not.
+FIGURES: dict[str, Callable[["Results", Sequence[Study]], Iterator[Drawn | Skipped]]] = {
+    "1": masks,
+    "2": architecture,
+    "3": receptive_fields,
+    "4": response,
+    "depth": depth,
+    "noise": noise,
+    "cost": cost,
+    "curves": curves,
+}
+
+
+def all_figures(results: "Results", studies: Sequence[Study], kinds: Sequence[str] = tuple(FIGURES)) -> list[Drawn]:
+    """Returns all figures that there are data for, in the order of `kinds`; nothing is drawn yet."""
+    return drawn_and_skipped(results, studies, kinds)[0]
+
+
+def drawn_and_skipped(
+    results: "Results", studies: Sequence[Study], kinds: Sequence[str] = tuple(FIGURES)
+) -> tuple[list[Drawn], list[Skipped]]:
+    """Returns the figures that there are data for, no two with one stem, and what is missing of the others.
+
+    `studies` are those to draw, in the order of options.select. Raises KeyError for a kind that is not in FIGURES.
+    """
+    drawn: list[Drawn] = []
+    skipped: list[Skipped] = []
+    stems: dict[str, int] = {}
+    for kind in kinds:
+        for one in FIGURES[kind](results, studies):
+            if isinstance(one, Skipped):
+                skipped.append(one)
+                continue
+            stems[one.stem] = stems.get(one.stem, 0) + 1
+            again = f"-{stems[one.stem]}" if stems[one.stem] > 1 else ""
+            drawn.append(dataclasses.replace(one, stem=f"{one.stem}{again}"))
+    return drawn, skipped

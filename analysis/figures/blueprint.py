@@ -1,0 +1,252 @@
+"""What a network is made of, read from its spec.json: stages, modules, mask branches with the size of every map.
+
+`architecture.py` draws it. Sizes are sides of square maps in pixels, None where the image's is not known.
+"""
+
+# ruff: noqa: RUF001 - 3×3 is printed with a true multiplication sign
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A residual unit as a reader would say it, with C and M channels; the layers along its longest path."""
+
+    text: str
+    layers: int = 3
+    preactivated: bool = True
+
+
+UNITS = {
+    "preact_bottleneck": Unit("BN-ReLU-1×1 (M), BN-ReLU-3×3 (M), BN-ReLU-1×1 (C), + x"),
+    "preact_basic": Unit("BN-ReLU-3×3 (M), BN-ReLU-3×3 (C), + x", layers=2),
+    "postact_bottleneck": Unit("1×1-BN-ReLU (M), 3×3-BN-ReLU (M), 1×1-BN (C), + x, ReLU", preactivated=False),
+    "inception_a": Unit("branches 1×1 | 1×1, 3×3 | 1×1, 3×3, 3×3 (M each), joined by 1×1 (C), + x", layers=4),
+    "inception_b": Unit("branches 1×1 | 1×1, 1×7, 7×1 (M each), joined by 1×1 (C), + x", layers=4),
+    "inception_c": Unit("branches 1×1 | 1×1, 1×3, 3×1 (M each), joined by 1×1 (C), + x", layers=4),
+}
+COMBINED = {"arl": "(1 + M) · T", "nal": "M · T"}
+ACTIVATIONS = {"mixed": "sigmoid", "channel": "L2 norm over channels", "spatial": "normalise, sigmoid"}
+LOCAL_UNITS = 3  # of the masks without pooling
+
+
+class SpecError(ValueError):
+    """A specification that cannot be drawn; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One box of a mask branch. `level` counts the poolings above it; `note` is the paper's symbol."""
+
+    text: str
+    level: int
+    size: int | None
+    units: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """From one block of the path to the sum in front of another, on one level, through so many units."""
+
+    start: int
+    end: int
+    level: int
+    units: int
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask branch: blocks in the order of the data, skips between them."""
+
+    path: tuple[Block, ...]
+    skips: tuple[Skip, ...]
+    remark: str = ""
+    """what the boxes cannot say"""
+    values: str = "one value for each of T's"
+    """what M holds"""
+
+    @property
+    def levels(self) -> int:
+        """Poolings of its deepest block."""
+        return max(block.level for block in self.path)
+
+    @property
+    def units(self) -> int:
+        """Residual units in all."""
+        return sum(block.units for block in self.path) + sum(skip.units for skip in self.skips)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage; `mask` is None without modules, and where they have none."""
+
+    number: int
+    channels: int
+    bottleneck: int
+    stride: int
+    units: int
+    modules: int
+    size: int | None
+    unit: str
+    mask: Mask | None
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A network as it is drawn."""
+
+    image_size: int | None
+    stem: tuple[str, ...]
+    stem_channels: int
+    stages: tuple[Stage, ...]
+    p: int
+    t: int
+    r: int
+    structure: str
+    combined: str
+    preactivated: bool
+    """whether BN and ReLU stand before the pooling of the tail"""
+    groups: int
+
+    @property
+    def trunk_depth(self) -> int | None:
+        """Layers along the trunk: stem, longest paths of the units, classifier; None for units not known here."""
+        if not all(stage.unit in UNITS for stage in self.stages):
+            return None
+        per_module = 2 * self.p + self.t
+        return 2 + sum((s.units + s.modules * per_module) * UNITS[s.unit].layers for s in self.stages)
+
+
+def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> Blueprint:
+    """Returns the blueprint of a spec.json for square images of a size. Raises SpecError for what is no specification.
+
+    Units, stems and masks that are registered elsewhere are drawn as boxes with their name.
+    """
+    try:
+        stem, size = _stem(str(spec["stem"]), image_size)
+        stages = []
+        for number, raw in enumerate(spec["stages"], 1):
+            stage = Stage(
+                number=number,
+                channels=int(raw["channels"]),
+                bottleneck=int(raw["bottleneck"]),
+                stride=int(raw["stride"]),
+                units=int(raw["units"]),
+                modules=int(raw["modules"]),
+                size=None if size is None else -(-size // int(raw["stride"])),
+                unit=str(raw.get("unit") or spec["unit"]),
+                mask=None,
+            )
+            size = stage.size
+            mask = _mask(spec, stage, int(raw["poolings"])) if stage.modules else None
+            stages.append(replace(stage, mask=mask))
+        if not stages:
+            raise SpecError("the specification has no stage")
+        return Blueprint(
+            image_size=image_size,
+            stem=stem,
+            stem_channels=int(spec["stem_channels"]),
+            stages=tuple(stages),
+            p=int(spec["p"]),
+            t=int(spec["t"]),
+            r=int(spec["r"]),
+            structure=str(spec["mask_structure"]),
+            combined=COMBINED.get(str(spec["learning"]), str(spec["learning"])),
+            preactivated=stages[-1].unit in UNITS and UNITS[stages[-1].unit].preactivated,
+            groups=int(spec.get("groups", 1)),
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError(f"no specification of a network: {type(error).__name__}: {error}") from None
+
+
+def form(spec: Mapping[str, Any]) -> str:
+    """Returns what two specifications have in common if they differ in widths and numbers of units and modules only."""
+    masked = any(stage["modules"] for stage in spec["stages"])
+    stages = [
+        (s["stride"], s.get("unit"), *((bool(s["modules"]), s["poolings"]) if masked else ())) for s in spec["stages"]
+    ]
+    parts = [spec["stem"], spec["unit"], stages]
+    if masked:
+        parts += [spec[key] for key in ("p", "t", "r", "mask_structure")]
+        if spec["mask_structure"] != "none":
+            parts += [spec["learning"], spec["mask_activation"]]
+    return repr(parts)
+
+
+def pooled(size: int | None) -> int | None:
+    """Returns the side of a map behind a 3x3 max pool of stride 2 whose last window is clipped."""
+    return None if size is None else max(1, size // 2)
+
+
+def _stem(name: str, size: int | None) -> tuple[tuple[str, ...], int | None]:
+    """The stem's layers, and the side of its output."""
+    half = None if size is None else -(-size // 2)
+    match name:
+        case "conv3":
+            return ("conv 3×3",), size
+        case "conv7_pool":
+            return ("conv 7×7, /2", "max pool, /2"), pooled(half)
+        case "conv7_padded_pool":
+            return ("conv 7×7, /2", "max pool, /2"), None if half is None else -(-half // 2)
+    return (name,), None
+
+
+def _mask(spec: Mapping[str, Any], stage: Stage, poolings: int) -> Mask | None:
+    structure = str(spec["mask_structure"])
+    if structure == "none":
+        return None
+    make = _MASKS.get(structure)
+    if make is None:
+        return Mask((Block(structure, 0, stage.size),), ())
+    return make(stage, poolings, int(spec["r"]), str(spec["mask_activation"]))
+
+
+def _head(stage: Stage, activation: str) -> list[Block]:
+    return [
+        Block("1×1 conv, twice", 0, stage.size),
+        Block(ACTIVATIONS.get(activation, activation), 0, stage.size),
+    ]
+
+
+def _encoder_decoder(stage: Stage, poolings: int, r: int, activation: str) -> Mask:
+    sizes = [stage.size]
+    for _ in range(poolings):
+        sizes.append(pooled(sizes[-1]))
+    path = [_units(r, level, sizes[level], "r") for level in range(1, poolings)]
+    path.append(_units(2 * r, poolings, sizes[poolings], "2r"))
+    path += [_units(r, level, sizes[level], "r") for level in range(poolings - 1, 0, -1)]
+    skips = [Skip(level - 1, 2 * poolings - 1 - level, level, 1) for level in range(1, poolings)]
+    return Mask((*path, *_head(stage, activation)), tuple(skips))
+
+
+def _local(stage: Stage, poolings: int, r: int, activation: str, remark: str = "") -> Mask:
+    return Mask((_units(LOCAL_UNITS, 0, stage.size), *_head(stage, activation)), (), remark)
+
+
+def _local_macs(stage: Stage, poolings: int, r: int, activation: str) -> Mask:
+    remark = "The mask's units have the bottleneck that makes its multiply-adds those of the encoder-decoder."
+    return _local(stage, poolings, r, activation, remark)
+
+
+def _gate(*texts: str, values: str = "one value a channel") -> Callable[[Stage, int, int, str], Mask]:
+    def make(stage: Stage, poolings: int, r: int, activation: str) -> Mask:
+        return Mask(tuple(Block(text, 0, None) for text in texts), (), values=values)
+
+    return make
+
+
+_MASKS: dict[str, Callable[[Stage, int, int, str], Mask]] = {
+    "encoder_decoder": _encoder_decoder,
+    "local_conv": _local,
+    "local_conv_macs": _local_macs,
+    "se": _gate("mean over positions", "C to C/16 to C", "sigmoid"),
+    "eca": _gate("mean over positions", "conv along channels", "sigmoid"),
+    "cbam": _gate("gate of channels", "gate of positions", "product", values="one value for each of T's"),
+}
+
+
+def _units(n: int, level: int, size: int | None, note: str = "") -> Block:
+    return Block(f"{n} unit{'s' if n > 1 else ''}", level, size, units=n, note=note)

@@ -1,0 +1,18 @@
+"""Test error against depth, with intervals: does a deeper network gain (Table 3)?"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.figures.against import Against, against
+from analysis.figures.drawn import Drawn, Skipped
+from analysis.record import Study
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+DEPTH = Against(kind="depth", axis="depth", study="arl_vs_nal", label="trunk depth (layers)", factor=1)
+
+
+def depth(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+    """Yields a figure for each study with an axis of depths."""
+    return against(DEPTH, results, studies)

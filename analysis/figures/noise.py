@@ -1,0 +1,18 @@
+"""Test error against the share of wrong training labels, with intervals (Table 5), and how many are memorised."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.figures.against import Against, against
+from analysis.figures.drawn import Drawn, Skipped
+from analysis.record import Study
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+NOISE = Against(kind="noise", axis="noise", study="noisy_labels", label="wrong training labels (%)", factor=100)
+
+
+def noise(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+    """Yields a figure for each study with an axis of noise levels."""
+    return against(NOISE, results, studies)

@@ -1,0 +1,187 @@
+"""Figure 3: receptive fields of the trunk against those of the mask, as measured: gradient maps, and radii by stage."""
+
+import base64
+import binascii
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.figures import style, wording
+from analysis.figures.drawn import Drawn, Skipped
+from analysis.figures.seeds import Cell, baseline_first, cells_of
+from analysis.record import Study
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from analysis.results import Results
+
+BRANCHES = ("trunk", "mask")
+LOOKS: dict[str, dict[str, Any]] = {
+    "trunk": {"color": style.COLOURS[0], "marker": "o", "markerfacecolor": "white"},
+    "mask": {"color": style.COLOURS[1], "marker": "s"},
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """The receptive field of one branch: mean absolute gradient (H, W) over the image, and where 90 % of it lies."""
+
+    gradient: "np.ndarray[Any, Any]"
+    centre: tuple[float, float]
+    radius: float
+    images: int
+
+
+Fields = dict[tuple[int, str], Field]  # by stage and branch
+
+
+def receptive_fields(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+    """Yields the fields of each study that has some which no earlier figure shows."""
+    for group in wording.groups(studies):
+        shown: set[str] = set()
+        for study in group:
+            cells = baseline_first(cells_of(study, results))
+            found = [(cell, fields) for cell in cells if (fields := _of_cell(cell, results))]
+            marks = [cell.finished[seed] for cell, fields in found for seed in fields]
+            if set(marks) <= shown:
+                continue
+            shown |= set(marks)
+            title = f"Receptive fields of trunk and mask: {study.title}"
+            yield Drawn(
+                "3",
+                wording.stem("figure3-receptive-fields", study.name, study=study),
+                title,
+                tuple(_caption(found)),
+                lambda args=(found, title): _draw(*args),  # type: ignore[misc]
+                (study,),
+                tuple(marks),
+            )
+        if not shown:
+            yield Skipped("3", wording.missing("3", "no run whose probes hold receptive fields", "mask_type", group[0]))
+
+
+def parse_fields(probes: Mapping[str, Any]) -> Fields:
+    """Returns the receptive fields of a probes.json by stage and branch; {} for a network without, or broken ones."""
+    import numpy as np
+
+    fields: Fields = {}
+    try:
+        for entry in probes.get("receptive_fields") or []:
+            gradient = entry["gradient"]
+            values = np.frombuffer(base64.b64decode(gradient["uint8"]), dtype=np.uint8).reshape(gradient["shape"])
+            row, column = entry["centre"]
+            fields[int(entry["stage"]), str(entry["branch"])] = Field(
+                values * (float(gradient["max"]) / 255),
+                (float(row), float(column)),
+                float(entry["radius"]),
+                int(entry["images"]),
+            )
+    except (LookupError, TypeError, ValueError, binascii.Error):
+        return {}
+    return fields
+
+
+def _of_cell(cell: Cell, results: "Results") -> dict[int, Fields]:
+    found = {seed: parse_fields(results.probes(mark) or {}) for seed, mark in cell.finished.items()}
+    return {seed: fields for seed, fields in found.items() if fields}
+
+
+def _caption(found: Sequence[tuple[Cell, dict[int, Fields]]]) -> list[str]:
+    cell, by_seed = found[0]
+    images = next(iter(next(iter(by_seed.values())).values())).images
+    return [
+        *wording.origin([cell for cell, _ in found]),
+        f"{wording.seeds(len(fields) for _, fields in found)}; radius: the distance from the centre within which 90 % "
+        "of the gradient lies, marker: mean, dots: seeds.",
+        f"Maps: {cell.name}, seed {min(by_seed)}: absolute gradient of the central unit of the branch's output with "
+        f"respect to the image, mean of {images} test images; square root, each map on a scale of its own; circle: "
+        "the radius.",
+        "Of each stage the first attention module.",
+    ]
+
+
+def _draw(found: Sequence[tuple[Cell, dict[int, Fields]]], title: str) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
+    cell, by_seed = found[0]
+    seed = min(by_seed)
+    stages = sorted({stage for _, fields in found for one in fields.values() for stage, _ in one})
+    counts = wording.seeds(len(fields) for _, fields in found)
+    several = any(len(fields) > 1 for _, fields in found)
+    marker = "marker: mean, dots: seeds" if several else "marker: the one run"
+    subtitle = f"{wording.where([cell for cell, _ in found])} · {counts} · {marker} · maps: {cell.name}, seed {seed}"
+    columns = len(stages)
+    height = max(2.5, 0.75 + 0.19 * len(found))
+    figure = style.new_figure(style.PAGE, min(height, style.HEIGHT), title, subtitle)
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.15))
+    left, right = halves
+
+    maps = left.subplots(len(BRANCHES), columns, squeeze=False)
+    for i, branch in enumerate(BRANCHES):
+        for j, stage in enumerate(stages):
+            _map(maps[i][j], by_seed[seed].get((stage, branch)))
+            if i == 0:
+                maps[i][j].set_title(f"stage {stage}")
+        maps[i][0].set_ylabel(branch)
+
+    row = right.subplots(1, columns, squeeze=False, sharey=True)[0]
+    for axes, stage in zip(row, stages, strict=True):
+        for y, (_, fields) in enumerate(found):
+            _radii(axes, y, stage, list(fields.values()))
+        axes.set_title(f"stage {stage}")
+        style.grid(axes, "x")
+    row[0].set_yticks(range(len(found)), [textwrap.fill(one.name, 22) for one, _ in found])
+    row[0].set_ylim(len(found) - 0.5, -0.5)
+    limit = max(axes.get_xlim()[1] for axes in row)
+    for axes in row:
+        axes.set_xlim(0, 1.03 * limit)
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        axes.tick_params(axis="y", length=0)
+    row[columns // 2].set_xlabel("radius of 90 % of the gradient (px)")
+    _legend(right)
+    return figure
+
+
+def _map(axes: "Axes", field: Field | None) -> None:
+    from matplotlib.patches import Circle
+
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if field is None:
+        axes.set_frame_on(False)
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
+        return
+    axes.imshow(field.gradient**0.5, cmap="gray_r", vmin=0, interpolation="nearest")
+    row, column = field.centre
+    axes.add_patch(Circle((column, row), field.radius, fill=False, color=style.COLOURS[1], linewidth=0.9))
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=style.FAINT)
+    axes.set_xlabel(f"{field.radius:.1f} px", labelpad=2)
+
+
+def _radii(axes: "Axes", y: float, stage: int, fields: Sequence[Fields]) -> None:
+    means = {}
+    for branch in BRANCHES:
+        radii = [one[stage, branch].radius for one in fields if (stage, branch) in one]
+        radii = [radius for radius in radii if math.isfinite(radius)]
+        if not radii:
+            continue
+        means[branch] = sum(radii) / len(radii)
+        if len(radii) > 1:
+            axes.plot(radii, [y + 0.22] * len(radii), ".", color=LOOKS[branch]["color"], markersize=2.5, clip_on=False)
+    if len(means) > 1:
+        axes.plot(list(means.values()), [y] * len(means), color=style.MUTED, linewidth=0.8, zorder=1.5)
+    for branch, mean in means.items():
+        axes.plot([mean], [y], **LOOKS[branch])
+
+
+def _legend(figure: Any) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], linestyle="", label=branch, **LOOKS[branch]) for branch in BRANCHES]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -1,0 +1,256 @@
+"""Figure 4: mean absolute response by stage, relative to the first, of Attention-164 (ARL, NAL) and ResNet-164.
+
+The response of the trained networks comes from their probes, that over training from their curves.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.figures import style, wording
+from analysis.figures.drawn import Drawn, Skipped
+from analysis.figures.seeds import Cell, band, cells_of, noisy, protocol
+from analysis.measured import Run
+from analysis.published import published_value
+from analysis.record import Study, Value
+from ran import names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from analysis.results import Results
+
+RANGE = "lowest to highest seed"
+TITLE = "Mean response of the stages, relative to stage 1"
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One of the figure's networks, as the paper's table of published numbers and a run's parameters call it."""
+
+    label: str
+    published: Mapping[str, Value]
+    model: str
+    learning: str | None
+    """None: it has no masks to learn"""
+
+
+NETWORKS = (
+    _Network("Attention-164 ARL", {"network": "attention164", "learning": "arl"}, "attention164", "arl"),
+    _Network("Attention-164 NAL", {"network": "attention164", "learning": "nal"}, "attention164", "nal"),
+    _Network("ResNet-164", {"network": "resnet164"}, "resnet164", None),
+)
+
+
+@dataclass(frozen=True)
+class _Responses:
+    """Of one network: by seed its run, the trained response by stage and each stage's over training; their cells."""
+
+    network: _Network
+    runs: dict[int, str]
+    trained: dict[int, list[float]]
+    curves: dict[int, dict[int, list[tuple[int, float]]]]
+    cells: list[Cell]
+
+
+def response(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+    """Yields Figure 4 and the response over training of each data set, profile and set of overrides."""
+    for group in wording.groups(studies):
+        found = _collect(group, results)
+        trained, over = [f for f in found if f.trained], [f for f in found if f.curves]
+        if trained:
+            yield _drawn("response", TITLE, trained, tuple(_caption(trained)), _draw)
+        else:
+            yield Skipped("4", wording.missing("4", "no run of depth 164 with probes", "depth_response", group[0]))
+        if over:
+            caption = tuple(_caption(over, over=True))
+            yield _drawn("training", f"{TITLE}, over training", over, caption, _draw_over)
+        else:
+            what = "no run of depth 164 with its response over training"
+            yield Skipped("4", wording.missing("4", what, "depth_response", group[0]))
+
+
+def _drawn(name: str, title: str, shown: list[_Responses], caption: tuple[str, ...], draw: Any) -> Drawn:
+    cells = [cell for f in shown for cell in f.cells]
+    return Drawn(
+        "4",
+        wording.stem("figure4", name, study=cells[0].study),
+        title,
+        caption,
+        lambda: draw(shown, cells, title),
+        wording.studies(cells),
+        tuple(mark for f in shown for mark in f.runs.values()),
+    )
+
+
+def _collect(group: Sequence[Study], results: "Results") -> list[_Responses]:
+    """The runs of each network, those of the study over training before others, all by one protocol."""
+    preferred = {name: i for i, name in enumerate(("depth_response", "arl_vs_nal"))}
+    ordered = sorted(group, key=lambda study: preferred.get(study.name, len(preferred)))
+    cells = [cell for study in ordered for cell in cells_of(study, results)]
+    there = [(cell, seed, mark) for cell in cells for seed, mark in cell.finished.items()]
+    found: list[_Responses] = []
+    first: tuple[str, ...] | None = None
+    for network in NETWORKS:
+        runs: dict[int, str] = {}
+        trained: dict[int, list[float]] = {}
+        curves: dict[int, dict[int, list[tuple[int, float]]]] = {}
+        used: list[Cell] = []
+        for cell, seed, mark in there:
+            run = cell.seeds.runs[seed]
+            if seed in runs or not _is(network, run) or (first is not None and protocol(run) != first):
+                continue
+            relative = _relative(results.probes(mark) or {})
+            over = _over_training(results.curves(mark))
+            if not relative and not over:
+                continue
+            first = protocol(run)
+            runs[seed] = mark
+            trained |= {seed: relative} if relative else {}
+            curves |= {seed: over} if over else {}
+            used += [cell] if cell not in used else []
+        found.append(_Responses(network, runs, trained, curves, used))
+    return found
+
+
+def _is(network: _Network, run: Run) -> bool:
+    """Whether a run trained this network as the paper did: with its own mask, without label noise."""
+    standard = {"model.mask_structure": "encoder_decoder", "model.mask_activation": "mixed"}
+    standard |= {} if network.learning is None else {"model.learning": network.learning}
+    unset = ("", "None")  # how a parameter that is None is logged
+    own = all(run.params.get(key, value) == value for key, value in standard.items())
+    changed = any(run.params.get(key, "") not in unset for key in ("model.p", "model.t", "model.r"))
+    return run.params.get("model.name") == network.model and own and not changed and not noisy(run)
+
+
+def _relative(probes: Mapping[str, Any]) -> list[float]:
+    """The response by stage divided by the first's; [] where there is none or it says nothing."""
+    try:
+        absolute = [float(value) for value in probes["response"]["mean_abs"]]
+    except (LookupError, TypeError, ValueError):
+        return []
+    if not absolute or not all(math.isfinite(value) for value in absolute) or absolute[0] == 0:
+        return []
+    return [value / absolute[0] for value in absolute]
+
+
+def _over_training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, list[tuple[int, float]]]:
+    """The curves of the stages from the second on, relative to the first; {} where there are none."""
+    stages: list[dict[int, float]] = []
+    while curve := curves.get(names.RESPONSE.format(len(stages) + 1)):
+        stages.append(dict(curve))
+    if len(stages) < 2:
+        return {}
+    first = {step: value for step, value in stages[0].items() if value != 0 and math.isfinite(value)}
+    return {
+        number: [(step, values[step] / first[step]) for step in sorted(values.keys() & first.keys())]
+        for number, values in enumerate(stages[1:], 2)
+    }
+
+
+def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
+    cells = [cell for f in shown for cell in f.cells]
+    counts = wording.seeds(len(f.curves if over else f.trained) for f in shown)
+    measure = (
+        "Mean absolute value of a stage's output (raw sum of its last unit) over test images, divided by stage 1's"
+    )
+    if over:
+        ours = f"{counts}; line: mean, band: {RANGE} (none for n = 1), measured at step 0 and at each evaluation."
+    else:
+        ours = f"{counts}; marker: mean, bar: {RANGE}."
+    sentences = [*wording.origin(cells), ours, f"{measure}; logarithmic scale."]
+    sentences.append("Grey: the paper's Figure 4 (CIFAR-10), read from its drawing.")
+    missing = [network.label for network in NETWORKS if network not in [f.network for f in shown]]
+    return sentences + [f"No runs of {', '.join(missing)}."] * bool(missing)
+
+
+def _published(network: _Network, stages: int) -> list[float]:
+    values = [
+        published_value("figure4", {**network.published, "stage": stage}, "relative_response")
+        for stage in range(1, stages + 1)
+    ]
+    return [] if None in values else [value for value in values if value is not None]
+
+
+def _draw(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Figure":
+    counts = wording.seeds(len(f.trained) for f in shown)
+    marker = f"marker: mean, bar: {RANGE}" if any(len(f.trained) > 1 for f in shown) else "marker: the one run"
+    figure = style.new_figure(style.COLUMN, 2.7, title, f"{wording.where(cells)} · {counts} · {marker}")
+    axes = figure.subplots()
+    stages = max(len(values) for f in shown for values in f.trained.values())
+    for i, network in enumerate(NETWORKS):
+        theirs = _published(network, stages)
+        look = style.look(i) | {"color": style.MUTED, "linewidth": 0.8, "markerfacecolor": "white"}
+        axes.plot(range(1, len(theirs) + 1), theirs, **look, zorder=1.5, label=f"{network.label}, published")
+    for f in shown:
+        i = NETWORKS.index(f.network)
+        columns = [[values[k] for values in f.trained.values() if k < len(values)] for k in range(stages)]
+        x = [k + 1 + 0.05 * (i - 1) * (k > 0) for k in range(stages)]
+        axes.plot(x, [sum(column) / len(column) for column in columns], **style.look(i), label=f.network.label)
+        axes.vlines(x, [min(c) for c in columns], [max(c) for c in columns], color=style.COLOURS[i], linewidth=1)
+    _scale(axes)
+    axes.set_xticks(range(1, stages + 1), [f"stage {k}" for k in range(1, stages + 1)])
+    axes.set_ylabel("relative mean response")
+    axes.margins(x=0.08)
+    handles, labels = axes.get_legend_handles_labels()
+    ours = [k for k, label in enumerate(labels) if not label.endswith("published")]
+    order = [*ours, *(k for k in range(len(labels)) if k not in ours)]
+    figure.legend(
+        [handles[k] for k in order], [labels[k] for k in order], loc="outside lower center",
+        ncols=2 if len(ours) == len(NETWORKS) else 1,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_over(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Figure":
+    counts = wording.seeds(len(f.curves) for f in shown)
+    several = any(len(f.curves) > 1 for f in shown)
+    line = f"line: mean, band: {RANGE}" if several else "line: the one run"
+    figure = style.new_figure(
+        style.PAGE if len(shown) > 1 else style.COLUMN, 2.2, title, f"{wording.where(cells)} · {counts} · {line}"
+    )
+    row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    last = max(curve[-1][0] for f in shown for run in f.curves.values() for curve in run.values())
+    for axes, f in zip(row, shown, strict=True):
+        stages = sorted({stage for run in f.curves.values() for stage in run})
+        theirs = _published(f.network, max(stages))
+        axes.axhline(1, color=style.MUTED, linewidth=0.6)
+        for stage in stages:
+            found = band(run[stage] for run in f.curves.values() if stage in run)
+            if found is None:
+                continue
+            look = style.line_look(stage - 2)
+            axes.plot(found.steps, found.mean, **look, label=f"stage {stage}")
+            if spread := found.extent():
+                axes.fill_between(found.steps, *spread, color=look["color"], alpha=0.2, linewidth=0)
+            if len(theirs) >= stage:
+                axes.plot(
+                    [last],
+                    theirs[stage - 1 : stage],
+                    color=style.MUTED,
+                    marker="so^"[stage % 3],
+                    markerfacecolor="white",
+                    linestyle="",
+                    label=f"stage {stage}, published (trained)",
+                    clip_on=False,
+                )
+        axes.set_title(f.network.label)
+        axes.set_xlabel("step")
+        style.step_axis(axes, last)
+        _scale(axes)
+    row[0].set_ylabel("response relative to stage 1")
+    handles, labels = row[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _scale(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log", nonpositive="clip")
+    axes.yaxis.set_major_locator(LogLocator(base=10))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.plain(value)))
+    axes.yaxis.set_minor_locator(LogLocator(base=10, subs=(2, 5)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(visible=True, axis="y", which="both")

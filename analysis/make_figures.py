@@ -1,0 +1,72 @@
+"""Draws every figure from the runs that exist and writes it under results/figures/, as png and pdf.
+
+python analysis/make_figures.py
+python analysis/make_figures.py --figure 4,curves --profile short --formats pdf
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from analysis.connect import StoreError
+from analysis.figures import FIGURES, FORMATS, drawn_and_skipped, write
+from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
+
+FOLDER = "figures"  # below --out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    options = _parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
+    try:
+        formats = _valid(options.formats, FORMATS, "format")
+        kinds = _valid(",".join(options.figure) or ",".join(FIGURES), FIGURES, "figure")
+        results = from_arguments(options)
+        studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
+        drawn, skipped = drawn_and_skipped(results, studies, kinds)
+        for one in drawn:
+            paths = write(one, options.out / FOLDER, formats)
+            print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
+    except (StoreError, SelectionError) as error:
+        print(f"make_figures: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"make_figures: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    notes = [f"read {source}" for source in results.sources] + [f"warning: {problem}" for problem in results.problems]
+    for note in notes + [gap.message for gap in skipped]:
+        print(note, file=sys.stderr)
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = OneLineParser("make_figures", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser.add_argument(
+        "--figure",
+        action="append",
+        default=[],
+        help=f"some of {', '.join(FIGURES)}; repeatable, or 4,curves (default: all)",
+    )
+    add_arguments(parser)
+    parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")
+    return parser.parse_args(argv)
+
+
+def _valid(text: str, valid: Collection[str], what: str) -> list[str]:
+    """The names in a list with commas, each once, in its order. Raises SelectionError for one that is not valid."""
+    found = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in found if name not in valid]
+    if unknown or not found:
+        raise SelectionError(f"unknown {what} {', '.join(unknown) or repr(text)}. Valid: {', '.join(valid)}.")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Writes the report: one HTML file with the claims, every table and figure, and what made each.
+
+python analysis/make_report.py
+python analysis/make_report.py --profile short --data cifar10 --out /tmp/report
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from analysis.connect import StoreError
+from analysis.cost_tables import CostsError
+from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
+
+NAME = "report.html"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    options = _parse(argv)
+    path: Path = options.out / NAME
+    try:
+        results = from_arguments(options)
+        studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
+        for line in [f"read {source}" for source in results.sources] + [f"warning: {p}" for p in results.problems]:
+            print(line, file=sys.stderr)
+
+        from analysis.figures import drawn_and_skipped  # matplotlib, which --help and a refusal do without
+        from analysis.make_tables import all_tables
+        from analysis.report import page
+
+        text = page(results, studies, all_tables(results, studies), *drawn_and_skipped(results, studies))
+        _write(path, text)
+    except (StoreError, SelectionError, CostsError) as error:
+        print(f"make_report: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"make_report: cannot write {path}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    print(path)
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = OneLineParser("make_report", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes the page whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The options that make_tables, make_figures and make_report share, and the studies that they choose."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from analysis.archive_file import ARCHIVE
+from analysis.connect import StoreError
+from analysis.record import Study
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+
+class SelectionError(ValueError):
+    """An option that names nothing; the message is one line with what there is."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that refuses with one line and exit status 2, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --profile, --data, --experiment, --overrides, --tracking-uri, --archive and --out."""
+    parser.add_argument("--profile", help="only this profile, as quick or quick-1")
+    parser.add_argument("--data", help="only this data set")
+    parser.add_argument("--experiment", help="only this MLflow experiment, as ran/cifar10")
+    parser.add_argument("--overrides", action="store_true", help="the runs with overrides instead of those without")
+    parser.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
+    parser.add_argument(
+        "--archive", default=str(ARCHIVE), metavar="DIR", help=f"archived runs, read as well (default: {ARCHIVE}); none"
+    )
+    parser.add_argument("--out", default="results", type=Path, help="folder of the files (default: results)")
+
+
+def from_arguments(options: argparse.Namespace) -> "Results":
+    """Returns the results that the options name. Raises store.StoreError."""
+    from analysis.results import read_results
+
+    archive = None if options.archive == "none" else Path(options.archive)
+    if archive is not None and archive != ARCHIVE and not archive.is_dir():
+        raise StoreError(f"no archive folder {archive}")
+    return read_results(options.tracking_uri, archive, experiment=options.experiment)
+
+
+def select(
+    studies: Iterable[Study],
+    *,
+    profile: str | None = None,
+    data: str | None = None,
+    overrides: bool = False,
+    wanted: Sequence[str] = (),
+) -> list[Study]:
+    """Returns the studies asked for, in the paper's order.
+
+    `profile`: with its version or without; `overrides`: those with instead of those without; `wanted`: names of studies
+    or numbers of the paper's tables. Raises SelectionError for what is not there, with what there is.
+    """
+    chosen = sorted(studies, key=lambda s: (s.table is None, s.table or "", s.name, s.dataset, *s.key))
+    if not chosen:
+        raise SelectionError("no study is on record here, only runs: launch one, its record says what was planned.")
+    for name in wanted:
+        if not any(name in (study.table, study.name) for study in chosen):
+            there = {study.name if study.table is None else f"{study.table} ({study.name})": None for study in chosen}
+            raise SelectionError(f"no study or table {name!r}. There is: {', '.join(there)}.")
+    if wanted:
+        chosen = [study for study in chosen if study.table in wanted or study.name in wanted]
+    if profile is not None:
+        profiles = {study.profile for study in chosen}
+        matching = {name for name in profiles if profile in (name, name.rpartition("-")[0])}
+        if not matching:
+            raise SelectionError(f"no runs of profile {profile!r}. There is: {', '.join(sorted(profiles))}.")
+        chosen = [study for study in chosen if study.profile in matching]
+    if data is not None:
+        datasets = {study.dataset for study in chosen}
+        if data not in datasets:
+            raise SelectionError(f"no runs on data set {data!r}. There is: {', '.join(sorted(datasets))}.")
+        chosen = [study for study in chosen if study.dataset == data]
+    found = [study for study in chosen if bool(study.overrides) == overrides]
+    if not found:
+        which, flag = ("with", "without --overrides") if overrides else ("without", "with --overrides")
+        raise SelectionError(f"no runs {which} overrides here; call it {flag} to see the others.")
+    return found

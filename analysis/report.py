@@ -1,0 +1,181 @@
+"""The report: claims, tables and figures with what made them, deviations from the paper, runs that did not finish."""
+
+import base64
+import html
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ran
+from analysis.captions import dataset_name
+from analysis.figures import Drawn, Skipped, render
+from analysis.make_tables import Made
+from analysis.record import Study
+from analysis.render import html_fragment
+from analysis.runs import RESULTS
+from ran import names
+
+if TYPE_CHECKING:
+    from analysis.results import Results
+
+SHOWN = 12  # hex digits of a fingerprint or commit that are printed; the rest is in its title
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a table or figure: the studies' commands, and of the runs that count fingerprints and commits."""
+
+    studies: tuple[Study, ...]
+    fingerprints: tuple[str, ...]
+    commits: tuple[str, ...]
+
+
+def origin(results: "Results", studies: Sequence[Study], fingerprints: Iterable[str] | None = None) -> Origin:
+    """Returns the origin of what shows `fingerprints`; None stands for all results of the studies."""
+    planned = {run.fingerprint for study in studies for run in study.runs}
+    runs = results.runs.set_index("fingerprint")
+    over = runs.index[runs["outcome"].isin(list(RESULTS))]
+    shown = sorted(planned.intersection(over) if fingerprints is None else set(fingerprints).intersection(runs.index))
+    commits = dict.fromkeys(str(commit) for commit in runs.loc[shown, "commit"] if commit)
+    return Origin(tuple(studies), tuple(shown), tuple(commits))
+
+
+def page(
+    results: "Results",
+    studies: Sequence[Study],
+    tables: Sequence[Made],
+    figures: Sequence[Drawn],
+    missing: Sequence[Skipped],
+) -> str:
+    """Returns the whole report as one HTML page that needs no other file.
+
+    `tables` in the order of `make_tables.all_tables`, the claims first; `missing` are the figures without data.
+    """
+    first, *others = tables
+    named = [("claims", first.table.title), *((made.table.stem, made.table.title) for made in others)]
+    named += [(f"figure-{figure.stem}", figure.title) for figure in figures]
+    contents = "".join(f'<li><a href="#{_id(stem)}">{html.escape(title)}</a></li>' for stem, title in named)
+    sections = [
+        _section("claims", first.table.title, html_fragment(first.table), origin(results, first.studies)),
+        _overview(results, studies),
+        f"<nav><h2>Contents</h2><ul>{contents}</ul></nav>",
+        *(
+            _section(made.table.stem, made.table.title, html_fragment(made.table), origin(results, made.studies))
+            for made in others
+        ),
+        *(
+            _section(f"figure-{f.stem}", f.title, _image(f), origin(results, f.studies, f.fingerprints))
+            for f in figures
+        ),
+        _listed("Figures without data", [figure.message for figure in missing]),
+        _unfinished(results, studies),
+        _listed("Deviations from the paper, and choices where it is silent", deviations()),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{TITLE}</title>\n<style>{STYLE}</style></head>\n"
+        f"<body><h1>{TITLE}</h1>\n" + "\n".join(section for section in sections if section) + "\n</body></html>\n"
+    )
+
+
+def deviations() -> list[str]:
+    """Returns the sentences that the library's code marks as deviations from the paper, where they stand."""
+    found = []
+    for path in sorted(Path(ran.__file__).parent.rglob("*.py")):
+        for text in re.findall(r"# Deviation: ((?:.*\n\s*# (?!Deviation))*.*)", path.read_text(encoding="utf-8")):
+            sentence = re.sub(r"\s*\n\s*# ", " ", text).strip()
+            found.append(f"{sentence[0].upper()}{sentence[1:]}")
+    return found
+
+
+def _section(stem: str, title: str, body: str, made_by: Origin) -> str:
+    inside = f'<h2>{html.escape(title)}</h2>\n<div class="wide">{body}</div>{_details(made_by)}'
+    return f'<section id="{_id(stem)}">{inside}</section>'
+
+
+def _details(made_by: Origin) -> str:
+    """Command, study, profile and data set of each study, then fingerprints and commits, folded away."""
+    if not made_by.studies:
+        return ""
+    rows = "".join(
+        f"<li><code>{html.escape(study.command or f'python run_ablation.py --study {study.name}')}</code>"
+        f" ({html.escape(study.name)}, {html.escape(study.profile)}, {html.escape(dataset_name(study.dataset))})</li>"
+        for study in made_by.studies
+    )
+    runs, commits = (
+        " ".join(f'<code title="{value}">{value[:SHOWN]}</code>' for value in values) or "none"
+        for values in (made_by.fingerprints, made_by.commits)
+    )
+    count = len(made_by.fingerprints)
+    return (
+        f"<details><summary>Made by {count} run{'' if count == 1 else 's'}</summary><ul>{rows}</ul>"
+        f"<p>Fingerprints: {runs}</p><p>Commits: {commits}</p></details>"
+    )
+
+
+def _image(figure: Drawn) -> str:
+    data = base64.b64encode(render(figure, "png")).decode()
+    return (
+        f'<img alt="{html.escape(figure.title)}" src="data:image/png;base64,{data}">'
+        f"<p>{html.escape(' '.join(figure.caption))}</p>"
+    )
+
+
+def _overview(results: "Results", studies: Sequence[Study]) -> str:
+    """Which studies there are, how far each has come and what it cost."""
+    runs = results.runs.set_index("fingerprint")
+    rows = []
+    for study in studies:
+        planned = [run.fingerprint for run in study.runs]
+        there = runs.loc[[p for p in dict.fromkeys(planned) if p in runs.index]]
+        over = there[there["outcome"].isin(list(RESULTS))]
+        hours = over["hours"].sum()
+        cells = (study.name, study.profile, dataset_name(study.dataset), f"{len(over)}/{len(planned)}", f"{hours:.2f}")
+        rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{name}</th>" for name in ("study", "profile", "data set", "runs over", "hours"))
+    sources = "; ".join(html.escape(source) for source in results.sources)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return (
+        f'<section><h2>Studies</h2><div class="wide">{table}</div>'
+        f"<p>A run that two studies share is counted in each. Read: {sources}.</p></section>"
+    )
+
+
+def _unfinished(results: "Results", studies: Sequence[Study]) -> str:
+    planned = {run.fingerprint: study.name for study in studies for run in study.runs}
+    runs = results.runs
+    unfinished = runs[(runs["outcome"] != names.FINISHED) & runs["fingerprint"].isin(list(planned))]
+    lines = [
+        f"{planned[run['fingerprint']]}, {run['cell'] or 'all'}, seed {run['seed']}: "
+        + ", ".join(filter(None, (run["outcome"], run["reason"])))
+        for run in unfinished.to_dict("records")
+    ]
+    return _listed("Runs that did not finish", lines or ["None."])
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<section><h2>{html.escape(title)}</h2><ul>{items}</ul></section>"
+
+
+def _id(stem: str) -> str:
+    return re.sub(r"[^\w.-]", "-", stem)
+
+
+TITLE = "Residual Attention Networks: the ablations, measured beside published"
+# Wide tables scroll inside their own box, so that the page never does.
+STYLE = (
+    "body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:68rem;color:#111;background:#fff}"
+    "h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}section{margin-bottom:1rem}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;border-block:2px solid;font-size:.875rem}"
+    "th,td{padding:.25rem .6rem;text-align:left;vertical-align:top;white-space:nowrap}"
+    "thead th{border-bottom:1px solid;white-space:normal}td.words{white-space:normal;min-width:12rem}"
+    ".number{text-align:right;font-variant-numeric:tabular-nums}"
+    "p,li{font-size:.9rem;overflow-wrap:anywhere}img{max-width:100%;height:auto}details{font-size:.85rem}"
+    "code{font-size:.8rem}nav ul{columns:20rem}"
+)

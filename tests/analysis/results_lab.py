@@ -1,0 +1,162 @@
+"""Studies and their runs as Results, without a store: cells with test errors, metrics and probes by seed."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.cells import Table
+from analysis.record import Study, read_record
+from analysis.render import to_text
+from analysis.results import Results
+from analysis.runs import RunData, tidy
+from ran import names
+
+EXPECTED = Path(__file__).parent / "expected"
+
+DEPTHS = (56, 92, 128, 164)
+CIFAR_NETWORKS = {
+    "resnet164": "ResNet-164", "resnet1001": "ResNet-1001", "wrn16_8": "WRN-16-8", "wrn28_10": "WRN-28-10",
+    "attention92": "Attention-92", "attention236": "Attention-236", "attention452": "Attention-452",
+}  # fmt: skip
+IMAGENET_NETWORKS = {
+    "resnet152_imagenet": "ResNet-152", "attention56_imagenet": "Attention-56",
+    "resnext101_32x4d_imagenet": "ResNeXt-101", "attentionnext56_imagenet": "AttentionNeXt-56",
+    "attentioninception56_imagenet": "AttentionInception-56", "attention92_imagenet": "Attention-92",
+}  # fmt: skip
+LABELS = {"arl": "ARL", "nal": "NAL", "resnet164": "ResNet-164", "attention92": "Attention-92"}
+# name -> (title, table, axis -> values, compared axis, baseline)
+STUDIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]], str, Any]] = {
+    "arl_vs_nal": ("ARL against NAL", "3", {"depth": DEPTHS, "learning": ("arl", "nal")}, "learning", "arl"),
+    "mask_type": (
+        "Attention types",
+        "1",
+        {"mask_activation": ("mixed", "channel", "spatial")},
+        "mask_activation",
+        "mixed",
+    ),
+    "mask_structure": (
+        "Mask structure",
+        "4",
+        {"mask_structure": ("local_conv", "local_conv_macs", "encoder_decoder")},
+        "mask_structure",
+        "encoder_decoder",
+    ),
+    "noisy_labels": (
+        "Noisy labels",
+        "5",
+        {"noise": (0.0, 0.1, 0.3, 0.5, 0.7), "network": ("resnet164", "attention92")},
+        "network",
+        "resnet164",
+    ),
+    "cifar": ("CIFAR networks", "6", {"network": tuple(CIFAR_NETWORKS)}, "network", "resnet164"),
+    "imagenet": ("ImageNet networks", "7", {"network": tuple(IMAGENET_NETWORKS)}, "network", "resnet152_imagenet"),
+    "controls": (
+        "Attention or compute",
+        None,
+        {"network": ("attention56", "no_mask", "trunk")},
+        "network",
+        "attention56",
+    ),
+    "depth_response": (
+        "Response",
+        None,
+        {"network": ("attention164_arl", "attention164_nal", "resnet164")},
+        "network",
+        "attention164_arl",
+    ),
+}
+
+Cell = tuple[Any, ...]
+# What happened to each seed of a cell: a test error in %, an outcome, or a run's metrics; absent: not run.
+Seeds = Mapping[int, float | str | Mapping[str, float]]
+
+
+def study_with_runs(
+    name: str,
+    cells: Mapping[Cell, Seeds],
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    profile: str = "quick-1",
+    dataset: str = "cifar10",
+    overrides: Mapping[str, Any] | None = None,
+    networks: Mapping[Cell, Mapping[str, Any]] | None = None,
+    params: Mapping[str, str] | None = None,
+    responses: Mapping[Cell, Sequence[float] | Mapping[int, Sequence[float]]] | None = None,
+    hours: float | None = 0.5,
+) -> tuple[Study, list[RunData]]:
+    """A study of STUDIES and its runs. `responses`: the stages' in a cell's probes, of all seeds or by seed."""
+    title, table, axes, compared, baseline = STUDIES[name]
+    named = {**LABELS, **CIFAR_NETWORKS, **IMAGENET_NETWORKS}
+    everything = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    planned = [(cell, seed) for seed in seeds for cell in everything]
+    group = json.dumps([profile, dataset, overrides or {}])
+
+    def mark(cell: Mapping[str, Any], seed: int) -> str:
+        return f"{name} {group} {json.dumps(cell)} {seed}"
+
+    record = {
+        "schema": 1, "study": name, "title": title, "table": table, "profile": profile, "dataset": dataset,
+        "overrides": dict(overrides or {}), "selection": "test error at the last step",
+        "axes": [
+            {"name": axis, "header": axis, "values": list(values), "labels": [named.get(v, str(v)) for v in values]}
+            for axis, values in axes.items()
+        ],
+        "compare": {"axis": compared, "baseline": baseline},
+        "runs": [{"fingerprint": mark(cell, seed), "cell": cell, "seed": seed} for cell, seed in planned],
+        "cells": [
+            {"cell": cell, "network": (networks or {}).get(tuple(cell.values()))} for cell in everything
+        ],
+    }  # fmt: skip
+    runs = []
+    for cell in everything:
+        for seed, happened in cells.get(tuple(cell.values()), {}).items():
+            outcome = happened if isinstance(happened, str) else names.FINISHED
+            metrics = {} if hours is None else {names.COST_HOURS: hours}
+            if not isinstance(happened, str):
+                metrics |= happened if isinstance(happened, Mapping) else {names.FINAL_TEST_ERR: happened}
+            probes = (responses or {}).get(tuple(cell.values()))
+            probes = probes[seed] if isinstance(probes, Mapping) else probes
+            runs.append(_run(mark(cell, seed), seed, outcome, metrics, params or {}, probes))
+    return read_record(record), runs
+
+
+def _run(
+    mark: str,
+    seed: int,
+    outcome: str,
+    metrics: Mapping[str, float],
+    params: Mapping[str, str],
+    responses: Sequence[float] | None,
+) -> RunData:
+    content = None if responses is None else json.dumps({"response": {"mean_abs": list(responses)}}).encode()
+    return RunData(
+        fingerprint=mark, source="a test", run_id="", start_time=1_760_000_000_000,
+        tags={names.FINGERPRINT: mark, names.SEED: str(seed), names.OUTCOME: outcome}, params=params, metrics=metrics,
+        curves=dict, artifact=lambda name: content if name == names.PROBES_JSON else None,
+    )  # fmt: skip
+
+
+def results_of(*parts: tuple[Study, list[RunData]]) -> Results:
+    """The results that hold these studies and runs."""
+    runs = [run for _, of_study in parts for run in of_study]
+    return Results(
+        sources=(f"a test: {len(runs)} runs",),
+        studies=tuple(study for study, _ in parts),
+        runs=tidy(runs),
+        problems=(),
+        kept={run.fingerprint: [run] for run in runs},
+    )
+
+
+def network(name: str, width: float = 1.0, structure: str = "encoder_decoder", **changes: int) -> dict[str, Any]:
+    """A cell's network as study.json has it."""
+    return {"name": name, "width": width, "mask_structure": structure, "num_classes": 10, "image_size": 32} | changes
+
+
+def is_expected(name: str, table: Table) -> None:
+    """Compares a table's text with the golden file of this name, whole and to the last space."""
+    found = to_text(table)
+    assert max(map(len, found.splitlines())) <= 100
+    assert found == (EXPECTED / f"{name}.txt").read_text(encoding="utf-8")
