@@ -82,9 +82,10 @@ def page(
 
 
 def deviations() -> list[str]:
-    """Returns the sentences that the library's code marks as deviations from the paper, where they stand."""
+    """Returns the sentences that the code of library and studies marks as deviations from the paper."""
     found = []
-    for path in sorted(Path(ran.__file__).parent.rglob("*.py")):
+    root = Path(ran.__file__).parents[1]
+    for path in sorted([*(root / "ran").rglob("*.py"), *(root / "experiments").rglob("*.py")]):
         for text in re.findall(r"# Deviation: ((?:.*\n\s*# (?!Deviation))*.*)", path.read_text(encoding="utf-8")):
             sentence = re.sub(r"\s*\n\s*# ", " ", text).strip()
             found.append(f"{sentence[0].upper()}{sentence[1:]}")

@@ -119,13 +119,14 @@ def _check_folder(folder: Path) -> None:
 
 def describe(prepared: Prepared) -> str:
     """Returns the plan as lines, one a run: state, parameters, MACs, time."""
-    lines = [f"{'run':<18} {'state':<22} {'params':>8} {'MACs':>9} {'time':>10}"]
+    wide = max([18, *(len(run.name) for run in prepared.plan.runs)])
+    lines = [f"{'run':<{wide}} {'state':<22} {'params':>8} {'MACs':>9} {'time':>10}"]
     for run in prepared.plan.runs:
         state = f"{run.state} at step {run.step}" if run.state == planning.RESUMABLE else run.state
         seconds = prepared.estimates.get(run.fingerprint)
         time = "-" if seconds is None else duration(seconds)
         lines.append(
-            f"{run.name:<18} {state:<22} {run.cost.params / 1e6:>6.2f} M {run.cost.macs / 1e9:>7.3f} G {time:>10}"
+            f"{run.name:<{wide}} {state:<22} {run.cost.params / 1e6:>6.2f} M {run.cost.macs / 1e9:>7.3f} G {time:>10}"
         )
     return "\n".join(lines)
 

@@ -48,4 +48,4 @@ _profile("short", 1, "half width, 40,000 images seen: evidence on real CIFAR wit
     "train.steps": 625, "train.evals": 5,
 })  # fmt: skip
 
-_profile("paper", 1, "the paper's protocol: 160k steps of 64 on all 50,000 images", {})
+_profile("paper", 1, "the paper's protocol (on CIFAR 160k steps of 64 on all 50,000 images)", {})

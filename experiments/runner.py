@@ -19,7 +19,6 @@ from experiments.progress import Reporter
 from experiments.tracking import Record, RunLog, Store
 from ran import names, snapshot
 from ran.config import flatten
-from ran.data.augment import pixel_mean
 from ran.data.datasets import Splits, load_splits
 from ran.engine import checkpoint
 from ran.engine.checkpoint import write_tensors
@@ -159,7 +158,7 @@ def _open_log(run: PlannedRun, record: Record | None, context: Context) -> RunLo
         names.DATASET: run.source.name,
         names.OVERRIDES: plan.overrides_json,
     }
-    params = {**flatten(run.config), "data.digest": run.source.digest}
+    params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
     log = store.start(
         dataset=run.source.name, digest=run.source.digest, parent_id=context.parent_id, name=run.name,
         fingerprint=run.fingerprint, tags=tags, params=params,
@@ -192,11 +191,12 @@ def _leave_results(run: PlannedRun, result: Result, log: RunLog) -> None:
 
 def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:
     """What the figures are drawn from. A network of the user's that cannot be probed does not lose its run."""
-    mean = pixel_mean(splits.train.images).to(next(result.network.parameters()).device)
-    images, labels = splits.test.images.to(mean.device), splits.test.labels.to(mean.device)
+    device = next(result.network.parameters()).device
+    pixels = splits.pixels.to(device)
+    images, labels = splits.test.images.to(device), splits.test.labels.to(device)
     try:
-        log.json(names.PROBES_JSON, snapshot.probes(result.network, images, mean))
-        masks = snapshot.masks(result.network, images, labels, run.source.classes, mean)
+        log.json(names.PROBES_JSON, snapshot.probes(result.network, images, pixels))
+        masks = snapshot.masks(result.network, images, labels, run.source.classes, pixels)
     except Exception:
         logger.warning("%s: the network could not be probed; probe_error.txt says why", run.name)
         log.text("probe_error.txt", traceback.format_exc())

@@ -89,7 +89,7 @@ class OptimConfig:
     weight_decay: float = 1e-4
     """L2 penalty on every parameter, BatchNorm's too (paper: 1e-4)"""
     schedule: str = "step"
-    """learning rate over the steps: step (paper: /10 at 2/5 and 3/5), one_cycle, cosine or constant"""
+    """learning rate over the steps: step (paper: /10 at 2/5 and 3/5), step_imagenet, one_cycle, cosine, constant"""
     label_smoothing: float = 0.0
     """label smoothing of the training loss (paper: none)"""
 

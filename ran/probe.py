@@ -1,7 +1,7 @@
 """What the paper looks at inside a network: soft masks, response by stage (Figure 4), receptive fields (Figure 3).
 
 All work through forward hooks, in eval mode, and leave modes, hooks and gradients as they were. Network, images and
-mean lie on one device.
+`pixels`, which makes the images a network's input, lie on one device.
 
 python -m ran.probe WEIGHTS_FOLDER...    # Figure 4's curve of finished runs (folders with config.json and weights)
 """
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ran import names
-from ran.data.augment import normalize, pixel_mean
+from ran.data.augment import Pixels
+from ran.data.loader import chunks
 from ran.errors import UserError
 from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
@@ -74,12 +75,11 @@ def attention_names(network: nn.Module) -> list[str]:
 
 
 def soft_masks(
-    network: nn.Module, images: Tensor, mean: Tensor, modules: Sequence[str] | None = None
+    network: nn.Module, images: Tensor, pixels: Pixels, modules: Sequence[str] | None = None
 ) -> dict[str, SoftMask]:
     """Returns the soft masks of the named attention modules (None = all) for uint8 images (B, 3, H, W).
 
-    `mean` is the training images' mean, (3, H, W). A module without a mask branch is left out. Raises UserError for a
-    name that is no attention module.
+    A module without a mask branch is left out. Raises UserError for a name that is no attention module.
     """
     valid = attention_names(network)
     chosen = valid if modules is None else list(modules)
@@ -109,7 +109,7 @@ def soft_masks(
         return handles
 
     with _observed(network, [handle for name in chosen for handle in attach(name)]), torch.no_grad():
-        network(normalize(images, mean))
+        network(pixels.normalize(images))
     return {
         name: SoftMask(**{**found, "mask": found["mask"].expand_as(found["before"])})
         for name, found in seen.items()
@@ -117,7 +117,7 @@ def soft_masks(
     }
 
 
-def stage_responses(network: nn.Module, images: Tensor, mean: Tensor, *, batch: int = BATCH) -> list[float]:
+def stage_responses(network: nn.Module, images: Tensor, pixels: Pixels, *, batch: int = BATCH) -> list[float]:
     """Returns the mean absolute value of each stage's output over uint8 images (N, 3, H, W), summed in float64.
 
     Divide by the first for Figure 4 (`relative`). The output is the last unit's raw sum, before BatchNorm and ReLU of
@@ -139,8 +139,8 @@ def stage_responses(network: nn.Module, images: Tensor, mean: Tensor, *, batch: 
         return stage.register_forward_hook(add)
 
     with _observed(network, [attach(i, stage) for i, stage in enumerate(stages)]), torch.no_grad():
-        for chunk in images.split(batch):
-            network(normalize(chunk, mean))
+        for chunk in chunks(images, batch):
+            network(pixels.normalize(chunk))
     return [total.item() / count for total, count in zip(sums, counts, strict=True)]
 
 
@@ -152,7 +152,7 @@ def relative(responses: Sequence[float]) -> list[float]:
 def receptive_field(
     network: nn.Module,
     images: Tensor,
-    mean: Tensor,
+    pixels: Pixels,
     output: str,
     input: str | None = None,
     *,
@@ -191,8 +191,8 @@ def receptive_field(
     handles = [first.register_forward_pre_hook(begin), modules[output].register_forward_hook(stop)]
     total = torch.zeros((), dtype=torch.float64, device=images.device)
     with _observed(network, handles), torch.enable_grad():
-        for chunk in images.split(batch):
-            network(normalize(chunk, mean))
+        for chunk in chunks(images, batch):
+            network(pixels.normalize(chunk))
             if end is None or start is None or end.ndim != 4:
                 raise UserError(f"module {output!r} gave no feature map (B, C, H, W)")
             unit = end[:, :, end.shape[2] // 2, end.shape[3] // 2].sum()
@@ -283,7 +283,7 @@ def run_responses(folder: Path, *, root: str | None = None, count: int | None = 
         raise UserError(f"{folder / names.WEIGHTS} does not fit {config.model.name}: {first}") from None
     splits = load_splits(data, config.seed)
     images = splits.test.images[:count]
-    responses = stage_responses(network.to(memory_format=torch.channels_last), images, pixel_mean(splits.train.images))
+    responses = stage_responses(network.to(memory_format=torch.channels_last), images, splits.pixels)
     model = config.model
     label = f"{model.name} {model.learning} width={model.width:g} {data.name} steps={config.train.steps}"
     return f"{label} seed={config.seed} images={len(images)}", responses

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ran.data.augment import Pixels
 from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
 from ran.probe import attention_names, receptive_field, soft_masks, stage_responses
@@ -22,7 +23,7 @@ FIELD_IMAGES = 16
 MASK_IMAGES = 6
 
 
-def probes(network: nn.Module, images: Tensor, mean: Tensor) -> dict[str, Any]:
+def probes(network: nn.Module, images: Tensor, pixels: Pixels) -> dict[str, Any]:
     """Returns the response by stage and the receptive fields of trunk and mask, as JSON holds them.
 
     Over the first 1,000 and the first 16 of the uint8 test images (N, 3, H, W). The fields are of the first attention
@@ -31,9 +32,9 @@ def probes(network: nn.Module, images: Tensor, mean: Tensor) -> dict[str, Any]:
     seen = images[:RESPONSE_IMAGES]
     return {
         "schema": SCHEMA,
-        "response": {"split": "test", "images": len(seen), "mean_abs": stage_responses(network, seen, mean)},
+        "response": {"split": "test", "images": len(seen), "mean_abs": stage_responses(network, seen, pixels)},
         "receptive_fields": [
-            _field(network, stage, module, branch, images[:FIELD_IMAGES], mean)
+            _field(network, stage, module, branch, images[:FIELD_IMAGES], pixels)
             for stage, module in _first_modules(network)
             for branch in ("trunk", "mask")
             if branch == "trunk" or _has_mask(network, module)
@@ -53,8 +54,8 @@ def _has_mask(network: nn.Module, module: str) -> bool:
     return isinstance(attention, AttentionModule) and attention.mask is not None
 
 
-def _field(network: nn.Module, stage: int, module: str, branch: str, images: Tensor, mean: Tensor) -> dict[str, Any]:
-    field = receptive_field(network, images, mean, f"{module}.{branch}")
+def _field(network: nn.Module, stage: int, module: str, branch: str, images: Tensor, pixels: Pixels) -> dict[str, Any]:
+    field = receptive_field(network, images, pixels, f"{module}.{branch}")
     gradient = field.gradient.cpu()
     peak = gradient.max().item()
     levels = (gradient * (255 / peak if peak > 0 else 0)).round().to(torch.uint8).numpy()
@@ -70,7 +71,7 @@ def _field(network: nn.Module, stage: int, module: str, branch: str, images: Ten
 
 
 def masks(
-    network: nn.Module, images: Tensor, labels: Tensor, classes: Sequence[str], mean: Tensor
+    network: nn.Module, images: Tensor, labels: Tensor, classes: Sequence[str], pixels: Pixels
 ) -> dict[str, np.ndarray] | None:
     """Returns a few images with the feature before the mask, the mask and the feature after it; None without masks.
 
@@ -84,7 +85,7 @@ def masks(
     first = [int((labels == k).nonzero()[0]) for k in range(len(classes)) if (labels == k).any()][:MASK_IMAGES]
     chosen = images[first]
     shown = [modules[0], modules[-1]] if len(modules) > 1 else modules
-    seen = soft_masks(network, chosen, mean, shown)
+    seen = soft_masks(network, chosen, pixels, shown)
     arrays = {
         "images": chosen.cpu().numpy(),
         "labels": labels[first].cpu().numpy(),

@@ -21,7 +21,7 @@ def test_there_are_exactly_two_set_up_commands() -> None:
 
 def _deviations() -> list[str]:
     found = []
-    for path in sorted((ROOT / "ran").rglob("*.py")):
+    for path in sorted([*(ROOT / "ran").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]):
         # The first clause of the comment that the mark begins, which may run over several lines.
         for text in re.findall(r"# Deviation: ((?:.*\n\s*# (?!Deviation))*.*)", path.read_text()):
             found.append(re.split(r"[;.](?:\s|$)", re.sub(r"\s*\n\s*# ", " ", text))[0])

@@ -1,14 +1,67 @@
-"""Preprocessing and augmentation of whole batches, on the device where the images lie.
+"""Normalisation and augmentation of whole batches, on the device where the images lie.
 
-uint8 NCHW in, float32 out, with the channels innermost in memory (channels_last) because the gather makes them so.
+uint8 NCHW in, float32 out, with the channels innermost in memory (channels_last) where a gather makes them so.
 """
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PAD = 4  # paper, section 4.1
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """How images become a network's input: (image - mean) / scale, in training of a random crop that may be flipped."""
+
+    mean: Tensor
+    """float32 (3, H, W), or (3, 1, 1) where it is the same for every pixel; in 0..255"""
+    scale: Tensor | float
+    """(3, 1, 1), or one number for all channels"""
+    pad: int
+    """zeros around a training image after the mean is subtracted, on each side"""
+    trim: int
+    """rows and columns that a training image has more than its crop"""
+
+    def to(self, device: torch.device) -> "Pixels":
+        """Returns the same on a device."""
+        scale = self.scale.to(device) if isinstance(self.scale, Tensor) else self.scale
+        return replace(self, mean=self.mean.to(device), scale=scale)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Returns uint8 (B, 3, H, W) as float32, of the same size."""
+        return (images.float() - self.mean) / self.scale
+
+    def centre(self, images: Tensor) -> Tensor:
+        """Returns the middle of training images, of the crop's size: a view of (B, 3, H, W)."""
+        top = left = self.trim // 2
+        height, width = (side - self.trim for side in images.shape[2:])
+        return images[:, :, top : top + height, left : left + width]
+
+    def draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns row and column offsets in 0..2*pad+trim and whether to flip, each of shape (n,)."""
+        offsets = rng.integers(0, 2 * self.pad + self.trim + 1, size=(2, n))
+        return offsets[0], offsets[1], rng.integers(0, 2, size=n).astype(bool)
+
+    def augment(self, images: Tensor, rows: Tensor, cols: Tensor, flip: Tensor) -> Tensor:
+        """Returns normalised images, zero-padded by `pad`, cropped at (rows, cols) and flipped where told.
+
+        uint8 (B, 3, H, W), int64 (B,), int64 (B,), bool (B,) -> float32 (B, 3, H - trim, W - trim).
+        """
+        batch, _, height, width = images.shape
+        # The mean is padded with zeros as the images are, so that the border is zero after subtraction.
+        border = (self.pad,) * 4
+        padded = F.pad(images, border).permute(0, 2, 3, 1)  # (B, H + 2 pad, W + 2 pad, 3)
+        padded_mean = F.pad(self.mean.expand(3, height, width), border).permute(1, 2, 0)
+        height, width = height - self.trim, width - self.trim
+        y = rows[:, None] + torch.arange(height, device=images.device)  # (B, H)
+        x = torch.arange(width, device=images.device).expand(batch, width)
+        x = cols[:, None] + torch.where(flip[:, None], width - 1 - x, x)  # (B, W)
+        index = (y[:, :, None], x[:, None, :])  # broadcast to (B, H, W)
+        image = torch.arange(batch, device=images.device)[:, None, None]
+        cropped = padded[image, *index].float() - padded_mean[index]  # (B, H, W, 3)
+        return cropped.permute(0, 3, 1, 2) / self.scale
 
 
 def pixel_mean(images: Tensor) -> Tensor:
@@ -17,31 +70,7 @@ def pixel_mean(images: Tensor) -> Tensor:
     return (total.double() / len(images)).float()
 
 
-def normalize(images: Tensor, mean: Tensor) -> Tensor:
-    """Returns (images - mean) / 255 as float32; uint8 (B, 3, H, W), mean (3, H, W)."""
+def cifar_pixels(images: Tensor) -> Pixels:
+    """Returns section 4.1's for training images (N, 3, H, W): their mean subtracted, padded by 4, cropped to size."""
     # Section 4.1 subtracts the per-pixel mean and says nothing of a scale; the first BatchNorm undoes any.
-    return (images.float() - mean) / 255
-
-
-def draw_crops(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns row and column offsets in 0..2*PAD and whether to flip, each of shape (n,)."""
-    offsets = rng.integers(0, 2 * PAD + 1, size=(2, n))
-    return offsets[0], offsets[1], rng.integers(0, 2, size=n).astype(bool)
-
-
-def crop_and_flip(images: Tensor, mean: Tensor, rows: Tensor, cols: Tensor, flip: Tensor) -> Tensor:
-    """Returns normalised images, zero-padded by PAD, cropped to their size at (rows, cols) and flipped where told.
-
-    uint8 (B, 3, H, W), mean (3, H, W), int64 (B,), int64 (B,), bool (B,) -> float32 (B, 3, H, W).
-    """
-    _, _, height, width = images.shape
-    # The mean is padded with zeros as the images are, so that the border is zero after subtraction.
-    padded = F.pad(images, (PAD,) * 4).permute(0, 2, 3, 1)  # (B, H+8, W+8, 3)
-    padded_mean = F.pad(mean, (PAD,) * 4).permute(1, 2, 0)  # (H+8, W+8, 3)
-    y = rows[:, None] + torch.arange(height, device=images.device)  # (B, H)
-    x = torch.arange(width, device=images.device).expand(len(images), width)
-    x = cols[:, None] + torch.where(flip[:, None], width - 1 - x, x)  # (B, W)
-    index = (y[:, :, None], x[:, None, :])  # broadcast to (B, H, W)
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    cropped = padded[batch, *index].float() - padded_mean[index]  # (B, H, W, 3)
-    return (cropped / 255).permute(0, 3, 1, 2)
+    return Pixels(pixel_mean(images), scale=255, pad=4, trim=0)

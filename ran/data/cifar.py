@@ -88,6 +88,7 @@ def open_cifar(name: str, root: str, *, download: bool) -> Source:
         name=name,
         classes=_read_names(folder / spec.meta_file, spec),
         image_size=32,
+        train_images=50_000,
         test_images=10_000,
         digest=hashlib.sha256(repr(hashes).encode()).hexdigest()[:32],
         load=load,

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from ran.config import DataConfig
-from ran.data import cifar, cluttershapes, noise
+from ran.data import cifar, cluttershapes, imagefolder, noise
+from ran.data.augment import Pixels
 from ran.data.source import DataError, Images, Source, as_images
 from ran.registry import Registry
 from ran.rng import stream
@@ -37,6 +38,7 @@ class Splits:
     train: Images
     val: Images  # empty where the config holds none out; its labels are as noisy as the training labels
     test: Images  # its labels are the true ones
+    pixels: Pixels
     noise: LabelNoise | None = None
 
 
@@ -47,9 +49,11 @@ def open_source(config: DataConfig) -> Source:
     """Returns the data set `config.name` with its digest, not loaded; downloads it where asked for and absent.
 
     The digest covers the human labels that a config asks for. Raises UnknownNameError for a name that is not
-    registered, DataError for files that are absent or unreadable.
+    registered, DataError for files that are absent or unreadable and for settings that the data set does not have.
     """
     source = DATASETS[config.name](config)
+    if source.test_size is None and (config.image_size, config.test_size) != (None, None):
+        raise DataError(f"data.image_size and data.test_size are of image folders; {config.name} has one size of image")
     if config.noise_labels is None:
         return source
     if config.name != "cifar10":
@@ -101,6 +105,7 @@ def load_splits(config: DataConfig, seed: int | None = None) -> Splits:
         train=Images(splits.train.images, labels[clean.train]),
         val=Images(splits.val.images, labels[clean.val]),
         test=splits.test,
+        pixels=splits.pixels,
         noise=LabelNoise(
             true_labels=splits.train.labels,
             rate=100 * (labels[clean.train] != splits.train.labels).double().mean().item(),
@@ -126,13 +131,12 @@ def _split(source: Source, train_images: int | None, val_images: int, test_image
     train, val = split_indices(source.name, len(official), train_images=train_images, val_images=val_images)
     if test_images is not None and test_images > len(test):
         raise DataError(f"{source.name}: data.test_images={test_images}, there are {len(test)}; ask for fewer")
-    splits = Splits(_pick(official, train), _pick(official, val), _pick(test, np.arange(len(test))[:test_images]))
+    images, held_out = official.pick(train), official.pick(val)
+    pixels = source.pixels(images.images)
+    # Validation images are evaluated, and so cropped, as training images are; only test images may have another size.
+    held_out = Images(pixels.centre(held_out.images).contiguous(), held_out.labels)
+    splits = Splits(images, held_out, test.pick(np.arange(len(test))[:test_images]), pixels)
     return _Clean(splits, official.labels.numpy(), train, val)
-
-
-def _pick(images: Images, positions: np.ndarray) -> Images:
-    index = torch.from_numpy(positions)
-    return Images(images.images[index], images.labels[index])
 
 
 @DATASETS.register("cluttershapes")
@@ -155,6 +159,7 @@ def _cluttershapes(config: DataConfig) -> Source:
         name="cluttershapes",
         classes=cluttershapes.CLASSES,
         image_size=cluttershapes.IMAGE_SIZE,
+        train_images=cluttershapes.TRAIN_IMAGES,
         test_images=cluttershapes.TEST_IMAGES,
         digest=cluttershapes.digest(difficulty),
         load=load,
@@ -169,3 +174,14 @@ def _cifar10(config: DataConfig) -> Source:
 @DATASETS.register("cifar100")
 def _cifar100(config: DataConfig) -> Source:
     return cifar.open_cifar("cifar100", config.root, download=config.download)
+
+
+@DATASETS.register(imagefolder.NAME)
+def _imagenet(config: DataConfig) -> Source:
+    return imagefolder.open_imagefolder(
+        config.root,
+        image_size=config.image_size,
+        test_size=config.test_size,
+        train_images=None if config.train_images is None else config.train_images + config.val_images,
+        test_images=config.test_images,
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ran.data.augment import crop_and_flip, draw_crops
+from ran.data.augment import Pixels
 from ran.rng import stream
 
 
@@ -15,9 +15,9 @@ class TrainBatches:
     [step*B, (step+1)*B) of that sequence: no image is left out where B does not divide their number.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, mean: Tensor, *, batch_size: int, seed: int):
-        """uint8 (N, 3, H, W), int64 (N,) and float32 (3, H, W), all on the device where the batches are wanted."""
-        self.images, self.labels, self.mean = images, labels, mean
+    def __init__(self, images: Tensor, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
+        """uint8 (N, 3, H, W), int64 (N,) and `pixels`, all on the device where the batches are wanted."""
+        self.images, self.labels, self.pixels = images, labels, pixels
         self.batch_size, self.seed = batch_size, seed
         self._orders: dict[int, np.ndarray] = {}
 
@@ -39,9 +39,17 @@ class TrainBatches:
         return values[torch.from_numpy(self.indices(step)).to(values.device)]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Returns float32 (B, 3, H, W) and int64 (B,)."""
+        """Returns float32 (B, 3, H, W), of the crop's size, and int64 (B,)."""
         device = self.images.device
         index = torch.from_numpy(self.indices(step)).to(device)
-        crops = draw_crops(stream(self.seed, "augment", step), self.batch_size)
-        rows, cols, flip = (torch.from_numpy(c).to(device) for c in crops)
-        return crop_and_flip(self.images[index], self.mean, rows, cols, flip), self.labels[index]
+        drawn = self.pixels.draw(stream(self.seed, "augment", step), self.batch_size)
+        rows, cols, flip = (torch.from_numpy(d).to(device) for d in drawn)
+        return self.pixels.augment(self.images[index], rows, cols, flip), self.labels[index]
+
+
+PIXELS = 2**21  # 41 images of 224x224: a map of an ImageNet network's first stage then takes 130 MB
+
+
+def chunks(images: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Returns images (N, 3, H, W) in parts of `most`, of fewer where they are so large that memory could be short."""
+    return images.split(max(1, min(most, PIXELS // (images.shape[2] * images.shape[3]))))

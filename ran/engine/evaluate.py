@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ran.data.augment import normalize
+from ran.data.augment import Pixels
+from ran.data.loader import chunks
 from ran.engine.device import arithmetic, memory_format
 
 BATCH = 500  # measured best of 100..2000 on two cores; does not change a result in eval mode
@@ -34,15 +35,15 @@ class Memorisation:
     """share of the wrongly labelled images that get their wrong label; None without any"""
 
 
-def predict(network: nn.Module, images: Tensor, mean: Tensor, *, precision: str, channels_last: bool) -> Tensor:
+def predict(network: nn.Module, images: Tensor, pixels: Pixels, *, precision: str, channels_last: bool) -> Tensor:
     """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode."""
     was_training = network.training
     network.eval()
     logits = []
     try:
         with torch.inference_mode(), arithmetic(images.device, precision):
-            for x in images.split(BATCH):
-                x = normalize(x, mean).to(memory_format=memory_format(channels_last))
+            for x in chunks(images, BATCH):
+                x = pixels.normalize(x).to(memory_format=memory_format(channels_last))
                 logits.append(network(x).float())
     finally:
         network.train(was_training)
@@ -50,10 +51,10 @@ def predict(network: nn.Module, images: Tensor, mean: Tensor, *, precision: str,
 
 
 def evaluate(
-    network: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, *, precision: str, channels_last: bool
+    network: nn.Module, images: Tensor, labels: Tensor, pixels: Pixels, *, precision: str, channels_last: bool
 ) -> Score:
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,)."""
-    logits = predict(network, images, mean, precision=precision, channels_last=channels_last)
+    logits = predict(network, images, pixels, precision=precision, channels_last=channels_last)
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
     loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)

@@ -19,6 +19,12 @@ def step_decay(step: int, steps: int) -> float:
     return 0.1 ** ((5 * step >= 2 * steps) + (5 * step >= 3 * steps))
 
 
+@SCHEDULES.register("step_imagenet")
+def step_decay_imagenet(step: int, steps: int) -> float:
+    """/10 at 20/53, 40/53 and 50/53 of the steps: 200k, 400k and 500k of the paper's 530k (section 4.2)."""
+    return 0.1 ** sum(53 * step >= part * steps for part in (20, 40, 50))
+
+
 @SCHEDULES.register("one_cycle")
 def one_cycle(step: int, steps: int) -> float:
     """Linear from near 0 to 1 over the first quarter, then linear to near 0: suits few steps."""

@@ -11,6 +11,8 @@ from ran.engine.optim import sgd
 from ran.models.network import build
 from ran.models.zoo import config_spec
 
+CPU_PIXELS = 2**18  # of a batch: 256 images of 32x32, 5 of 224x224
+
 
 def seconds_per_image(
     config: RunConfig, *, num_classes: int, image_size: int, device: torch.device, steps: int = 3
@@ -21,6 +23,8 @@ def seconds_per_image(
     """
     layout = memory_format(config.train.channels_last)
     batch = config.train.micro_batch or config.train.batch_size
+    if device.type == "cpu":  # large images fill a core one by one, and many would take seconds and gigabytes
+        batch = max(2, min(batch, CPU_PIXELS // image_size**2))
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     network = build(config_spec(config.model), num_classes=num_classes).to(device).to(memory_format=layout)

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from ran import names
 from ran.config import RunConfig
-from ran.data.augment import pixel_mean
 from ran.data.datasets import Images, Splits
 from ran.data.loader import TrainBatches
 from ran.engine import checkpoint
@@ -86,9 +85,9 @@ def train(
     optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
     schedule = SCHEDULES[o.schedule]
 
-    mean = pixel_mean(splits.train.images).to(device)
+    pixels = splits.pixels.to(device)
     data = {name: _on(device, getattr(splits, name)) for name in ("train", "val", "test")}
-    batches = TrainBatches(*data["train"], mean, batch_size=t.batch_size, seed=config.seed)
+    batches = TrainBatches(*data["train"], pixels, batch_size=t.batch_size, seed=config.seed)
 
     noise = splits.noise
     true_labels = None if noise is None else noise.true_labels.to(device)
@@ -96,11 +95,11 @@ def train(
     curve = "val" if len(splits.val) else "test"
 
     def score(split: str) -> Score:
-        return evaluate(network, *data[split], mean, precision=t.precision, channels_last=t.channels_last)
+        return evaluate(network, *data[split], pixels, precision=t.precision, channels_last=t.channels_last)
 
     def response() -> dict[str, float]:
         with arithmetic(device, t.precision):
-            stages = stage_responses(network, data[curve][0][:RESPONSE_IMAGES], mean)
+            stages = stage_responses(network, data[curve][0][:RESPONSE_IMAGES], pixels)
         return {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1)}
 
     curve_names = {"val": (names.VAL_LOSS, names.VAL_ERR), "test": (names.TEST_LOSS, names.TEST_ERR)}[curve]
@@ -187,7 +186,8 @@ def train(
         metrics[names.FINAL_TEST_ERR5] = test.err5
     if true_labels is not None:
         seen, labels = data["train"]
-        logits = predict(network, seen, mean, precision=t.precision, channels_last=t.channels_last)
+        seen = pixels.centre(seen)
+        logits = predict(network, seen, pixels, precision=t.precision, channels_last=t.channels_last)
         fit = memorisation(logits, labels, true_labels)
         metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
         if fit.memorised is not None:

@@ -19,11 +19,13 @@ from matplotlib.text import Text
 from synthetic import results_of, study_lines
 
 from analysis.figures import FIGURES, Drawn, all_figures, drawn_and_skipped, render
+from analysis.figures.against import _limits
 from analysis.figures.cost import _free, _hits
 from analysis.figures.seeds import band, windows
 from analysis.figures.style import look, styled
 from analysis.options import select
 from analysis.results import Results
+from analysis.stats import Interval
 from ran import names
 
 
@@ -371,13 +373,15 @@ def test_one_seed_has_no_interval_and_says_so() -> None:
     assert list(figure.axes[0].get_xticks()) == [0, 10, 30, 50, 70]
 
 
-def test_an_interval_of_two_seeds_does_not_hide_the_values() -> None:
-    figure = draw(only("depth", study_lines("arl_vs_nal", (0, 1))))
-    low, high = figure.axes[0].get_ylim()
-    dots = [y for one in figure.axes[0].lines if one.get_marker() == "." for y in one.get_ydata()]
-    assert low <= min(dots)
-    assert max(dots) <= high
-    assert high - low <= 4 * max(np.ptp(dots), 1)
+@pytest.mark.parametrize("floor", [0.0, -np.inf])
+def test_an_interval_of_two_seeds_does_not_hide_the_values(floor: float) -> None:
+    axes = Figure().subplots()
+    axes.plot([1, 2], [40.0, 41.0], marker="o")
+    _limits(axes, [39.5, 41.5], [Interval(40.5, -500.0, 600.0, 2), Interval(40.5, None, None, 1), None], floor)
+    low, high = axes.get_ylim()
+    assert low < 39.5
+    assert high > 41.5
+    assert high - low < 4 * (41.5 - 39.5)
 
 
 # Figure 4.
@@ -466,6 +470,8 @@ def test_receptive_fields_show_map_and_mean_radius() -> None:
         f for one, f in zip(lines[1:], fields, strict=True) if one["spec"]["mask_structure"] == "encoder_decoder"
     ]
     trunk = next(f for f in baseline[0] if (f["stage"], f["branch"]) == (1, "trunk"))
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["stage 1", "stage 2", "stage 3"] * 2
+    assert [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()] == ["trunk", "mask"]
     image = np.asarray(figure.axes[0].images[0].get_array())
     peak = np.frombuffer(base64.b64decode(trunk["gradient"]["uint8"]), np.uint8).reshape(32, 32)
     assert np.allclose(image, (peak / 255 * trunk["gradient"]["max"]) ** 0.5)
@@ -504,6 +510,12 @@ def test_cost_shows_each_configuration_once_and_no_noisy_labels() -> None:
     numbers = [text.get_text() for text in macs.texts]
     assert numbers == [str(i) for i in range(1, 11)]
     assert [text.get_text() for text in key.texts].count("1") == 2  # Mixed is Attention-56 with ARL
+
+
+def test_cost_in_a_profile_of_one_training_leaves_out_noisy_labels_alone() -> None:
+    drawn = only("cost", study_lines("noisy_labels", (0,), profile="paper-1", start=5.5))
+    assert len(drawn.fingerprints) == 2
+    assert "Left out: 8 cells with label noise or other training than the rest." in drawn.caption
 
 
 coordinates = st.tuples(st.floats(0, 200), st.floats(0, 200))

@@ -323,7 +323,13 @@ def test_a_users_own_data_set_is_one_function():
     def blank(config):
         images = Images(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))
         return Source(
-            "blank", tuple("abcd"), image_size=8, test_images=4, digest="0" * 32, load=lambda: (images, images)
+            "blank",
+            tuple("abcd"),
+            image_size=8,
+            train_images=4,
+            test_images=4,
+            digest="0" * 32,
+            load=lambda: (images, images),
         )
 
     DATASETS.register("blank")(blank)

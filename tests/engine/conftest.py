@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from ran.data.augment import cifar_pixels
 from ran.data.datasets import Images, Splits
 from ran.models.network import NetworkSpec, StageSpec
 from ran.models.zoo import NETWORKS
@@ -24,7 +25,8 @@ def splits() -> Splits:
         pixels = torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8, generator=generator)
         return Images(pixels, torch.randint(0, 3, (n,), generator=generator))
 
-    return Splits(images(20), images(6), images(6))
+    train = images(20)
+    return Splits(train, images(6), images(6), cifar_pixels(train.images))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -165,6 +166,18 @@ def make_cifar10(root: Path, *, train_images: int, test_images: int) -> np.ndarr
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}, 2))
     write("test_batch", test_images)
     return np.concatenate([write(f"data_batch_{i}", train_images // 5) for i in range(1, 6)])
+
+
+def make_image_folder(root: Path, *, classes: int, train_images: int, test_images: int, side: int = 20) -> None:
+    """Writes the data set `imagenet` of random pixels, so many images of each class."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train_images), ("val", test_images)):
+        for name in (f"n{i:02}" for i in range(classes)):
+            folder = root / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{name}_{i}.JPEG")
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 90.0) -> None:

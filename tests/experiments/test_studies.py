@@ -5,12 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from lab import Lab, make_cifar10
+from lab import Lab, make_cifar10, make_image_folder
 
 from experiments import launch as launching
 from experiments.catalog import load_study, study_names
 from experiments.profiles import PROFILES
 from ran import names
+from ran.config import check
 from ran.models.cost import cost
 from ran.models.zoo import network_spec
 
@@ -75,6 +76,49 @@ def test_a_study_that_needs_cifar_says_so(name, lab):
     said = lab.launch("--profile", "smoke", "--data.name", "cluttershapes", study=name)
     assert said.status == 2
     assert "needs the data set cifar10" in said.err
+
+
+def test_imagenet_runs_to_its_end(lab):
+    """On a made folder of tiny images: the baseline, and masks with the groups that need a quarter of the width."""
+    make_image_folder(lab.folder / "data", classes=6, train_images=27, test_images=2)
+    arguments = ("--profile", "smoke", "--seeds", "0")
+    planned = lab.launch(*arguments, "--dry-run", study="imagenet")
+    assert planned.status == 0, planned.err
+    assert "6 of 6 runs to do" in planned.out
+    chosen = ("--cells", "network=resnet152_imagenet", "--cells", "network=attentionnext56_imagenet")
+    said = lab.launch(*arguments, *chosen, study="imagenet")
+    assert said.status == 0, said.err
+    assert "data imagenet" in said.err
+    for name in ("ResNet-152", "AttentionNeXt-56"):
+        assert re.search(rf"{name} .*\d\.\d\d", said.out), said.out
+    assert "0 of 2 runs to do" in lab.launch(*arguments, *chosen, study="imagenet").err
+    experiment = lab.client.get_experiment_by_name("ran/imagenet")
+    runs = [r for r in lab.client.search_runs([experiment.experiment_id]) if names.FINGERPRINT in r.data.tags]
+    assert len(runs) == 2
+    for run in runs:
+        assert run.data.metrics[names.FINAL_TEST_ERR5] <= run.data.metrics[names.FINAL_TEST_ERR]
+        assert run.data.params["data.official_images"] == "162"
+        assert not [a.path for a in lab.client.list_artifacts(run.info.run_id) if a.path == "probe_error.txt"]
+
+
+def test_imagenet_is_the_papers_protocol_and_tests_at_table_7s_sizes():
+    study = load_study("imagenet")
+    sizes = {cell.settings["model.name"]: cell.settings["data.test_size"] for cell in study.cells}
+    assert sizes == {
+        "resnet152_imagenet": None, "attention56_imagenet": None, "resnext101_32x4d_imagenet": None,
+        "attentionnext56_imagenet": None, "attentioninception56_imagenet": 299, "attention92_imagenet": 320,
+    }  # fmt: skip
+    paper = launching.base_config(study, PROFILES["paper"])
+    assert (paper.data.image_size, paper.data.val_images, paper.optim.lr, paper.train.steps) == (None, 0, 0.1, 530_000)
+    for profile in PROFILES.values():
+        check(launching.base_config(study, profile))
+
+
+def test_imagenet_says_what_it_needs(lab):
+    said = lab.launch("--profile", "smoke", study="imagenet")
+    assert said.status == 2
+    assert "/imagenet/train/<class>/<image>" in said.err
+    assert said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", study_names())

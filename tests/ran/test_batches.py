@@ -6,12 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran.data.augment import PAD, crop_and_flip, draw_crops, normalize, pixel_mean
-from ran.data.loader import TrainBatches
+from ran.data.augment import Pixels, cifar_pixels, pixel_mean
+from ran.data.loader import PIXELS, TrainBatches, chunks
 from ran.models.network import initialize
 from ran.models.zoo import create_model
 from ran.rng import stream
 
+PAD = 4  # section 4.1
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 7))
 
 
@@ -20,16 +21,17 @@ def pictures(n, height=6, width=5, seed=0):
     return torch.from_numpy(rng.integers(0, 256, (n, 3, height, width), dtype=np.uint8))
 
 
-def literal(images, mean, rows, cols, flip):
-    """Subtract the mean, pad with zeros, crop, flip: image by image, pixel by pixel."""
+def literal(images, pixels, rows, cols, flip):
+    """Subtract the mean, divide, pad with zeros, crop, flip: image by image, pixel by pixel."""
     n, _, height, width = images.shape
-    out = torch.empty(n, 3, height, width)
+    pad, trim = pixels.pad, pixels.trim
+    out = torch.empty(n, 3, height - trim, width - trim)
     for b in range(n):
-        padded = torch.zeros(3, height + 2 * PAD, width + 2 * PAD)
-        padded[:, PAD : PAD + height, PAD : PAD + width] = (images[b].float() - mean) / 255
-        for i in range(height):
-            for j in range(width):
-                column = width - 1 - j if flip[b] else j
+        padded = torch.zeros(3, height + 2 * pad, width + 2 * pad)
+        padded[:, pad : pad + height, pad : pad + width] = (images[b].float() - pixels.mean) / pixels.scale
+        for i in range(height - trim):
+            for j in range(width - trim):
+                column = width - trim - 1 - j if flip[b] else j
                 out[b, :, i, j] = padded[:, rows[b] + i, cols[b] + column]
     return out
 
@@ -38,45 +40,79 @@ def crops(rows, cols, flip):
     return torch.tensor(rows), torch.tensor(cols), torch.tensor(flip)
 
 
+def by_channel(pad=0, trim=0):
+    """As an image folder's: one mean and one scale for each channel."""
+    mean, scale = (torch.tensor(values).view(3, 1, 1) for values in ([100.0, 120.5, 90.25], [50.0, 60.0, 70.5]))
+    return Pixels(mean, scale, pad=pad, trim=trim)
+
+
 @given(sizes, st.integers(0, 2**32 - 1))
 def test_crop_and_flip_is_the_literal_loop(size, seed):
     images = pictures(*size, seed=seed)
-    mean = pixel_mean(pictures(3, *size[1:], seed=seed + 1))
-    drawn = [torch.from_numpy(d) for d in draw_crops(np.random.default_rng(seed), size[0])]
-    assert torch.equal(crop_and_flip(images, mean, *drawn), literal(images, mean, *drawn))
+    pixels = cifar_pixels(pictures(3, *size[1:], seed=seed + 1))
+    assert (pixels.pad, pixels.trim) == (PAD, 0)
+    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
+    assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn))
+
+
+@given(sizes, st.integers(0, 2), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_smaller_crops_are_the_literal_loop(size, pad, trim, seed):
+    n, height, width = size
+    images, pixels = pictures(n, height + trim, width + trim, seed=seed), by_channel(pad, trim)
+    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), n)]
+    out = pixels.augment(images, *drawn)
+    assert out.shape == (n, 3, height, width)
+    assert torch.equal(out, literal(images, pixels, *drawn))
 
 
 def test_every_offset_with_and_without_flip():
-    images, mean = pictures(1), pixel_mean(pictures(4))
-    for i in range(2 * PAD + 1):
-        for j in range(2 * PAD + 1):
-            for flip in (False, True):
-                drawn = crops([i], [j], [flip])
-                assert torch.equal(crop_and_flip(images, mean, *drawn), literal(images, mean, *drawn)), (i, j, flip)
+    for images, pixels in ((pictures(1), cifar_pixels(pictures(4))), (pictures(1, 9, 8), by_channel(trim=3))):
+        last = 2 * pixels.pad + pixels.trim
+        for i in range(last + 1):
+            for j in range(last + 1):
+                for flip in (False, True):
+                    drawn = crops([i], [j], [flip])
+                    assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn)), (i, j, flip)
 
 
 def test_border_is_zero_after_the_mean_is_subtracted():
-    images, mean = torch.zeros(1, 3, 6, 5, dtype=torch.uint8), torch.full((3, 6, 5), 100.0)
-    out = crop_and_flip(images, mean, *crops([0], [2 * PAD], [False]))
-    assert not out[:, :, :PAD].any()
-    assert not out[:, :, :, -PAD:].any()
-    assert torch.equal(out[:, :, PAD:, :-PAD], torch.full((1, 3, 2, 1), -100 / 255))
+    images = torch.zeros(1, 3, 6, 5, dtype=torch.uint8)
+    for mean in (torch.full((3, 6, 5), 100.0), torch.full((3, 1, 1), 100.0)):
+        out = Pixels(mean, 255, pad=PAD, trim=0).augment(images, *crops([0], [2 * PAD], [False]))
+        assert not out[:, :, :PAD].any()
+        assert not out[:, :, :, -PAD:].any()
+        assert torch.equal(out[:, :, PAD:, :-PAD], torch.full((1, 3, 2, 1), -100 / 255))
 
 
 def test_the_middle_crop_is_the_image_and_flipped_its_mirror():
-    images, mean = pictures(2), pixel_mean(pictures(5))
-    straight, mirrored = crop_and_flip(images, mean, *crops([PAD, PAD], [PAD, PAD], [False, True]))
-    assert torch.equal(straight, normalize(images, mean)[0])
-    assert torch.equal(mirrored, normalize(images, mean)[1].flip(-1))
+    images, pixels = pictures(2), cifar_pixels(pictures(5))
+    straight, mirrored = pixels.augment(images, *crops([PAD, PAD], [PAD, PAD], [False, True]))
+    assert torch.equal(straight, pixels.normalize(images)[0])
+    assert torch.equal(mirrored, pixels.normalize(images)[1].flip(-1))
+    assert torch.equal(pixels.centre(images), images)
+
+
+@pytest.mark.parametrize("trim", [0, 1, 2, 5])
+def test_the_centre_is_the_middle_crop(trim):
+    images, pixels = pictures(2, 6 + trim, 5 + trim), by_channel(trim=trim)
+    middle = pixels.augment(images, *crops([trim // 2] * 2, [trim // 2] * 2, [False] * 2))
+    assert torch.equal(pixels.normalize(pixels.centre(images)), middle)
+    assert middle.shape == (2, 3, 6, 5)
 
 
 def test_images_are_left_as_they_were():
-    images, mean = pictures(2), pixel_mean(pictures(5))
-    kept = images.clone(), mean.clone()
-    out = crop_and_flip(images, mean, *crops([0, 8], [8, 0], [True, False]))
+    images, pixels = pictures(2), cifar_pixels(pictures(5))
+    kept = images.clone(), pixels.mean.clone()
+    out = pixels.augment(images, *crops([0, 8], [8, 0], [True, False]))
     assert out.dtype == torch.float32
     assert torch.equal(images, kept[0])
-    assert torch.equal(mean, kept[1])
+    assert torch.equal(pixels.mean, kept[1])
+
+
+def test_batches_have_their_channels_innermost_in_memory():
+    for images, pixels in ((pictures(4), cifar_pixels(pictures(5))), (pictures(4, 9, 8), by_channel(trim=3))):
+        out = pixels.augment(images, *crops([0] * 4, [0] * 4, [True] * 4))
+        assert out.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_pixel_mean_is_exact_over_many_images():
@@ -91,7 +127,7 @@ def test_pixel_mean_is_exact_over_many_images():
 
 def test_draws_reach_every_offset_and_both_flips_evenly():
     n = 20_000
-    rows, cols, flip = draw_crops(stream(0, "augment", 0), n)
+    rows, cols, flip = cifar_pixels(pictures(1)).draw(stream(0, "augment", 0), n)
     assert rows.shape == cols.shape == flip.shape == (n,)
     places = np.unique(np.stack([rows, cols, flip]), axis=1, return_counts=True)
     assert places[0].shape[1] == (2 * PAD + 1) ** 2 * 2
@@ -100,10 +136,29 @@ def test_draws_reach_every_offset_and_both_flips_evenly():
     assert abs(places[1] - mean).max() < 5 * mean**0.5
 
 
+@pytest.mark.parametrize("trim", [0, 1, 32])
+def test_draws_reach_every_offset_of_a_smaller_crop(trim):
+    rows, cols, _ = by_channel(trim=trim).draw(stream(0, "augment", 0), 2_000)
+    assert set(rows) == set(cols) == set(range(trim + 1))
+
+
+@pytest.mark.parametrize(("side", "most"), [(8, 500), (32, 500), (64, 500), (224, 41), (320, 20), (2048, 1)])
+def test_large_images_come_in_smaller_chunks(side, most):
+    images = torch.empty(1_001, 3, side, side, dtype=torch.uint8, device="meta")
+    parts = chunks(images, 500)
+    assert {len(part) for part in parts[:-1]} == {most}
+    assert sum(map(len, parts)) == 1_001
+    assert most * side**2 <= PIXELS or most == 1
+
+
+def plain(height, width):
+    return Pixels(torch.zeros(3, height, width), 255, pad=PAD, trim=0)
+
+
 def numbered(n, batch_size, seed=0):
     """Image i is filled with i+1 and labelled i."""
     images = (torch.arange(n) + 1).to(torch.uint8)[:, None, None, None].expand(n, 3, 9, 9).contiguous()
-    return TrainBatches(images, torch.arange(n), torch.zeros(3, 9, 9), batch_size=batch_size, seed=seed)
+    return TrainBatches(images, torch.arange(n), plain(9, 9), batch_size=batch_size, seed=seed)
 
 
 def seen(batches, steps):
@@ -180,7 +235,7 @@ def test_batches_leave_the_global_generators_alone():
 def test_seeds_differ_in_order_and_augmentation():
     first, second = numbered(30, 30, seed=1), numbered(30, 30, seed=2)
     assert seen(first, 1) != seen(second, 1)
-    same = [TrainBatches(pictures(1), torch.zeros(1), torch.zeros(3, 6, 5), batch_size=8, seed=s) for s in (1, 2)]
+    same = [TrainBatches(pictures(1), torch.zeros(1), plain(6, 5), batch_size=8, seed=s) for s in (1, 2)]
     assert not torch.equal(same[0](0)[0], same[1](0)[0])
     assert not torch.equal(same[0](0)[0], same[0](1)[0])  # each step has draws of its own
 
@@ -193,7 +248,7 @@ def test_golden():
         [0, 7, 9, 1, 2, 0],
         [4, 9, 8, 5, 7, 3],
     ]
-    rows, cols, flip = draw_crops(stream(0, "augment", 0), 6)
+    rows, cols, flip = plain(9, 9).draw(stream(0, "augment", 0), 6)
     assert (rows.tolist(), cols.tolist(), flip.astype(int).tolist()) == (
         [8, 0, 5, 6, 3, 6],
         [0, 5, 0, 5, 4, 2],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ran.data.augment import pixel_mean
+from ran.data.augment import cifar_pixels
 from ran.engine import evaluate as evaluate_module
 from ran.engine.evaluate import BATCH, evaluate
 from ran.engine.optim import SCHEDULES, sgd
@@ -25,6 +25,14 @@ def test_step_is_the_papers():
     for first, last, factor in ((0, 63_999, 1.0), (64_000, 95_999, 0.1), (96_000, 159_999, 0.01)):
         for step in (first, first + 1, (first + last) // 2, last):
             assert schedule(step, 160_000) == pytest.approx(factor, rel=1e-15), step
+
+
+def test_step_imagenet_is_the_papers():
+    """0.1, divided by 10 at 200,000, 400,000 and 500,000 of 530,000 (section 4.2)."""
+    schedule, ends = SCHEDULES["step_imagenet"], (0, 200_000, 400_000, 500_000, 530_000)
+    for part in range(4):
+        for step in (ends[part], ends[part] + 1, ends[part + 1] - 1):
+            assert schedule(step, 530_000) == pytest.approx(10.0**-part, rel=1e-15), step
 
 
 @given(steps_of)
@@ -88,12 +96,12 @@ def pictures(n):
     return torch.randint(0, 256, (n, 3, 8, 8), generator=torch.Generator().manual_seed(n)).to(torch.uint8)
 
 
-def by_hand(network, images, mean):
+def by_hand(network, images, pixels):
     """Logits image by image, in evaluation mode."""
     was = network.training
     network.eval()
     with torch.no_grad():
-        logits = torch.cat([network((image[None].float() - mean) / 255) for image in images])
+        logits = torch.cat([network((image[None].float() - pixels.mean) / 255) for image in images])
     network.train(was)
     return logits.double()
 
@@ -105,8 +113,8 @@ def labels_with(logits, wrong):
     return labels
 
 
-def score(network, images, labels, mean, channels_last=True):
-    return evaluate(network, images, labels, mean, precision="float32", channels_last=channels_last)
+def score(network, images, labels, pixels, channels_last=True):
+    return evaluate(network, images, labels, pixels, precision="float32", channels_last=channels_last)
 
 
 @pytest.fixture
@@ -123,11 +131,11 @@ def test_counts_every_image_once(network, batch, channels_last, monkeypatch):
     monkeypatch.setattr(evaluate_module, "BATCH", batch)
     network = nn.Sequential(network.stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(2), nn.Linear(2, 10))
     images = torch.nn.functional.interpolate(pictures(18).float(), 16).to(torch.uint8)
-    mean = pixel_mean(images)
-    logits = by_hand(network, images, mean)
+    pixels = cifar_pixels(images)
+    logits = by_hand(network, images, pixels)
     for wrong in (0, 1, 7, 18):
         labels = labels_with(logits, wrong)
-        found = score(network, images, labels, mean, channels_last)
+        found = score(network, images, labels, pixels, channels_last)
         assert found.err == 100 * wrong / 18
         loss = -logits.log_softmax(1)[range(18), labels].mean().item()
         assert found.loss == pytest.approx(loss, rel=1e-5)
@@ -138,19 +146,19 @@ def test_counts_every_image_once_at_the_real_batch(n):
     generator = torch.Generator().manual_seed(n)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
     nn.init.normal_(network[1].weight, generator=generator)
-    images, mean = pictures(n), pixel_mean(pictures(7))
-    logits = by_hand(network, images, mean)
+    images, pixels = pictures(n), cifar_pixels(pictures(7))
+    logits = by_hand(network, images, pixels)
     wrong = n // 3
-    found = score(network, images, labels_with(logits, wrong), mean)
+    found = score(network, images, labels_with(logits, wrong), pixels)
     assert found.err == 100 * wrong / n
     assert found.loss == pytest.approx(-logits.log_softmax(1)[range(n), labels_with(logits, wrong)].mean().item())
 
 
 def test_attention_network_is_evaluated_as_by_hand(network):
-    images, mean = pictures(7), pixel_mean(pictures(9))
-    logits = by_hand(network, images, mean)
+    images, pixels = pictures(7), cifar_pixels(pictures(9))
+    logits = by_hand(network, images, pixels)
     labels = labels_with(logits, 2)
-    found = score(network, images, labels, mean)
+    found = score(network, images, labels, pixels)
     assert found.err == 100 * 2 / 7
     assert found.loss == pytest.approx(-logits.log_softmax(1)[range(7), labels].mean().item(), rel=1e-4)
 
@@ -161,15 +169,15 @@ def test_leaves_mode_statistics_weights_and_randomness_alone(network, training):
     before = {key: value.clone() for key, value in network.state_dict().items()}
     state = torch.get_rng_state()
     images = pictures(5)
-    first = score(network, images, torch.arange(5), pixel_mean(images))
+    first = score(network, images, torch.arange(5), cifar_pixels(images))
     assert [m.training for m in network.modules()] == [training] * len(list(network.modules()))
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(p.grad is None for p in network.parameters())
-    assert score(network, images, torch.arange(5), pixel_mean(images)) == first
+    assert score(network, images, torch.arange(5), cifar_pixels(images)) == first
 
 
 def test_the_score_does_not_depend_on_the_mode_before(network):
     images = pictures(5)
-    found = [score(network.train(mode), images, torch.arange(5), pixel_mean(images)) for mode in (True, False)]
+    found = [score(network.train(mode), images, torch.arange(5), cifar_pixels(images)) for mode in (True, False)]
     assert found[0] == found[1]

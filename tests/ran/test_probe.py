@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ran import config, names, probe
+from ran.data.augment import Pixels
 from ran.engine.checkpoint import write_tensors
 from ran.errors import UserError
 from ran.models.network import NetworkSpec, StageSpec, build, initialize
@@ -22,8 +23,8 @@ def images(n: int = 3, side: int = 16) -> Tensor:
     return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def mean(side: int = 16) -> Tensor:
-    return torch.full((3, side, side), 100.0)
+def minus_100(side: int = 16) -> Pixels:
+    return Pixels(torch.full((3, side, side), 100.0), 255, pad=4, trim=0)
 
 
 def tiny(**options: Any) -> nn.Module:
@@ -76,7 +77,7 @@ def test_responses_by_hand(named_as_torchvision: bool) -> None:
     pixels[2, :, 2:] = 100 - 51
     network = Stages(named_as_torchvision)
     for batch in (1, 2, 3):  # the last batch of two is a smaller one: it must not weigh more
-        responses = probe.stage_responses(network, pixels, mean(4), batch=batch)
+        responses = probe.stage_responses(network, pixels, minus_100(4), batch=batch)
         assert responses == pytest.approx([0.4, 0.1, 0.4 * 2 / 3], rel=1e-6)
     assert probe.relative(responses) == pytest.approx([1, 0.25, 2 / 3], rel=1e-6)
 
@@ -85,28 +86,28 @@ def test_relative_response_of_nothing_is_no_number() -> None:
     assert all(math.isnan(r) for r in probe.relative([0.0, 1.0]))
     assert probe.relative([]) == []
     with pytest.raises(UserError, match="at least one image"):
-        probe.stage_responses(Stages(False), images(0), mean())
+        probe.stage_responses(Stages(False), images(0), minus_100())
 
 
 def test_response_is_of_the_raw_sum_of_the_last_unit() -> None:
     network = tiny().eval()
-    x = network.stem((images().float() - mean()) / 255)
+    x = network.stem((images().float() - 100) / 255)
     expected = []
     with torch.no_grad():
         for stage in network.stages:
             x = stage(x)
             expected.append(x.abs().double().mean().item())
-    assert probe.stage_responses(network, images(), mean()) == pytest.approx(expected, rel=1e-6)
+    assert probe.stage_responses(network, images(), minus_100()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("learning", ["arl", "nal"])
 def test_soft_masks_are_what_the_module_computes(learning: str) -> None:
     network = tiny(learning=learning).eval()
     assert probe.attention_names(network) == [f"stages.{i}.attention.{j}" for i in range(2) for j in range(2)]
-    seen = probe.soft_masks(network, images(), mean())
+    seen = probe.soft_masks(network, images(), minus_100())
     assert list(seen) == probe.attention_names(network)
     with torch.no_grad():
-        x = network.stages[0].units(network.stem((images().float() - mean()) / 255))
+        x = network.stages[0].units(network.stem((images().float() - 100) / 255))
         module = network.stages[0].attention[0]
         x = module.pre(x)
         trunk, mask = module.trunk(x), module.mask(x)
@@ -120,23 +121,23 @@ def test_soft_masks_are_what_the_module_computes(learning: str) -> None:
     ):
         assert not found.requires_grad
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-    assert list(probe.soft_masks(network, images(), mean(), [MODULE])) == [MODULE]
+    assert list(probe.soft_masks(network, images(), minus_100(), [MODULE])) == [MODULE]
 
 
 def test_masks_of_networks_without_any() -> None:
-    assert probe.soft_masks(Stages(False), images(), mean()) == {}
+    assert probe.soft_masks(Stages(False), images(), minus_100()) == {}
     network = tiny()
     network.stages[0].attention[0].mask = None  # no branch: the trunk goes on alone
     network.stages[0].attention[0].forward = lambda x: x
-    assert list(probe.soft_masks(network, images(), mean())) == probe.attention_names(network)[1:]
+    assert list(probe.soft_masks(network, images(), minus_100())) == probe.attention_names(network)[1:]
     with pytest.raises(UserError, match=r"'stages.0' is no attention module. Valid: stages.0.attention.0, "):
-        probe.soft_masks(network, images(), mean(), ["stages.0"])
+        probe.soft_masks(network, images(), minus_100(), ["stages.0"])
 
 
 def test_a_gate_of_one_value_a_channel_is_spread_over_the_map() -> None:
     network = tiny()
     network.stages[0].attention[0].mask = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Sigmoid())
-    mask = probe.soft_masks(network, images(), mean(), [MODULE])[MODULE].mask
+    mask = probe.soft_masks(network, images(), minus_100(), [MODULE])[MODULE].mask
     assert mask.shape == (3, 8, 16, 16)
     assert torch.equal(mask[..., 0, 0], mask[..., 7, 9])
 
@@ -151,7 +152,7 @@ def convs(depth: int) -> nn.Sequential:
 
 @pytest.mark.parametrize(("depth", "line"), [(1, [1, 1, 1]), (2, [1, 2, 3, 2, 1]), (3, [1, 3, 6, 7, 6, 3, 1])])
 def test_receptive_field_of_plain_convolutions_is_the_theorys(depth: int, line: list[int]) -> None:
-    field = probe.receptive_field(convs(depth), images(), mean(), output=str(depth - 1))
+    field = probe.receptive_field(convs(depth), images(), minus_100(), output=str(depth - 1))
     expected = torch.zeros(16, 16, dtype=torch.float64)
     ends = slice(8 - depth, 9 + depth)
     expected[ends, ends] = torch.outer(torch.tensor(line), torch.tensor(line)).double()
@@ -161,9 +162,9 @@ def test_receptive_field_of_plain_convolutions_is_the_theorys(depth: int, line: 
 
 
 def test_receptive_field_from_a_module_in_between() -> None:
-    field = probe.receptive_field(convs(3), images(), mean(), output="2", input="1")
+    field = probe.receptive_field(convs(3), images(), minus_100(), output="2", input="1")
     assert (field.gradient > 0).sum() == 25
-    assert probe.receptive_field(convs(3), images(), mean(), output="1", input="1").gradient.max() == 1
+    assert probe.receptive_field(convs(3), images(), minus_100(), output="1", input="1").gradient.max() == 1
 
 
 def test_receptive_field_is_the_mean_over_images_of_absolute_gradients() -> None:
@@ -173,10 +174,10 @@ def test_receptive_field_is_the_mean_over_images_of_absolute_gradients() -> None
     pixels = torch.full((4, 3, 16, 16), 200, dtype=torch.uint8)
     pixels[0] = 0  # the only image whose unit is not cut off by the ReLU
     for batch in (1, 3, 4):
-        field = probe.receptive_field(network, pixels, mean(), output="1", batch=batch)
+        field = probe.receptive_field(network, pixels, minus_100(), output="1", batch=batch)
         assert field.gradient.sum() == field.gradient[8, 8] == 5 / 4
     # in place upon the input of a module
-    assert probe.receptive_field(network, pixels, mean(), output="1", input="1").gradient[8, 8] == 1 / 4
+    assert probe.receptive_field(network, pixels, minus_100(), output="1", input="1").gradient[8, 8] == 1 / 4
 
 
 def test_radius_by_hand() -> None:
@@ -191,10 +192,10 @@ def test_radius_by_hand() -> None:
 def test_centre_follows_strides() -> None:
     network = nn.Sequential(nn.Conv2d(3, 1, 3, stride=4, padding=1, bias=False))
     nn.init.ones_(network[0].weight)
-    field = probe.receptive_field(network, images(), mean(), output="0")
+    field = probe.receptive_field(network, images(), minus_100(), output="0")
     assert field.centre == (8, 8)
     assert field.radius(1.0) == pytest.approx(math.sqrt(2))
-    pooled = probe.receptive_field(nn.Sequential(nn.AdaptiveAvgPool2d(1)), images(), mean(), output="0")
+    pooled = probe.receptive_field(nn.Sequential(nn.AdaptiveAvgPool2d(1)), images(), minus_100(), output="0")
     assert pooled.centre == (8, 8)
     assert pooled.gradient.max() == pooled.gradient.min() > 0
 
@@ -202,9 +203,9 @@ def test_centre_follows_strides() -> None:
 def test_the_mask_sees_further_than_the_trunk() -> None:
     """Figure 3. Three 3x3 convolutions lie behind the module's input in the trunk: p = 1 and t = 2 units."""
     network = tiny()
-    pixels, pixel_mean = images(4, 32), mean(32)
-    trunk = probe.receptive_field(network, pixels, pixel_mean, f"{MODULE}.trunk", MODULE)
-    mask = probe.receptive_field(network, pixels, pixel_mean, f"{MODULE}.mask", MODULE)
+    pixels, less = images(4, 32), minus_100(32)
+    trunk = probe.receptive_field(network, pixels, less, f"{MODULE}.trunk", MODULE)
+    mask = probe.receptive_field(network, pixels, less, f"{MODULE}.mask", MODULE)
     seen = trunk.gradient.nonzero()
     assert (seen.amin(0).tolist(), seen.amax(0).tolist()) == ([13, 13], [19, 19])
     assert mask.radius() > 2 * trunk.radius() > 0
@@ -220,9 +221,9 @@ def test_what_a_field_is_refused_for() -> None:
         ("stages.0", "stages.1", "does not reach 'stages.0'"),
     ):
         with pytest.raises(UserError, match=message):
-            probe.receptive_field(network, images(), mean(), output, start)
+            probe.receptive_field(network, images(), minus_100(), output, start)
     with pytest.raises(UserError, match="at least one image"):
-        probe.receptive_field(network, images(0), mean(), "stages.0")
+        probe.receptive_field(network, images(0), minus_100(), "stages.0")
 
 
 def hooks(network: nn.Module) -> int:
@@ -240,9 +241,9 @@ def test_nothing_is_left_behind() -> None:
     generator = torch.get_rng_state()
 
     def look(pixels: Tensor) -> None:
-        probe.soft_masks(network, pixels, mean())
-        probe.stage_responses(network, pixels, mean())
-        probe.receptive_field(network, pixels, mean(), f"{MODULE}.mask", MODULE)
+        probe.soft_masks(network, pixels, minus_100())
+        probe.stage_responses(network, pixels, minus_100())
+        probe.receptive_field(network, pixels, minus_100(), f"{MODULE}.mask", MODULE)
 
     def unchanged() -> bool:
         grads = [name for name, p in network.named_parameters() if p.grad is not None]
@@ -258,9 +259,9 @@ def test_nothing_is_left_behind() -> None:
     assert unchanged()
     for probing in (probe.soft_masks, probe.stage_responses):
         with pytest.raises(RuntimeError):
-            probing(network, images(side=8), mean())  # sizes do not agree
+            probing(network, images(side=8), minus_100())  # sizes do not agree
     with pytest.raises(RuntimeError):
-        probe.receptive_field(network, images(side=8), mean(), f"{MODULE}.mask", MODULE)
+        probe.receptive_field(network, images(side=8), minus_100(), f"{MODULE}.mask", MODULE)
     assert unchanged()
     mine.remove()
 
