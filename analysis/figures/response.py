@@ -136,13 +136,16 @@ def _relative(probes: Mapping[str, Any]) -> list[float]:
 
 
 def _over_training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, list[tuple[int, float]]]:
-    """The curves of the stages from the second on, relative to the first; {} where there are none."""
+    """The curves of the stages from the second on, relative to the first; {} where there are none.
+
+    Without step 0, which the first runs logged: BatchNorm has no statistics then, and evaluation mode needs them.
+    """
     stages: list[dict[int, float]] = []
     while curve := curves.get(names.RESPONSE.format(len(stages) + 1)):
         stages.append(dict(curve))
     if len(stages) < 2:
         return {}
-    first = {step: value for step, value in stages[0].items() if value != 0 and math.isfinite(value)}
+    first = {step: value for step, value in stages[0].items() if step > 0 and value != 0 and math.isfinite(value)}
     return {
         number: [(step, values[step] / first[step]) for step in sorted(values.keys() & first.keys())]
         for number, values in enumerate(stages[1:], 2)
@@ -156,7 +159,7 @@ def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
         "Mean absolute value of a stage's output (raw sum of its last unit) over test images, divided by stage 1's"
     )
     if over:
-        ours = f"{counts}; line: mean, band: {RANGE} (none for n = 1), measured at step 0 and at each evaluation."
+        ours = f"{counts}; line: mean, band: {RANGE} (none for n = 1), measured at each evaluation."
     else:
         ours = f"{counts}; marker: mean, bar: {RANGE}."
     sentences = [*wording.origin(cells), ours, f"{measure}; logarithmic scale."]

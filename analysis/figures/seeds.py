@@ -140,8 +140,10 @@ def band(curves: Iterable[Curve]) -> Band | None:
 def windows(curve: Curve, most: int = 120) -> list[tuple[int, float]]:
     """Returns a curve of window means in at most `most` wider windows: means of neighbours, at the last one's step.
 
-    A shorter curve is returned as it is; a short rest at the end is a window of its own.
+    A shorter curve is returned as it is; a short rest at the end is a window of its own. But a last point that stands
+    for fewer than half as many steps as the first ones, a batch or so, says little and is left out.
     """
+    curve = curve[:-1] if len(curve) > 2 and 2 * (curve[-1][0] - curve[-2][0]) < curve[1][0] - curve[0][0] else curve
     width = math.ceil(len(curve) / most)
     return [
         (chunk[-1][0], sum(value for _, value in chunk) / len(chunk))

@@ -2,7 +2,7 @@
 
 Claim: the mean absolute response of the stages' outputs vanishes under NAL after the first stage, and under ARL stays
 like that of a ResNet without masks. Paper (relative to stage 1, stages 2 and 3): ARL 0.524, 0.299; NAL 0.016, 0.009;
-ResNet-164 0.566, 0.302. The paper shows trained networks; here the response is logged from step 0 on.
+ResNet-164 0.566, 0.302. The paper shows trained networks; here the response is logged at each evaluation.
 
     python run_ablation.py --study depth_response
 

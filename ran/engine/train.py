@@ -125,9 +125,8 @@ def train(
         cost = {names.COST_HOURS: (spent + seconds) / 3600}
         return Result(outcome, step, network, metrics | cost)
 
-    if fresh:
-        rate = {} if noise is None else {names.NOISE_RATE: noise.rate}
-        log(0, rate | (_finite(response()) if t.evals else {}))
+    if fresh and noise is not None:
+        log(0, {names.NOISE_RATE: noise.rate})
     training_seconds = 0.0
     for step in range(start, steps):
         if stop():

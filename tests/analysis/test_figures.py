@@ -255,6 +255,14 @@ def test_broken_artifacts_are_skipped(field: str, broken: Any) -> None:
 # Curves over seeds.
 
 
+def test_a_last_window_of_a_batch_or_so_is_left_out():
+    curve = [(12, 80.0), (24, 70.0), (36, 60.0)]
+    assert windows([*curve, (37, 10.0)]) == curve
+    assert windows([*curve, (42, 10.0)]) == [*curve, (42, 10.0)], "half a window stays"
+    assert windows(curve) == curve
+    assert windows(curve[:1]) == curve[:1]
+
+
 @given(st.lists(st.floats(0, 100), max_size=400), st.integers(1, 50))
 def test_windows_keep_the_mean_and_the_last_step(values: list[float], most: int) -> None:
     curve = [(3 * (i + 1), value) for i, value in enumerate(values)]
@@ -406,6 +414,8 @@ def test_figure_4_shows_measured_and_published_down_to_the_smallest() -> None:
     panels = draw(over).axes
     assert [panel.get_title() for panel in panels] == ["Attention-164 ARL", "Attention-164 NAL", "ResNet-164"]
     curves = [dict(one["curves"][names.RESPONSE.format(k)]) for one in nal for k in (1, 3)]
+    for curve in curves:
+        assert curve.pop(0, None) is not None, "step 0, which the first runs logged, says nothing"
     ratios = [curves[1][step] / curves[0][step] for step in curves[0]], [curves[3][s] / curves[2][s] for s in curves[2]]
     assert list(line(panels[1], "stage 3").get_ydata()) == pytest.approx(list(np.mean(ratios, axis=0)))
 

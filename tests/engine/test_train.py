@@ -118,7 +118,7 @@ def test_what_a_run_logs(config, splits, tmp_path):
     windows, evals = [3, 6, 7], [3, 6, 7]
     assert steps == {
         name: windows if name in (names.TRAIN_LOSS, names.TRAIN_ERR, names.LR) else evals for name in CURVES
-    } | {RESPONSE: [0, *evals]}
+    }
     assert {key for _, key in log.kept} == CURVES, "nothing is drawn over the test set while one is held out"
     assert log.kept[STEPS, names.VAL_ERR] == result.metrics[names.FINAL_VAL_ERR]
     wrong = log.kept[3, names.TRAIN_ERR] * 24 / 100

@@ -31,7 +31,7 @@ PARENT_TAGS = [
 POINTS = {
     names.TRAIN_LOSS: [1, 2, 3, 4, 5, 6], names.TRAIN_ERR: [1, 2, 3, 4, 5, 6], names.LR: [1, 2, 3, 4, 5, 6],
     names.VAL_LOSS: [3, 6], names.VAL_ERR: [3, 6],
-    **{names.RESPONSE.format(stage): [0, 3, 6] for stage in (1, 2, 3)},
+    **{names.RESPONSE.format(stage): [3, 6] for stage in (1, 2, 3)},
     names.FINAL_VAL_ERR: [6], names.FINAL_VAL_LOSS: [6], names.FINAL_TEST_ERR: [6], names.FINAL_TEST_LOSS: [6],
     names.FINAL_TEST_ERR5: [6],
     names.COST_HOURS: [6], names.COST_IMAGES_PER_S: [6], names.COST_PARAMS: [6], names.COST_MACS: [6],
