@@ -8,13 +8,13 @@ no kind: runs without start_time, spec and probes. What is not finite stands as 
 import base64
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.connect import StoreError, first_line, mask_password
+from analysis.files import write_whole
 from analysis.record import add_records, read_record
 from analysis.runs import RunData
 from ran import names
@@ -169,10 +169,7 @@ def add(file: ArchiveFile, studies: Iterable[dict[str, Any]], lines: Iterable[Li
         runs[key] for key in sorted(runs)
     ]
     text = "".join(f"{json.dumps(_finite(line), sort_keys=True, separators=(',', ':'))}\n" for line in content)
-    file.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.path.with_name(f".{file.path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file.path)
+    write_whole(file.path, text)
     return read_file(file.path), problems
 
 

@@ -7,7 +7,6 @@ python analysis/make_figures.py --figure 4,curves --profile short --formats pdf
 import argparse
 import io
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
@@ -15,7 +14,7 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 
 from analysis.connect import StoreError
 from analysis.figures import FIGURES, FORMATS, drawn_and_skipped, write
-from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
+from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
 
 FOLDER = "figures"  # below --out
 
@@ -26,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
     try:
-        formats = _valid(options.formats, FORMATS, "format")
-        kinds = _valid(",".join(options.figure) or ",".join(FIGURES), FIGURES, "figure")
+        formats = names_in(options.formats, FORMATS, "format")
+        kinds = names_in(",".join(options.figure) or ",".join(FIGURES), FIGURES, "figure")
         results = from_arguments(options)
         studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
         drawn, skipped = drawn_and_skipped(results, studies, kinds)
@@ -57,15 +56,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add_arguments(parser)
     parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")
     return parser.parse_args(argv)
-
-
-def _valid(text: str, valid: Collection[str], what: str) -> list[str]:
-    """The names in a list with commas, each once, in its order. Raises SelectionError for one that is not valid."""
-    found = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in found if name not in valid]
-    if unknown or not found:
-        raise SelectionError(f"unknown {what} {', '.join(unknown) or repr(text)}. Valid: {', '.join(valid)}.")
-    return found
 
 
 if __name__ == "__main__":

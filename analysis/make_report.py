@@ -5,7 +5,6 @@ python analysis/make_report.py --profile short --data cifar10 --out /tmp/report
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 
 from analysis.connect import StoreError
 from analysis.cost_tables import CostsError
+from analysis.files import write_whole
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
 
 NAME = "report.html"
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         from analysis.report import page
 
         text = page(results, studies, all_tables(results, studies), *drawn_and_skipped(results, studies))
-        _write(path, text)
+        write_whole(path, text)
     except (StoreError, SelectionError, CostsError) as error:
         print(f"make_report: {error}", file=sys.stderr)
         return 2
@@ -49,17 +49,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser("make_report", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     add_arguments(parser)
     return parser.parse_args(argv)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes the page whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 from analysis.cells import Table
 from analysis.connect import StoreError
 from analysis.cost_tables import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
-from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
+from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
 from analysis.record import Study
 from analysis.render import FORMATS, to_text, write
 
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
     wanted = _split(options.table)
     try:
-        formats = _formats(options.formats)
+        formats = names_in(options.formats, FORMATS, "format")
         made, notes = _made(options, wanted)
         for one in made:
             paths = write(one.table, options.out, formats)
@@ -203,14 +203,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _split(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
-
-
-def _formats(text: str) -> list[str]:
-    formats = _split([text])
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise SelectionError(f"unknown format {', '.join(unknown) or repr(text)}. Valid: {', '.join(FORMATS)}.")
-    return formats
 
 
 if __name__ == "__main__":

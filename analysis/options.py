@@ -1,7 +1,7 @@
 """The options that make_tables, make_figures and make_report share, and the studies that they choose."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -84,4 +84,13 @@ def select(
     if not found:
         which, flag = ("with", "without --overrides") if overrides else ("without", "with --overrides")
         raise SelectionError(f"no runs {which} overrides here; call it {flag} to see the others.")
+    return found
+
+
+def names_in(text: str, valid: Collection[str], what: str) -> list[str]:
+    """Returns the names in a list with commas, each once, in its order. Raises SelectionError for an unknown one."""
+    found = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in found if name not in valid]
+    if unknown or not found:
+        raise SelectionError(f"unknown {what} {', '.join(unknown) or repr(text)}. Valid: {', '.join(valid)}.")
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from analysis.cells import MINUS, MISSING, Column, Ditto, Table, format_cell, raw_cell
+from analysis.files import write_whole
 from analysis.text import dittos
 from analysis.text import to_text as to_text
 
@@ -128,17 +129,11 @@ def write(table: Table, folder: str | os.PathLike[str], formats: Iterable[str] =
 
     Each file appears whole or not at all. Raises KeyError for a name not in FORMATS, OSError where it cannot write.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     for name in formats:
         suffix, render = FORMATS[name]
         path = Path(folder) / f"{table.stem}{suffix}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(render(table), encoding="utf-8", newline="")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, render(table))
         paths.append(path)
     return paths
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import styled
+from analysis.files import write_whole
 from analysis.record import Study
 
 if TYPE_CHECKING:
@@ -65,14 +66,7 @@ def write(drawn: Drawn, folder: str | os.PathLike[str], formats: Iterable[str] =
     """
     paths = []
     for name in formats:
-        data = render(drawn, name)
-        Path(folder).mkdir(parents=True, exist_ok=True)
         path = Path(folder) / f"{drawn.stem}.{name}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, render(drawn, name))
         paths.append(path)
     return paths

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from golden import HALF_DONE, fingerprint, masks_npz, probes_json, study_json
 
-from analysis import archive, archive_file
+from analysis import archive
 from analysis.archive_file import read_file, unite_lines
 from analysis.store import StoreError
 from ran import names
@@ -236,7 +236,7 @@ def test_a_failure_to_write_leaves_the_file(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive_file.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     forget(BASELINE)
     capsys.readouterr()
     assert export("--masks-of", fingerprint(92, "nal", 0)) == 2
