@@ -152,17 +152,15 @@ def _size(path: Path) -> str:
 
 def coverage(file: ArchiveFile) -> list[str]:
     """Returns a line per study: how many of its planned runs the file holds, of which the masks; then what is left."""
-    rows, planned = [], set()
+    rows: list[tuple[str, str]] = []
+    planned: set[str] = set()
     for study in (read_record(record) for record in file.studies):
-        fingerprints = {fingerprint for seeds in study.cells().values() for fingerprint in seeds.values()}
-        planned |= fingerprints
+        # A run's own tags name the cell of the study that ran it first.
+        labels = {run.fingerprint: f"{study.cell_text(run.cell)} seed {run.seed}" for run in study.runs}
+        planned |= labels.keys()
         name = study.name if not study.overrides else f"{study.name} {study.canonical_overrides}"
-        masks = [
-            f"{run.tags.get(names.CELL, run.fingerprint[:16])} seed {run.tags.get(names.SEED, '?')}"
-            for run in file.runs
-            if run.fingerprint in fingerprints and file.lines[run.fingerprint].get("masks")
-        ]
-        text = f"{len(fingerprints & file.lines.keys())} of {len(fingerprints)} planned runs"
+        masks = [labels[f] for f, line in file.lines.items() if f in labels and line.get("masks")]
+        text = f"{len(labels.keys() & file.lines.keys())} of {len(labels)} planned runs"
         rows.append((name, text + (f", masks of {'; '.join(masks)}" if masks else "")))
     if others := file.lines.keys() - planned:
         rows.append(("no study here", f"{len(others)} run{'' if len(others) == 1 else 's'}"))

@@ -20,7 +20,7 @@ from analysis.runs import RunData
 from ran import names
 
 ARCHIVE = Path("results/archive")
-_FIELD = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes", names.MASKS_NPZ: "masks"}
+_FIELD = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes"}
 Line = dict[str, Any]
 
 
@@ -84,11 +84,13 @@ def _object(content: Any, what: str) -> dict[str, Any]:
 def _run(line: Line, path: Path) -> RunData:
     tags, params, metrics, points = (_object(line[key], key) for key in ("tags", "params", "metrics", "curves"))
 
+    masks = None if line.get("masks") is None else base64.b64decode(line["masks"], validate=True)
+
     def artifact(name: str) -> bytes | None:
+        if name == names.MASKS_NPZ:
+            return masks
         content = line.get(_FIELD.get(name, ""))
-        if content is None:
-            return None
-        return base64.b64decode(content) if name == names.MASKS_NPZ else json.dumps(content).encode()
+        return None if content is None else json.dumps(content).encode()
 
     curves = {name: [(int(step), _number(value)) for step, value in curve] for name, curve in points.items()}
     start = line.get("start_time")

@@ -59,7 +59,7 @@ def _verdict_text(one: Judged) -> str:
     if one.verdict != UNDECIDED:
         return one.verdict
     if one.more_seeds is None:
-        return "undecided: not every contrast has two pairs"
+        return "undecided: not every contrast can be measured"
     number = f"more than {FAR}" if one.more_seeds > FAR else str(one.more_seeds)
     return f"undecided: {number} more seed{'' if one.more_seeds == 1 else 's'}"
 

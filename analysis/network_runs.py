@@ -84,7 +84,12 @@ def network_runs(studies: Sequence[Study], runs: Mapping[str, Run], costs: Costs
             captions.holm_sentence(_name(first), differences.values()),
             *captions.tail(everything, broken),
         ),
-        stem=safe_stem(f"table{first.table}", first.profile, overrides=first),
+        stem=safe_stem(
+            f"table{first.table}",
+            *(study.dataset for study in studies if len(studies) == 1),
+            first.profile,
+            overrides=first,
+        ),
     )
 
 

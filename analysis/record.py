@@ -1,7 +1,7 @@
 """The record of a study in its parent run's study.json: what was planned, so that analysis knows what is missing."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,10 @@ class Study:
         """The overrides as canonical JSON, "{}" without."""
         return json.dumps(self.overrides, sort_keys=True)
 
+    def cell_text(self, cell: tuple[Value, ...]) -> str:
+        """Returns a cell as --cells takes it, e.g. "depth=92,learning=arl"; "all" of a study without axes."""
+        return ",".join(f"{axis.name}={value}" for axis, value in zip(self.axes, cell, strict=True)) or "all"
+
     def cells(self) -> dict[tuple[Value, ...], dict[int, str]]:
         """The cells in the order of the axes, the first outermost; each maps its seeds to fingerprints.
 
@@ -133,11 +137,12 @@ def read_record(raw: Any) -> Study:
     )
 
 
-def unite_records(record: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, Any]:
+def unite_records(record: Mapping[str, Any], older: Mapping[str, Any], results: Collection[str] = ()) -> dict[str, Any]:
     """Returns one record of two readable ones of the same study: the planned runs, values and networks of both.
 
-    Where they disagree (a cell and seed with another fingerprint, a title) `record` counts. Planned runs come out
-    sorted by seed and cell. Raises RecordError where the axes differ.
+    Where they disagree (a cell and seed with another fingerprint, a title) `record` counts; but a plan alone does not
+    replace a fingerprint in `results`, those of runs that are over. Planned runs come out sorted by seed and cell.
+    Raises RecordError where the axes differ.
     """
     axes = {axis["name"]: axis for axis in record["axes"]}
     added = {axis["name"]: axis for axis in older["axes"]}
@@ -149,7 +154,12 @@ def unite_records(record: Mapping[str, Any], older: Mapping[str, Any]) -> dict[s
     def cell(entry: Mapping[str, Any]) -> tuple[Value, ...]:
         return tuple(entry["cell"][name] for name in axes)
 
-    planned = {(cell(run), run["seed"]): run for source in (older, record) for run in source["runs"]}
+    planned: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for run in (*older["runs"], *record["runs"]):
+        key = cell(run), run["seed"]
+        held = planned.get(key)
+        if held is None or held["fingerprint"] not in results or run["fingerprint"] in results:
+            planned[key] = run
     united_axes = [_unite_axis(axis, added[name]) for name, axis in axes.items()]
 
     def place(run: Mapping[str, Any]) -> tuple[int, ...]:
@@ -161,16 +171,20 @@ def unite_records(record: Mapping[str, Any], older: Mapping[str, Any]) -> dict[s
     return united | ({"cells": list(cells.values())} if cells else {})
 
 
-def add_records(held: dict[tuple[str, str, str, str], dict[str, Any]], added: Iterable[dict[str, Any]]) -> list[str]:
+def add_records(
+    held: dict[tuple[str, str, str, str], dict[str, Any]],
+    added: Iterable[dict[str, Any]],
+    results: Collection[str] = (),
+) -> list[str]:
     """Adds readable records to older ones, by Study.key; returns a line for each that had to replace the one held.
 
-    One alone comes out sorted as by `unite_records`.
+    `results` as in `unite_records`. One alone comes out sorted as by `unite_records`.
     """
     problems = []
     for record in added:
         key = read_record(record).key
         try:
-            held[key] = unite_records(record, held.get(key, record))
+            held[key] = unite_records(record, held.get(key, record), results)
         except RecordError as error:
             problems.append(f"{error}; the later counts")
             held[key] = record

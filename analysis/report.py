@@ -146,13 +146,14 @@ def _overview(results: "Results", studies: Sequence[Study]) -> str:
 
 
 def _unfinished(results: "Results", studies: Sequence[Study]) -> str:
-    planned = {run.fingerprint: study.name for study in studies for run in study.runs}
-    runs = results.runs
-    unfinished = runs[(runs["outcome"] != names.FINISHED) & runs["fingerprint"].isin(list(planned))]
+    runs = results.runs[results.runs["outcome"] != names.FINISHED]
+    unfinished = {run["fingerprint"]: run for run in runs.to_dict("records")}
     lines = [
-        f"{planned[run['fingerprint']]}, {run['cell'] or 'all'}, seed {run['seed']}: "
+        f"{study.name}, {study.profile}, {study.cell_text(planned.cell)}, seed {planned.seed}: "
         + ", ".join(filter(None, (run["outcome"], run["reason"])))
-        for run in unfinished.to_dict("records")
+        for study in studies
+        for planned in study.runs
+        if (run := unfinished.get(planned.fingerprint)) is not None
     ]
     return _listed("Runs that did not finish", lines or ["None."])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.archive_file import ARCHIVE, ArchiveFile, read_folder
 from analysis.connect import NoRunsError, StoreError
 from analysis.record import Study, add_records, read_record
-from analysis.runs import Curves, RunData, tidy
+from analysis.runs import RESULTS, Curves, RunData, tidy
 from analysis.store import read_contents
 from ran import names
 
@@ -73,8 +73,7 @@ def read_results(
     every = [] if archive is None else read_folder(archive)
     there = {name for file in every for name in file.experiments}
     files = [file for file in every if experiment is None or experiment in file.experiments]
-    for file in files:
-        problems += add_records(records, file.studies)
+    planned = [record for file in files for record in file.studies]
     runs = [run for file in files for run in file.runs]
     sources = [str(file.path) for file in files]
     try:
@@ -83,10 +82,13 @@ def read_results(
         if tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or not any(file.runs for file in every):
             raise
     else:
-        problems += [*store.problems, *add_records(records, (parent.record for parent in store.parents))]
+        problems += store.problems
+        planned += [parent.record for parent in store.parents]
         runs = [*store.runs, *runs]  # first: of two runs that are as new the store's has all artifacts
         sources = [store.uri, *sources]
         there |= set(store.experiments)
+    over = {run.fingerprint for run in runs if run.outcome in RESULTS}
+    problems += add_records(records, planned, over)
     if experiment is not None and not runs and not records:
         others = ", ".join(sorted(there - {experiment})) or "nothing"
         raise StoreError(f"no runs in experiment {experiment!r}. There is: {others}.")

@@ -91,31 +91,36 @@ def p_value(stats: MeanStd | None, mean: float = 0.0) -> float | None:
     return float(2 * stdtr(stats.n - 1, -abs(stats.mean - mean) / (stats.std / math.sqrt(stats.n))))
 
 
-def holm_levels(p_values: Sequence[float | None], alpha: float = ALPHA) -> list[float | None]:
+def holm_levels(p_values: Sequence[float | None], alpha: float = ALPHA, size: int | None = None) -> list[float | None]:
     """Returns the confidence level of each interval with which a family of intervals says what Holm's test says.
 
     Of m p-values the i-th smallest gets 1 - alpha / (m - i + 1); from the first that Holm retains, all larger ones keep
     that one's level. So an interval excludes the tested mean exactly where Holm rejects it at the family-wise error
-    rate alpha. None, a comparison that was not tested, gets None and does not count.
+    rate alpha. None, a comparison that was not tested, gets None and does not count, unless `size`, the number of
+    members that the family will have, says so: then the others have the levels of the whole family.
     """
     tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     levels: list[float | None] = [None] * len(p_values)
+    members = len(tested) if size is None else size
     share = alpha
     retained = False
     for rank, (p, place) in enumerate(tested):
         if not retained:
-            share = alpha / (len(tested) - rank)
+            share = alpha / (members - rank)
             retained = p > share
         levels[place] = 1 - share
     return levels
 
 
 def holm_intervals(
-    family: Sequence[MeanStd | None], means: Sequence[float] | None = None, alpha: float = ALPHA
+    family: Sequence[MeanStd | None],
+    means: Sequence[float] | None = None,
+    alpha: float = ALPHA,
+    size: int | None = None,
 ) -> list[Interval | None]:
     """Returns the interval of each member at its level of `holm_levels`; `means` are the tested ones (default: 0)."""
     tested = [0.0] * len(family) if means is None else means
-    levels = holm_levels([p_value(stats, mean) for stats, mean in zip(family, tested, strict=True)], alpha)
+    levels = holm_levels([p_value(stats, mean) for stats, mean in zip(family, tested, strict=True)], alpha, size)
     return [
         t_interval(stats, 1 - alpha if level is None else level) for stats, level in zip(family, levels, strict=True)
     ]
@@ -126,7 +131,7 @@ def verdict(samples: Sequence[Sample], alpha: float = ALPHA) -> str | None:
 
     Supported: each lies on its claimed side. Contradicted: one lies on the other. Else undecided.
     """
-    intervals = holm_intervals([sample.stats for sample in samples], [sample.bound for sample in samples], alpha)
+    intervals = holm_intervals([s.stats for s in samples], [s.bound for s in samples], alpha, len(samples))
     sides = [_side(interval, sample.bound) for interval, sample in zip(intervals, samples, strict=True)]
     if all(side is None for side in sides):
         return None

@@ -71,7 +71,7 @@ def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: C
 
 _NOISE_SENTENCE = (
     "Training error on the training images, not augmented, against the labels trained on (given) and the true ones; "
-    "memorised: of the wrongly labelled images, those predicted as their wrong label."
+    "memorised: of the wrongly labelled images, those predicted as their wrong label (by chance, one error in nine is)."
 )
 # quantity -> header, unit, what a run logs of it
 _COUNTS = {

@@ -1,5 +1,6 @@
 """The claims held against the runs: effects with intervals, and a verdict per profile and data set."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,7 +91,8 @@ def _judge(
         findings = _findings(studies[name], cells, contrasts, results, costs)
         if any(found.stats is not None or found.diverged for found in findings):
             about = studies[name].dataset, list(cells.values())
-            data, warnings = captions.dataset_name(*about), captions.not_imagenet(*about)
+            size = [sentence.rstrip(".").lower() for sentence in captions.size_sentences(about[1])]
+            data, warnings = ", ".join([captions.dataset_name(*about), *size]), captions.not_imagenet(*about)
             return Judged(claim, studies[name], findings, *_decide(findings), data, tuple(warnings))
     return None
 
@@ -99,7 +101,11 @@ def _findings(
     study: Study, cells: Mapping[CellKey, Seeds], contrasts: Sequence[Contrast], results: "Results", costs: Costs
 ) -> tuple[Finding, ...]:
     measured = [_measure(study, cells, contrast, results) for contrast in contrasts]
-    intervals = holm_intervals([stats for stats, _, _ in measured], [contrast.bound for contrast in contrasts])
+    intervals = holm_intervals(
+        [stats for stats, _, _ in measured],
+        [contrast.bound for contrast in contrasts],
+        size=sum(contrast.quantity != PARAMS for contrast in contrasts),
+    )
     return tuple(
         Finding(
             contrast,
@@ -138,9 +144,11 @@ def _values(seeds: Seeds, quantity: str, results: "Results") -> dict[int, float]
         probes = results.probes(seeds.planned[seed]) or {}
         try:
             responses = [float(value) for value in probes["response"]["mean_abs"]]
-            found[seed] = responses[_STAGES[quantity] - 1] / responses[0]
+            relative = responses[_STAGES[quantity] - 1] / responses[0]
         except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
             continue  # left by an earlier version, or a network without such a stage
+        if math.isfinite(relative):
+            found[seed] = relative
     return found
 
 

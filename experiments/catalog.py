@@ -24,7 +24,7 @@ def study_names() -> list[str]:
 def load_study(name: str) -> Study:
     """Returns the study of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
     if name.endswith(".py"):
-        return _study_of(_load_file(Path(name)), name)
+        return replace(_study_of(_load_file(Path(name)), name), path=name)
     if name not in study_names():
         raise UnknownNameError("study", name, study_names())
     return _study_of(importlib.import_module(f"{studies.__name__}.{name}"), name)

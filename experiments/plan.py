@@ -26,6 +26,7 @@ from ran.engine.throughput import seconds_per_image
 from ran.errors import UserError, one_line
 from ran.models.attention import LEARNING
 from ran.models.cost import Cost, cost
+from ran.models.network import build
 from ran.models.zoo import config_spec
 
 NEW, RESUMABLE, DONE, FAILED = "new", "resumable", "done", "failed"
@@ -134,14 +135,18 @@ class Plan:
 
     @property
     def command(self) -> str:
-        """The launch that plans these runs, but for seeds and places."""
-        flags = {f"--{key}": value for key, value in self.overrides.items()}
-        if self.source.name != self.base.data.name:
-            flags = {"--data.name": self.source.name} | flags
-        words = ["python", "run_ablation.py", "--study", self.study.name]
+        """The launch that plans these runs, but for seeds, places and what --import names."""
+        words = ["python", "run_ablation.py", "--study", self.study.path or self.study.name]
         if self.study.profile is None:
             words += ["--profile", self.profile.name]
-        return shlex.join(words + [str(word) for flag in flags.items() for word in flag])
+        if self.source.name != self.base.data.name:
+            words += ["--data.name", self.source.name]
+        for key, value in self.overrides.items():
+            group, _, name = key.rpartition(".")
+            words += (
+                [f"--{key if value else f'{group}.no_{name}'}"] if isinstance(value, bool) else [f"--{key}", str(value)]
+            )
+        return shlex.join(words)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -248,6 +253,9 @@ def _planned(
     LEARNING[config.model.learning]  # an unknown name raises here, as all others do when the network is built
     try:
         _ = run.cost
+        if source.test_size not in (None, source.image_size):  # too small a test image is found before training
+            with torch.device("meta"):
+                build(config_spec(config.model), num_classes=source.num_classes, image_size=source.test_size)
     except UserError:
         raise
     except Exception as error:  # whatever a user's own mask or unit raises

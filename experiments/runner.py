@@ -195,12 +195,13 @@ def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) 
     pixels = splits.pixels.to(device)
     images, labels = splits.test.images.to(device), splits.test.labels.to(device)
     try:
-        log.json(names.PROBES_JSON, snapshot.probes(result.network, images, pixels))
+        probes = snapshot.probes(result.network, images, pixels)
         masks = snapshot.masks(result.network, images, labels, run.source.classes, pixels)
     except Exception:
         logger.warning("%s: the network could not be probed; probe_error.txt says why", run.name)
         log.text("probe_error.txt", traceback.format_exc())
         return
+    log.json(names.PROBES_JSON, probes)
     if masks is not None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / names.MASKS_NPZ

@@ -85,6 +85,8 @@ class Study:
     settings: Mapping[str, Settings] = field(default_factory=dict)
     """by profile, config fields laid over the profile's own"""
     doc: str = field(default="", repr=False)
+    path: str | None = None
+    """of the file that --study named; None = one of the package's"""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):

@@ -99,6 +99,7 @@ def _caption(configs: Sequence[_Config], cells: Sequence[Cell], left_out: int) -
         "One number is one configuration, in every study that has it.",
     ]
     why = "with label noise or other training than the rest"
+    sentences.append("Time of a run: wall time, whatever else its machine did.")
     return sentences + [f"Left out: {left_out} cell{'' if left_out == 1 else 's'} {why}."] * (left_out > 0)
 
 

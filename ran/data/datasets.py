@@ -54,6 +54,8 @@ def open_source(config: DataConfig) -> Source:
     source = DATASETS[config.name](config)
     if source.test_size is None and (config.image_size, config.test_size) != (None, None):
         raise DataError(f"data.image_size and data.test_size are of image folders; {config.name} has one size of image")
+    if config.noise > 0 and source.num_classes < 2:
+        raise DataError(f"data.noise={config.noise}: {config.name} has one class, so no label can be wrong")
     if config.noise_labels is None:
         return source
     if config.name != "cifar10":

@@ -59,10 +59,8 @@ def test_studies_and_results_are_kept_whole(store_folder: Path, capsys: pytest.C
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"{FILE}: 8 runs, 8 of them in sqlite:///mlflow.db; ")
     assert out[1:] == [
-        '  arl_vs_nal {"train.steps": 10}  8 of 12 planned runs, masks of 0123456789abcdef seed 0'.replace(
-            "0123456789abcdef", BASELINE[:16]
-        ),
-        f"  arl_vs_nal                      8 of 12 planned runs, masks of {BASELINE[:16]} seed 0",
+        '  arl_vs_nal {"train.steps": 10}  8 of 12 planned runs, masks of depth=56,learning=arl seed 0',
+        "  arl_vs_nal                      8 of 12 planned runs, masks of depth=56,learning=arl seed 0",
     ]
     kept = lines()
     assert [line["kind"] for line in kept] == ["study"] * 2 + ["run"] * 8
@@ -328,8 +326,8 @@ def test_show(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "cifar10-short-1.jsonl        0        1            -                         1 kB",
         "  no study here  1 run",
         f"cluttershapes-quick-1.jsonl  2        8     0,1,2  2026-01-01 to 2026-01-02  {size}",
-        f'  arl_vs_nal {{"train.steps": 10}}  8 of 12 planned runs, masks of {BASELINE[:16]} seed 0',
-        f"  arl_vs_nal                      8 of 12 planned runs, masks of {BASELINE[:16]} seed 0",
+        '  arl_vs_nal {"train.steps": 10}  8 of 12 planned runs, masks of depth=56,learning=arl seed 0',
+        "  arl_vs_nal                      8 of 12 planned runs, masks of depth=56,learning=arl seed 0",
     ]
 
 

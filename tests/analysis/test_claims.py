@@ -112,7 +112,7 @@ def test_one_contrast_of_four_on_the_other_side_is_enough() -> None:
     found = only("arl_beats_nal", study_with_runs("arl_vs_nal", cells))
     assert (found.verdict, found.more_seeds) == (UNDECIDED, None)
     (verdict,) = [format_cell(row[-1]) for row in claims_table([found]).rows if format_cell(row[-1])]
-    assert verdict == "undecided: not every contrast has two pairs"
+    assert verdict == "undecided: not every contrast can be measured"
 
 
 def test_projected_seeds_would_decide() -> None:

@@ -184,7 +184,7 @@ def test_at_full_width_the_remarks_on_the_counts_stand() -> None:
     table = cost_table("6", COSTS, runs_of(study_with_runs("cifar", CIFAR10, profile="paper-1", networks=whole)))
     assert rows(table)["Attention-92"][:2] == ["1.84", "1.9"]
     assert note(table, "Attention-452").startswith("Attention-452: 10.18 M against the paper's 8.6 M")
-    assert table.stem == "table6-paper-1"
+    assert table.stem == "table6-cifar10-paper-1"
 
 
 IMAGENET: dict[Any, Any] = {

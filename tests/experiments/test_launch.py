@@ -123,8 +123,10 @@ def test_a_child_carries_everything(learning, done):
     config = unflatten(json.loads(lab.artifact(run, names.CONFIG_JSON).read_text()))
     digest = open_source(config.data).digest
     assert tags[names.FINGERPRINT] == fingerprint(config, digest)
-    assert run.data.params == {key: str(value) for key, value in flatten(config).items()} | {"data.digest": digest}
-    assert run.data.params.keys() - {"data.digest"} == flatten(RunConfig()).keys()
+    assert run.data.params == {key: str(value) for key, value in flatten(config).items()} | {
+            "data.digest": digest, "data.official_images": "10000",
+        }  # fmt: skip
+    assert run.data.params.keys() - {"data.digest", "data.official_images"} == flatten(RunConfig()).keys()
     assert config.model.learning == learning
 
     (dataset,) = run.inputs.dataset_inputs
