@@ -258,6 +258,7 @@ RUN = '{"fingerprint": "f", "tags": {}, "params": {}, "metrics": {}, "curves": {
         (RUN.replace('"tags": {}', '"tags": []'), "tags is no object"),
         (RUN.replace('"curves": {}', '"curves": {"train/loss": [[1]]}'), "not enough values"),
         (RUN.replace('"metrics": {}', '"metrics": {"a": "much"}'), "could not convert"),
+        (RUN.replace('"metrics": {}', '"metrics": {}, "masks": "UEsD?"'), "base64"),
     ],
 )
 def test_a_damaged_line_is_named(

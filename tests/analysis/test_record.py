@@ -105,6 +105,19 @@ def test_what_only_the_older_record_says_is_kept() -> None:
     assert (both["title"], both["command"]) == ("new", "python run_ablation.py")
 
 
+def test_a_plan_alone_replaces_no_result() -> None:
+    """The same cells under new fingerprints, planned on another machine: what has run stays until they have run."""
+    older = study_json()
+    newer = study_json(runs=[run | {"fingerprint": f"new {i}"} for i, run in enumerate(older["runs"])])
+    over = {run["fingerprint"] for run in older["runs"][:5]}
+    found = {run["fingerprint"] for run in unite_records(newer, older, over)["runs"]}
+    assert over <= found
+    assert len(found) == len(older["runs"])
+    assert {run["fingerprint"] for run in unite_records(newer, older)["runs"]} == {f"new {i}" for i in range(12)}
+    both = over | {f"new {i}" for i in range(12)}
+    assert {run["fingerprint"] for run in unite_records(newer, older, both)["runs"]} == {f"new {i}" for i in range(12)}
+
+
 def test_records_with_other_axes_are_not_united() -> None:
     depth, learning = study_json()["axes"]
     runs = [{"fingerprint": "f", "cell": {"learning": "arl"}, "seed": 0}]

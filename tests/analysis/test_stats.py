@@ -209,3 +209,11 @@ def test_more_seeds_says_when_it_cannot_be_said() -> None:
     assert more_seeds([below(-1), below(-1, None, 1)]) is None
     assert more_seeds([below(-1), Sample(None, -1)]) is None
     assert more_seeds([below(0.0)]) == FAR + 1
+
+
+def test_a_family_whose_members_are_not_all_measured_has_its_whole_size():
+    assert holm_levels([0.01, None, None, None]) == [0.95, None, None, None]
+    assert holm_levels([0.01, None, None, None], size=4) == pytest.approx([1 - 0.05 / 4, None, None, None])
+    two = MeanStd(1.0, 0.05, 2)  # p = 0.02: excludes 0 alone, not as one of four
+    alone, one_of_four = verdict([Sample(two, -1)]), verdict([Sample(two, -1), *[Sample(None, -1)] * 3])
+    assert (alone, one_of_four) == (CONTRADICTED, UNDECIDED)

@@ -13,7 +13,7 @@ from test_datasets import LAYOUT, REAL, batch, needs_cifar10, write
 
 from ran.config import DataConfig
 from ran.data import noise
-from ran.data.datasets import DataError, load_splits, open_source
+from ran.data.datasets import DATASETS, DataError, load_splits, open_source
 from ran.data.noise import flip_labels, human_labels
 
 KEYS = ("clean_label", *noise.HUMAN_LABELS.values())
@@ -116,6 +116,13 @@ def test_labels_do_not_depend_on_how_the_images_are_split(cifar):
 def test_noise_without_a_seed_is_refused(cifar):
     with pytest.raises(ValueError, match="seed"):
         load_splits(replace(cifar, noise=0.5))
+
+
+def test_one_class_has_no_wrong_labels(monkeypatch, cifar):
+    lone = replace(open_source(cifar), classes=("all",))
+    monkeypatch.setitem(DATASETS._entries, "lone", lambda config: lone)
+    with pytest.raises(DataError, match="one class"):
+        open_source(DataConfig(name="lone", noise=0.1))
 
 
 @pytest.mark.parametrize("form", ["npz", "official"])

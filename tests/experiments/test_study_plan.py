@@ -1,5 +1,6 @@
 """The plan: which runs, in which order, in which state, and under which fingerprint."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.cli import parse_launch, parse_overrides
 from experiments.launch import base_config
 from experiments.plan import DONE, FAILED, NEW, RESUMABLE, PlanError, make_plan, parse_seeds, parse_shard, select_cells
 from experiments.profiles import PROFILES
 from experiments.study import Comparison, Study, axis
 from experiments.tracking import Record
 from ran import names
-from ran.config import ConfigError, DataConfig, override
+from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import open_source
 from ran.engine.checkpoint import NAME, CheckpointError, write_tensors
 from ran.registry import UnknownNameError
@@ -347,3 +349,21 @@ def test_auto_precision_is_the_one_it_stands_for():
 def test_what_cannot_run_is_refused_with_the_plan(overrides, error):
     with pytest.raises(error):
         plan(overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"optim.lr": 0.03}, {"train.channels_last": False}, {"train.channels_last": False, "train.compile": True}],
+)
+def test_the_recorded_command_plans_the_same_runs(overrides, tmp_path):
+    """Typed as it stands it is parsed to the same fingerprints."""
+    study = replace(GRID, path="my grid.py")
+    first = plan(study, overrides=overrides)
+    words = shlex.split(first.command)
+    assert words[:4] == ["python", "run_ablation.py", "--study", "my grid.py"]
+    launch, rest = parse_launch(words[2:])
+    base = base_config(study, PROFILES[launch.profile])
+    config = parse_overrides(rest, study, base)
+    again = plan(study, overrides={key: value for key, value in flatten(config).items() if key in overrides})
+    assert config == override(base, overrides)
+    assert [run.fingerprint for run in again.runs] == [run.fingerprint for run in first.runs]
