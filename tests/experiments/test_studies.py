@@ -26,6 +26,12 @@ def shared(tmp_path_factory, migrated_store):
     return lab
 
 
+def _marked(name):
+    """The studies of many deep networks are left to the slow tests."""
+    deep = name in ("arl_vs_nal", "depth_response", "noisy_labels", "human_noise")
+    return pytest.param(name, marks=pytest.mark.slow) if deep else name
+
+
 def runs_to_the_end(lab, name, *arguments):
     arguments = arguments if name == "smoke" else ("--profile", "smoke", *arguments)
     said = lab.launch(*arguments, "--seeds", "0", study=name)
@@ -36,7 +42,7 @@ def runs_to_the_end(lab, name, *arguments):
     return said
 
 
-@pytest.mark.parametrize("name", [name for name in study_names() if name not in [*ON_CIFAR, "imagenet"]])
+@pytest.mark.parametrize("name", [_marked(name) for name in study_names() if name not in [*ON_CIFAR, "imagenet"]])
 def test_every_study_runs_to_its_end(name, shared):
     runs_to_the_end(shared, name)
     again = runs_to_the_end(shared, name)
@@ -54,7 +60,7 @@ def test_what_studies_share_ran_once(shared):
     assert len({tuple(run.data.params[f] for f in fields) for run in alike}) == len(alike)
 
 
-@pytest.mark.parametrize("name", ON_CIFAR)
+@pytest.mark.parametrize("name", [_marked(name) for name in ON_CIFAR])
 def test_studies_on_cifar_run_to_their_end(name, lab):
     """On a made CIFAR-10, a thousandth of the real one's size."""
     clean = make_cifar10(lab.folder / "data", train_images=200, test_images=64)
@@ -199,6 +205,7 @@ def test_a_network_that_cannot_be_probed_keeps_its_run(lab, monkeypatch):
     assert lab.weights("arl s0")
 
 
+@pytest.mark.slow
 def test_a_noisy_run_says_its_rate_and_which_labels(shared):
     runs_to_the_end(shared, "noisy_labels")
     runs = [r for r in shared.all_runs() if float(r.data.params.get("data.noise", 0)) > 0]
