@@ -252,6 +252,7 @@ def test_results_can_be_made_of_parts(make_study: Any, half_done: Any) -> None:
     assert (results.curves("f"), results.probes("f"), results.spec("f"), results.masks("f")) == ({}, None, None, None)
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_take_seconds(store_folder: Path) -> None:
     fill(store_folder / "mlflow.db", runs=1000, points=50)
     read_results(archive=None)  # imports

@@ -84,6 +84,7 @@ def test_a_study_that_needs_cifar_says_so(name, lab):
     assert "needs the data set cifar10" in said.err
 
 
+@pytest.mark.slow
 def test_imagenet_runs_to_its_end(lab):
     """On a made folder of tiny images: the baseline, and masks with the groups that need a quarter of the width."""
     make_image_folder(lab.folder / "data", classes=6, train_images=27, test_images=2)
