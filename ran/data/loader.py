@@ -16,7 +16,7 @@ class TrainBatches:
     """
 
     def __init__(self, images: Tensor, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
-        """uint8 (N, 3, H, W), int64 (N,) and `pixels`, all on the device where the batches are wanted."""
+        """uint8 (N, 3, H, W), int64 (N, ...) and `pixels`, all on the device where the batches are wanted."""
         self.images, self.labels, self.pixels = images, labels, pixels
         self.batch_size, self.seed = batch_size, seed
         self._orders: dict[int, np.ndarray] = {}
@@ -34,12 +34,8 @@ class TrainBatches:
         epochs, within = np.divmod(position, len(self.images))
         return np.concatenate([self._order(int(e))[within[epochs == e]] for e in np.unique(epochs)])
 
-    def pick(self, values: Tensor, step: int) -> Tensor:
-        """Returns what belongs to the step's images of `values`, (N, ...), one for each training image."""
-        return values[torch.from_numpy(self.indices(step)).to(values.device)]
-
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Returns float32 (B, 3, H, W), of the crop's size, and int64 (B,)."""
+        """Returns float32 (B, 3, H, W), of the crop's size, and int64 (B, ...)."""
         device = self.images.device
         index = torch.from_numpy(self.indices(step)).to(device)
         drawn = self.pixels.draw(stream(self.seed, "augment", step), self.batch_size)

@@ -87,10 +87,13 @@ def train(
 
     pixels = splits.pixels.to(device)
     data = {name: _on(device, getattr(splits, name)) for name in ("train", "val", "test")}
-    batches = TrainBatches(*data["train"], pixels, batch_size=t.batch_size, seed=config.seed)
-
     noise = splits.noise
     true_labels = None if noise is None else noise.true_labels.to(device)
+    train_images, train_labels = data["train"]
+    # With label noise a batch has two labels an image: the one trained on and the true one.
+    labels_of = train_labels if true_labels is None else torch.stack((train_labels, true_labels), 1)
+    batches = TrainBatches(train_images, labels_of, pixels, batch_size=t.batch_size, seed=config.seed)
+
     # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
     curve = "val" if len(splits.val) else "test"
 
@@ -137,8 +140,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr
         images, labels = batches(step)
-        true = labels if true_labels is None else batches.pick(true_labels, step)
-        for x, y, y_true in zip(*(part.split(micro_batch) for part in (images, labels, true)), strict=True):
+        given, true = (labels, labels) if true_labels is None else labels.unbind(1)
+        for x, y, y_true in zip(*(part.split(micro_batch) for part in (images, given, true)), strict=True):
             with arithmetic(device, t.precision):
                 logits = forward(x.contiguous(memory_format=layout)).float()
             loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)
@@ -184,10 +187,9 @@ def train(
     if test.err5 is not None:
         metrics[names.FINAL_TEST_ERR5] = test.err5
     if true_labels is not None:
-        seen, labels = data["train"]
-        seen = pixels.centre(seen)
+        seen = pixels.centre(train_images)
         logits = predict(network, seen, pixels, precision=t.precision, channels_last=t.channels_last)
-        fit = memorisation(logits, labels, true_labels)
+        fit = memorisation(logits, train_labels, true_labels)
         metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
         if fit.memorised is not None:
             metrics[names.FINAL_MEMORISED] = fit.memorised
