@@ -7,7 +7,7 @@ from analysis.claims import CLAIMS, ERROR, ERROR5, PARAMS, RESPONSE
 from analysis.published import published_text
 from analysis.stats import FAR, UNDECIDED, Interval
 from analysis.tables import safe_stem
-from analysis.verdicts import Finding, Judged, kind
+from analysis.verdicts import Finding, Judged
 
 _DIGITS = {ERROR: 2, ERROR5: 2, PARAMS: 2} | dict.fromkeys(RESPONSE.values(), 3)
 
@@ -66,7 +66,7 @@ def _verdict_text(one: Judged) -> str:
 
 def _caption(judged: Sequence[Judged]) -> list[str]:
     there = {one.claim.id for one in judged}
-    papers = any(kind(one.study) == "paper" for one in judged)
+    papers = any(one.study.profile_name == "paper" for one in judged)
     sentences = [
         "Verdicts are per profile and data set, the first column; only profile paper speaks about the paper's protocol"
         + ("." if papers else ", and no run of it is here."),

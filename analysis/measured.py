@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.cells import Measure
 from analysis.record import Network, Study, Value
 from analysis.runs import RUNNING, one_per_fingerprint
-from analysis.stats import MeanStd, differences, mean_std
+from analysis.stats import Interval, MeanStd, differences, holm_intervals, mean_std
 from ran import names
 
 if TYPE_CHECKING:
@@ -105,6 +105,13 @@ def paired(a: Seeds, b: Seeds, metric: str = names.FINAL_TEST_ERR) -> MeanStd | 
     ours, theirs = a.values(metric), b.values(metric)
     both = sorted(ours.keys() & theirs.keys())
     return differences([ours[seed] for seed in both], [theirs[seed] for seed in both])
+
+
+def differences_to_baseline(study: Study, cells: Mapping[CellKey, Seeds]) -> dict[CellKey, Interval | None]:
+    """Returns each cell's test error minus its baseline's, at Holm's level over all of them; nothing of a baseline."""
+    compared = {cell: other for cell in cells if (other := study.baseline_of(cell)) is not None}
+    stats = [paired(cells[cell], cells[other]) if other in cells else None for cell, other in compared.items()]
+    return dict(zip(compared, holm_intervals(stats), strict=True))
 
 
 def broken_pairs(a: Seeds, b: Seeds) -> int:

@@ -70,11 +70,11 @@ def select(
     if wanted:
         chosen = [study for study in chosen if study.table in wanted or study.name in wanted]
     if profile is not None:
-        profiles = {study.profile for study in chosen}
-        matching = {name for name in profiles if profile in (name, name.rpartition("-")[0])}
+        matching = [study for study in chosen if profile in (study.profile, study.profile_name)]
         if not matching:
+            profiles = {study.profile for study in chosen}
             raise SelectionError(f"no runs of profile {profile!r}. There is: {', '.join(sorted(profiles))}.")
-        chosen = [study for study in chosen if study.profile in matching]
+        chosen = matching
     if data is not None:
         datasets = {study.dataset for study in chosen}
         if data not in datasets:

@@ -86,6 +86,23 @@ class Study:
         """The overrides as canonical JSON, "{}" without."""
         return json.dumps(self.overrides, sort_keys=True)
 
+    @property
+    def profile_name(self) -> str:
+        """The profile without its version: "short" of "short-1"."""
+        name, _, version = self.profile.rpartition("-")
+        return name if version.isdecimal() else self.profile
+
+    def baseline_of(self, cell: tuple[Value, ...]) -> tuple[Value, ...] | None:
+        """Returns the cell that `cell` is compared with: the baseline's value, the other axes equal.
+
+        None for a baseline itself and in a study that compares nothing.
+        """
+        if self.compare is None:
+            return None
+        place = [axis.name for axis in self.axes].index(self.compare.axis)
+        other = (*cell[:place], self.compare.baseline, *cell[place + 1 :])
+        return None if other == cell else other
+
     def cell_text(self, cell: tuple[Value, ...]) -> str:
         """Returns a cell as --cells takes it, e.g. "depth=92,learning=arl"; "all" of a study without axes."""
         return ",".join(f"{axis.name}={value}" for axis, value in zip(self.axes, cell, strict=True)) or "all"

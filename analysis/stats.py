@@ -72,11 +72,6 @@ def t_interval(stats: MeanStd | None, confidence: float = 1 - ALPHA) -> Interval
     return Interval(stats.mean, stats.mean - half, stats.mean + half, stats.n, confidence)
 
 
-def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = 1 - ALPHA) -> Interval | None:
-    """Returns the mean of a[i] - b[i] with its two-sided t-interval, as `differences` and `t_interval`."""
-    return t_interval(differences(a, b), confidence)
-
-
 def p_value(stats: MeanStd | None, mean: float = 0.0) -> float | None:
     """Returns p of the two-sided t-test of the given mean; None below two values.
 

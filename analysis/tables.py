@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from analysis import captions
 from analysis.cells import MINUS, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Published, Table
 from analysis.cost_tables import COUNTED, Costs, digits_for, read_costs
-from analysis.measured import CellKey, Run, Seeds, broken_pairs, collect, index_runs, paired
+from analysis.measured import CellKey, Run, Seeds, broken_pairs, collect, differences_to_baseline, index_runs
 from analysis.published import published_value, reported
 from analysis.record import Axis, Study
-from analysis.stats import holm_intervals
 from analysis.store import read_store
 from ran import names
 
@@ -39,7 +38,10 @@ def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: C
     CostsError.
     """
     cells = collect(study, runs if isinstance(runs, Mapping) else index_runs(runs))
-    differences = _differences(study, cells)
+    differences = {
+        cell: Difference(interval, expected=len(cells[cell].values()))
+        for cell, interval in differences_to_baseline(study, cells).items()
+    }
     counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}
     counts = {quantity: found for quantity, found in counts.items() if any(v is not None for v in found.values())}
     noise = [metric for metric in _NOISE if any(seeds.values(metric) for seeds in cells.values())]
@@ -96,27 +98,6 @@ def _named(study: Study, cell: CellKey) -> dict[str, str | int | float | bool]:
     return {axis.name: value for axis, value in zip(study.axes, cell, strict=True)}
 
 
-def _baseline_of(study: Study, cell: CellKey) -> CellKey | None:
-    """The cell that `cell` is compared with: the baseline's value, the other axes equal. None for a baseline itself."""
-    if study.compare is None:
-        return None
-    place = [axis.name for axis in study.axes].index(study.compare.axis)
-    if cell[place] == study.compare.baseline:
-        return None
-    return (*cell[:place], study.compare.baseline, *cell[place + 1 :])
-
-
-def _differences(study: Study, cells: Mapping[CellKey, Seeds]) -> dict[CellKey, Difference]:
-    """Each cell minus its baseline, with intervals that are adjusted over all of them; nothing of a baseline."""
-    against = {cell: _baseline_of(study, cell) for cell in cells}
-    compared = {cell: baseline for cell, baseline in against.items() if baseline is not None}
-    stats = [paired(cells[cell], cells[baseline]) if baseline in cells else None for cell, baseline in compared.items()]
-    return {
-        cell: Difference(interval, expected=len(cells[cell].values()))
-        for cell, interval in zip(compared, holm_intervals(stats), strict=True)
-    }
-
-
 def _difference_name(study: Study) -> str:
     """What is subtracted from what: both named where the axis has two values, else the baseline alone."""
     axis = _compared_axis(study)
@@ -141,7 +122,7 @@ def _caption(study: Study, cells: Mapping[CellKey, Seeds], differences: Mapping[
         sentences.append(f"Published: the paper's values on {paper[0]}{same}.")
     if study.compare:
         sentences.append(captions.holm_sentence(_difference_name(study), differences.values()))
-    against = [(cell, _baseline_of(study, cell)) for cell in cells]
+    against = [(cell, study.baseline_of(cell)) for cell in cells]
     broken = sum(broken_pairs(cells[cell], cells[other]) for cell, other in against if other and other in cells)
     return sentences + captions.tail(everything, broken)
 

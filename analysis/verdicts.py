@@ -71,7 +71,7 @@ def judge_all(results: "Results", studies: Iterable[Study], costs: Costs | None 
     runs, costs = index_runs(results.runs), read_costs() if costs is None else costs
     groups: dict[tuple[bool, str, str, str], dict[str, Study]] = {}
     for study in studies:
-        key = (kind(study) != "paper", study.profile, study.dataset, study.canonical_overrides)
+        key = (study.profile_name != "paper", study.profile, study.dataset, study.canonical_overrides)
         groups.setdefault(key, {})[study.name] = study
     return [
         judged
@@ -200,8 +200,3 @@ def _decide(findings: Sequence[Finding]) -> tuple[str | None, int | None]:
 
 def _agrees(found: Finding) -> bool:
     return found.exact is not None and (found.exact - found.contrast.bound) * found.contrast.side > 0
-
-
-def kind(study: Study) -> str:
-    """Returns a study's profile without its version."""
-    return study.profile.rpartition("-")[0] or study.profile

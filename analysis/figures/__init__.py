@@ -35,11 +35,6 @@ FIGURES: dict[str, Callable[["Results", Sequence[Study]], Iterator[Drawn | Skipp
 }
 
 
-def all_figures(results: "Results", studies: Sequence[Study], kinds: Sequence[str] = tuple(FIGURES)) -> list[Drawn]:
-    """Returns all figures that there are data for, in the order of `kinds`; nothing is drawn yet."""
-    return drawn_and_skipped(results, studies, kinds)[0]
-
-
 def drawn_and_skipped(
     results: "Results", studies: Sequence[Study], kinds: Sequence[str] = tuple(FIGURES)
 ) -> tuple[list[Drawn], list[Skipped]]:

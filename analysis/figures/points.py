@@ -1,15 +1,14 @@
 """The numbers of the figures that draw test error against a number: cells as points, on lines, with intervals."""
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.figures.seeds import Cell, cells_of
-from analysis.measured import paired
+from analysis.measured import CellKey, differences_to_baseline
 from analysis.published import published_value, reported
-from analysis.record import Study, Value
-from analysis.stats import Interval, holm_intervals, mean_std, t_interval
+from analysis.record import Study
+from analysis.stats import Interval, mean_std, t_interval
 from ran import names
 
 if TYPE_CHECKING:
@@ -49,48 +48,34 @@ Lines = dict[str, list[Point]]
 def lines_of(what: Against, study: Study, results: "Results") -> Lines:
     """A line for each combination of the other axes, by name; its points in the order of x."""
     cells = cells_of(study, results)
-    differences = _differences(study, cells)
+    by_key = {tuple(cell.values.values()): cell for cell in cells}
+    differences = differences_to_baseline(study, {key: cell.seeds for key, cell in by_key.items()})
     lines: Lines = {}
-    for cell in cells:
+    for key, cell in by_key.items():
         label = ", ".join(t for n, t in zip(cell.values, cell.labels, strict=True) if n != what.axis) or study.title
         point = Point(
             x=float(cell.values[what.axis]) * what.factor,
             cell=cell,
             mean=t_interval(mean_std(list(cell.errors.values()))),
-            difference=differences.get(cell.name),
-            published=_published(study, cell.values),
-            published_difference=_published_difference(study, cell),
+            difference=differences.get(key),
+            published=_published(study, key),
+            published_difference=_published_difference(study, key),
             memorised=t_interval(mean_std(list(cell.seeds.values(names.FINAL_MEMORISED).values()))),
         )
         lines.setdefault(label, []).append(point)
     return {label: sorted(points, key=lambda point: point.x) for label, points in lines.items()}
 
 
-def _differences(study: Study, cells: Sequence[Cell]) -> dict[str, Interval]:
-    """The paired difference of each cell to the baseline's with its t-interval, at Holm's level as in the table."""
-    pairs = []
-    for cell in cells:
-        other = _baseline(study, cell.values)
-        base = next((c for c in cells if c.values == other), cell)
-        if base is not cell:
-            pairs.append((cell.name, paired(cell.seeds, base.seeds)))
-    found = holm_intervals([stats for _, stats in pairs])
-    return {name: interval for (name, _), interval in zip(pairs, found, strict=True) if interval is not None}
-
-
-def _baseline(study: Study, values: dict[str, Value]) -> dict[str, Value] | None:
-    return None if study.compare is None else values | {study.compare.axis: study.compare.baseline}
-
-
-def _published(study: Study, values: dict[str, Value]) -> float | None:
+def _published(study: Study, key: CellKey) -> float | None:
     paper = reported(study.table, study.dataset) if study.table is not None else None
+    values = {axis.name: value for axis, value in zip(study.axes, key, strict=True)}
     return published_value(study.table, values, paper[1]) if paper and study.table else None
 
 
-def _published_difference(study: Study, cell: Cell) -> float | None:
-    base = _baseline(study, cell.values)
-    ours, theirs = _published(study, cell.values), None if base is None else _published(study, base)
-    return None if ours is None or theirs is None or base == cell.values else ours - theirs
+def _published_difference(study: Study, key: CellKey) -> float | None:
+    base = study.baseline_of(key)
+    ours, theirs = _published(study, key), None if base is None else _published(study, base)
+    return None if ours is None or theirs is None else ours - theirs
 
 
 def compared(study: Study, lines: Lines) -> tuple[str, str] | None:

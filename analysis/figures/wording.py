@@ -66,9 +66,7 @@ def groups(studies: Iterable[Study]) -> list[list[Study]]:
 
 def missing(kind: str, what: str, study: str, like: Study) -> str:
     """Returns the line that says what a figure lacks and which launch would make it, in the profile of `like`."""
-    name, _, version = like.profile.rpartition("-")
-    profile = name if version.isdecimal() else like.profile
-    command = f"python run_ablation.py --study {study} --profile {profile}"
+    command = f"python run_ablation.py --study {study} --profile {like.profile_name}"
     if like.name == study and like.command:
         command = like.command
     return f"no figure {kind} of {place(like)}: {what}; `{command}`"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic import results_of, study_lines
 
-from analysis.figures import FIGURES, Drawn, all_figures, drawn_and_skipped, render
+from analysis.figures import FIGURES, Drawn, drawn_and_skipped, render
 from analysis.figures.against import _limits
 from analysis.figures.cost import _free, _hits
 from analysis.figures.seeds import band, windows
@@ -43,7 +43,7 @@ def half_done(cell: dict[str, Any], seed: int) -> str | None:
 
 def figures(kind: str, *lines: list[dict[str, Any]], overrides: bool = False) -> list[Drawn]:
     results = results_of(Path("archive"), *lines)
-    return all_figures(results, select(results.studies, overrides=overrides), [kind])
+    return drawn_and_skipped(results, select(results.studies, overrides=overrides), [kind])[0]
 
 
 def only(kind: str, *lines: list[dict[str, Any]]) -> Drawn:
@@ -118,7 +118,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[
         patch.chdir(tmp_path_factory.mktemp("everything"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         results = results_of(Path("archive"), *lines)
-    return results, all_figures(results, select(results.studies))
+    return results, drawn_and_skipped(results, select(results.studies))[0]
 
 
 def test_every_kind_is_there_and_says_what_it_is(everything: tuple[Results, list[Drawn]]) -> None:

@@ -16,12 +16,12 @@ from analysis.stats import (
     Interval,
     MeanStd,
     Sample,
+    differences,
     holm_intervals,
     holm_levels,
     mean_std,
     more_seeds,
     p_value,
-    paired_interval,
     t_interval,
     verdict,
 )
@@ -43,16 +43,16 @@ def test_mean_std_is_numpys(values: list[float]) -> None:
 @given(st.lists(st.tuples(errors, errors), min_size=2, max_size=20), st.floats(0.5, 0.999))
 def test_paired_interval_is_scipys(pairs: list[tuple[float, float]], confidence: float) -> None:
     a, b = zip(*pairs, strict=True)
-    found = paired_interval(a, b, confidence)
+    found = t_interval(differences(a, b), confidence)
     assert found is not None
-    differences = np.subtract(a, b)
-    scale = scipy.stats.sem(differences)
-    assert (found.mean, found.n) == (pytest.approx(differences.mean(), abs=1e-9), len(pairs))
+    of_pairs = np.subtract(a, b)
+    scale = scipy.stats.sem(of_pairs)
+    assert (found.mean, found.n) == (pytest.approx(of_pairs.mean(), abs=1e-9), len(pairs))
     if scale < 1e-9:  # scipy gives nan for a spread of zero
         assert found.low == pytest.approx(found.mean, abs=1e-6)
         assert found.high == pytest.approx(found.mean, abs=1e-6)
     else:
-        low, high = scipy.stats.t.interval(confidence, len(pairs) - 1, loc=differences.mean(), scale=scale)
+        low, high = scipy.stats.t.interval(confidence, len(pairs) - 1, loc=of_pairs.mean(), scale=scale)
         assert (found.low, found.high) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
         both = scipy.stats.ttest_rel(a, b).confidence_interval(confidence)
         assert (found.low, found.high) == (pytest.approx(both.low, abs=1e-6), pytest.approx(both.high, abs=1e-6))
@@ -122,8 +122,8 @@ def test_holm_by_hand() -> None:
 def test_small_n_and_no_spread() -> None:
     assert mean_std([]) is None
     assert mean_std([5.0]) == MeanStd(5.0, None, 1)
-    assert paired_interval([], []) is None
-    assert paired_interval([5.5], [5.0]) == Interval(0.5, None, None, 1)
+    assert t_interval(differences([], [])) is None
+    assert t_interval(differences([5.5], [5.0])) == Interval(0.5, None, None, 1)
     assert t_interval(MeanStd(2.0, 0.0, 3)) == Interval(2.0, 2.0, 2.0, 3)
     assert [p_value(stats) for stats in (None, MeanStd(1.0, None, 1))] == [None, None]
     assert [p_value(MeanStd(mean, 0.0, 3)) for mean in (0.0, 1.0)] == [1.0, 0.0]
@@ -141,7 +141,7 @@ def test_small_n_and_no_spread() -> None:
 )
 def test_refused(a: list[float], b: list[float], confidence: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        paired_interval(a, b, confidence)
+        t_interval(differences(a, b), confidence)
 
 
 def below(mean: float, std: float | None = 0.1, n: int = 3) -> Sample:
