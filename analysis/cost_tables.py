@@ -8,6 +8,7 @@ from pathlib import Path
 from analysis.cells import MISSING, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Table, signed
 from analysis.published import published_networks, published_value
 from analysis.record import Network
+from ran import names
 
 COSTS_CSV = Path(__file__).with_name("costs.csv")
 
@@ -59,25 +60,6 @@ _SHOWN = {
 }
 ALL = "networks"  # the table of every network in costs.csv
 COST_TABLES = (*_SHOWN, ALL)
-
-_LABELS = {
-    "resnet164": "ResNet-164",
-    "resnet1001": "ResNet-1001",
-    "wrn16_8": "WRN-16-8",
-    "wrn28_10": "WRN-28-10",
-    "attention92": "Attention-92",
-    "attention236": "Attention-236",
-    "attention452": "Attention-452",
-    "attention56_imagenet": "Attention-56",
-    "attention92_imagenet": "Attention-92",
-    "attentionnext56_imagenet": "AttentionNeXt-56",
-    "attentioninception56_imagenet": "AttentionInception-56",
-    "resnet152_imagenet": "ResNet-152",
-    "resnet200_imagenet": "ResNet-200",
-    "resnext101_32x4d_imagenet": "ResNeXt-101",
-    "inception_resnet_v1_imagenet": "Inception-ResNet-v1",
-    "inception_resnet_v2_imagenet": "Inception-ResNet-v2",
-}
 
 # Why our counts are not the paper's, printed only where they are not.
 _REASONS = {
@@ -166,7 +148,7 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
     rows = []
     for network in networks:
         cost = costs.get(standard[network], {})
-        row: list[Cell] = [Label(_LABELS.get(network, network), network)]
+        row: list[Cell] = [Label(names.NETWORKS.get(network, network), network)]
         for quantity in counted:
             row.append(Number(ours.get((network, quantity)), 0 if quantity == "depth" else digits[quantity]))
             row.append(_digits(quantity, _published(number, network, quantity)))
@@ -301,7 +283,7 @@ def _differs(number: str, network: str, quantities: Sequence[str], cost: Mapping
     if against and network in _REASONS:
         remarks.append(_REASONS[network])
     said = [*([", ".join(against)] if against else []), *remarks, *contradictions]
-    return [f"{_LABELS.get(network, network)}: {'; '.join(said)}."] if said else []
+    return [f"{names.NETWORKS.get(network, network)}: {'; '.join(said)}."] if said else []
 
 
 def _ours_text(value: float, quantity: str) -> str:
@@ -315,6 +297,6 @@ def _at_test_sizes(sizes: Mapping[str, float | None], shown: _Shown, costs: Cost
         if size is not None and size != shown.image_size:
             macs = costs.get(at_full_width(network, shown.num_classes, int(size)), {}).get("macs")
             if macs is not None:
-                found.append(f"{_LABELS.get(network, network)} {macs / 1e9:.2f} G at {size:.0f} px")
+                found.append(f"{names.NETWORKS.get(network, network)} {macs / 1e9:.2f} G at {size:.0f} px")
     there = f" MACs there: {', '.join(found)}." if found else ""
     return [f"px: side of the paper's test image, which its MACs do not follow.{there}"]

@@ -1,4 +1,4 @@
-"""Names of metrics, tags and artifacts: what `experiments` writes to MLflow and `analysis` reads from it."""
+"""Names of metrics, tags and artifacts, and of networks in print: what `experiments` and `analysis` share."""
 
 # Metrics. Errors are in %, rates in images/s, times in hours; step = number of optimizer steps taken.
 TRAIN_LOSS = "train/loss"  # mean over the steps since the last point
@@ -58,3 +58,23 @@ PROBES_JSON = "probes.json"  # response by stage and receptive fields
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
 
 EXPERIMENT_PREFIX = "ran/"  # experiment = "ran/<data set>"
+
+# Networks as the paper prints them, among them some that it quotes and we do not have.
+NETWORKS = {
+    "resnet164": "ResNet-164",
+    "resnet1001": "ResNet-1001",
+    "wrn16_8": "WRN-16-8",
+    "wrn28_10": "WRN-28-10",
+    "attention92": "Attention-92",
+    "attention236": "Attention-236",
+    "attention452": "Attention-452",
+    "attention56_imagenet": "Attention-56",
+    "attention92_imagenet": "Attention-92",
+    "attentionnext56_imagenet": "AttentionNeXt-56",
+    "attentioninception56_imagenet": "AttentionInception-56",
+    "resnet152_imagenet": "ResNet-152",
+    "resnet200_imagenet": "ResNet-200",
+    "resnext101_32x4d_imagenet": "ResNeXt-101",
+    "inception_resnet_v1_imagenet": "Inception-ResNet-v1",
+    "inception_resnet_v2_imagenet": "Inception-ResNet-v2",
+}

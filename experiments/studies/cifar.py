@@ -12,22 +12,15 @@ a GPU. short: 5 to 60 minutes each on two cores; its half width is another netwo
 """
 
 from experiments.study import Comparison, Study, axis
+from ran import names
 
-_LABELS = {
-    "resnet164": "ResNet-164",
-    "resnet1001": "ResNet-1001",
-    "wrn16_8": "WRN-16-8",
-    "wrn28_10": "WRN-28-10",
-    "attention92": "Attention-92",
-    "attention236": "Attention-236",
-    "attention452": "Attention-452",
-}
+_NETWORKS = ("resnet164", "resnet1001", "wrn16_8", "wrn28_10", "attention92", "attention236", "attention452")
 
 STUDY = Study(
     name="cifar",
     title="CIFAR networks",
     table="6",
-    axes=(axis("network", tuple(_LABELS), field="model.name", label=_LABELS.__getitem__),),
+    axes=(axis("network", _NETWORKS, field="model.name", label=names.NETWORKS.__getitem__),),
     compare=Comparison(axis="network", baseline="resnet164"),
     requires=("cifar10", "cifar100"),
 )

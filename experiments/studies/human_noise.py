@@ -12,6 +12,7 @@ GPU's work. Expect: a larger harm than uniform noise of the same rate does, for 
 """
 
 from experiments.study import Comparison, Study, axis
+from ran import names
 
 STUDY = Study(
     name="human_noise",
@@ -24,11 +25,7 @@ STUDY = Study(
                 for name in ("clean", "aggre", "random1", "worse")
             },
         ),
-        axis(
-            "network",
-            {"resnet164": {"model.name": "resnet164"}, "attention92": {"model.name": "attention92"}},
-            label={"resnet164": "ResNet-164", "attention92": "Attention-92"}.__getitem__,
-        ),
+        axis("network", ("resnet164", "attention92"), field="model.name", label=names.NETWORKS.__getitem__),
     ),
     compare=Comparison(axis="network", baseline="resnet164"),
     requires=("cifar10",),

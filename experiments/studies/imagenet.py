@@ -19,16 +19,17 @@ without its augmentation of scale, shape and colour, so that errors will be abov
 """
 
 from experiments.study import Comparison, Study, axis
+from ran import names
 from ran.config import DataConfig, OptimConfig, RunConfig, TrainConfig
 
 # In the order of Table 7, with the side of the test image where it is not the training crop's.
 _NETWORKS = {
-    "resnet152_imagenet": ("ResNet-152", None),
-    "attention56_imagenet": ("Attention-56", None),
-    "resnext101_32x4d_imagenet": ("ResNeXt-101", None),
-    "attentionnext56_imagenet": ("AttentionNeXt-56", None),
-    "attentioninception56_imagenet": ("AttentionInception-56", 299),
-    "attention92_imagenet": ("Attention-92", 320),
+    "resnet152_imagenet": None,
+    "attention56_imagenet": None,
+    "resnext101_32x4d_imagenet": None,
+    "attentionnext56_imagenet": None,
+    "attentioninception56_imagenet": 299,
+    "attention92_imagenet": 320,
 }
 
 STUDY = Study(
@@ -38,8 +39,8 @@ STUDY = Study(
     axes=(
         axis(
             "network",
-            {name: {"model.name": name, "data.test_size": size} for name, (_, size) in _NETWORKS.items()},
-            label=lambda name: _NETWORKS[name][0],
+            {name: {"model.name": name, "data.test_size": size} for name, size in _NETWORKS.items()},
+            label=names.NETWORKS.__getitem__,
             short=lambda name: name.removesuffix("_imagenet"),
         ),
     ),

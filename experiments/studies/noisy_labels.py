@@ -16,6 +16,7 @@ a GPU's work.
 """
 
 from experiments.study import Comparison, Study, axis
+from ran import names
 
 STUDY = Study(
     name="noisy_labels",
@@ -30,11 +31,7 @@ STUDY = Study(
             label=lambda rate: f"{100 * rate:.0f} %",
             short="n{}".format,
         ),
-        axis(
-            "network",
-            {"resnet164": {"model.name": "resnet164"}, "attention92": {"model.name": "attention92"}},
-            label={"resnet164": "ResNet-164", "attention92": "Attention-92"}.__getitem__,
-        ),
+        axis("network", ("resnet164", "attention92"), field="model.name", label=names.NETWORKS.__getitem__),
     ),
     compare=Comparison(axis="network", baseline="resnet164"),
     settings={"short": {"data.train_images": 2_000}},
