@@ -89,25 +89,6 @@ def test_refusals(archive: Path, capsys: pytest.CaptureFixture[str], argv: list[
     assert not (archive / "results" / "figures").exists()
 
 
-@pytest.mark.parametrize("command", [[str(ROOT / "analysis" / "make_figures.py")], ["-m", "analysis.make_figures"]])
-def test_without_anything_one_line_and_no_file(empty_folder: Path, command: list[str]) -> None:
-    environment: dict[str, Any] = os.environ | ({"PYTHONPATH": str(ROOT)} if command[0] == "-m" else {})
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("make_figures: no tracking store at ./mlflow.db")
-    assert list(empty_folder.iterdir()) == []
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, analysis.make_figures as m\n"
-        "try: m.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    for heavy in ("matplotlib", "mlflow", "pandas", "scipy", "torch", "numpy"):
-        assert f"'{heavy}'" not in done.stdout
-
-
 def test_files_depend_on_the_data_alone(archive: Path) -> None:
     """Neither on the hash seed nor the user's matplotlibrc, display, torch or experiments."""
     code = (

@@ -130,27 +130,6 @@ def test_refusals(store_folder: Path, capsys: pytest.CaptureFixture[str], argv: 
     assert not (store_folder / "results").exists()
 
 
-@pytest.mark.parametrize("command", [[str(ROOT / "analysis" / "make_tables.py")], ["-m", "analysis.make_tables"]])
-def test_without_a_store_one_line_and_no_file(empty_folder: Path, command: list[str]) -> None:
-    # A script must find the package by itself, the module form is run where the package can be found.
-    environment: dict[str, Any] = os.environ | ({"PYTHONPATH": str(ROOT)} if command[0] == "-m" else {})
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
-    assert done.returncode == 2
-    assert done.stderr.startswith("make_tables: no tracking store at ./mlflow.db: run `python run_ablation.py")
-    assert (done.stderr.count("\n"), done.stdout) == (1, "")
-    assert list(empty_folder.iterdir()) == []
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, analysis.make_tables as m\n"
-        "try: m.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    for heavy in ("mlflow", "pandas", "scipy", "torch", "numpy"):
-        assert f"'{heavy}'" not in done.stdout
-
-
 def test_analysis_needs_neither_torch_nor_experiments(store_folder: Path) -> None:
     code = (
         "import sys\nfor name in ('torch', 'experiments', 'optuna'): sys.modules[name] = None\n"

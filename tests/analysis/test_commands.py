@@ -1,0 +1,35 @@
+"""What make_tables, make_figures and make_report do alike, as processes: a script and a module, with nothing there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["make_tables", "make_figures", "make_report"]
+HEAVY = ("matplotlib", "mlflow", "pandas", "scipy", "torch", "numpy")
+
+
+@pytest.mark.parametrize("form", ["script", "module"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_anything_one_line_and_no_file(empty_folder: Path, name: str, form: str) -> None:
+    # A script must find the package by itself, the module form is run where the package can be found.
+    command = [str(ROOT / "analysis" / f"{name}.py")] if form == "script" else ["-m", f"analysis.{name}"]
+    environment: dict[str, Any] = os.environ | ({"PYTHONPATH": str(ROOT)} if form == "module" else {})
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"{name}: no tracking store at ./mlflow.db: run `python run_ablation.py")
+    assert list(empty_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_heavy(name: str) -> None:
+    code = (
+        f"import sys, analysis.{name} as m\n"
+        "try: m.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert [heavy for heavy in HEAVY if f"'{heavy}'" in done.stdout] == []
