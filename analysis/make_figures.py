@@ -39,8 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"make_figures: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
-    notes = [f"read {source}" for source in results.sources] + [f"warning: {problem}" for problem in results.problems]
-    for note in notes + [gap.message for gap in skipped]:
+    for note in results.notes + [gap.message for gap in skipped]:
         print(note, file=sys.stderr)
     return 0
 

@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         results = from_arguments(options)
         studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
-        for line in [f"read {source}" for source in results.sources] + [f"warning: {p}" for p in results.problems]:
-            print(line, file=sys.stderr)
+        for note in results.notes:
+            print(note, file=sys.stderr)
 
         from analysis.figures import drawn_and_skipped  # matplotlib, which --help and a refusal do without
         from analysis.make_tables import all_tables

@@ -89,8 +89,7 @@ def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[Made
         wanted=needed if len(needed) == len(wanted) else (),
     )
     made = all_tables(results, studies, wanted)
-    notes = [f"read {source}" for source in results.sources] + [f"warning: {problem}" for problem in results.problems]
-    return made, notes + _without_runs(results, studies, wanted, options.profile)
+    return made, results.notes + _without_runs(results, studies, wanted, options.profile)
 
 
 def all_tables(results: "Results | None", studies: Sequence[Study], wanted: Sequence[str] = ()) -> list[Made]:

@@ -36,6 +36,11 @@ class Results:
     kept: Mapping[str, Sequence[RunData]] = field(default_factory=dict, repr=False, compare=False)
     """by fingerprint: the run that counts, then the others that may have what it lacks"""
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know, a line each: where the runs came from, and what could not be read."""
+        return [f"read {source}" for source in self.sources] + [f"warning: {problem}" for problem in self.problems]
+
     def curves(self, fingerprint: str) -> Curves:
         """Returns name -> [(step, value), ...] of train/*, val/*, test/* and response/*; {} where there are none."""
         return next((curves for run in self.kept.get(fingerprint, ()) if (curves := run.curves())), {})
