@@ -7,6 +7,7 @@ layers. Paper (CIFAR-10 error, %): 56/92/128/164 ARL 5.52/4.99/4.44/4.31, NAL 5.
 
 Cost: 24 runs. quick: about a minute each on two cores, on the built-in data set. short: 2 to 6 minutes each, on
 CIFAR-10. paper: 160k steps of 64 images each; a GPU's work.
+Expect: the gap grows with depth, from a few points at 56 layers; short, seed 0: 3 points at 56, 21 at 164.
 """
 
 from experiments.study import Comparison, Study, axis

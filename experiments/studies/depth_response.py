@@ -8,6 +8,7 @@ ResNet-164 0.566, 0.302. The paper shows trained networks; here the response is 
 
 Cost: 9 runs; the two Attention-164 are arl_vs_nal's and run once. quick: a minute each on two cores. short: 5 to 8
 minutes each. paper: 160k steps of 64 images each; a GPU's work.
+Expect: under NAL about a hundredth of stage 1's or less from the first evaluation on, else most of it.
 """
 
 from experiments.study import Comparison, Study, axis

@@ -7,6 +7,7 @@ mask reads and is combined with the trunk by attention residual learning, as the
 
 Cost: 15 runs of Attention-56's trunk. quick: about half a minute each on two cores. short: 2 to 3 minutes each. paper:
 160k steps of 64 images each; a GPU's work.
+Expect: no prediction; nobody has published this comparison.
 """
 
 from experiments.study import Comparison, Study, axis

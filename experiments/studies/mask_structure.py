@@ -9,6 +9,7 @@ keeps the units (24 % more multiply-adds in all), `local_conv_macs` the FLOPs by
 
 Cost: 9 runs of Attention-56 and its variants. quick: about half a minute each on two cores. short: 2 to 4 minutes each.
 paper: 160k steps of 64 images each; a GPU's work.
+Expect: a difference of a point or two, of the size of the spread between seeds in the short profile.
 """
 
 from experiments.study import Comparison, Study, axis
