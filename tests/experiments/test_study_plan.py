@@ -17,7 +17,7 @@ from experiments.study import Comparison, Study, axis
 from experiments.tracking import Record
 from ran import names
 from ran.config import ConfigError, DataConfig, flatten, override
-from ran.data.datasets import open_source
+from ran.data.datasets import DATASETS, open_source
 from ran.engine.checkpoint import NAME, CheckpointError, write_tensors
 from ran.registry import UnknownNameError
 
@@ -367,3 +367,13 @@ def test_the_recorded_command_plans_the_same_runs(overrides, tmp_path):
     again = plan(study, overrides={key: value for key, value in flatten(config).items() if key in overrides})
     assert config == override(base, overrides)
     assert [run.fingerprint for run in again.runs] == [run.fingerprint for run in first.runs]
+
+
+def test_a_test_image_too_small_for_the_network_is_refused_with_the_plan(monkeypatch):
+    source = open_source(DataConfig("cluttershapes"))
+    monkeypatch.setitem(DATASETS._entries, "shrunk", lambda config: replace(source, name="shrunk", test_size=size))
+    size = 8
+    assert plan(overrides={"data.name": "shrunk"}).runs
+    size = 4
+    with pytest.raises(ConfigError, match="smallest image_size is 8"):
+        plan(overrides={"data.name": "shrunk"})
