@@ -89,6 +89,7 @@ def test_refusals(archive: Path, capsys: pytest.CaptureFixture[str], argv: list[
     assert not (archive / "results" / "figures").exists()
 
 
+@pytest.mark.slow  # draws everything three times in processes of their own
 def test_files_depend_on_the_data_alone(archive: Path) -> None:
     """Neither on the hash seed nor the user's matplotlibrc, display, torch or experiments."""
     code = (
