@@ -61,6 +61,8 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
 
     profile, why = launching.choose_profile(study, launch, DataConfig())
     config = parse_overrides(rest, study, launching.base_config(study, profile))
+    if delivered := len(launching.deliver_waiting(launch).delivered):
+        print(f"delivered to the tracking store what {delivered} run(s) had logged while it was away", file=sys.stderr)
     prepared = launching.prepare(launch, study, profile, config)
     plan, seconds = prepared.plan, sum(prepared.estimates.values())
     time = f", about {duration(seconds)}" if plan.todo else ""
@@ -76,10 +78,14 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
         raise UsageError(f"this takes about {duration(seconds)}; --yes starts it, --profile quick takes less")
     finished = launching.run(prepared)
 
-    from analysis.render import to_text  # only now: what trains does not wait for pandas
+    from analysis.connect import StoreError  # only now: what trains does not wait for pandas
+    from analysis.render import to_text
     from analysis.tables import study_table
 
-    print(to_text(study_table(prepared.uri, finished.parent_id)))
+    try:
+        print(to_text(study_table(prepared.uri, finished.parent_id)))
+    except StoreError as error:
+        print(f"no table: {error}", file=sys.stderr)
     for line in finished.problems:
         print(line, file=sys.stderr)
     return finished.exit_status

@@ -2,13 +2,14 @@
 
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
+
+from ran.errors import mask_password as mask_password
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     from mlflow import MlflowClient
@@ -35,12 +36,6 @@ class NoRunsError(StoreError):
 def resolve(uri: str | None) -> str:
     """Returns the tracking URI: the given one, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def mask_password(text: str) -> str:
-    """Returns `text` with the passwords of the URIs in it replaced by ***."""
-    text = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
-    return re.sub(r"\b(password|passwd|pwd|token)=[^&\s]+", r"\1=***", text, flags=re.IGNORECASE)
 
 
 def first_line(text: str) -> str:

@@ -64,6 +64,8 @@ class Launch:
     """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
     checkpoints: Annotated[str, _text("FOLDER")] = "checkpoints"
     """folder for the state of unfinished runs; default: checkpoints"""
+    keep: Annotated[str, _text("WHAT")] = "final"
+    """of a finished run, beside the final weights in MLflow: final = nothing, last = its last two checkpoints, all"""
     imports: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(name="import", metavar="MODULE", help_behavior_hint=""),

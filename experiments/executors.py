@@ -1,13 +1,20 @@
-"""How the runs of a plan are placed: one after another in this process, or elsewhere."""
+"""Executors decide where the plan's runs train: here in this process, or elsewhere."""
 
+import logging
 import statistics
 from collections.abc import Callable
 
 from experiments.plan import DONE, Plan
-from experiments.runner import Context, Ended, execute
-from experiments.tracking import metric_name
+from experiments.runner import BUSY, Context, Ended, execute
+from experiments.signals import pause
+from experiments.tracking import StoreAway, metric_name
 from ran import names
 from ran.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+"""between two looks at runs that other launches are training"""
 
 Executor = Callable[[Context], list[Ended]]
 EXECUTORS: Registry[Executor] = Registry("executor")
@@ -15,13 +22,31 @@ EXECUTORS: Registry[Executor] = Registry("executor")
 
 @EXECUTORS.register("inline")
 def inline(context: Context) -> list[Ended]:
-    """Trains the plan's open runs one after another, seed by seed, until `context.stop()`."""
+    """Trains the plan's open runs one after another, seed by seed, until `context.stop()`.
+
+    A run that another launch is training is looked at again when the others are done: its result is taken, or the run
+    itself where that launch has died.
+    """
     ended: list[Ended] = []
-    for run in context.plan.todo:
-        if context.stop():
-            break
-        ended.append(execute(run, context))
-        summarize(context, ended)
+    waiting = list(context.plan.todo)
+    while waiting:
+        busy: list[Ended] = []
+        for run in waiting:
+            if context.stop():
+                return [*ended, *busy]
+            last = execute(run, context)
+            if last.outcome == BUSY:
+                busy.append(last)
+                continue
+            ended.append(last)
+            if last.halts:
+                return [*ended, *busy]
+            summarize(context, ended)
+        if len(busy) == len(waiting):
+            pause(POLL_SECONDS, context.stop)
+        elif busy:
+            logger.warning("waiting for %s run(s) that other launches are training; Ctrl-C leaves", len(busy))
+        waiting = [other.run for other in busy]
     return ended
 
 
@@ -36,10 +61,13 @@ def summarize(context: Context, ended: list[Ended]) -> None:
             errors.setdefault(metric_name(run.cell.short), []).append(err)
     means = {f"{names.SUMMARY_TEST_ERR}/{cell}": statistics.fmean(values) for cell, values in errors.items()}
     finished = sum(len(values) for values in errors.values())
-    context.store.summarize(context.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
+    try:
+        context.store.summarize(context.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
+    except StoreAway:  # made of the runs' own results, anew after each run and by each launch
+        logger.debug("no summary", exc_info=True)
 
 
 def exit_status(plan: Plan, ended: list[Ended]) -> int:
-    """Returns 0 if every run of the plan has a result (finished or diverged), else 1."""
-    done = plan.count(DONE) + sum(e.outcome in (names.FINISHED, names.DIVERGED) for e in ended)
+    """Returns 0 if every run of the plan has a result (finished or diverged) in the store, else 1."""
+    done = plan.count(DONE) + sum(e.is_result and e.delivered for e in ended)
     return 0 if done == len(plan.runs) else 1

@@ -1,28 +1,40 @@
 """One launch of a study: prepare (nothing is written), then run (claim the store, train, record)."""
 
+import contextlib
 import os
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 
 from experiments import plan as planning
+from experiments.claims import Claims
 from experiments.cli import Launch
+from experiments.delivery import Delivery, deliver, deliver_patiently
 from experiments.executors import EXECUTORS, exit_status
+from experiments.folder import KEEP
 from experiments.plan import Plan
 from experiments.profiles import PROFILES, Profile
 from experiments.progress import duration, reporter
+from experiments.runlog import SPOOL
 from experiments.runner import Context, Ended
 from experiments.signals import stop_request
 from experiments.study import Study
-from experiments.tracking import Store, check_writable, resolve_uri
+from experiments.tracking import Store, StoreAway, check_writable, resolve_uri
 from ran import names
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
+from ran.engine.checkpoint import writing
 from ran.engine.device import make_deterministic, pick_device
 from ran.errors import UserError
+
+LAST_WAIT = 60.0
+"""seconds that a launch which is done waits for a store that is away"""
+PARENT_WAIT = 30.0
+"""seconds that it waits for another to write the same parent"""
 
 
 class LaunchError(UserError):
@@ -39,6 +51,8 @@ class Prepared:
     checkpoints: Path
     estimates: Mapping[str, float]
     """seconds by fingerprint, of the runs still to do"""
+    keep: str
+    retry_failed: bool
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,16 @@ def base_config(study: Study, profile: Profile) -> RunConfig:
     return override(config, study.settings.get(profile.name, {}))
 
 
+def deliver_waiting(launch: Launch) -> Delivery:
+    """Delivers what earlier launches could not tell the store. Before the plan: it may hold results."""
+    KEEP[launch.keep]  # an unknown name is refused
+    checkpoints = Path(launch.checkpoints)
+    if launch.dry_run or not any(checkpoints.glob(f"*/{SPOOL}")):
+        return Delivery()
+    store = Store.peek(resolve_uri(launch.tracking_uri))
+    return Delivery() if store is None else deliver(store, checkpoints, launch.keep)
+
+
 def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -> Prepared:
     """Returns the launch, ready to run. `config` is the base under the profile with the user's overrides.
 
@@ -106,7 +130,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         check_writable(uri)
         for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
             load_splits(data, seed)  # a damaged file is found now, and kept in memory for the runs
-    return Prepared(plan, device, uri, checkpoints, planning.estimate_seconds(plan, device))
+    estimates = planning.estimate_seconds(plan, device)
+    return Prepared(plan, device, uri, checkpoints, estimates, launch.keep, launch.retry_failed)
 
 
 def _check_folder(folder: Path) -> None:
@@ -133,45 +158,66 @@ def describe(prepared: Prepared) -> str:
 
 def run(prepared: Prepared) -> Finished:
     """Trains what is to do and records it. The first Ctrl-C or SIGTERM ends it after a checkpoint."""
-    plan = prepared.plan
-    prepared.checkpoints.mkdir(parents=True, exist_ok=True)
-    # Two launches at once must not both create the store or the parent.
-    with FileLock(prepared.checkpoints / "launch.lock"):
-        store = Store.open(prepared.uri)
-        parent_id = store.parent(
-            plan.source.name,
-            key=plan.parent_key,
-            name=f"{plan.study.name} {plan.profile.tag}" + (f" {plan.overrides_json}" if plan.overrides else ""),
-            tags={
-                names.STUDY: plan.study.name,
-                names.PROFILE: plan.profile.tag,
-                names.DATASET: plan.source.name,
-                names.OVERRIDES: plan.overrides_json,
-            },
-            note=plan.study.doc,
-            study=plan.study_json(),
-        )
+    plan, checkpoints, keep = prepared.plan, prepared.checkpoints, prepared.keep
+    with writing(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    store = Store.open(prepared.uri)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
-    with stop_request() as stop, reporter(estimates) as report:
-        context = Context(plan, store, parent_id, prepared.checkpoints, prepared.device, report, stop)
+    with stop_request() as stop, Claims(store, checkpoints) as claims:
+        parent_id = _parent(prepared, store, claims)
+        outcome = names.KILLED
         try:
-            ended = EXECUTORS["inline"](context)
-        except KeyboardInterrupt:
-            store.finish_parent(parent_id, names.KILLED)
-            raise
-        store.finish_parent(parent_id, names.KILLED if stop() else names.FINISHED)
+            with reporter(estimates) as report:
+                ended = EXECUTORS["inline"](Context(
+                    plan, store, claims, parent_id, checkpoints, prepared.device, report, stop, keep,
+                    prepared.retry_failed,
+                ))  # fmt: skip
+            last = deliver_patiently(store, checkpoints, keep, seconds=LAST_WAIT, stop=stop)
+            outcome = names.KILLED if stop() else names.FINISHED
+        finally:
+            with contextlib.suppress(StoreAway):  # the next launch ends it
+                store.finish_parent(parent_id, outcome)
         status = stop.exit_status
+    ended = [replace(e, delivered=e.delivered or checkpoints / e.run.folder_name in last.delivered) for e in ended]
     if status is None:
-        status = exit_status(plan, ended)
-    return Finished(parent_id, status, tuple(_problems(plan, ended)))
+        status = max(exit_status(plan, ended), int(bool(last.waiting)))
+    return Finished(parent_id, status, tuple(_problems(plan, ended, last)))
 
 
-def _problems(plan: Plan, ended: list[Ended]) -> list[str]:
-    lines = [f"{e.run.name}: {e}" for e in ended if e.outcome not in (names.FINISHED, names.DIVERGED)]
+def _parent(prepared: Prepared, store: Store, claims: Claims) -> str:
+    """The id of the study's parent run. Two launches at once must not both create it."""
+    plan = prepared.plan
+    tags = {
+        names.STUDY: plan.study.name,
+        names.PROFILE: plan.profile.tag,
+        names.DATASET: plan.source.name,
+        names.OVERRIDES: plan.overrides_json,
+    }
+    name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
+    until = time.monotonic() + PARENT_WAIT
+    with FileLock(prepared.checkpoints / "launch.lock"):
+        while True:
+            with claims.claimed(f"study-{plan.parent_key[:16]}", alone=True) as other:
+                if other is None or time.monotonic() > until:
+                    return store.parent(
+                        plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json()
+                    )
+            time.sleep(0.2)
+
+
+def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:
+    lines = []
+    for e in ended:
+        if not e.is_result:
+            lines += [f"{e.run.name}: {e}", *(f"    {line}" for line in e.tail)]
     for run in plan.runs:
         if run.state == planning.FAILED and run.record is not None:
             lines.append(f"{run.name}: failed before: {run.record.reason} (--retry-failed tries it again)")
-    left = len(plan.todo) - sum(e.outcome in (names.FINISHED, names.DIVERGED) for e in ended)
-    if left:
+    if left := len(plan.todo) - sum(e.is_result for e in ended):
         lines.append(f"{left} of {len(plan.runs)} runs are left; the same command continues")
+    if last.waiting:
+        lines.append(
+            f"the tracking store is away: what {len(last.waiting)} run(s) logged waits in {last.waiting[0].parent}; "
+            "the same command delivers it"
+        )
     return lines

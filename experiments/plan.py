@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from experiments.profiles import Profile
+from experiments.runlog import SPOOL
 from experiments.study import Cell, Study
 from experiments.tracking import Record
 from ran import names
@@ -264,12 +265,16 @@ def _planned(
         return run
     if record is not None and record.outcome == names.FAILED and not retry_failed:
         return replace(run, state=FAILED)
-    path = checkpoints / run.folder_name / checkpoint.NAME
-    if path.exists():
-        header = checkpoint.read_header(path)
-        checkpoint.check_owner(path, header, print_)
-        return replace(run, state=RESUMABLE, step=header.step)
-    return run
+    folder = checkpoints / run.folder_name
+    header = checkpoint.newest(folder, print_)
+    if header is None:
+        return run
+    if record is None and not (folder / SPOOL).exists():
+        raise PlanError(
+            f"{folder} holds {run.name} at step {header.step}, but the tracking store knows no such run: its points up "
+            "to there would be missing. Name its store with --tracking-uri, or train it afresh with --rerun"
+        )
+    return replace(run, state=RESUMABLE, step=header.step)
 
 
 _cost = functools.cache(lambda spec, classes, size: cost(spec, num_classes=classes, image_size=size))

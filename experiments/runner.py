@@ -1,27 +1,31 @@
 """One run: claim, resume, train, finish. The only caller of the training loop."""
 
 import contextlib
+import gc
 import logging
 import platform
-import shutil
-import tempfile
+import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
+from experiments import provenance
+from experiments.claims import Claims
+from experiments.folder import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, tidy
 from experiments.plan import Plan, PlannedRun
 from experiments.progress import Reporter
-from experiments.tracking import Record, RunLog, Store
+from experiments.runlog import RunLog, SpoolError
+from experiments.tail import Tail, listening
+from experiments.tracking import Opening, Record, Store, StoreAway, TrackingError
 from ran import names, snapshot
 from ran.config import flatten
 from ran.data.datasets import Splits, load_splits
 from ran.engine import checkpoint
-from ran.engine.checkpoint import write_tensors
+from ran.engine.checkpoint import WriteError, write_tensors, writing
 from ran.engine.train import Result, train
 from ran.errors import one_line
 from ran.models.zoo import config_spec
@@ -41,6 +45,16 @@ class Ended:
     """an outcome of ran.names, or BUSY"""
     reason: str = ""
     test_err: float | None = None
+    tail: tuple[str, ...] = ()
+    """of a failure, where it happened and the last lines that the run said"""
+    delivered: bool = True
+    """whether the store has everything; else it waits in the run's folder"""
+    halts: bool = False
+    """whether the others would fare no better: the disk is full"""
+
+    @property
+    def is_result(self) -> bool:
+        return self.outcome in (names.FINISHED, names.DIVERGED)
 
     def __str__(self) -> str:
         if self.outcome == names.FINISHED and self.test_err is not None:
@@ -54,103 +68,153 @@ class Context:
 
     plan: Plan
     store: Store
+    claims: Claims
     parent_id: str
     checkpoints: Path
     device: torch.device
     report: Reporter
     stop: Callable[[], bool]
+    keep: str = "final"
+    retry_failed: bool = False
     checkpoint_seconds: float = 60.0
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Holds the lock of a run's folder; False if another process of this machine has it.
-
-    The kernel releases the lock of a process that dies, so a dead owner never blocks a run.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def execute(run: PlannedRun, context: Context) -> Ended:
     """Trains one run to an outcome and records it. An exception of the run itself becomes `failed`."""
     folder = context.checkpoints / run.folder_name
-    with claimed(folder) as mine:
-        if not mine:
-            return Ended(run, BUSY, "another launch is training it")
+    try:
+        with locked(folder) as alone:
+            if alone is False:
+                return Ended(run, BUSY, "another launch on this machine is training it")
+            with context.claims.claimed(run.folder_name, alone=alone is True) as other:
+                if other is not None:
+                    return Ended(run, BUSY, f"{other} is training it")
+                return _execute(run, context, folder)
+    except WriteError as error:
+        return Ended(run, names.KILLED, str(error), halts=True)
+    except SpoolError as error:
+        return Ended(run, names.KILLED, str(error))
+
+
+def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
+    try:
         record = context.store.record(run.source.name, run.fingerprint)
-        replaced = run.fresh and record is not None and run.record is not None and record.run_id == run.record.run_id
-        if record is not None and record.is_result and not replaced:
-            # Another launch got here between the plan and the claim.
+    except StoreAway:  # it trains all the same, and its log waits; if another launch has a result too, one counts
+        if run.fresh and run.record is not None:
+            return Ended(run, names.KILLED, "not begun: --rerun replaces a run in a store that does not answer")
+        record = run.record
+    known = run.record is not None and record is not None and record.run_id == run.record.run_id
+    if record is not None and not (known and run.fresh):
+        # Another launch got here between the plan and the claim.
+        if record.is_result:
             return Ended(run, str(record.outcome), record.reason, record.test_err)
-        ended = _train_and_record(run, record, context, folder)
-    if ended.outcome in (names.FINISHED, names.DIVERGED):
-        shutil.rmtree(folder, ignore_errors=True)
+        if record.outcome == names.FAILED and not (known and context.retry_failed):
+            return Ended(run, names.FAILED, record.reason)
+    with listening() as tail:
+        ended = _train_and_record(run, record, context, folder, tail)
+    if ended.is_result and ended.delivered:
+        tidy(folder, context.keep)
     return ended
 
 
-def _train_and_record(run: PlannedRun, record: Record | None, context: Context, folder: Path) -> Ended:
+def _train_and_record(run: PlannedRun, record: Record | None, context: Context, folder: Path, tail: Tail) -> Ended:
+    """Trains, and closes the run's log whatever happens: only a process that dies leaves it open."""
     if run.fresh:
-        (folder / checkpoint.NAME).unlink(missing_ok=True)
-    log = _open_log(run, record, context)
-    report = context.report
+        for path in checkpoint.paths(folder):
+            path.unlink(missing_ok=True)
+    header = checkpoint.newest(folder, run.fingerprint, verify=True)
+    step = 0 if header is None else header.step
+    deaths = begin_attempt(folder, step, again=run.fresh or context.retry_failed)
+    context.report.run_begins(run.name, run.config, step)
+    try:
+        log = _open_log(run, record, context, folder)
+        try:
+            ended = _train(run, context, folder, log, tail, deaths)
+        except KeyboardInterrupt:
+            # The second Ctrl-C: no checkpoint is written, the last one stays.
+            log.drop_points()
+            log.close(names.KILLED, "interrupted twice")
+            raise
+        except (WriteError, TrackingError) as error:  # of a store that is away the log itself takes care
+            with contextlib.suppress(WriteError, TrackingError):
+                log.drop_points()
+                log.close(names.KILLED, str(error))
+            raise
+        except Exception as error:
+            log.drop_points()
+            log.text("traceback.txt", traceback.format_exc())
+            log.text("log_tail.txt", str(tail))
+            ended = Ended(run, names.FAILED, one_line(error), tail=(*_place(error), *list(tail.lines)[-3:]))
+        ended = replace(ended, delivered=log.close(ended.outcome, ended.reason))
+    except TrackingError as error:  # it refuses: the run was deleted meanwhile, or another launch has a result
+        discard(folder)
+        ended = Ended(run, names.KILLED, str(error))
+    finally:
+        end_attempt(folder)
+        _free(context.device)
+    context.report.run_ends(run.name, str(ended))
+    return ended
+
+
+def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: Tail, deaths: int) -> Ended:
+    if deaths >= MAX_DEATHS:
+        raise DiedError(f"{deaths} processes in a row died in it without a step of progress; out of memory?")
 
     def log_metrics(step: int, values: dict[str, float]) -> None:
         log.metrics(step, values)
-        report.metrics(step, values)
+        tail.metrics(step, values)
+        context.report.metrics(step, values)
 
-    report.run_begins(run.name, run.config, run.step)
-    try:
-        splits = load_splits(run.config.data, run.seed)
-        if splits.noise is not None:
-            log.tag(names.NOISE_DIGEST, splits.noise.digest)
-        result = train(
-            run.config,
-            splits,
-            num_classes=run.source.num_classes,
-            fingerprint=run.fingerprint,
-            device=context.device,
-            folder=folder,
-            log=log_metrics,
-            flush=log.flush,
-            on_step=report.step,
-            stop=context.stop,
-            checkpoint_seconds=context.checkpoint_seconds,
-        )
-        ended = _ended(run, result)
-        if ended.outcome != names.KILLED:
-            _leave_results(run, result, log)
-        if ended.outcome == names.FINISHED:
-            _leave_probes(run, result, splits, log)
-    except KeyboardInterrupt:
-        # The second Ctrl-C: no checkpoint is written, the last one stays.
-        log.close(names.KILLED, "interrupted twice")
-        raise
-    except Exception as error:
-        log.text("traceback.txt", traceback.format_exc())
-        ended = Ended(run, names.FAILED, one_line(error))
-    log.close(ended.outcome, ended.reason)
-    report.run_ends(run.name, str(ended))
+    splits = load_splits(run.config.data, run.seed)
+    if splits.noise is not None:
+        log.tag(names.NOISE_DIGEST, splits.noise.digest)
+    result = train(
+        run.config,
+        splits,
+        num_classes=run.source.num_classes,
+        fingerprint=run.fingerprint,
+        device=context.device,
+        folder=folder,
+        log=log_metrics,
+        flush=log.flush,
+        on_step=context.report.step,
+        stop=context.stop,
+        checkpoint_seconds=context.checkpoint_seconds,
+        keep=KEEP[context.keep],
+    )
+    ended = Ended(run, result.outcome, result.reason, result.metrics.get(names.FINAL_TEST_ERR))
+    if ended.is_result:
+        _leave_results(run, result, log)
+    if ended.outcome == names.FINISHED:
+        _leave_probes(run, result, splits, log)
     return ended
 
 
-def _open_log(run: PlannedRun, record: Record | None, context: Context) -> RunLog:
+class DiedError(RuntimeError):
+    """A run that killed its process each time."""
+
+
+def _place(error: Exception) -> tuple[str, ...]:
+    """Where an exception was raised: the innermost line of somebody's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}: {frames[-1].line}",) if frames else ()
+
+
+def _free(device: torch.device) -> None:
+    """What a run that failed for want of memory held must not fail the next one."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: Path) -> RunLog:
     plan, store = context.plan, context.store
-    here = {names.HOST: _host(context.device)}
-    if record is not None and not run.fresh:
-        return store.resume(record, here)
-    if record is not None:
+    if record is not None and run.fresh:
         store.delete(record)
-    tags = here | {
+        record = None
+        discard(folder)
+    tags = {
+        names.HOST: _host(context.device),
         names.STUDY: plan.study.name,
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),
@@ -159,23 +223,17 @@ def _open_log(run: PlannedRun, record: Record | None, context: Context) -> RunLo
         names.OVERRIDES: plan.overrides_json,
     }
     params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
-    log = store.start(
+    log = RunLog.open(store, folder, Opening(
         dataset=run.source.name, digest=run.source.digest, parent_id=context.parent_id, name=run.name,
-        fingerprint=run.fingerprint, tags=tags, params=params,
-    )  # fmt: skip
+        fingerprint=run.fingerprint, tags=tags, params={key: str(value) for key, value in params.items()},
+        start_ms=int(time.time() * 1000), run_id=None if record is None else record.run_id,
+        resumes=0 if record is None else record.resumes + 1,
+    ))  # fmt: skip
     log.json(names.CONFIG_JSON, flatten(run.config))
     log.json(names.SPEC_JSON, asdict(config_spec(run.config.model)))
+    if diff := provenance.diff():
+        log.text(names.GIT_DIFF, diff)
     return log
-
-
-def _ended(run: PlannedRun, result: Result) -> Ended:
-    match result.outcome:
-        case names.DIVERGED:
-            return Ended(run, names.DIVERGED, f"loss not finite by step {result.step}")
-        case names.KILLED:
-            return Ended(run, names.KILLED, f"stopped at step {result.step}/{run.config.train.steps}")
-        case _:
-            return Ended(run, names.FINISHED, test_err=result.metrics[names.FINAL_TEST_ERR])
 
 
 def _leave_results(run: PlannedRun, result: Result, log: RunLog) -> None:
@@ -183,10 +241,8 @@ def _leave_results(run: PlannedRun, result: Result, log: RunLog) -> None:
     if result.outcome == names.DIVERGED:
         final[names.DIVERGED_STEP] = result.step
     log.metrics(result.step, final)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / names.WEIGHTS
-        write_tensors(path, result.network.state_dict(), {"fingerprint": run.fingerprint})
-        log.artifact(path)
+    write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), {"fingerprint": run.fingerprint})
+    log.artifact(names.WEIGHTS)
 
 
 def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:
@@ -203,10 +259,9 @@ def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) 
         return
     log.json(names.PROBES_JSON, probes)
     if masks is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / names.MASKS_NPZ
-            np.savez_compressed(path, allow_pickle=False, **masks)
-            log.artifact(path)
+        with writing(log.artifacts / names.MASKS_NPZ):
+            np.savez_compressed(log.artifacts / names.MASKS_NPZ, allow_pickle=False, **masks)
+        log.artifact(names.MASKS_NPZ)
 
 
 def _host(device: torch.device) -> str:

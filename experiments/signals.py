@@ -3,7 +3,8 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -34,3 +35,10 @@ def stop_request() -> Iterator[StopRequest]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def pause(seconds: float, stop: Callable[[], bool]) -> None:
+    """Waits, until `stop()` at most: a signal wakes no sleeper."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not stop():
+        time.sleep(0.1)

@@ -5,42 +5,41 @@ per cell and seed, found by its fingerprint alone.
 """
 
 import contextlib
-import getpass
+import functools
 import json
 import logging
 import os
 import re
 import sqlite3
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-# Set before mlflow is imported: no phoning home, and a dead server is noticed in seconds instead of 247 of them.
+# Set before mlflow is imported: no phoning home, and a server that is dead or hangs is noticed in seconds; the default
+# is 7 tries of 120 s each. What cannot be delivered waits on disk (runlog.py).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+import requests
+import sqlalchemy.exc
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_RUN_NOTE,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_USER,
-)
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
+from experiments import provenance
 from ran import names
-from ran.errors import UserError
+from ran.errors import UserError, mask_password
 
-# "Started monitoring system metrics" and the like, once a run.
-logging.getLogger("mlflow").setLevel(logging.WARNING)
+# Errors are raised to us as well as logged, with their tracebacks: we say them, in one line.
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+logging.getLogger("alembic").setLevel(logging.CRITICAL)
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 BATCH = 1_000  # metrics a call: MLflow's limit
@@ -49,8 +48,46 @@ MLFLOW_STATUS = {
 }  # fmt: skip
 
 
+# What a store answers that works and does not want to: asking again changes nothing.
+REFUSALS = {
+    "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "NOT_IMPLEMENTED",
+    "PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED",
+}  # fmt: skip
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
 class TrackingError(UserError):
-    """A tracking store that cannot be used; the message is one line."""
+    """A tracking store that cannot be used, or refuses; the message is one line."""
+
+
+class StoreAway(TrackingError):
+    """A store that does not answer, or cannot write now: later the same may work."""
+
+
+@contextlib.contextmanager
+def asking(uri: str) -> Iterator[None]:
+    """Turns what MLflow and what is under it raise into TrackingError, or StoreAway where later may be better."""
+    try:
+        yield
+    except MlflowException as error:
+        kind = TrackingError if error.error_code in REFUSALS else StoreAway
+        raise kind(f"the tracking store {uri} {_complaint(kind, error)}") from error
+    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException, OSError) as error:
+        raise StoreAway(f"the tracking store {uri} {_complaint(StoreAway, error)}") from error
+
+
+def _complaint(kind: type[TrackingError], error: BaseException) -> str:
+    return f"{'does not answer' if kind is StoreAway else 'refuses'}: {_first_line(error)}"
+
+
+def _asks(method: F) -> F:
+    @functools.wraps(method)
+    def ask(self: "Store", *args: Any, **options: Any) -> Any:
+        with asking(self.uri):
+            return method(self, *args, **options)
+
+    return ask  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -81,7 +118,7 @@ def _sqlite_path(uri: str) -> Path | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return mask_password(str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Store:
@@ -90,7 +127,8 @@ class Store:
     def __init__(self, uri: str):
         self.uri = uri
         try:
-            self.client = MlflowClient(uri)
+            # The registry is the same store: claims.py agrees in it on who trains what.
+            self.client = MlflowClient(uri, uri)
             self.client.search_experiments(max_results=1)
         except Exception as error:  # mlflow's, sqlalchemy's, alembic's, requests': they share no base
             raise TrackingError(f"cannot use the tracking store {uri}: {_first_line(error)}") from None
@@ -101,13 +139,22 @@ class Store:
         path = _sqlite_path(uri)
         if path is not None:
             check_writable(uri)
-            # Write-ahead logging stays in the file and makes writes ten times cheaper; several writers share it.
-            try:
-                with sqlite3.connect(path) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.Error as error:
-                raise TrackingError(f"cannot use the tracking store {uri}: {error}") from None
+            lock = Path(f"{path}.lock")
+            if lock.exists() or not path.exists() or not _holds_mlflow(path, uri):
+                with FileLock(lock):  # two processes that create one store at once break it
+                    cls._create(path, uri)
+                    lock.unlink(missing_ok=True)
         return cls(uri)
+
+    @classmethod
+    def _create(cls, path: Path, uri: str) -> None:
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                # It stays in the file, makes writes ten times cheaper and lets several writers share it.
+                connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.Error as error:
+            raise TrackingError(f"cannot use the tracking store {uri}: {error}") from None
+        cls(uri)
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
@@ -117,6 +164,7 @@ class Store:
             return None
         return cls(uri)
 
+    @_asks
     def experiment(self, dataset: str) -> str:
         """Returns the id of the data set's experiment, created if absent."""
         name = names.EXPERIMENT_PREFIX + dataset
@@ -126,8 +174,15 @@ class Store:
         path = _sqlite_path(self.uri)
         # A sqlite store keeps its artifacts beside it, whatever folder a later command is started from.
         location = None if path is None else (path.resolve().parent / "mlruns").as_uri()
-        return self.client.create_experiment(name, artifact_location=location and f"{location}/{dataset}")
+        try:
+            return self.client.create_experiment(name, artifact_location=location and f"{location}/{dataset}")
+        except MlflowException:
+            found = self.client.get_experiment_by_name(name)  # another launch was faster
+            if found is None:
+                raise
+            return found.experiment_id
 
+    @_asks
     def records(self, dataset: str) -> dict[str, Record]:
         """Returns all runs of a data set by fingerprint; results before attempts, then the newest."""
         found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
@@ -135,6 +190,7 @@ class Store:
             return {}
         return _by_fingerprint(self._search(found.experiment_id, f"tags.`{names.FINGERPRINT}` != ''"))
 
+    @_asks
     def record(self, dataset: str, fingerprint: str) -> Record | None:
         """Returns one run, freshly read."""
         found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
@@ -155,6 +211,7 @@ class Store:
             if not token:
                 return runs
 
+    @_asks
     def parent(self, dataset: str, key: str, name: str, tags: Mapping[str, str], note: str, study: dict) -> str:
         """Returns the id of the parent run with this key, created if absent, its study.json written anew.
 
@@ -164,112 +221,130 @@ class Store:
         found = self._search(experiment_id, f"tags.`{names.PARENT}` = '{key}'")
         if found:
             run_id = found[0].info.run_id
-            study = study | {"runs": _union(self._read_json(run_id, names.STUDY_JSON).get("runs", []), study["runs"])}
+            before = self._study_json(run_id)
+            study = study | {"runs": _union(before.get("runs", []), study["runs"])}
             self.client.update_run(run_id, status="RUNNING")
+            if before == study:  # an artifact is not written at one stroke: the fewer writes the better
+                return run_id
         else:
-            all_tags = {**tags, names.PARENT: key, MLFLOW_RUN_NOTE: note, **_provenance()}
+            all_tags = {**tags, names.PARENT: key, MLFLOW_RUN_NOTE: note, **provenance.tags()}
             run_id = self.client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
         self.client.log_dict(run_id, study, names.STUDY_JSON)
         return run_id
 
-    def _read_json(self, run_id: str, name: str) -> dict[str, Any]:
+    def _study_json(self, run_id: str) -> dict[str, Any]:
+        """What an earlier launch left; {} where it died before the file was whole."""
+        if not any(file.path == names.STUDY_JSON for file in self.client.list_artifacts(run_id)):
+            return {}
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                return json.loads(Path(self.client.download_artifacts(run_id, name, folder)).read_text())
-            except (MlflowException, OSError, ValueError):  # a launch that died before it wrote the file
-                return {}
+            path = Path(self.client.download_artifacts(run_id, names.STUDY_JSON, folder))
+            with contextlib.suppress(ValueError):
+                content = json.loads(path.read_bytes())
+                return content if isinstance(content, dict) else {}
+            return {}
 
+    @_asks
     def finish_parent(self, run_id: str, outcome: str) -> None:
         self.client.set_terminated(run_id, MLFLOW_STATUS[outcome])
 
+    @_asks
     def summarize(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         """Logs the study's own metrics on the parent, without which its chart page is empty."""
         now = int(time.time() * 1000)
         self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
+    @_asks
     def delete(self, record: Record) -> None:
         """Moves a run to MLflow's trash (restorable), so that another may take its place."""
         self.client.delete_run(record.run_id)
 
-    def start(
-        self, *, dataset: str, digest: str, parent_id: str, name: str, fingerprint: str,
-        tags: Mapping[str, str], params: Mapping[str, Any],
-    ) -> "RunLog":  # fmt: skip
-        """Returns the log of a new child run."""
-        all_tags = {**tags, names.FINGERPRINT: fingerprint, names.RESUMES: "0", MLFLOW_PARENT_RUN_ID: parent_id}
-        run = self.client.create_run(self.experiment(dataset), run_name=name, tags={**all_tags, **_provenance()})
-        run_id = run.info.run_id
-        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        source = Dataset(name=dataset, digest=digest, source_type="ran", source=dataset)
-        self.client.log_inputs(run_id, [DatasetInput(source)])
-        return RunLog(self.client, run_id, seen=set(), resumed=False)
+    @_asks
+    def open_run(self, opening: "Opening") -> tuple[str, bool]:
+        """Returns the id of the run to log to, and whether it was there before; whatever it lacks is added.
 
-    def resume(self, record: Record, tags: Mapping[str, str]) -> "RunLog":
-        """Returns the log of an existing child run that goes on; points that it has already are not written twice."""
-        run_id = record.run_id
-        self.client.update_run(run_id, status="RUNNING")
-        data = self.client.get_run(run_id).data
-        seen = {
-            (key, point.step)
-            for key in data.metrics
-            if not key.startswith("system/")
-            for point in self.client.get_metric_history(run_id, key)
-        }
-        changed = {**tags, names.RESUMES: str(record.resumes + 1)}
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in changed.items()])
-        for stale in (names.OUTCOME, names.REASON):
-            if stale in data.tags:
-                self.client.delete_tag(run_id, stale)
-        return RunLog(self.client, run_id, seen=seen, resumed=True)
+        Repeating it changes nothing, so it may be asked again when the answer was lost. Raises Superseded if another
+        launch has brought the run to a result meanwhile.
+        """
+        client, run_id = self.client, opening.run_id
+        held = None
+        if run_id is None:
+            held = self.record(opening.dataset, opening.fingerprint)
+            if held is not None and held.is_result:
+                raise Superseded(f"{opening.name}: another launch has a result already")
+            run_id = None if held is None else held.run_id
+        tags = {**opening.tags, names.FINGERPRINT: opening.fingerprint, names.RESUMES: str(opening.resumes)}
+        params = dict(opening.params)
+        existed = run_id is not None
+        if run_id is None:
+            fixed = {MLFLOW_PARENT_RUN_ID: opening.parent_id, **provenance.tags()}
+            run_id = client.create_run(
+                self.experiment(opening.dataset), opening.start_ms, tags={**tags, **fixed}, run_name=opening.name
+            ).info.run_id
+        else:
+            client.update_run(run_id, status="RUNNING")
+            there = client.get_run(run_id).data
+            for key in there.tags.keys() & {names.OUTCOME, names.REASON}:
+                client.delete_tag(run_id, key)
+            # Who made it stays, and how: --train.threads may be another now.
+            changed = (names.HOST, names.RESUMES)
+            tags = {key: value for key, value in tags.items() if key in changed or key not in there.tags}
+            params = {key: value for key, value in params.items() if key not in there.params}
+            self.set_tags(run_id, tags)
+        client.log_batch(run_id, params=[Param(key, value) for key, value in params.items()])
+        source = Dataset(name=opening.dataset, digest=opening.digest, source_type="ran", source=opening.dataset)
+        client.log_inputs(run_id, [DatasetInput(source)])
+        return run_id, existed
 
+    @_asks
+    def points(self, run_id: str) -> set[tuple[str, int]]:
+        """Returns (metric, step) of every point that a run has, but for the system's."""
+        keys = [key for key in self.client.get_run(run_id).data.metrics if not key.startswith("system/")]
+        return {(key, point.step) for key in keys for point in self.client.get_metric_history(run_id, key)}
 
-class RunLog:
-    """The log of one child run.
+    @_asks
+    def log_points(self, run_id: str, points: Sequence[Sequence[Any]]) -> None:
+        """Writes (metric, step, value, milliseconds)."""
+        for begin in range(0, len(points), BATCH):
+            batch = [Metric(key, value, ms, step) for key, step, value, ms in points[begin : begin + BATCH]]
+            self.client.log_batch(run_id, metrics=batch)
 
-    Metrics wait in memory until `flush`, which the training loop calls before it makes their steps permanent; so after
-    a kill a point is either in the store or computed again, and what is in the store already is not written twice.
-    """
+    @_asks
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def __init__(self, client: MlflowClient, run_id: str, *, seen: set[tuple[str, int]], resumed: bool):
-        self.client, self.run_id = client, run_id
-        self._seen = seen
-        self._pending: list[Metric] = []
-        self._monitor = SystemMetricsMonitor(run_id, resume_logging=resumed, tracking_uri=client.tracking_uri)
-        self._monitor.start()
+    @_asks
+    def log_file(self, run_id: str, path: Path) -> None:
+        self.client.log_artifact(run_id, str(path))
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        now = int(time.time() * 1000)
-        for key, value in values.items():
-            if (key, step) not in self._seen:
-                self._seen.add((key, step))
-                self._pending.append(Metric(key, value, now, step))
-
-    def flush(self) -> None:
-        while self._pending:
-            self.client.log_batch(self.run_id, metrics=self._pending[:BATCH])
-            del self._pending[:BATCH]
-
-    def tag(self, name: str, value: str) -> None:
-        self.client.set_tag(self.run_id, name, value)
-
-    def artifact(self, path: Path) -> None:
-        self.client.log_artifact(self.run_id, str(path))
-
-    def json(self, name: str, content: Mapping[str, Any]) -> None:
-        self.client.log_dict(self.run_id, dict(content), name)
-
-    def text(self, name: str, content: str) -> None:
-        self.client.log_text(self.run_id, content, name)
-
-    def close(self, outcome: str, reason: str = "") -> None:
-        """Ends the run. The outcome is written last: what carries one is complete."""
-        self._monitor.finish()
-        self.flush()
+    @_asks
+    def close_run(self, run_id: str, outcome: str, reason: str, end_ms: int) -> None:
+        """Ends a run. The outcome is written last: what carries one is complete."""
         tags = [RunTag(names.OUTCOME, outcome)]
         if reason:
-            tags.insert(0, RunTag(names.REASON, reason[:500]))
-        self.client.log_batch(self.run_id, tags=tags)
-        self.client.set_terminated(self.run_id, MLFLOW_STATUS[outcome])
+            tags.insert(0, RunTag(names.REASON, reason))
+        self.client.set_terminated(run_id, MLFLOW_STATUS[outcome], end_ms)
+        self.client.log_batch(run_id, tags=tags)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a run's log begins with: enough to create the run, or to find it again."""
+
+    dataset: str
+    digest: str
+    parent_id: str
+    name: str
+    fingerprint: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    start_ms: int
+    run_id: str | None
+    """of the run that goes on; None = create it, or take one that is there after all"""
+    resumes: int
+
+
+class Superseded(TrackingError):
+    """A run whose result another launch has delivered first."""
 
 
 def metric_name(text: str) -> str:
@@ -318,38 +393,17 @@ def _record(run: Run) -> Record:
         run_id=run.info.run_id,
         fingerprint=tags[names.FINGERPRINT],
         outcome=tags.get(names.OUTCOME),
-        resumes=int(tags.get(names.RESUMES, "0")),
+        resumes=int(resumes) if (resumes := tags.get(names.RESUMES, "0")).isdecimal() else 0,
         images_per_s=metrics.get(names.COST_IMAGES_PER_S),
         test_err=metrics.get(names.FINAL_TEST_ERR),
         reason=tags.get(names.REASON, ""),
     )
 
 
-def _union(old: list[dict], new: list[dict]) -> list[dict]:
+def _union(old: Any, new: list[dict]) -> list[dict]:
     """Returns the runs of this launch and, of the same cells, the other seeds that earlier launches listed."""
     seeds = {run["seed"] for run in new}
     cells = [run["cell"] for run in new]
-    kept = [run for run in old if run["seed"] not in seeds and run["cell"] in cells]
+    whole = [r for r in old if isinstance(r, dict) and r.keys() == new[0].keys()] if isinstance(old, list) else []
+    kept = [run for run in whole if isinstance(run["seed"], int) and run["seed"] not in seeds and run["cell"] in cells]
     return sorted(kept + new, key=lambda run: run["seed"])
-
-
-def _provenance() -> dict[str, str]:
-    """Returns who made a run and from which commit, as MLflow's own tags."""
-    tags = {MLFLOW_SOURCE_NAME: "run_ablation.py"}
-    try:
-        tags[MLFLOW_USER] = getpass.getuser()
-    except (KeyError, OSError):  # a container without a user entry
-        tags[MLFLOW_USER] = "unknown"
-    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    if commit:
-        tags[MLFLOW_GIT_COMMIT] = commit
-    tags[names.GIT_DIRTY] = "unknown" if status is None else str(bool(status)).lower()
-    return tags
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

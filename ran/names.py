@@ -53,6 +53,7 @@ FINISHED, DIVERGED, FAILED, KILLED = "finished", "diverged", "failed", "killed"
 STUDY_JSON = "study.json"  # on the parent
 CONFIG_JSON = "config.json"  # on the child, as all below
 SPEC_JSON = "spec.json"
+GIT_DIFF = "git.diff"  # what the working tree changed of the commit; absent where it was clean
 WEIGHTS = "weights.safetensors"
 PROBES_JSON = "probes.json"  # response by stage and receptive fields
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask

@@ -1,22 +1,44 @@
-"""Checkpoints: one safetensors file, so that loading one can never run code, written whole or not at all."""
+"""Checkpoints: safetensors files, so that loading one can never run code, written whole or not at all.
 
+A run's folder holds one file a checkpoint, named by its step. Each carries the SHA-256 of its contents; one that was
+truncated or changed is passed over for the one before.
+"""
+
+import contextlib
+import hashlib
+import logging
 import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from ran.errors import UserError
 
-FORMAT = "ran-checkpoint-1"
-NAME = "last.safetensors"
+log = logging.getLogger("ran.engine")
+
+FORMAT = "ran-checkpoint-2"
+SHA256 = "sha256"
+KEEP = 2
+"""checkpoints that stay: the newest, and the one before in case the disk damages it"""
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message is one line and names the file."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that is not what was written."""
+
+
+class WriteError(UserError):
+    """State that cannot be written: the disk is full, read-only or gone. What was written before is still there."""
 
 
 @dataclass(frozen=True)
@@ -28,62 +50,183 @@ class Header:
     """optimizer steps taken"""
     seconds: float
     """time spent so far, over all resumes"""
+    evaluation_due: bool = False
+    """whether the evaluation that follows this step is still to be made"""
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file under a temporary name, syncs it and renames it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def path_of(folder: Path, step: int) -> Path:
+    """Returns where the checkpoint of a step lies: step-00001200.safetensors, so that names sort as steps do."""
+    return folder / f"step-{step:08}.safetensors"
+
+
+def paths(folder: Path) -> list[Path]:
+    """Returns a run's checkpoints, the newest first."""
+    found = folder.glob("step-*.safetensors")
+    return sorted(
+        (p for p in found if re.fullmatch(r"step-\d{8,}", p.stem)), key=lambda p: int(p.stem[5:]), reverse=True
+    )
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file whose metadata hold, beside `metadata`, the SHA-256 of its contents.
+
+    Under a temporary name, synced, then renamed: a reader sees all of it or nothing. Raises WriteError.
+    """
+    held = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
+    content = serialized(held, {**metadata, SHA256: _digest(held, metadata)})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the OSErrors of a block that writes `path` into WriteError."""
     try:
-        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, temporary, metadata)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name itself must survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """Returns the tensors that `write_tensors` wrote. Raises DamagedError if the file is not what was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+    if metadata.pop(SHA256, None) != _digest(tensors, metadata):
+        raise _damaged(path, "its SHA-256 is not that of its contents")
+    return {key: value.to(device) for key, value in tensors.items()}
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors in the CPU's memory, and over the metadata."""
+    digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, reason: object) -> DamagedError:
+    return DamagedError(f"{path} is damaged ({str(reason).splitlines()[0]})")
 
 
 def read_header(path: Path) -> Header:
-    """Returns the header of a checkpoint. Raises CheckpointError if it is damaged or something else."""
+    """Returns the header of a checkpoint; its contents are not verified.
+
+    Raises DamagedError if it is damaged, CheckpointError if it is something else.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no checkpoint of this program; move it away to start the run afresh")
-        return Header(metadata["fingerprint"], int(metadata["step"]), float(metadata["seconds"]))
+            raise CheckpointError(f"{path} is no checkpoint of this version; move it away to start the run afresh")
+        seconds, due = float(metadata["seconds"]), metadata["evaluation_due"] == "True"
+        return Header(metadata["fingerprint"], int(metadata["step"]), seconds, due)
+    except CheckpointError:
+        raise
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is damaged ({error}); delete it to start the run afresh") from None
+        raise _damaged(path, error) from None
+
+
+def newest(folder: Path, fingerprint: str, *, verify: bool = False) -> Header | None:
+    """Returns the header of a run's newest checkpoint that can be read, with `verify` the one that `load` would take.
+
+    None without one. Raises CheckpointError if it is of another configuration or another program.
+    """
+    for path in paths(folder):
+        with contextlib.suppress(DamagedError):
+            header = read_header(path)
+            check_owner(path, header, fingerprint)
+            if verify:
+                read_tensors(path)
+            return header
+    return None
 
 
 def save(
-    path: Path, header: Header, network: nn.Module, optimizer: torch.optim.Optimizer, window: dict[str, Tensor]
+    folder: Path,
+    header: Header,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    window: Mapping[str, Tensor],
+    keep: int | None = KEEP,
 ) -> None:
-    """Writes network, optimizer state and the sums of the current log window."""
+    """Writes network, optimizer state and the sums of the current log window; then older files than `keep` go.
+
+    `keep` None keeps all. Raises WriteError; the checkpoints of before are then still there.
+    """
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:
                 tensors[f"optimizer.{key}.{name}"] = value
     tensors |= {f"window.{key}": value for key, value in window.items()}
-    metadata = {"format": FORMAT, "fingerprint": header.fingerprint, "step": str(header.step)}
-    write_tensors(path, tensors, metadata | {"seconds": str(header.seconds)})
+    write_tensors(path_of(folder, header.step), tensors, {
+        "format": FORMAT, "fingerprint": header.fingerprint, "step": str(header.step),
+        "seconds": str(header.seconds), "evaluation_due": str(header.evaluation_due),
+    })  # fmt: skip
+    abandoned = list(folder.glob(".*.tmp"))  # of a process that was killed while it wrote
+    for path in [*(paths(folder)[keep:] if keep is not None else ()), *abandoned]:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def load(
-    path: Path, fingerprint: str, network: nn.Module, optimizer: torch.optim.Optimizer, window: dict[str, Tensor]
-) -> Header:
-    """Restores what `save` wrote, in place, and returns its header.
+    folder: Path,
+    fingerprint: str,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    window: Mapping[str, Tensor],
+) -> Header | None:
+    """Restores the newest checkpoint that is whole, in place, and returns its header; None without one.
 
-    Raises CheckpointError if the file is damaged or was written by another configuration.
+    A damaged one is passed over with a warning. Raises CheckpointError for one of another configuration.
     """
+    for path in paths(folder):
+        try:
+            return _load(path, fingerprint, network, optimizer, window)
+        except DamagedError as error:
+            log.warning("%s: the checkpoint before it is used, or the run starts afresh", error)
+    return None
+
+
+def _load(
+    path: Path,
+    fingerprint: str,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    window: Mapping[str, Tensor],
+) -> Header:
     header = read_header(path)
     check_owner(path, header, fingerprint)
-    device = next(network.parameters()).device
+    tensors = read_tensors(path, str(next(network.parameters()).device))
     groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "window": {}}
     try:
-        for key, value in load_file(path, device=str(device)).items():
+        for key, value in tensors.items():
             group, _, name = key.partition(".")
             groups[group][name] = value
         network.load_state_dict(groups["network"])
@@ -94,9 +237,10 @@ def load(
                 optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
         for name, value in window.items():
             value.copy_(groups["window"][name])
-    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError) as error:
+        # Whole, so it was written like this: by a program whose networks differ under the same fingerprint.
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged ({reason}); delete it to start the run afresh") from None
+        raise CheckpointError(f"{path} does not fit ({reason}); move it away to start the run afresh") from None
     return header
 
 

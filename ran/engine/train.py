@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from ran.data.loader import TrainBatches
 from ran.engine import checkpoint
 from ran.engine.checkpoint import Header
 from ran.engine.device import arithmetic, memory_format
-from ran.engine.evaluate import Score, evaluate, memorisation, predict
+from ran.engine.evaluate import Score, Stopped, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
@@ -43,6 +44,8 @@ class Result:
     network: nn.Module
     metrics: dict[str, float]
     """final errors and losses (finished only) and cost"""
+    reason: str = ""
+    """why it diverged or was killed, one line"""
 
 
 def log_interval(steps: int) -> int:
@@ -59,21 +62,23 @@ def train(
     device: torch.device,
     folder: Path,
     log: Log,
-    flush: Callable[[], None] = lambda: None,
+    flush: Callable[[], object] = lambda: None,
     on_step: Callable[[int], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 60.0,
+    keep: int | None = checkpoint.KEEP,
 ) -> Result:
-    """Trains one run to its end, its divergence or until `stop()`, continuing from the checkpoint in `folder` if any.
+    """Trains one run to its end, its divergence or until `stop()`, continuing from a checkpoint in `folder` if any.
 
     `config.train.precision` is resolved. `flush` is called before each checkpoint: what was logged must be safe before
     its steps become permanent, and a point of a step that is taken again is logged again, with the same value.
-    Raises CheckpointError if the checkpoint is damaged or of another configuration.
+    `stop` is asked before each step and before each batch of an evaluation. A loss or weight that is not finite ends
+    the run within `log_interval` steps, 100 at most. Raises CheckpointError for a checkpoint of another configuration
+    and WriteError where none can be written.
     """
     t, steps = config.train, config.train.steps
     if t.threads is not None:
         torch.set_num_threads(t.threads)
-    path = folder / checkpoint.NAME
     micro_batch = t.micro_batch or t.batch_size
     layout = memory_format(t.channels_last)
 
@@ -97,8 +102,10 @@ def train(
     # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
     curve = "val" if len(splits.val) else "test"
 
+    how: dict[str, Any] = {"precision": t.precision, "channels_last": t.channels_last, "stop": stop}
+
     def score(split: str) -> Score:
-        return evaluate(network, *data[split], pixels, precision=t.precision, channels_last=t.channels_last)
+        return evaluate(network, *data[split], pixels, **how)
 
     def response() -> dict[str, float]:
         with arithmetic(device, t.precision):
@@ -106,35 +113,48 @@ def train(
         return {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1)}
 
     curve_names = {"val": (names.VAL_LOSS, names.VAL_ERR), "test": (names.TEST_LOSS, names.TEST_ERR)}[curve]
+
+    def log_curve(step: int, now: Score) -> None:
+        log(step, dict(zip(curve_names, (now.loss, now.err), strict=True)) | _finite(response()))
+
     log_every = log_interval(steps)
     eval_every = math.ceil(steps / t.evals) if t.evals else steps + 1
 
     window = {"loss": torch.zeros((), device=device), "wrong": torch.zeros((), device=device)}
     if true_labels is not None:
         window["wrong_clean"] = torch.zeros((), device=device)
-    start, spent, fresh = 0, 0.0, not path.exists()
-    if not fresh:
-        header = checkpoint.load(path, fingerprint, network, optimizer, window)
-        start, spent = header.step, header.seconds
+    found = checkpoint.load(folder, fingerprint, network, optimizer, window)
+    header = found or Header(fingerprint, 0, 0.0)
+    start, spent = header.step, header.seconds
+    evaluation_due = header.evaluation_due and start % eval_every == 0
     began = saved = time.monotonic()
 
     def save(step: int) -> None:
         flush()
-        header = Header(fingerprint, step, spent + time.monotonic() - began)
-        checkpoint.save(path, header, network, optimizer, window)
+        header = Header(fingerprint, step, spent + time.monotonic() - began, evaluation_due)
+        checkpoint.save(folder, header, network, optimizer, window, keep)
 
-    def result(outcome: str, step: int, metrics: dict[str, float]) -> Result:
+    def result(outcome: str, step: int, metrics: dict[str, float], reason: str = "") -> Result:
         seconds = time.monotonic() - began
         cost = {names.COST_HOURS: (spent + seconds) / 3600}
-        return Result(outcome, step, network, metrics | cost)
+        return Result(outcome, step, network, metrics | cost, reason)
 
-    if fresh and noise is not None:
+    if found is None and noise is not None:
         log(0, {names.NOISE_RATE: noise.rate})
     training_seconds = 0.0
     for step in range(start, steps):
-        if stop():
+        try:
+            if stop():
+                raise Stopped
+            if evaluation_due:  # after the checkpoint of its step, so that a run killed in it repeats nothing else
+                now = score(curve)
+                # The next window ends a run that has diverged; trackers keep no infinity, so it is not logged here.
+                if math.isfinite(now.loss):
+                    log_curve(step, now)
+                evaluation_due = False
+        except Stopped:
             save(step)
-            return result(names.KILLED, step, {})
+            return result(names.KILLED, step, {}, f"stopped at step {step}/{steps}")
         tick = time.monotonic()
         lr = o.lr * schedule(step, steps)
         for group in optimizer.param_groups:
@@ -160,8 +180,10 @@ def train(
         if done % log_every == 0 or done == steps:
             n = done - (step // log_every) * log_every
             loss_mean = window["loss"].item() / n
-            if not math.isfinite(loss_mean):
-                return result(names.DIVERGED, done, {})
+            # The loss says nothing of running statistics, nor of infinite weights behind a sigmoid.
+            for what, value in (("loss", loss_mean), ("weights", _largest(network))):
+                if not math.isfinite(value):
+                    return result(names.DIVERGED, done, {}, f"{what} not finite by step {done}")
             wrong = 100 * window["wrong"].item() / (n * t.batch_size)
             point = {names.TRAIN_LOSS: loss_mean, names.TRAIN_ERR: wrong, names.LR: lr}
             if true_labels is not None:
@@ -169,38 +191,41 @@ def train(
             log(done, point)
             for total in window.values():
                 total.zero_()
-        if done % eval_every == 0 and done < steps:
-            now = score(curve)
-            # The next window ends a run that has diverged; trackers keep no infinity, so it is not logged here.
-            if math.isfinite(now.loss):
-                log(done, dict(zip(curve_names, (now.loss, now.err), strict=True)) | _finite(response()))
+        evaluation_due = done % eval_every == 0 and done < steps
         if done == steps or time.monotonic() - saved >= checkpoint_seconds:
             save(done)
             saved = time.monotonic()
 
     metrics: dict[str, float] = {}
-    if len(splits.val):
-        val = score("val")
-        metrics |= {names.FINAL_VAL_LOSS: val.loss, names.FINAL_VAL_ERR: val.err}
-    test = score("test")
-    metrics |= {names.FINAL_TEST_LOSS: test.loss, names.FINAL_TEST_ERR: test.err}
-    if test.err5 is not None:
-        metrics[names.FINAL_TEST_ERR5] = test.err5
-    if true_labels is not None:
-        seen = pixels.centre(train_images)
-        logits = predict(network, seen, pixels, precision=t.precision, channels_last=t.channels_last)
-        fit = memorisation(logits, train_labels, true_labels)
-        metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
-        if fit.memorised is not None:
-            metrics[names.FINAL_MEMORISED] = fit.memorised
+    try:
+        if len(splits.val):
+            val = score("val")
+            metrics |= {names.FINAL_VAL_LOSS: val.loss, names.FINAL_VAL_ERR: val.err}
+        test = score("test")
+        metrics |= {names.FINAL_TEST_LOSS: test.loss, names.FINAL_TEST_ERR: test.err}
+        if test.err5 is not None:
+            metrics[names.FINAL_TEST_ERR5] = test.err5
+        if true_labels is not None:
+            logits = predict(network, pixels.centre(train_images), pixels, **how)
+            fit = memorisation(logits, train_labels, true_labels)
+            metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
+            if fit.memorised is not None:
+                metrics[names.FINAL_MEMORISED] = fit.memorised
+    except Stopped:  # the checkpoint of the last step is there
+        return result(names.KILLED, steps, {}, f"stopped in the evaluation after step {steps}/{steps}")
     if not all(math.isfinite(v) for v in metrics.values()):
-        return result(names.DIVERGED, steps, {})
+        return result(names.DIVERGED, steps, {}, f"final losses not finite at step {steps}")
     if t.evals:
-        end = val if len(splits.val) else test
-        log(steps, dict(zip(curve_names, (end.loss, end.err), strict=True)) | _finite(response()))
+        log_curve(steps, val if len(splits.val) else test)
     if training_seconds:
         metrics[names.COST_IMAGES_PER_S] = (steps - start) * t.batch_size / training_seconds
     return result(names.FINISHED, steps, metrics)
+
+
+def _largest(network: nn.Module) -> float:
+    """The largest absolute value of weights and running statistics: finite if each of them is."""
+    state = [value for value in network.state_dict().values() if value.is_floating_point()]
+    return nn.utils.get_total_norm(state, norm_type=math.inf).item()
 
 
 def _finite(point: dict[str, float]) -> dict[str, float]:

@@ -12,13 +12,14 @@ from ran.config import RunConfig, fingerprint, override
 from ran.data.augment import Pixels
 from ran.data.datasets import LabelNoise, Splits
 from ran.engine import train as loop
-from ran.engine.checkpoint import NAME, CheckpointError, read_header
+from ran.engine.checkpoint import CheckpointError, newest, path_of, paths
 from ran.engine.evaluate import Score
 from ran.engine.train import Result, train
 
 PRINT = "f" * 64
 STEPS = 7
 RESPONSE = names.RESPONSE.format(1)
+LOG_INTERVAL = loop.log_interval  # before the fixture below takes its place
 CURVES = {names.TRAIN_LOSS, names.TRAIN_ERR, names.LR, names.VAL_LOSS, names.VAL_ERR, RESPONSE}
 
 
@@ -190,10 +191,10 @@ def test_killed_between_the_log_and_the_checkpoint(config, splits, tmp_path, mon
     whole = run(config, splits, tmp_path / "whole")
     save, log = loop.checkpoint.save, Log()
 
-    def dies(path, header, *state):
+    def dies(folder, header, *state):
         if header.step == 6:
             raise PowerCut
-        save(path, header, *state)
+        save(folder, header, *state)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.checkpoint, "save", dies)
@@ -201,6 +202,63 @@ def test_killed_between_the_log_and_the_checkpoint(config, splits, tmp_path, mon
             run(config, splits, tmp_path / "cut", log, checkpoint_seconds=0)
     assert_same_bits(whole, run(config, splits, tmp_path / "cut", log))
     assert log.again > 0
+
+
+def stopping(evaluate, number: int):
+    """`evaluate`, asked to stop in its `number`th call."""
+    calls = []
+
+    def stopped(*args, stop, **options):
+        calls.append(1)
+        return evaluate(*args, stop=(lambda: True) if len(calls) == number else stop, **options)
+
+    return stopped
+
+
+@pytest.mark.parametrize(("number", "step", "reason"), [
+    (1, 3, "stopped at step 3/7"), (2, 6, "stopped at step 6/7"),
+    (3, 7, "stopped in the evaluation after step 7/7"), (4, 7, "stopped in the evaluation after step 7/7"),
+])  # fmt: skip
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, math.inf])
+def test_stopped_in_an_evaluation(checkpoint_seconds, number, step, reason, config, splits, tmp_path, monkeypatch):
+    whole_log, log = Log(), Log()
+    whole = run(config, splits, tmp_path / "whole", whole_log)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", stopping(loop.evaluate, number))
+        stopped = run(config, splits, tmp_path / "cut", log, checkpoint_seconds=checkpoint_seconds)
+    assert (stopped.outcome, stopped.step, stopped.reason) == (names.KILLED, step, reason)
+    taken = []
+    continued = run(config, splits, tmp_path / "cut", log, on_step=taken.append)
+    assert taken == list(range(step + 1, STEPS + 1)), "no step is taken twice"
+    assert_same_bits(whole, continued)
+    assert log.kept == whole_log.kept
+    assert log.again == 0, "the evaluation's points too"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_killed_in_an_evaluation(number, config, splits, tmp_path, monkeypatch):
+    whole_log, log = Log(), Log()
+    whole = run(config, splits, tmp_path / "whole", whole_log)
+    calls, evaluate = [], loop.evaluate
+
+    def dies(*args, **options):
+        calls.append(1)
+        if len(calls) == number:
+            raise PowerCut
+        return evaluate(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", dies)
+        with pytest.raises(PowerCut):
+            run(config, splits, tmp_path / "cut", log, checkpoint_seconds=0)
+    log.waiting.clear()
+    header = newest(tmp_path / "cut", PRINT)
+    assert (header.step, header.evaluation_due) == (3 * number, True)
+    taken = []
+    continued = run(config, splits, tmp_path / "cut", log, on_step=taken.append)
+    assert taken[0] == 3 * number + 1, "the step before the evaluation is not taken again"
+    assert_same_bits(whole, continued)
+    assert log.kept == whole_log.kept
 
 
 def test_killed_in_the_last_evaluation(config, splits, tmp_path, monkeypatch):
@@ -226,10 +284,10 @@ def test_the_time_of_earlier_attempts_counts(config, splits, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(loop.time, "monotonic", lambda: next(clock))
         run(config, splits, tmp_path, **stop_at(4))
-    spent = read_header(tmp_path / NAME).seconds
+    spent = newest(tmp_path, PRINT).seconds
     assert spent >= 40
     run(config, splits, tmp_path, **stop_at(5))
-    assert spent < read_header(tmp_path / NAME).seconds < spent + 30
+    assert spent < newest(tmp_path, PRINT).seconds < spent + 30
     third = run(config, splits, tmp_path)
     assert spent < 3600 * third.metrics[names.COST_HOURS] < spent + 30
 
@@ -242,7 +300,7 @@ def test_an_exploding_rate_diverges_and_logs_nothing_that_is_not_finite(precisio
     assert result.outcome == names.DIVERGED
     assert result.step == 3, "the end of the window in which it happened"
     assert errors(result) == {}
-    assert not (tmp_path / NAME).exists()
+    assert paths(tmp_path) == []
 
 
 def test_infinite_weights_diverge_at_the_first_point(config, splits, tmp_path, monkeypatch):
@@ -251,6 +309,23 @@ def test_infinite_weights_diverge_at_the_first_point(config, splits, tmp_path, m
 
     monkeypatch.setattr(loop, "initialize", infinite)
     assert run(config, splits, tmp_path).outcome == names.DIVERGED
+
+
+def test_weights_that_are_not_finite_and_leave_the_loss_finite(config, splits, tmp_path, monkeypatch):
+    """An infinite running variance: training does not read it, and in evaluation it turns a channel into zeros."""
+    initialize = loop.initialize
+
+    def infinite(network, seed):
+        initialize(network, seed)
+        torch.nn.init.constant_(network.get_buffer("stages.0.attention.0.mask.head.0.running_var"), math.inf)
+
+    monkeypatch.setattr(loop, "initialize", infinite)
+    result = run(config, splits, tmp_path)
+    assert (result.outcome, result.step, result.reason) == (names.DIVERGED, 3, "weights not finite by step 3")
+
+
+def test_a_divergence_is_noticed_within_a_hundred_steps():
+    assert max(map(LOG_INTERVAL, (1, 6, 150, 625, 160_000, 530_000))) == 100
 
 
 def test_a_divergence_between_two_points_survives_a_stop(config, splits, tmp_path):
@@ -323,9 +398,34 @@ def test_threads_are_set(config, splits, tmp_path, monkeypatch):
     assert given == [2], "without a number torch's own choice stays"
 
 
+@pytest.mark.parametrize(("keep", "steps"), [(1, [7]), (2, [7, 6]), (None, [7, 6, 5, 4, 3, 2, 1])])
+def test_how_many_checkpoints_stay(keep, steps, config, splits, tmp_path):
+    run(config, splits, tmp_path, checkpoint_seconds=0, keep=keep)
+    assert paths(tmp_path) == [path_of(tmp_path, step) for step in steps]
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(damaged, config, splits, tmp_path, caplog):
+    whole_log, log = Log(), Log()
+    whole = run(config, splits, tmp_path / "whole", whole_log)
+    with pytest.raises(PowerCut):
+        run(config, splits, tmp_path / "cut", log, checkpoint_seconds=0, on_step=die_at(6))
+    log.waiting.clear()
+    for path in paths(tmp_path / "cut")[:damaged]:
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 1
+        path.write_bytes(content)
+    taken = []
+    continued = run(config, splits, tmp_path / "cut", log, on_step=taken.append)
+    assert taken[0] == (5 if damaged == 1 else 1), "from the checkpoint before, or afresh"
+    assert [record.message.count("is damaged") for record in caplog.records] == [1] * damaged
+    assert_same_bits(whole, continued)
+    assert log.kept == whole_log.kept
+
+
 def test_the_checkpoint_of_another_run_is_refused(config, splits, tmp_path):
     run(config, splits, tmp_path, **stop_at(2))
-    with pytest.raises(CheckpointError, match=r"^\S*last\.safetensors is of another configuration"):
+    with pytest.raises(CheckpointError, match=r"^\S*step-00000002\.safetensors is of another configuration"):
         run(config, splits, tmp_path, fingerprint="e" * 64)
 
 

@@ -137,6 +137,10 @@ class Lab:
     def weights(self, name: str) -> dict[str, Tensor]:
         return load_file(self.artifact(self.children()[name], names.WEIGHTS))
 
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints."""
+        return sorted(int(path.stem.removeprefix("step-")) for path in self.checkpoints.glob("*/step-*.safetensors"))
+
     def listing(self) -> dict[str, int]:
         """Every file and folder with its size. SQLite's two side files come and go with its readers."""
         paths = [p for p in self.folder.rglob("*") if not p.name.endswith(("-wal", "-shm"))]

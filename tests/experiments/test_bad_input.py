@@ -12,7 +12,7 @@ from lab import mine
 from safetensors.torch import save_file
 
 import run_ablation
-from ran.engine.checkpoint import NAME, read_header
+from ran.engine.checkpoint import read_header
 
 FAKE_CIFAR = 40  # images a file
 
@@ -230,7 +230,7 @@ def stopped(lab, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(launching, "reporter", Stop)
         assert lab.launch("--cells", "learning=arl").status == 143
-    (path,) = lab.checkpoints.glob(f"*/{NAME}")
+    (path,) = lab.checkpoints.glob("*/step-*.safetensors")
     return path
 
 
@@ -239,9 +239,9 @@ def test_a_checkpoint_of_another_configuration(lab, stopped):
     assert study.status == 0
     other = stopped.parent.with_name(_fingerprint(lab, "learning=nal")[:16])
     other.mkdir()
-    shutil.copy(stopped, other / NAME)
+    shutil.copy(stopped, other / stopped.name)
     owner = read_header(stopped).fingerprint[:12]
-    refused(lab, says=[str(other / NAME), "of another configuration", owner])
+    refused(lab, says=[str(other / stopped.name), "of another configuration", owner])
     refused(lab, "--dry-run", says="of another configuration")
     assert lab.launch("--cells", "learning=arl").status == 0, "the cell that it does not concern goes on"
 
@@ -256,21 +256,32 @@ def _fingerprint(lab, cell):
     return next(run["fingerprint"] for run in study["runs"] if run["cell"] == {name: value})
 
 
-def test_damaged_checkpoints(lab, stopped):
-    content = stopped.read_bytes()
-    torch_save = lab.folder / "pickle"
-    torch.save({"step": 3}, torch_save)
-    foreign = lab.folder / "foreign"
-    save_file({"weight": torch.zeros(2)}, foreign)
-    for damaged, says in (
-        (content[: len(content) // 2], "is damaged"), (b"", "is damaged"), (os.urandom(5000), "is damaged"),
-        (torch_save.read_bytes(), "is damaged"), (foreign.read_bytes(), "no checkpoint of this program"),
-    ):  # fmt: skip
-        stopped.write_bytes(damaged)
-        refused(lab, says=[str(stopped), says])
+def test_a_checkpoint_of_another_program(lab, stopped):
+    save_file({"weight": torch.zeros(2)}, stopped)
+    refused(lab, says=[str(stopped), "no checkpoint of this version"])
     stopped.unlink()
+    assert lab.launch("--cells", "learning=arl").status == 0, "as the message promises"
+
+
+@pytest.mark.parametrize("damage", ["half", "empty", "random", "pickle", "a bit"])
+def test_a_damaged_checkpoint_is_passed_over(damage, lab, stopped, caplog):
+    content = stopped.read_bytes()
+    flipped = bytearray(content)
+    flipped[-9] ^= 1
+    if damage == "pickle":
+        torch.save({"step": 3}, stopped)
+    else:
+        kinds = {
+            "half": content[: len(content) // 2],
+            "empty": b"",
+            "random": os.urandom(5000),
+            "a bit": bytes(flipped),
+        }
+        stopped.write_bytes(kinds[damage])
     said = lab.launch("--cells", "learning=arl")
-    assert said.status == 0, "as the message promises"
+    assert said.status == 0, said.err
+    assert [str(stopped) in message and "is damaged" in message for message in caplog.messages] == [True]
+    assert "arl s0: start" in said.err, "there is none before it"
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ from experiments.cli import parse_launch, parse_overrides
 from experiments.launch import base_config
 from experiments.plan import DONE, FAILED, NEW, RESUMABLE, PlanError, make_plan, parse_seeds, parse_shard, select_cells
 from experiments.profiles import PROFILES
+from experiments.runlog import SPOOL
 from experiments.study import Comparison, Study, axis
 from experiments.tracking import Record
 from ran import names
 from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import DATASETS, open_source
-from ran.engine.checkpoint import NAME, CheckpointError, write_tensors
+from ran.engine.checkpoint import FORMAT, CheckpointError, path_of, write_tensors
 from ran.registry import UnknownNameError
 
 GRID = Study(
@@ -229,16 +230,14 @@ def one():
 
 
 def header(checkpoints, run_print, step, owner=None):
-    path = Path(checkpoints) / run_print[:16] / NAME
-    metadata = {"format": "ran-checkpoint-1", "fingerprint": owner or run_print, "step": str(step), "seconds": "1"}
-    write_tensors(path, {}, metadata)
+    head = {"fingerprint": owner or run_print, "step": str(step), "seconds": "1", "evaluation_due": "False"}
+    write_tensors(path_of(Path(checkpoints) / run_print[:16], step), {}, {"format": FORMAT, **head})
 
 
 @pytest.mark.parametrize(
     ("outcome", "checkpoint", "flags", "state"),
     [
         ("absent", False, {}, NEW),
-        ("absent", True, {}, RESUMABLE),
         (None, False, {}, NEW),  # killed with -9 before a checkpoint
         (None, True, {}, RESUMABLE),
         (names.KILLED, False, {}, NEW),
@@ -268,6 +267,16 @@ def test_states(outcome, checkpoint, flags, state, one, tmp_path):
     assert run.step == (4 if state == RESUMABLE else 0)
     assert run.fresh is flags.get("rerun", False)
     assert (run in planned.todo) is (state in (NEW, RESUMABLE))
+
+
+def test_a_checkpoint_of_a_run_that_the_store_does_not_know(one, tmp_path):
+    """Continued in another store, the run would lack the points up to there."""
+    study, print_ = one
+    header(tmp_path, print_, step=4)
+    with pytest.raises(PlanError, match=r"at step 4, but the tracking store knows no such run.*--rerun"):
+        plan(study, checkpoints=tmp_path)
+    (tmp_path / print_[:16] / SPOOL).touch()  # it was begun while the store was away
+    assert plan(study, checkpoints=tmp_path).runs[0].state == RESUMABLE
 
 
 def test_the_record_of_another_run_says_nothing(one, tmp_path):

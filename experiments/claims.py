@@ -1,0 +1,143 @@
+"""Who trains which run, agreed on in the tracking store, so that launches on several machines share a study.
+
+A claim is a registered model named ran-claim-<run>-<n>, which exists while its run is trained. The store makes a name
+once only, whoever asks first; there is no other operation of MLflow that two clients cannot both believe they have
+won. Its owner renews it; one that was not renewed for LEASE seconds is dead, and who makes number n + 1 takes over.
+Of a launch on this machine the lock of its run's folder tells sooner: the kernel releases a dead process's.
+"""
+
+import contextlib
+import logging
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from experiments.tracking import REFUSALS, Store, StoreAway, TrackingError, asking
+
+logger = logging.getLogger(__name__)
+
+LEASE = 300.0
+RENEW = 30.0
+PREFIX = "ran-claim"
+OWNER, RENEWED = "owner", "renewed"
+
+
+@dataclass(frozen=True)
+class _Claim:
+    name: str
+    number: int
+    owner: str
+    age: float
+    """seconds since it was renewed, by the clocks of its owner and of this machine"""
+
+
+class Claims:
+    """The claims of one launch. Used as a context manager: it renews those that it holds."""
+
+    def __init__(self, store: Store, checkpoints: Path):
+        self._uri, self._client = store.uri, store.client
+        self._owner = _owner(checkpoints)
+        self._held: set[str] = set()
+        self._over = threading.Event()
+        self._unsupported = False
+        self._thread = threading.Thread(target=self._renew, name="claims", daemon=True)
+
+    def __enter__(self) -> "Claims":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+
+    @contextlib.contextmanager
+    def claimed(self, what: str, *, alone: bool) -> Iterator[str | None]:
+        """Claims `what` for the time of the block; yields None, or the owner of a claim that is alive.
+
+        `alone`: this process holds the lock of the run's folder, so that an earlier claim made through the same folder
+        is of a dead process. While the store is away it yields None: nobody else can claim either, and of two results
+        the second is not counted.
+        """
+        try:
+            name, other = self._acquire(what, alone)
+        except StoreAway as error:
+            logger.warning("%s; the run is not claimed there", error)
+            name, other = None, None
+        if name is None:
+            yield other
+            return
+        self._held.add(name)
+        try:
+            yield None
+        finally:
+            self._held.discard(name)
+            with contextlib.suppress(TrackingError), asking(self._uri):
+                self._client.delete_registered_model(name)
+
+    def _acquire(self, what: str, alone: bool) -> tuple[str | None, str | None]:
+        """The name of the claim that was made, or who holds another."""
+        if self._unsupported:
+            return None, None
+        claims = self._claims(what)
+        if claims and not self._is_dead(claims[-1], alone):
+            return None, claims[-1].owner
+        number = claims[-1].number + 1 if claims else 0
+        name = f"{PREFIX}-{what}-{number}"
+        with asking(self._uri):
+            try:
+                tags = {OWNER: self._owner, RENEWED: str(time.time())}
+                self._client.create_registered_model(name, tags, "In training now; see experiments/claims.py.")
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_ALREADY_EXISTS":
+                    return None, "another launch"
+                if error.error_code not in REFUSALS:
+                    raise
+                logger.warning("the tracking store has no model registry: launches on other machines are not noticed")
+                self._unsupported = True
+                return None, None
+            claims = self._claims(what)
+            newer = [claim for claim in claims if claim.number > number]
+            for claim in claims:
+                # One that is newer was made while this machine slept: then ours goes, else those of the dead.
+                if claim.name == name if newer else claim.number < number:
+                    with contextlib.suppress(MlflowException):
+                        self._client.delete_registered_model(claim.name)
+        return (None, newer[-1].owner) if newer else (name, None)
+
+    def _claims(self, what: str) -> list[_Claim]:
+        prefix = f"{PREFIX}-{what}-"
+        with asking(self._uri):
+            found = self._client.search_registered_models(f"name LIKE '{prefix}%'")
+        numbered = [(model, model.name.removeprefix(prefix)) for model in found]
+        claims = [_claim(model, int(number)) for model, number in numbered if number.isdecimal()]
+        return sorted(claims, key=lambda claim: claim.number)
+
+    def _is_dead(self, claim: _Claim, alone: bool) -> bool:
+        return claim.age > LEASE or (alone and claim.owner == self._owner and claim.name not in self._held)
+
+    def _renew(self) -> None:
+        client = MlflowClient(self._uri, self._uri)
+        while not self._over.wait(RENEW):
+            for name in list(self._held):
+                with contextlib.suppress(Exception):  # the store is away: the next time will do
+                    client.set_registered_model_tag(name, RENEWED, str(time.time()))
+
+
+def _claim(model: RegisteredModel, number: int) -> _Claim:
+    try:
+        age = time.time() - float(model.tags.get(RENEWED, ""))
+    except ValueError:  # its owner has not got so far, or somebody changed it
+        age = time.time() - model.last_updated_timestamp / 1000
+    return _Claim(model.name, number, model.tags.get(OWNER, "unknown"), age)
+
+
+def _owner(checkpoints: Path) -> str:
+    """This machine and folder: launches that share it see each other's locks."""
+    stat = checkpoints.stat()
+    return f"{platform.node()} ({stat.st_dev:x}-{stat.st_ino:x})"
