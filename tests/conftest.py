@@ -6,6 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: spinning thread
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import sqlite3

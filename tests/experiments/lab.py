@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
@@ -137,6 +138,20 @@ class Lab:
     def weights(self, name: str) -> dict[str, Tensor]:
         return load_file(self.artifact(self.children()[name], names.WEIGHTS))
 
+    def comparable(self, name: str) -> dict[str, list[tuple[int, float]]]:
+        """A run's points without those that depend on the clock."""
+        timed = (names.COST_HOURS, names.COST_IMAGES_PER_S)
+        return {key: sorted(v) for key, v in self.points(self.children()[name]).items() if key not in timed}
+
+    def each_point_once(self, name: str) -> bool:
+        """Whether no step of a run's metrics was written twice."""
+        points = self.points(self.children()[name])
+        return all(len(values) == len({step for step, _ in values}) for values in points.values())
+
+    def files(self, run: Run) -> set[str]:
+        """Names of a run's artifacts."""
+        return {file.path for file in self.client.list_artifacts(run.info.run_id)}
+
     def steps(self) -> list[int]:
         """The steps of all checkpoints."""
         return sorted(int(path.stem.removeprefix("step-")) for path in self.checkpoints.glob("*/step-*.safetensors"))
@@ -153,6 +168,10 @@ def main(*arguments: str) -> Said:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = run_ablation.main(list(arguments))
     return Said(status, out.getvalue(), err.getvalue())
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def make_cifar10(root: Path, *, train_images: int, test_images: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 import torch
-from lab import ROOT, SLOW, Lab, main, mine, wait_for
+from lab import ROOT, SLOW, Lab, main, mine, same_bits, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 
 from experiments import executors, runner
@@ -57,22 +57,6 @@ def done(tmp_path_factory, migrated_store):
     lab = Lab(tmp_path_factory.mktemp("done"))
     shutil.copy(migrated_store, lab.store)
     return lab, lab.launch()
-
-
-def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def each_point_once(lab: Lab, name: str) -> bool:
-    """Whether a run has the points that an uninterrupted one has, each step once."""
-    points = lab.points(lab.children()[name])
-    return all(len(values) == len({step for step, _ in values}) for values in points.values())
-
-
-def comparable(lab: Lab, name: str) -> dict[str, list[tuple[int, float]]]:
-    """A run's points without those that depend on the clock."""
-    timed = (names.COST_HOURS, names.COST_IMAGES_PER_S)
-    return {key: sorted(v) for key, v in lab.points(lab.children()[name]).items() if key not in timed}
 
 
 # What a launch leaves
@@ -392,7 +376,7 @@ def test_a_failing_cell_leaves_the_others_alone(lab, user_module, monkeypatch):
     assert run.info.run_id == failed.info.run_id
     assert (run.data.tags[names.OUTCOME], run.info.status) == (names.FINISHED, "FINISHED")
     assert names.REASON not in run.data.tags
-    assert each_point_once(lab, "raises s0")
+    assert lab.each_point_once("raises s0")
 
 
 def test_a_cell_that_cannot_be_built_is_refused_at_once(lab, user_module):
@@ -455,8 +439,8 @@ def finish(lab: Lab, whole: Lab, resumes: str = "1") -> None:
     assert run.data.tags[names.OUTCOME] == names.FINISHED
     assert names.REASON not in run.data.tags
     assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
-    assert comparable(lab, "arl s0") == comparable(whole, "arl s0")
-    assert each_point_once(lab, "arl s0")
+    assert lab.comparable("arl s0") == whole.comparable("arl s0")
+    assert lab.each_point_once("arl s0")
     assert lab.steps() == []
 
 
