@@ -15,6 +15,8 @@ from ran.registry import Registry
 
 ATTEMPT = "attempt.json"
 LOCK = "lock"
+KEPT = "kept"
+"""marks a folder whose checkpoints stay because --keep said so"""
 MAX_DEATHS = 3
 """processes in a row that died in a run without a step of progress, after which it counts as failed"""
 
@@ -75,6 +77,16 @@ def tidy(folder: Path, keep: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         discard(folder)
+        with contextlib.suppress(OSError):
+            (folder / KEPT).touch()
+
+
+def sweep(folder: Path) -> None:
+    """Removes the folder of a run that is done, which a process left that was killed before it could."""
+    if folder.exists() and not (folder / KEPT).exists():
+        with locked(folder) as alone:
+            if alone:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:

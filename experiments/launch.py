@@ -15,7 +15,7 @@ from experiments.claims import Claims
 from experiments.cli import Launch
 from experiments.delivery import Delivery, deliver, deliver_patiently
 from experiments.executors import EXECUTORS, exit_status
-from experiments.folder import KEEP
+from experiments.folder import KEEP, sweep
 from experiments.plan import Plan
 from experiments.profiles import PROFILES, Profile
 from experiments.progress import duration, reporter
@@ -165,6 +165,9 @@ def run(prepared: Prepared) -> Finished:
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     with stop_request() as stop, Claims(store, checkpoints) as claims:
         parent_id = _parent(prepared, store, claims)
+        for run in plan.runs:
+            if run.state == planning.DONE:
+                sweep(checkpoints / run.folder_name)
         outcome = names.KILLED
         try:
             with reporter(estimates) as report:

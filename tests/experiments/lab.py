@@ -86,11 +86,15 @@ class Lab:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
+    @property
+    def data(self) -> str:
+        return str(self.folder / "data")
+
     def places(self) -> list[str]:
         return [
             *("--tracking-uri", self.uri),
             *("--checkpoints", str(self.checkpoints)),
-            *("--data.root", str(self.folder / "data")),
+            *("--data.root", self.data),
         ]
 
     def launch(self, *arguments: str, study: str = "smoke") -> Said:

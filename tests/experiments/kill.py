@@ -1,0 +1,199 @@
+"""Kills a run with SIGKILL at random moments, launches it again and compares it with one that was never stopped.
+
+    python tests/experiments/kill.py --moments 50
+
+Every second moment is a time, at which the kill comes from outside; every other is the entry or the return of a call
+of our own code, drawn function by function, so that the short moments between two writes are met as often as the long
+ones in a training step. Weights must agree bit by bit, every metric step by step, and nothing may be left over.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lab import ROOT, Lab, same_bits
+
+from ran import names
+
+RUN = ("--train.steps", "20", "--train.evals", "4", "--cells", "learning=arl")
+NAME = "arl s0"
+# A process forked from one that has imported everything starts in 0.05 s instead of 5. Its path is the environment's.
+os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["warm"])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: after so many seconds, or at the n-th entry (or return) of a function."""
+
+    seconds: float | None = None
+    function: str = ""
+    event: str = ""
+    number: int = 0
+
+    def __str__(self) -> str:
+        if self.seconds is not None:
+            return f"after {self.seconds:.2f} s"
+        return f"at {self.event} {self.number} of {self.function}"
+
+
+def _ours(frame: FrameType) -> str | None:
+    file = frame.f_code.co_filename
+    if not file.startswith((f"{ROOT}/ran/", f"{ROOT}/experiments/")):
+        return None
+    return f"{Path(file).relative_to(ROOT)}:{frame.f_code.co_qualname}"
+
+
+def _child(lab: Lab, moment: Moment | None, counts: Path | None) -> None:
+    """A launch in this process, with a checkpoint after every step. Killed at its moment, or counted."""
+    import torch
+
+    import experiments.launch
+    import run_ablation
+    from experiments.runner import Context
+
+    torch.set_num_threads(1)
+    os.chdir(lab.folder)
+    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    experiments.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)  # type: ignore[misc]
+    seen: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        if event in ("call", "return") and (function := _ours(frame)):
+            seen[f"{event} {function}"] += 1
+            if (
+                moment is not None
+                and (event, function) == (moment.event, moment.function)
+                and seen[f"{event} {function}"] == moment.number
+            ):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if counts is not None or (moment is not None and moment.seconds is None):
+        sys.setprofile(count)
+    status = run_ablation.main(["--study", "smoke", *lab.places(), *RUN])
+    sys.setprofile(None)
+    if counts is not None:
+        counts.write_text(json.dumps(seen))
+    os._exit(status)
+
+
+def launch(lab: Lab, moment: Moment | None = None, counts: Path | None = None) -> int | None:
+    """Returns the exit status of a launch, minus the signal that ended it."""
+    process = FORKS.Process(target=_child, args=(lab, moment, counts))
+    process.start()
+    if moment is not None and moment.seconds is not None:
+        process.join(moment.seconds)
+        process.kill()
+    process.join()
+    return process.exitcode
+
+
+def check(lab: Lab, whole: Lab, moment: Moment) -> tuple[str, str]:
+    """Kills, launches again; returns what was found wrong, "" for nothing, and what the kill left."""
+    status = launch(lab, moment)
+    runs = lab.children()
+    outcome = runs[NAME].data.tags.get(names.OUTCOME) if runs else None
+    steps = lab.steps()
+    state = f"{'no run' if not runs else outcome or 'a run'}, {f'step {steps[-1]}' if steps else 'no checkpoint'}"
+    expected = str(int(bool(runs) and outcome != names.FINISHED))
+    if status not in (-signal.SIGKILL, 0):
+        return f"ended with {status} in place of the kill", state
+    if (again := launch(lab)) != 0:
+        return f"the second launch ended with {again}", state
+    run = lab.children()[NAME]
+    wrong = [
+        what
+        for what, holds in {
+            "weights": same_bits(lab.weights(NAME), whole.weights(NAME)),
+            "points": lab.comparable(NAME) == whole.comparable(NAME) and lab.each_point_once(NAME),
+            "outcome": (run.data.tags[names.OUTCOME], run.info.status) == (names.FINISHED, "FINISHED"),
+            "resumes": run.data.tags[names.RESUMES] == expected,
+            "parameters": run.data.params == whole.children()[NAME].data.params | {"data.root": lab.data},
+            "artifacts": lab.files(run) == whole.files(whole.children()[NAME]),
+            "runs": (len(lab.all_runs()), len(lab.parents())) == (2, 1),
+            "claims": not lab.client.search_registered_models(),
+            "left over": sorted(p.name for p in lab.checkpoints.iterdir()) == ["launch.lock"],
+            "store": sqlite3.connect(lab.store).execute("PRAGMA integrity_check").fetchone() == ("ok",),
+            "traceback": "Traceback" not in (lab.folder / "output.txt").read_text(),
+        }.items()
+        if not holds
+    ]
+    return ", ".join(wrong), state
+
+
+def harness(folder: Path, migrated: Path, moments: int, seed: int) -> list[tuple[Moment, str, str]]:
+    """Returns, of each moment, what was found wrong and what the kill left."""
+
+    def lab(name: str) -> Lab:
+        made = Lab(folder / name)
+        made.folder.mkdir(parents=True)
+        shutil.copy(migrated, made.store)
+        return made
+
+    whole, counted = lab("whole"), lab("counted")
+    assert launch(whole) == 0, (whole.folder / "output.txt").read_text()
+    timed = lab("timed")
+    began = time.monotonic()
+    assert launch(timed) == 0
+    seconds = time.monotonic() - began
+    assert launch(counted, counts=folder / "counts.json") == 0
+    counts = json.loads((folder / "counts.json").read_text())
+    generator = random.Random(seed)
+    found = []
+    for i in range(moments):
+        if i % 2:
+            moment = Moment(seconds=generator.uniform(0, seconds))
+        else:
+            key = generator.choice(sorted(counts))
+            event, _, function = key.partition(" ")
+            moment = Moment(None, function, event, generator.randint(1, counts[key]))
+        one = lab(f"moment{i}")
+        found.append((moment, *check(one, whole, moment)))
+        print(f"{i + 1:>4} {moment}: {found[-1][2]}: {found[-1][1] or 'as uninterrupted'}", flush=True)
+        if not found[-1][1]:
+            shutil.rmtree(one.folder)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moments", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    from experiments.tracking import Store
+
+    folder = Path(tempfile.mkdtemp(prefix="kill-"))
+    migrated = folder / "migrated.db"
+    Store.open(f"sqlite:///{migrated}")
+    with sqlite3.connect(migrated) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    found = harness(folder, migrated, arguments.moments, arguments.seed)
+    well = sum(not wrong for _, wrong, _ in found)
+    print(f"{well} of {len(found)} moments: as a run that was never stopped")
+    if well < len(found):
+        print(f"what went wrong lies in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.exit(main())
