@@ -9,6 +9,7 @@ Of a launch on this machine the lock of its run's folder tells sooner: the kerne
 import contextlib
 import logging
 import platform
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ OWNER, RENEWED = "owner", "renewed"
 @dataclass(frozen=True)
 class _Claim:
     name: str
+    what: str
     number: int
     owner: str
     age: float
@@ -80,11 +82,22 @@ class Claims:
             with contextlib.suppress(TrackingError), asking(self._uri):
                 self._client.delete_registered_model(name)
 
+    def left_here(self) -> set[str]:
+        """Returns what is claimed through this folder by processes other than this one, alive or dead."""
+        claims = self._claims("")
+        return {c.what for c in claims if c.owner == self._owner and c.name not in self._held}
+
+    def drop(self, what: str) -> None:
+        """Removes the claims on what is done, which a process left that was killed before it could."""
+        for claim in self._claims(f"{what}-"):
+            with contextlib.suppress(TrackingError), asking(self._uri):
+                self._client.delete_registered_model(claim.name)
+
     def _acquire(self, what: str, alone: bool) -> tuple[str | None, str | None]:
         """The name of the claim that was made, or who holds another."""
         if self._unsupported:
             return None, None
-        claims = self._claims(what)
+        claims = self._claims(f"{what}-")
         if claims and not self._is_dead(claims[-1], alone):
             return None, claims[-1].owner
         number = claims[-1].number + 1 if claims else 0
@@ -101,7 +114,7 @@ class Claims:
                 logger.warning("the tracking store has no model registry: launches on other machines are not noticed")
                 self._unsupported = True
                 return None, None
-            claims = self._claims(what)
+            claims = self._claims(f"{what}-")
             newer = [claim for claim in claims if claim.number > number]
             for claim in claims:
                 # One that is newer was made while this machine slept: then ours goes, else those of the dead.
@@ -110,12 +123,11 @@ class Claims:
                         self._client.delete_registered_model(claim.name)
         return (None, newer[-1].owner) if newer else (name, None)
 
-    def _claims(self, what: str) -> list[_Claim]:
-        prefix = f"{PREFIX}-{what}-"
+    def _claims(self, beginning: str) -> list[_Claim]:
+        """The claims whose names begin like this, in the order of their numbers."""
         with asking(self._uri):
-            found = self._client.search_registered_models(f"name LIKE '{prefix}%'")
-        numbered = [(model, model.name.removeprefix(prefix)) for model in found]
-        claims = [_claim(model, int(number)) for model, number in numbered if number.isdecimal()]
+            found = self._client.search_registered_models(f"name LIKE '{PREFIX}-{beginning}%'", max_results=1_000)
+        claims = [_claim(model) for model in found if re.fullmatch(rf"{PREFIX}-[\w-]+-\d+", model.name)]
         return sorted(claims, key=lambda claim: claim.number)
 
     def _is_dead(self, claim: _Claim, alone: bool) -> bool:
@@ -129,12 +141,13 @@ class Claims:
                     client.set_registered_model_tag(name, RENEWED, str(time.time()))
 
 
-def _claim(model: RegisteredModel, number: int) -> _Claim:
+def _claim(model: RegisteredModel) -> _Claim:
+    what, _, number = model.name.removeprefix(f"{PREFIX}-").rpartition("-")
     try:
         age = time.time() - float(model.tags.get(RENEWED, ""))
     except ValueError:  # its owner has not got so far, or somebody changed it
         age = time.time() - model.last_updated_timestamp / 1000
-    return _Claim(model.name, number, model.tags.get(OWNER, "unknown"), age)
+    return _Claim(model.name, what, int(number), model.tags.get(OWNER, "unknown"), age)
 
 
 def _owner(checkpoints: Path) -> str:

@@ -16,7 +16,6 @@ from ran.registry import Registry
 ATTEMPT = "attempt.json"
 LOCK = "lock"
 KEPT = "kept"
-"""marks a folder whose checkpoints stay because --keep said so"""
 MAX_DEATHS = 3
 """processes in a row that died in a run without a step of progress, after which it counts as failed"""
 
@@ -81,12 +80,9 @@ def tidy(folder: Path, keep: str) -> None:
             (folder / KEPT).touch()
 
 
-def sweep(folder: Path) -> None:
-    """Removes the folder of a run that is done, which a process left that was killed before it could."""
-    if folder.exists() and not (folder / KEPT).exists():
-        with locked(folder) as alone:
-            if alone:
-                shutil.rmtree(folder, ignore_errors=True)
+def is_kept(folder: Path) -> bool:
+    """Whether the checkpoints of a run that is done stay, because --keep said so."""
+    return (folder / KEPT).exists()
 
 
 def discard(folder: Path) -> None:

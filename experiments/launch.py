@@ -15,7 +15,7 @@ from experiments.claims import Claims
 from experiments.cli import Launch
 from experiments.delivery import Delivery, deliver, deliver_patiently
 from experiments.executors import EXECUTORS, exit_status
-from experiments.folder import KEEP, sweep
+from experiments.folder import KEEP, is_kept, locked, tidy
 from experiments.plan import Plan
 from experiments.profiles import PROFILES, Profile
 from experiments.progress import duration, reporter
@@ -165,9 +165,7 @@ def run(prepared: Prepared) -> Finished:
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     with stop_request() as stop, Claims(store, checkpoints) as claims:
         parent_id = _parent(prepared, store, claims)
-        for run in plan.runs:
-            if run.state == planning.DONE:
-                sweep(checkpoints / run.folder_name)
+        _sweep(prepared, claims)
         outcome = names.KILLED
         try:
             with reporter(estimates) as report:
@@ -185,6 +183,18 @@ def run(prepared: Prepared) -> Finished:
     if status is None:
         status = max(exit_status(plan, ended), int(bool(last.waiting)))
     return Finished(parent_id, status, tuple(_problems(plan, ended, last)))
+
+
+def _sweep(prepared: Prepared, claims: Claims) -> None:
+    """Removes what a process left of runs that are done: it was killed after their end and before it had tidied up."""
+    left = claims.left_here()
+    for run in prepared.plan.runs:
+        folder = prepared.checkpoints / run.folder_name
+        if run.state == planning.DONE and (run.folder_name in left or (folder.exists() and not is_kept(folder))):
+            with locked(folder) as alone:
+                if alone:
+                    claims.drop(run.folder_name)
+                    tidy(folder, "last" if is_kept(folder) else "final")
 
 
 def _parent(prepared: Prepared, store: Store, claims: Claims) -> str:

@@ -51,7 +51,7 @@ class RunLog:
         """points that the store has; None = it has to be asked"""
         self._retry_at = 0.0
         self._spooled = bool(entries)
-        self._monitored = False
+        self._trains = False
         self._monitor: SystemMetricsMonitor | None = None
 
     @classmethod
@@ -62,7 +62,7 @@ class RunLog:
         """
         entries = _read(folder, store.uri)
         log = cls(store, folder, entries)
-        log._monitored = True
+        log._trains = True
         before = [entry["resumes"] for entry in entries if entry["do"] == "open"]
         log._put("open", **asdict(opening) | {"resumes": max([opening.resumes, *(n + 1 for n in before)])})
         log.flush()
@@ -137,7 +137,7 @@ class RunLog:
             try:
                 self._deliver()
             except StoreAway as error:
-                if self._retry_at == 0.0:
+                if self._trains and self._retry_at == 0.0:
                     logger.warning("%s; training goes on, and its log waits in %s", error, self._folder)
                 ended = time.monotonic()
                 self._retry_at = ended + max(RETRY_SECONDS, 10 * (ended - began))
@@ -199,7 +199,7 @@ class RunLog:
                 self._run_id = None
 
     def _start_monitor(self) -> None:
-        if self._monitored and self._monitor is None and self._run_id is not None:
+        if self._trains and self._monitor is None and self._run_id is not None:
             with contextlib.suppress(Exception):  # the store is away again; system metrics are worth no run
                 self._monitor = SystemMetricsMonitor(
                     self._run_id, resume_logging=True, tracking_uri=self._store.uri

@@ -1,5 +1,6 @@
 """What a data set is: labelled images, and what is known of them before they are loaded."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -61,6 +62,10 @@ class Source:
     pixels: Callable[[torch.Tensor], Pixels] = field(default=cifar_pixels, compare=False)
     """of the training images (N, 3, H, W)"""
     test_size: int | None = None  # side of a test image; None where a data set has one size only
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):  # an experiment and a folder are named after it
+            raise DataError(f"data set name {self.name!r}: letters, digits, '_' and '-' only")
 
     @property
     def num_classes(self) -> int:

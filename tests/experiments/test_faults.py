@@ -1,0 +1,429 @@
+"""Faults of one run, of the disk and of the store's file: told in one line, and nothing lost."""
+
+import contextlib
+import functools
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from lab import Lab, same_bits
+from safetensors import safe_open
+from test_launch import FAILING, STEPS
+
+from experiments import folder, provenance, runlog, runner
+from experiments import launch as launching
+from experiments.folder import ATTEMPT
+from experiments.progress import Lines
+from experiments.runlog import SPOOL
+from experiments.tracking import Store, StoreAway
+from ran import names
+from ran.engine import checkpoint
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, migrated_store):
+    """The run of STEPS, undisturbed."""
+    torch.set_num_threads(1)
+    lab = Lab(tmp_path_factory.mktemp("whole"))
+    shutil.copy(migrated_store, lab.store)
+    assert lab.launch(*STEPS).status == 0
+    return lab
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint, and so a delivery, at every step."""
+    monkeypatch.setattr(launching, "Context", functools.partial(runner.Context, checkpoint_seconds=0.0))
+    monkeypatch.setattr(runlog, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(launching, "LAST_WAIT", 0.0)
+
+
+def at_step(number, action):
+    class Acts(Lines):
+        def step(self, step):
+            super().step(step)
+            if step == number:
+                action()
+
+    return Acts
+
+
+def as_undisturbed(lab, whole, resumes="0"):
+    run = lab.children()["arl s0"]
+    assert (run.data.tags[names.OUTCOME], run.info.status) == (names.FINISHED, "FINISHED")
+    assert run.data.tags[names.RESUMES] == resumes
+    assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
+    assert lab.comparable("arl s0") == whole.comparable("arl s0")
+    assert lab.each_point_once("arl s0")
+    assert [path.name for path in lab.checkpoints.iterdir()] == ["launch.lock"]
+
+
+# One run
+
+
+@pytest.mark.parametrize(("error", "says"), [
+    ("torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')", "OutOfMemoryError: CUDA out of"),
+    ("MemoryError()", "MemoryError"),
+    ("RuntimeError('[enforce fail at alloc_cpu.cpp:117] not enough memory: 8 GB')", "RuntimeError: [enforce fail"),
+    ("SystemError('null argument')", "SystemError: null argument"),
+], ids=["cuda", "python", "cpu", "other"])  # fmt: skip
+def test_out_of_memory_fails_its_run_alone(error, says, lab, user_module):
+    module = user_module(
+        "users_masks",
+        f"""
+import logging, torch
+from ran.models.masks import MASK_ACTIVATIONS
+calls = []
+
+@MASK_ACTIVATIONS.register("raises")
+def raises(z):
+    calls.append(1)
+    if not z.is_meta and len(calls) > 40:
+        logging.getLogger("mine").warning("it is getting tight")
+        raise {error}
+    return z.sigmoid()
+""",
+    )
+    said = lab.launch("--import", module, study=lab.study(FAILING))
+    assert said.status == 1
+    assert "Traceback" not in said.err
+    run = lab.children()["raises s0"]
+    assert (run.data.tags[names.OUTCOME], run.info.status) == (names.FAILED, "FAILED")
+    assert run.data.tags[names.REASON].startswith(says)
+    tail = lab.artifact(run, "log_tail.txt").read_text()
+    assert "it is getting tight" in tail
+    assert "step 1: train/loss" in tail
+    lines = said.err.splitlines()
+    place = lines[next(i for i, line in enumerate(lines) if line.startswith("raises s0: failed")) + 1]
+    assert "users_masks.py:11 in raises: raise " in place
+    assert lab.children()["mixed s0"].data.tags[names.OUTCOME] == names.FINISHED
+
+
+def die_in(lab, step):
+    """A launch whose process is killed at a step, in a process of its own."""
+    pid = os.fork()
+    if pid == 0:
+        launching.reporter = at_step(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        lab.launch(*STEPS)
+        os._exit(99)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def test_a_run_that_kills_its_process_each_time_fails_and_lets_others_go_on(lab, whole):
+    """As one that is too large for the machine: the kernel leaves no exception behind."""
+    for deaths in range(folder.MAX_DEATHS):
+        die_in(lab, 5)
+        (path,) = lab.checkpoints.glob(f"*/{ATTEMPT}")
+        assert json.loads(path.read_text()) == {"step": 0, "deaths": deaths}
+    said = lab.launch("--train.steps", "20", "--train.evals", "4")
+    assert said.status == 1
+    run = lab.children()["arl s0"]
+    assert run.data.tags[names.OUTCOME] == names.FAILED
+    assert run.data.tags[names.REASON] == (
+        "DiedError: 3 processes in a row died in it without a step of progress; out of memory?"
+    )
+    assert lab.children()["nal s0"].data.tags[names.OUTCOME] == names.FINISHED
+    assert lab.launch(*STEPS, "--retry-failed").status == 0
+    as_undisturbed(lab, whole, resumes="4")
+
+
+def test_deaths_with_progress_between_them_are_no_failure(tmp_path):
+    for step in (0, 10, 20, 30, 40):
+        assert folder.begin_attempt(tmp_path, step, again=False) == min(step, 1)
+    folder.end_attempt(tmp_path)
+    assert folder.begin_attempt(tmp_path, 40, again=False) == 0
+    assert [folder.begin_attempt(tmp_path, 40, again=False) for _ in range(3)] == [1, 2, 3]
+    assert folder.begin_attempt(tmp_path, 40, again=True) == 0
+    (tmp_path / ATTEMPT).write_text("{")
+    assert folder.begin_attempt(tmp_path, 40, again=False) == 1
+
+
+# The store's file
+
+
+def locked_by(path: Path, seconds: float) -> threading.Thread:
+    """Holds SQLite's write lock for so long."""
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+
+    def release():
+        time.sleep(seconds)
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    return thread
+
+
+def test_a_busy_store_is_waited_for(lab, whole, monkeypatch):
+    monkeypatch.setattr(launching, "reporter", at_step(7, lambda: locked_by(lab.store, 1.5)))
+    said = lab.launch(*STEPS)
+    assert said.status == 0, said.err
+    as_undisturbed(lab, whole)
+
+
+def break_store(error):
+    """From now on each write to the store fails; returns what mends it."""
+    patch = pytest.MonkeyPatch()
+
+    def fail(*arguments, **options):
+        raise error
+
+    for method in ("log_batch", "log_artifact", "set_terminated", "create_run", "update_run"):
+        patch.setattr(f"mlflow.MlflowClient.{method}", fail)
+    return patch.undo
+
+
+ERRORS = [sqlite3.OperationalError("attempt to write a readonly database"), OSError(28, "No space left on device")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["read-only", "full"])
+def test_a_store_that_cannot_be_written_for_a_while(error, lab, whole, often, monkeypatch):
+    mends = []
+    actions = {7: lambda: mends.append(break_store(error)), 14: lambda: mends.pop()()}
+
+    class Acts(Lines):
+        def step(self, step):
+            super().step(step)
+            actions.get(step, lambda: None)()
+
+    monkeypatch.setattr(launching, "reporter", Acts)
+    said = lab.launch(*STEPS)
+    assert said.status == 0, said.err
+    as_undisturbed(lab, whole)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["read-only", "full"])
+def test_a_store_that_cannot_be_written_to_the_end(error, lab, whole, often, monkeypatch):
+    mends = []
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", at_step(7, lambda: mends.append(break_store(error))))
+        said = lab.launch(*STEPS)
+    mends.pop()()
+    assert said.status == 1
+    assert "Traceback" not in said.err
+    assert said.err.splitlines()[-1].startswith("the tracking store is away: what 1 run(s) logged waits in ")
+    assert list(lab.checkpoints.glob(f"*/{SPOOL}"))
+    again = lab.launch(*STEPS)
+    assert again.status == 0, again.err
+    assert "0 of 1 runs to do" in again.err
+    as_undisturbed(lab, whole)
+
+
+def test_answers_that_are_lost_write_nothing_twice(lab, whole, often, monkeypatch):
+    """Three writes in ten are done and then reported as failed, as by a server that dies before it answers."""
+    chance, lost = random.Random(1), []
+    for method in ("log_batch", "log_artifact", "set_terminated", "create_run"):
+        real = getattr(launching.Store.open(lab.uri).client.__class__, method)
+
+        def loses(*arguments, _real=real, **options):
+            result = _real(*arguments, **options)
+            if chance.random() < 0.3:
+                lost.append(1)
+                raise ConnectionResetError("Connection reset by peer")
+            return result
+
+        monkeypatch.setattr(f"mlflow.MlflowClient.{method}", loses)
+    monkeypatch.setattr(launching, "LAST_WAIT", 60.0)
+    monkeypatch.setattr("experiments.delivery.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(Store, "parent", functools.partialmethod(_until_it_answers, Store.parent))
+    said = lab.launch(*STEPS)
+    assert said.status == 0, said.err
+    assert len(lost) > 5
+    as_undisturbed(lab, whole)
+
+
+def _until_it_answers(store, method, *arguments, **options):
+    while True:
+        try:
+            return method(store, *arguments, **options)
+        except StoreAway:
+            continue
+
+
+# The disk
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a file system of its own needs root")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("places", ["checkpoints", "all"])
+def test_a_full_disk_stops_the_launch_and_loses_nothing(
+    places, small_disk, lab, whole, often, migrated_store, monkeypatch
+):
+    """Checkpoints alone, or with the store and its artifacts, on a disk that fills up at step 7."""
+    if places == "all":
+        lab = Lab(small_disk)
+        shutil.copy(migrated_store, lab.store)
+    arguments = (*STEPS, "--checkpoints", str(small_disk / "checkpoints"))
+    filler = small_disk / "filler"
+
+    def fill():
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"0" * 4096)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", at_step(7, fill))
+        said = lab.launch(*arguments)
+    assert said.status == 1
+    assert "Traceback" not in said.err
+    assert "No space left on device" in said.err
+    assert said.err.splitlines()[-1].startswith(("1 of 1 runs are left", "the tracking store is away"))
+    kept = [int(path.stem[5:]) for path in small_disk.glob("checkpoints/*/step-*")]
+    assert max(kept) == 6, "the last one written before"
+    assert sqlite3.connect(lab.store).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    filler.unlink()
+    said = lab.launch(*arguments)
+    assert said.status == 0, said.err
+    run = lab.children()["arl s0"]
+    assert run.data.tags[names.RESUMES] == "1"
+    assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
+    assert lab.comparable("arl s0") == whole.comparable("arl s0")
+    assert lab.each_point_once("arl s0")
+
+
+# What stays
+
+
+@pytest.mark.parametrize(("keep", "steps"), [("final", []), ("last", [20, 19]), ("all", list(range(20, 0, -1)))])
+def test_retention(keep, steps, lab, often):
+    assert lab.launch(*STEPS, "--keep", keep).status == 0
+    assert lab.steps() == sorted(steps)
+    assert not list(lab.checkpoints.glob("*/artifacts"))
+    assert lab.launch(*STEPS).status == 0
+    assert lab.steps() == sorted(steps), "a later launch leaves what was to stay"
+    run = lab.children()["arl s0"]
+    with safe_open(lab.artifact(run, names.WEIGHTS), framework="pt") as file:
+        assert file.metadata().keys() == {"fingerprint", "sha256"}
+    checkpoint.read_tensors(lab.artifact(run, names.WEIGHTS))
+
+
+def test_a_finished_studys_folder_is_small(lab):
+    lab.launch()
+    assert sum(path.stat().st_size for path in lab.checkpoints.rglob("*")) < 10_000
+
+
+def test_an_unknown_retention_is_refused(lab):
+    said = lab.launch("--keep", "some")
+    assert (said.status, len(said.err.splitlines())) == (2, 1)
+    assert "Valid: final, last, all" in said.err
+
+
+# What cadence has to do with it: nothing
+
+
+@pytest.mark.parametrize("changes", [
+    ("--train.evals", "7"), ("--train.evals", "0"), ("--keep", "all"), ("--shard", "1/1"),
+], ids=" ".join)  # fmt: skip
+def test_continued_in_another_way_the_weights_are_the_same(changes, lab, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        assert lab.launch(*STEPS).status == 143
+    assert lab.launch(*STEPS, *changes).status == 0
+    assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
+
+
+# Secrets
+
+
+def test_a_password_in_the_uri_is_never_shown(lab, caplog):
+    uri = "http://me:hunter2@127.0.0.1:9"
+    said = lab.launch("--tracking-uri", uri)
+    assert said.status == 2
+    assert "http://me:***@127.0.0.1:9" in said.err
+    assert "hunter2" not in said.err + said.out + caplog.text
+
+
+def test_reasons_and_tracebacks_carry_no_secrets(lab, user_module):
+    module = user_module(
+        "users_masks",
+        """
+from ran.models.masks import MASK_ACTIVATIONS
+
+@MASK_ACTIVATIONS.register("raises")
+def raises(z):
+    if not z.is_meta:
+        raise RuntimeError("cannot reach postgresql://me:hunter2@db/x with token=abcdef123")
+    return z.sigmoid()
+""",
+    )
+    said = lab.launch("--import", module, study=lab.study(FAILING))
+    run = lab.children()["raises s0"]
+    texts = [lab.artifact(run, name).read_text() for name in sorted(lab.files(run)) if name.endswith((".txt", ".json"))]
+    everything = "\n".join([said.out, said.err, *texts, *run.data.tags.values(), *run.data.params.values()])
+    assert "me:***@db" in everything
+    assert "hunter2" not in everything
+    assert "abcdef123" not in everything
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A git repository in the place of the project's."""
+    root = tmp_path / "project"
+    root.mkdir()
+
+    def git(*arguments):
+        who = ["-c", "user.name=me", "-c", "user.email=me@here"]
+        subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
+
+    (root / "code.py").write_text("rate = 1\n")
+    (root / ".gitignore").write_text(".env\n")
+    (root / ".env").write_text("KEY=old\n")
+    git("init")
+    git("add", "-f", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(provenance, "ROOT", root)
+    for function in (provenance.tags, provenance.diff):
+        function.cache_clear()
+    yield root
+    for function in (provenance.tags, provenance.diff):
+        function.cache_clear()
+
+
+def test_a_clean_tree_leaves_no_diff(repository, lab):
+    assert provenance.diff() == ""
+    lab.launch("--cells", "learning=arl")
+    assert names.GIT_DIFF not in lab.files(lab.children()["arl s0"])
+
+
+def test_the_diff_holds_what_was_changed_and_no_secret(repository, lab):
+    (repository / "code.py").write_text('rate = 2\nurl = "https://me:hunter2@host"\napi_key = "abcdef123456"\n')
+    (repository / ".env").write_text("KEY=hidden\n")
+    (repository / "notes.txt").write_text("untracked\n")
+    lab.launch("--cells", "learning=arl")
+    run = lab.children()["arl s0"]
+    assert run.data.tags[names.GIT_DIRTY] == "true"
+    diff = lab.artifact(run, names.GIT_DIFF).read_text()
+    assert "-rate = 1\n+rate = 2\n" in diff
+    for secret in ("hunter2", "abcdef123456", "hidden", "untracked", "notes.txt", ".env"):
+        assert secret not in diff, secret
+
+
+def test_without_git_nothing_is_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    provenance.tags.cache_clear()
+    provenance.diff.cache_clear()
+    assert provenance.tags()[names.GIT_DIRTY] == "unknown"
+    assert provenance.diff() == ""
+    provenance.tags.cache_clear()
+    provenance.diff.cache_clear()
