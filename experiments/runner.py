@@ -267,4 +267,5 @@ def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) 
 
 def _host(device: torch.device) -> str:
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu"
-    return f"{platform.node()}, {kind}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    mode = ", deterministic" if torch.are_deterministic_algorithms_enabled() else ""
+    return f"{platform.node()}, {kind}, {torch.get_num_threads()} threads, torch {torch.__version__}{mode}"

@@ -137,7 +137,8 @@ FLAGS = [
 WORDS = [
     "", " ", "-", "--", "0", "1", "-1", "2", "0,1", "1/1", "1/2", "2/2", "0/0", "nan", "inf", "-inf", "1e309", "1e-309",
     "99999999999999999999999", "0x10", "1_0", "٣", "true", "True", "None", "null", "[]", "{}", "auto", "cpu", "cuda",
-    "smoke", "quick", "short", "paper", "arl", "nal", "learning=arl", "learning=nal,learning=arl", "learning", "=", "=,=", "a=b",
+    "smoke", "quick", "short", "paper", "arl", "nal", "learning=arl", "learning=nal,learning=arl", "learning",
+    "=", "=,=", "a=b",
     "mixed", "channel", "spatial", "se", "none", "attention56", "resnet164", "cifar10", "cluttershapes", "imagenet",
     "float32", "bf16", "final", "last", "all", "../../x", "/etc/passwd", "~", "$HOME", "`id`", "x" * 5000, "\x00",
     "\n", "💥", "'; DROP TABLE runs; --", "%s%n", "${jndi:x}", "os", "this_is_not_a_module", "smoke.py",
@@ -170,8 +171,9 @@ plausible = {
     "model.mask_activation": st.sampled_from(["mixed", "channel", "spatial"]),
     "model.mask_structure": st.sampled_from(["encoder_decoder", "local_conv", "none", "se", "eca", "cbam"]),
     "data.train_images": st.integers(1, 200), "data.val_images": st.integers(0, 40),
-    "data.test_images": st.integers(1, 40), "data.noise": st.floats(0, 0.999), "data.difficulty": st.floats(0, 1), "optim.lr": st.floats(1e-9, 1e38),
-    "optim.momentum": st.floats(0, 0.9999), "optim.label_smoothing": st.floats(0, 0.999),
+    "data.test_images": st.integers(1, 40), "data.noise": st.floats(0, 0.999), "data.difficulty": st.floats(0, 1),
+    "optim.lr": st.floats(1e-9, 1e38), "optim.momentum": st.floats(0, 0.9999),
+    "optim.label_smoothing": st.floats(0, 0.999),
     "optim.schedule": st.sampled_from(["step", "one_cycle", "cosine", "constant", "step_imagenet"]),
     "train.steps": st.integers(1, 6), "train.batch_size": st.integers(2, 16), "train.evals": st.integers(0, 9),
     "train.precision": st.sampled_from(["float32", "bf16", "auto"]),
@@ -196,6 +198,7 @@ def test_runs_of_any_config(sandbox, migrated_store, changes):
 names_ = st.one_of(
     st.sampled_from(["mine", "../../x", "/tmp/x", "a/b", "..", "x" * 300, "", "\x00", "é", "a\nb"]), st.text()
 )
+rates = st.lists(st.floats(1e-3, 10), max_size=2, unique=True)
 fields = st.sampled_from([*LEAVES, "optim.rate", ""])
 values = st.one_of(st.integers(), st.floats(), st.text(max_size=5), st.none(), st.booleans())
 

@@ -1,0 +1,51 @@
+"""The small form of kill.py: a few random moments, and the two ends of every write that makes something permanent."""
+
+import shutil
+
+import pytest
+from kill import Moment, check, harness, launch
+from lab import Lab
+
+pytestmark = pytest.mark.slow
+
+WRITES = [
+    Moment(None, "ran/engine/checkpoint.py:write_tensors", "call", 1),
+    Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 1),
+    Moment(None, "ran/engine/checkpoint.py:write_tensors", "call", 9),
+    Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 9),
+    Moment(None, "ran/engine/checkpoint.py:_sync_folder", "call", 9),  # renamed, its name not yet synced
+    Moment(None, "experiments/runlog.py:RunLog.flush", "return", 9),  # points in the store, steps not in a checkpoint
+    Moment(None, "experiments/tracking.py:Store.log_points", "return", 9),
+    Moment(None, "ran/engine/evaluate.py:evaluate", "return", 2),
+    Moment(None, "experiments/tracking.py:Store.open_run", "return", 1),
+    Moment(None, "experiments/tracking.py:Store.log_file", "call", 4),
+    Moment(None, "experiments/tracking.py:Store.log_file", "return", 3),  # the weights
+    Moment(None, "experiments/tracking.py:Store.close_run", "call", 1),
+    Moment(None, "experiments/tracking.py:Store.close_run", "return", 1),
+    Moment(None, "experiments/folder.py:tidy", "return", 1),
+    Moment(None, "experiments/claims.py:Claims._acquire", "return", 2),
+]  # fmt: skip
+
+
+def test_random_moments(tmp_path, migrated_store):
+    found = harness(tmp_path, migrated_store, moments=8, seed=11)
+    assert [(str(moment), wrong) for moment, wrong, _ in found if wrong] == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, migrated_store):
+    lab = _lab(tmp_path_factory.mktemp("whole"), migrated_store)
+    assert launch(lab) == 0
+    return lab
+
+
+def _lab(folder, migrated) -> Lab:
+    shutil.copy(migrated, folder / "mlflow.db")
+    return Lab(folder)
+
+
+@pytest.mark.parametrize("moment", WRITES, ids=str)
+def test_before_and_after_each_write(moment, tmp_path, migrated_store, whole):
+    wrong, state = check(_lab(tmp_path, migrated_store), whole, moment)
+    assert (wrong, state) == ("", state)
+    assert (state == "finished, no checkpoint") == ("tidy" in moment.function), "it was killed where it should be"
