@@ -68,6 +68,6 @@ def summarize(context: Context, ended: list[Ended]) -> None:
 
 
 def exit_status(plan: Plan, ended: list[Ended]) -> int:
-    """Returns 0 if every run of the plan has a result (finished or diverged) in the store, else 1."""
-    done = plan.count(DONE) + sum(e.is_result and e.delivered for e in ended)
+    """Returns 0 if every run of the plan has a result (finished or diverged), else 1."""
+    done = plan.count(DONE) + sum(e.is_result for e in ended)
     return 0 if done == len(plan.runs) else 1

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -179,7 +179,6 @@ def run(prepared: Prepared) -> Finished:
             with contextlib.suppress(StoreAway):  # the next launch ends it
                 store.finish_parent(parent_id, outcome)
         status = stop.exit_status
-    ended = [replace(e, delivered=e.delivered or checkpoints / e.run.folder_name in last.delivered) for e in ended]
     if status is None:
         status = max(exit_status(plan, ended), int(bool(last.waiting)))
     return Finished(parent_id, status, tuple(_problems(plan, ended, last)))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab import Lab, same_bits
+from lab import Lab, same_bits, wait_for
 from safetensors import safe_open
 from test_launch import FAILING, STEPS
 
@@ -102,6 +102,7 @@ def raises(z):
     tail = lab.artifact(run, "log_tail.txt").read_text()
     assert "it is getting tight" in tail
     assert "step 1: train/loss" in tail
+    assert names.TRAIN_LOSS not in run.data.metrics, "no checkpoint has these steps: mended code computes them anew"
     lines = said.err.splitlines()
     place = lines[next(i for i, line in enumerate(lines) if line.startswith("raises s0: failed")) + 1]
     assert "users_masks.py:11 in raises: raise " in place
@@ -145,6 +146,25 @@ def test_deaths_with_progress_between_them_are_no_failure(tmp_path):
     assert folder.begin_attempt(tmp_path, 40, again=True) == 0
     (tmp_path / ATTEMPT).write_text("{")
     assert folder.begin_attempt(tmp_path, 40, again=False) == 1
+
+
+# Signals
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.0, 1.3, 3.7])
+def test_sigterm_is_obeyed_within_ten_seconds(after, lab):
+    """Of the deepest network of the profile quick, while it trains and evaluates. Slurm and Kubernetes wait 30 s."""
+    one = ("--profile", "quick", "--cells", "depth=164,learning=arl", "--seeds", "0", "--train.evals", "50", "--yes")
+    process = lab.start(*one, study="arl_vs_nal")
+    wait_for(lambda: list(lab.checkpoints.glob(f"*/{ATTEMPT}")), process)
+    time.sleep(after)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert time.monotonic() - began < 10
+    assert "the same command continues" in err
 
 
 # The store's file
