@@ -299,6 +299,7 @@ def test_an_exploding_rate_diverges_and_logs_nothing_that_is_not_finite(precisio
     result = run(config, splits, tmp_path, log)
     assert result.outcome == names.DIVERGED
     assert result.step == 3, "the end of the window in which it happened"
+    assert result.reason == "loss not finite by step 3"
     assert errors(result) == {}
     assert paths(tmp_path) == []
 

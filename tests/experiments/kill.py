@@ -29,7 +29,7 @@ from lab import ROOT, Lab, same_bits
 
 from ran import names
 
-RUN = ("--train.steps", "20", "--train.evals", "4", "--cells", "learning=arl")
+RUN = ("--train.steps", "12", "--train.evals", "3", "--cells", "learning=arl")
 NAME = "arl s0"
 # A process forked from one that has imported everything starts in 0.05 s instead of 5. Its path is the environment's.
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)

@@ -47,6 +47,8 @@ def goes_red(clone: Path, mutation: Mutation) -> str:
             done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:
             return "red (hangs)"
+        if done.returncode < 0:
+            return "red (killed)"
         return {0: "GREEN", 1: "red"}.get(done.returncode, f"NOT RUN: {done.stdout[-300:]}{done.stderr[-300:]}")
     finally:
         path.write_text(content)

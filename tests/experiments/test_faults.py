@@ -64,7 +64,8 @@ def as_undisturbed(lab, whole, resumes="0"):
     assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
     assert lab.comparable("arl s0") == whole.comparable("arl s0")
     assert lab.each_point_once("arl s0")
-    assert [path.name for path in lab.checkpoints.iterdir()] == ["launch.lock"]
+    # A finished study's folder is small.
+    assert [(path.name, path.stat().st_size) for path in lab.checkpoints.iterdir()] == [("launch.lock", 0)]
 
 
 # One run
@@ -72,10 +73,8 @@ def as_undisturbed(lab, whole, resumes="0"):
 
 @pytest.mark.parametrize(("error", "says"), [
     ("torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')", "OutOfMemoryError: CUDA out of"),
-    ("MemoryError()", "MemoryError"),
-    ("RuntimeError('[enforce fail at alloc_cpu.cpp:117] not enough memory: 8 GB')", "RuntimeError: [enforce fail"),
-    ("SystemError('null argument')", "SystemError: null argument"),
-], ids=["cuda", "python", "cpu", "other"])  # fmt: skip
+    pytest.param("MemoryError()", "MemoryError", marks=pytest.mark.slow),
+], ids=["cuda", "python"])  # fmt: skip
 def test_out_of_memory_fails_its_run_alone(error, says, lab, user_module):
     module = user_module(
         "users_masks",
@@ -87,7 +86,7 @@ calls = []
 @MASK_ACTIVATIONS.register("raises")
 def raises(z):
     calls.append(1)
-    if not z.is_meta and len(calls) > 40:
+    if not z.is_meta and len(calls) > 22:
         logging.getLogger("mine").warning("it is getting tight")
         raise {error}
     return z.sigmoid()
@@ -119,6 +118,7 @@ def die_in(lab, step):
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_process_each_time_fails_and_lets_others_go_on(lab, whole):
     """As one that is too large for the machine: the kernel leaves no exception behind."""
     for deaths in range(folder.MAX_DEATHS):
@@ -207,6 +207,7 @@ def break_store(error):
 ERRORS = [sqlite3.OperationalError("attempt to write a readonly database"), OSError(28, "No space left on device")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS, ids=["read-only", "full"])
 def test_a_store_that_cannot_be_written_for_a_while(error, lab, whole, often, monkeypatch):
     mends = []
@@ -223,7 +224,9 @@ def test_a_store_that_cannot_be_written_for_a_while(error, lab, whole, often, mo
     as_undisturbed(lab, whole)
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=["read-only", "full"])
+@pytest.mark.parametrize("error", [
+    ERRORS[0], pytest.param(ERRORS[1], marks=pytest.mark.slow),
+], ids=["read-only", "full"])  # fmt: skip
 def test_a_store_that_cannot_be_written_to_the_end(error, lab, whole, often, monkeypatch):
     mends = []
     with monkeypatch.context() as patch:
@@ -240,6 +243,7 @@ def test_a_store_that_cannot_be_written_to_the_end(error, lab, whole, often, mon
     as_undisturbed(lab, whole)
 
 
+@pytest.mark.slow
 def test_answers_that_are_lost_write_nothing_twice(lab, whole, often, monkeypatch):
     """Three writes in ten are done and then reported as failed, as by a server that dies before it answers."""
     chance, lost = random.Random(1), []
@@ -286,7 +290,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("places", ["checkpoints", "all"])
+@pytest.mark.parametrize("places", ["checkpoints", pytest.param("all", marks=pytest.mark.slow)])
 def test_a_full_disk_stops_the_launch_and_loses_nothing(
     places, small_disk, lab, whole, often, migrated_store, monkeypatch
 ):
@@ -325,7 +329,8 @@ def test_a_full_disk_stops_the_launch_and_loses_nothing(
 # What stays
 
 
-@pytest.mark.parametrize(("keep", "steps"), [("final", []), ("last", [20, 19]), ("all", list(range(20, 0, -1)))])
+@pytest.mark.slow
+@pytest.mark.parametrize(("keep", "steps"), [("last", [20, 19]), ("all", list(range(20, 0, -1)))])
 def test_retention(keep, steps, lab, often):
     assert lab.launch(*STEPS, "--keep", keep).status == 0
     assert lab.steps() == sorted(steps)
@@ -336,11 +341,6 @@ def test_retention(keep, steps, lab, often):
     with safe_open(lab.artifact(run, names.WEIGHTS), framework="pt") as file:
         assert file.metadata().keys() == {"fingerprint", "sha256"}
     checkpoint.read_tensors(lab.artifact(run, names.WEIGHTS))
-
-
-def test_a_finished_studys_folder_is_small(lab):
-    lab.launch()
-    assert sum(path.stat().st_size for path in lab.checkpoints.rglob("*")) < 10_000
 
 
 def test_an_unknown_retention_is_refused(lab):
@@ -355,6 +355,7 @@ def test_an_unknown_retention_is_refused(lab):
 @pytest.mark.parametrize("changes", [
     ("--train.evals", "7"), ("--train.evals", "0"), ("--keep", "all"), ("--shard", "1/1"),
 ], ids=" ".join)  # fmt: skip
+@pytest.mark.slow
 def test_continued_in_another_way_the_weights_are_the_same(changes, lab, whole, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(launching, "reporter", at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM)))
@@ -420,10 +421,9 @@ def repository(tmp_path, monkeypatch):
         function.cache_clear()
 
 
-def test_a_clean_tree_leaves_no_diff(repository, lab):
+def test_a_clean_tree_leaves_no_diff(repository):
     assert provenance.diff() == ""
-    lab.launch("--cells", "learning=arl")
-    assert names.GIT_DIFF not in lab.files(lab.children()["arl s0"])
+    assert provenance.tags()[names.GIT_DIRTY] == "false"
 
 
 def test_the_diff_holds_what_was_changed_and_no_secret(repository, lab):

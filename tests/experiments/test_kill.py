@@ -28,7 +28,7 @@ WRITES = [
 
 
 def test_random_moments(tmp_path, migrated_store):
-    found = harness(tmp_path, migrated_store, moments=8, seed=11)
+    found = harness(tmp_path, migrated_store, moments=6, seed=11)
     assert [(str(moment), wrong) for moment, wrong, _ in found if wrong] == []
 
 

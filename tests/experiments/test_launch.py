@@ -547,7 +547,8 @@ def test_a_finished_run_whose_checkpoint_was_left_is_done(lab, whole, monkeypatc
 # Two at once
 
 
-@pytest.mark.parametrize("store", ["migrated", pytest.param("fresh", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["migrated", "fresh"])
 def test_two_launches_at_once(store, empty_lab, migrated_store):
     if store == "migrated":
         shutil.copy(migrated_store, empty_lab.store)
@@ -568,7 +569,7 @@ def test_two_launches_at_once(store, empty_lab, migrated_store):
     assert empty_lab.launch().status == 0
 
 
-@pytest.mark.parametrize("ends", ["dies", "finishes"])
+@pytest.mark.parametrize("ends", ["dies", pytest.param("finishes", marks=pytest.mark.slow)])
 def test_a_run_that_another_launch_holds_is_waited_for(ends, lab, whole, monkeypatch):
     """The lock of its folder, which the kernel releases with its process, and its result, if it comes to one."""
     from filelock import FileLock

@@ -27,9 +27,8 @@ def shared(tmp_path_factory, migrated_store):
 
 
 def _marked(name):
-    """The studies of many deep networks are left to the slow tests."""
-    deep = name in ("arl_vs_nal", "depth_response", "noisy_labels", "human_noise")
-    return pytest.param(name, marks=pytest.mark.slow) if deep else name
+    """All but the least are left to the slow tests."""
+    return name if name in ("smoke", "mask_type", "cifar") else pytest.param(name, marks=pytest.mark.slow)
 
 
 def runs_to_the_end(lab, name, *arguments):
@@ -49,6 +48,7 @@ def test_every_study_runs_to_its_end(name, shared):
     assert "0 of " in again.err, "a second launch trains nothing"
 
 
+@pytest.mark.slow
 def test_what_studies_share_ran_once(shared):
     """In one store, whatever the order of the tests above: Attention-56 with ARL is in six studies."""
     for name in ("mask_type", "controls", "gates"):
