@@ -199,22 +199,26 @@ def test_runs_of_any_config(sandbox, migrated_store, changes):
 names_ = st.one_of(
     st.sampled_from(["mine", "../../x", "/tmp/x", "a/b", "..", "x" * 300, "", "\x00", "é", "a\nb"]), st.text()
 )
-rates = st.lists(st.sampled_from([0.1, 0.2, 1e30]), min_size=1, max_size=2, unique=True)
 fields = st.sampled_from([*LEAVES, "optim.rate", ""])
 values = st.one_of(st.integers(), st.floats(), st.text(max_size=5), st.none(), st.booleans())
 
 
 @fuzz(0.15)
 @given(
-    names_, names_, st.lists(values, max_size=3), st.sampled_from([*LEAVES, "optim.rate", ""]), names_, st.booleans()
+    st.sampled_from(["name", "axis", "values", "field", "short", "nothing", "all"]),
+    *(names_, names_, st.lists(values, max_size=3), fields, names_),
+    st.integers(0, 3).map(bool),  # mostly dry
 )
-def test_study_files(sandbox, name, axis, listed, field, short, dry):
+def test_study_files(sandbox, odd, name, axis, listed, field, short, dry):
+    """A file that is right but for one part of it, or for none, or for all."""
     lab = sandbox.lab()
-    text = STUDY.format(rates=listed).replace('"mine"', repr(name)).replace('"rate"', repr(axis))
-    text = text.replace('field="optim.lr"', f"field={field!r}, short=lambda v: {short!r} + str(v)")
-    (lab.folder / "mine.py").write_text(
-        text.replace("nan", "float('nan')").replace("inf", "float('inf')"), errors="replace"
-    )
+    fine = {"name": "mine", "axis": "rate", "values": [0.1, 1e30], "field": "optim.lr", "short": ""}
+    drawn = {"name": name, "axis": axis, "values": listed, "field": field, "short": short}
+    part = {key: drawn[key] if odd in (key, "all") else fine[key] for key in fine}
+    text = STUDY.format(rates=part["values"]).replace("nan", "float('nan')").replace("inf", "float('inf')")
+    text = text.replace('"mine"', repr(part["name"])).replace('"rate"', repr(part["axis"]))
+    text = text.replace('field="optim.lr"', f"field={part['field']!r}, short=lambda v: {part['short']!r} + str(v)")
+    (lab.folder / "mine.py").write_text(text, errors="replace")
     survives(lab, "--study", "mine.py", *lab.places(), *(["--dry-run"] if dry else []), kind="study files")
 
 

@@ -112,8 +112,11 @@ def test_down_at_the_start(lab):
 
 
 def test_away_for_a_while(lab, whole, monkeypatch):
-    """In the middle of the first run, with its evaluation at step 10."""
-    actions = {("arl s0", 7): lab.server.stop, ("arl s0", 14): lab.server.start}
+    """In the middle of the first run, with its evaluation at step 10; RAN_OUTAGE makes it as many seconds longer."""
+    longer = float(os.environ.get("RAN_OUTAGE", "0"))
+    actions = {
+        ("arl s0", 7): lab.server.stop, ("arl s0", 12): lambda: time.sleep(longer), ("arl s0", 14): lab.server.start,
+    }  # fmt: skip
     monkeypatch.setattr(launching, "reporter", on_steps(actions))
     said = lab.launch(*BOTH)
     assert said.status == 0, said.err
