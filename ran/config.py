@@ -21,6 +21,10 @@ from ran.registry import UnknownNameError
 SCHEMA_VERSION = 1
 
 
+MOST_UNITS = 100
+"""p, t and r: far beyond any use, and still built in seconds"""
+
+
 def _outside(default: Any) -> Any:
     return field(default=default, metadata={"identity": False})
 
@@ -220,7 +224,8 @@ def check(config: RunConfig) -> None:
     sides = {"image_size": d.image_size, "test_size": d.test_size}
     problems = [
         (0 < m.width < float("inf"), f"model.width must be above 0 and finite, got {m.width}"),
-        *((n is None or n >= 1, f"model.{k} must be at least 1, got {n}") for k, n in counts.items()),
+        *((n is None or 1 <= n <= MOST_UNITS, f"model.{k} must lie in 1..{MOST_UNITS}, got {n}")
+          for k, n in counts.items()),
         (d.train_images is None or d.train_images >= 1, f"data.train_images must be at least 1, got {d.train_images}"),
         (d.val_images >= 0, f"data.val_images must not be negative, got {d.val_images}"),
         (d.test_images is None or d.test_images >= 1, f"data.test_images must be at least 1, got {d.test_images}"),
@@ -238,7 +243,7 @@ def check(config: RunConfig) -> None:
          f"train.micro_batch must divide train.batch_size={t.batch_size} and be at least 2, got {t.micro_batch}"),
         (t.precision in ("auto", "bf16", "float32"),
          f"train.precision: valid are auto, bf16, float32; got {t.precision!r}"),
-        (t.threads is None or t.threads >= 1, f"train.threads must be at least 1, got {t.threads}"),
+        (t.threads is None or 1 <= t.threads <= 1024, f"train.threads must lie in 1..1024, got {t.threads}"),
         (t.evals >= 0, f"train.evals must not be negative, got {t.evals}"),
         (0 <= config.seed < 2**63, f"seed must lie in 0..2**63-1, got {config.seed}"),
     ]  # fmt: skip

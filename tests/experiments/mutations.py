@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,19 @@ def goes_red(clone: Path, mutation: Mutation) -> str:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", file,
                    "-k", selected]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
-        try:
-            done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=120)
-        except subprocess.TimeoutExpired:
-            return "red (hangs)"
-        if done.returncode < 0:
+        # Into a file: of a pipe the end would be waited for until the last of the test's processes has gone.
+        with tempfile.TemporaryFile("w+") as output:
+            try:
+                status = subprocess.run(
+                    command, cwd=clone, env=environment, stdout=output, stderr=output, timeout=SECONDS
+                ).returncode
+            except subprocess.TimeoutExpired:
+                return f"NO ANSWER in {SECONDS} s"
+            output.seek(0)
+            said = output.read()
+        if status < 0:
             return "red (killed)"
-        return {0: "GREEN", 1: "red"}.get(done.returncode, f"NOT RUN: {done.stdout[-300:]}{done.stderr[-300:]}")
+        return {0: "GREEN", 1: "red"}.get(status, f"NOT RUN: {said[-300:]}")
     finally:
         path.write_text(content)
 

@@ -90,6 +90,8 @@ FLAGS = {
     "width inf": (["--model.width", "inf"], "model.width"),
     "width 0": (["--model.width", "0"], "model.width"),
     "p 0": (["--model.p", "0"], "model.p"),
+    "a network of a million units": (["--model.t", "1000000"], "model.t must lie in 1..100"),
+    "threads without end": (["--train.threads", "1000000000"], "train.threads must lie in 1..1024"),
     "difficulty nan": (["--data.difficulty", "nan"], "data.difficulty"),
     "steps 0": (["--train.steps", "0"], "train.steps"),
     "batch of 1": (["--train.batch-size", "1"], "train.batch_size"),
