@@ -153,8 +153,8 @@ class Lab:
         return all(len(values) == len({step for step, _ in values}) for values in points.values())
 
     def files(self, run: Run) -> set[str]:
-        """Names of a run's artifacts."""
-        return {file.path for file in self.client.list_artifacts(run.info.run_id)}
+        """Names of a run's artifacts, but for the diff of a working tree that may have changed between two runs."""
+        return {file.path for file in self.client.list_artifacts(run.info.run_id)} - {names.GIT_DIFF}
 
     def steps(self) -> list[int]:
         """The steps of all checkpoints."""
