@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.connect import StoreError, first_line, mask_password
+from analysis.connect import StoreError, first_line, mask_secrets
 from analysis.files import write_whole
 from analysis.record import add_records, read_record
 from analysis.runs import RunData
@@ -139,7 +139,7 @@ def _parsed(content: bytes | None) -> Any:
 
 def _without_passwords(content: Any) -> Any:
     if isinstance(content, str):
-        return mask_password(content)
+        return mask_secrets(content)
     if isinstance(content, Mapping):
         return {key: _without_passwords(value) for key, value in content.items()}
     return [_without_passwords(value) for value in content] if isinstance(content, list) else content

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from ran.errors import mask_password as mask_password
+from ran.errors import mask_secrets as mask_secrets
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     from mlflow import MlflowClient
@@ -48,7 +48,7 @@ def connect(uri: str) -> "MlflowClient":
     dialect = urlsplit(uri).scheme.split("+")[0]
     if dialect in ("", "file"):
         raise StoreError(
-            f"{mask_password(uri)} is no tracking store: pass a URI such as sqlite:///mlflow.db or http://host:5000"
+            f"{mask_secrets(uri)} is no tracking store: pass a URI such as sqlite:///mlflow.db or http://host:5000"
         )
     if (path := sqlite_file(uri)) is not None:
         # The driver is named because MLflow makes the folders of a plain sqlite:/// URI, here one called "file:".
@@ -112,7 +112,7 @@ def one_line_errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # foreign code: any type may come
         hint = next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
-        raise StoreError(f"cannot read {mask_password(uri)}: {first_line(mask_password(str(error)))}{hint}") from error
+        raise StoreError(f"cannot read {mask_secrets(uri)}: {first_line(mask_secrets(str(error)))}{hint}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

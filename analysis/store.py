@@ -19,7 +19,7 @@ from analysis.connect import (
     NoRunsError,
     connect,
     first_line,
-    mask_password,
+    mask_secrets,
     one_line_errors,
     query,
     resolve,
@@ -91,7 +91,7 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
     Raises StoreError, of it NoRunsError where there is no store or nothing of ours in it.
     """
     uri = resolve(uri)
-    shown = mask_password(uri)
+    shown = mask_secrets(uri)
     with one_line_errors(uri), _without_collector():
         client, file = connect(uri), sqlite_file(uri)
         experiments = _experiments(client)
@@ -183,7 +183,7 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
 
     return RunData(
         fingerprint=run.data.tags[names.FINGERPRINT],
-        source=mask_password(uri),
+        source=mask_secrets(uri),
         run_id=run.info.run_id,
         start_time=run.info.start_time,
         tags={key: value for key, value in run.data.tags.items() if key.startswith("ran.") or key == COMMIT},

@@ -10,7 +10,7 @@ from experiments.folder import discard, locked, tidy
 from experiments.runlog import SPOOL, RunLog, SpoolError
 from experiments.signals import pause
 from experiments.tracking import Store, Superseded, TrackingError
-from ran.engine.checkpoint import WriteError
+from ran.files import WriteError
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from experiments.runlog import ARTIFACTS, SPOOL
 from ran.engine import checkpoint
-from ran.engine.checkpoint import writing
+from ran.files import writing
 from ran.registry import Registry
 
 ATTEMPT = "attempt.json"

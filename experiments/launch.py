@@ -27,9 +27,9 @@ from experiments.tracking import Store, StoreAway, check_writable, resolve_uri
 from ran import names
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
-from ran.engine.checkpoint import writing
 from ran.engine.device import make_deterministic, pick_device
 from ran.errors import UserError
+from ran.files import writing
 
 LAST_WAIT = 60.0
 """seconds that a launch which is done waits for a store that is away"""

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_USER
 
 from ran import names
-from ran.errors import mask_password
+from ran.errors import mask_secrets
 
 ROOT = Path(__file__).parents[1]
 DIFF_BYTES = 1_000_000
@@ -38,7 +38,7 @@ def diff() -> str:
     """
     ignored = (_git("ls-files", "--cached", "--ignored", "--exclude-standard") or "").splitlines()
     text = _git("diff", "HEAD", "--", ".", *(f":(exclude,top,literal){name}" for name in ignored)) or ""
-    text = mask_password(text)
+    text = mask_secrets(text)
     return text if len(text) <= DIFF_BYTES else f"{text[:DIFF_BYTES]}\n(cut)\n"
 
 

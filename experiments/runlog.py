@@ -21,8 +21,8 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from experiments.tracking import Opening, Store, StoreAway
 from ran import names
-from ran.engine.checkpoint import writing
-from ran.errors import UserError, mask_password
+from ran.errors import UserError, mask_secrets
+from ran.files import write_whole, writing
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class RunLog:
         self._entries[-1]["points"] += [[key, step, value, now] for key, value in values.items()]
 
     def tag(self, name: str, value: str) -> None:
-        self._put("tags", tags={name: mask_password(value)})
+        self._put("tags", tags={name: mask_secrets(value)})
 
     def artifact(self, name: str) -> None:
         """Logs the file of this name that was written into `artifacts`; it is removed when the store has it."""
@@ -109,7 +109,7 @@ class RunLog:
         path = self.artifacts / name
         with writing(path):
             self.artifacts.mkdir(parents=True, exist_ok=True)
-            path.write_text(mask_password(content))
+            path.write_text(mask_secrets(content))
         self.artifact(name)
 
     def drop_points(self) -> None:
@@ -123,7 +123,7 @@ class RunLog:
     def close(self, outcome: str, reason: str = "") -> bool:
         """Ends the run; returns whether the store has everything."""
         self._stop_monitor()
-        self._put("close", outcome=outcome, reason=mask_password(reason)[:500], end_ms=_now_ms())
+        self._put("close", outcome=outcome, reason=mask_secrets(reason)[:500], end_ms=_now_ms())
         return self.flush()
 
     def flush(self) -> bool:
@@ -217,20 +217,8 @@ def _now_ms() -> int:
 
 
 def _write(folder: Path, uri: str, entries: list[dict[str, Any]]) -> None:
-    path = folder / SPOOL
-    temporary = folder / f".{SPOOL}.{os.getpid()}.tmp"
-    with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            content = json.dumps({"store": mask_password(uri), "entries": entries})
-            with open(temporary, "w") as file:
-                file.write(f"{content}\n{hashlib.sha256(content.encode()).hexdigest()}")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    content = json.dumps({"store": mask_secrets(uri), "entries": entries})
+    write_whole(folder / SPOOL, f"{content}\n{hashlib.sha256(content.encode()).hexdigest()}".encode())
 
 
 def _read(folder: Path, uri: str) -> list[dict[str, Any]]:
@@ -249,6 +237,6 @@ def _read(folder: Path, uri: str) -> list[dict[str, Any]]:
         logger.warning("%s is damaged: the points that waited in it are lost (it is kept as spool.damaged)", path)
         return []
     spool = json.loads(content)
-    if spool["store"] != mask_password(uri):
+    if spool["store"] != mask_secrets(uri):
         raise SpoolError(f"{path} waits for {spool['store']}; --tracking-uri with that store delivers it")
     return spool["entries"]

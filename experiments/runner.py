@@ -25,9 +25,10 @@ from ran import names, snapshot
 from ran.config import flatten
 from ran.data.datasets import Splits, load_splits
 from ran.engine import checkpoint
-from ran.engine.checkpoint import WriteError, write_tensors, writing
+from ran.engine.checkpoint import write_tensors
 from ran.engine.train import Result, train
-from ran.errors import mask_password, one_line
+from ran.errors import mask_secrets, one_line
+from ran.files import WriteError, writing
 from ran.models.zoo import config_spec
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
             log.text("traceback.txt", traceback.format_exc())
             log.text("log_tail.txt", str(tail))
             said = (*_place(error), *list(tail.lines)[-3:])
-            ended = Ended(run, names.FAILED, one_line(error), tail=tuple(map(mask_password, said)))
+            ended = Ended(run, names.FAILED, one_line(error), tail=tuple(map(mask_secrets, said)))
         ended = replace(ended, delivered=log.close(ended.outcome, ended.reason))
     except TrackingError as error:  # it refuses: the run was deleted meanwhile, or another launch has a result
         discard(folder)

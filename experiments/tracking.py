@@ -36,7 +36,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from experiments import provenance
 from ran import names
-from ran.errors import UserError, mask_password
+from ran.errors import UserError, mask_secrets
 
 # Errors are raised to us as well as logged, with their tracebacks: we say them, in one line.
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)
@@ -119,7 +119,7 @@ def _sqlite_path(uri: str) -> Path | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return mask_password(str(error).strip() or type(error).__name__).splitlines()[0]
+    return mask_secrets(str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Store:

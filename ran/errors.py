@@ -7,12 +7,12 @@ class UserError(ValueError):
     """Input that cannot be used. The message is one line that says what to do; commands print it and exit with 2."""
 
     def __init__(self, message: str):
-        super().__init__(mask_password(message))
+        super().__init__(mask_secrets(message))
 
 
 def one_line(error: BaseException) -> str:
     """Returns "KeyError: 'x'": the type of an exception of somebody else's code, and the first line of its message."""
-    message = mask_password(str(error)).strip()
+    message = mask_secrets(str(error)).strip()
     return f"{type(error).__name__}: {message.splitlines()[0]}" if message else type(error).__name__
 
 
@@ -33,7 +33,7 @@ _SECRETS = (
 )
 
 
-def mask_password(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """Returns `text` with *** for the passwords of URIs, and for keys and tokens as they usually look."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)

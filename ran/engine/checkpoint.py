@@ -7,9 +7,8 @@ truncated or changed is passed over for the one before.
 import contextlib
 import hashlib
 import logging
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from ran.errors import UserError
+from ran.files import write_whole
 
 log = logging.getLogger("ran.engine")
 
@@ -35,10 +35,6 @@ class CheckpointError(UserError):
 
 class DamagedError(CheckpointError):
     """A checkpoint that is not what was written."""
-
-
-class WriteError(UserError):
-    """State that cannot be written: the disk is full, read-only or gone. What was written before is still there."""
 
 
 @dataclass(frozen=True)
@@ -70,41 +66,10 @@ def paths(folder: Path) -> list[Path]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file whose metadata hold, beside `metadata`, the SHA-256 of its contents.
 
-    Under a temporary name, synced, then renamed: a reader sees all of it or nothing. Raises WriteError.
+    Raises WriteError; the file that was there before is then still there.
     """
     held = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
-    content = serialized(held, {**metadata, SHA256: _digest(held, metadata)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns the OSErrors of a block that writes `path` into WriteError."""
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name itself must survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(path, serialized(held, {**metadata, SHA256: _digest(held, metadata)}))
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ import pandas
 import pytest
 
 from analysis import store as store_module
-from analysis.connect import mask_password
 from analysis.store import (
     StoreError,
     curves_by_client,
@@ -21,6 +20,7 @@ from analysis.store import (
     read_store,
 )  # fmt: skip
 from ran import names
+from ran.errors import mask_secrets
 
 
 def test_runs_are_all_children_that_are_not_deleted(store_folder: Path, half_done: Any) -> None:
@@ -201,4 +201,4 @@ def test_a_parent_without_its_record_is_named_not_hidden(store_folder: Path) -> 
     ],
 )
 def test_passwords_are_masked(text: str, shown: str) -> None:
-    assert mask_password(text) == shown
+    assert mask_secrets(text) == shown

@@ -16,7 +16,6 @@ from ran.engine.checkpoint import (
     CheckpointError,
     DamagedError,
     Header,
-    WriteError,
     check_owner,
     load,
     newest,
@@ -28,6 +27,7 @@ from ran.engine.checkpoint import (
     write_tensors,
 )
 from ran.engine.optim import sgd
+from ran.files import WriteError
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 
@@ -165,8 +165,8 @@ class HalfAFile:
 
 
 @pytest.mark.parametrize(("where", "how"), [
-    ("ran.engine.checkpoint.os.replace", crash),
-    ("ran.engine.checkpoint.os.fsync", crash),
+    ("ran.files.os.replace", crash),
+    ("ran.files.os.fsync", crash),
     ("builtins.open", crash),
     ("builtins.open", lambda path, mode, real=open: HalfAFile(real(path, mode))),
 ], ids=["replace", "fsync", "open", "write"])  # fmt: skip

@@ -13,7 +13,7 @@ WRITES = [
     Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 1),
     Moment(None, "ran/engine/checkpoint.py:write_tensors", "call", 9),
     Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 9),
-    Moment(None, "ran/engine/checkpoint.py:_sync_folder", "call", 9),  # renamed, its name not yet synced
+    Moment(None, "ran/files.py:_sync_folder", "call", 9),  # renamed, its name not yet synced
     Moment(None, "experiments/runlog.py:RunLog.flush", "return", 9),  # points in the store, steps not in a checkpoint
     Moment(None, "experiments/tracking.py:Store.log_points", "return", 9),
     Moment(None, "ran/engine/evaluate.py:evaluate", "return", 2),

@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all, and survive a power cut."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ran.errors import UserError
+
+
+class WriteError(UserError):
+    """State that cannot be written: the disk is full, read-only or gone. What was written before is still there."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the OSErrors of a block that writes `path` into WriteError."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file, and its folder if need be, under a temporary name, synced, then renamed. Raises WriteError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name itself must survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
