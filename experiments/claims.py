@@ -20,13 +20,15 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from experiments.tracking import REFUSALS, Store, StoreAway, TrackingError, asking
+from experiments.tracking import Store, StoreAway, TrackingError, asking
 
 logger = logging.getLogger(__name__)
 
 LEASE = 300.0
 RENEW = 30.0
 PREFIX = "ran-claim"
+NO_REGISTRY = {"NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
+"""what a store answers that has no model registry, or none for us"""
 OWNER, RENEWED = "owner", "renewed"
 
 
@@ -109,7 +111,7 @@ class Claims:
             except MlflowException as error:
                 if error.error_code == "RESOURCE_ALREADY_EXISTS":
                     return None, "another launch"
-                if error.error_code not in REFUSALS:
+                if error.error_code not in NO_REGISTRY:
                     raise
                 logger.warning("the tracking store has no model registry: launches on other machines are not noticed")
                 self._unsupported = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.folder import discard, locked, tidy
+from experiments.folder import REFUSED, locked, set_aside, tidy
 from experiments.runlog import SPOOL, RunLog, SpoolError
 from experiments.signals import pause
 from experiments.tracking import Store, Superseded, TrackingError
@@ -46,8 +46,8 @@ def deliver(store: Store, checkpoints: Path, keep: str) -> Delivery:
             except (SpoolError, WriteError) as error:
                 logger.warning("%s", error)
             except TrackingError as error:
-                logger.warning("%s; what waited in %s is dropped", error, folder)
-                discard(folder)
+                logger.warning("%s; what waited in %s is kept as %s", error, folder, REFUSED)
+                set_aside(folder)
             else:
                 if over and folder in delivered:
                     tidy(folder, keep)

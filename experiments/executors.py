@@ -7,7 +7,7 @@ from collections.abc import Callable
 from experiments.plan import DONE, Plan
 from experiments.runner import BUSY, Context, Ended, execute
 from experiments.signals import pause
-from experiments.tracking import StoreAway, metric_name
+from experiments.tracking import TrackingError, metric_name
 from ran import names
 from ran.registry import Registry
 
@@ -63,7 +63,7 @@ def summarize(context: Context, ended: list[Ended]) -> None:
     finished = sum(len(values) for values in errors.values())
     try:
         context.store.summarize(context.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
-    except StoreAway:  # made of the runs' own results, anew after each run and by each launch
+    except TrackingError:  # away, or the parent was deleted; it is made anew after each run and by each launch
         logger.debug("no summary", exc_info=True)
 
 

@@ -16,6 +16,7 @@ from ran.registry import Registry
 ATTEMPT = "attempt.json"
 LOCK = "lock"
 KEPT = "kept"
+REFUSED = "spool.refused"
 MAX_DEATHS = 3
 """processes in a row that died in a run without a step of progress, after which it counts as failed"""
 
@@ -83,6 +84,12 @@ def tidy(folder: Path, keep: str) -> None:
 def is_kept(folder: Path) -> bool:
     """Whether the checkpoints of a run that is done stay, because --keep said so."""
     return (folder / KEPT).exists()
+
+
+def set_aside(folder: Path) -> None:
+    """Keeps, under another name, what the store refused: nobody offers it again."""
+    with contextlib.suppress(OSError):
+        (folder / SPOOL).replace(folder / REFUSED)
 
 
 def discard(folder: Path) -> None:

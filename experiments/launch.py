@@ -23,7 +23,7 @@ from experiments.runlog import SPOOL
 from experiments.runner import Context, Ended
 from experiments.signals import stop_request
 from experiments.study import Study
-from experiments.tracking import Store, StoreAway, check_writable, resolve_uri
+from experiments.tracking import Store, TrackingError, check_writable, resolve_uri
 from ran import names
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
@@ -176,7 +176,7 @@ def run(prepared: Prepared) -> Finished:
             last = deliver_patiently(store, checkpoints, keep, seconds=LAST_WAIT, stop=stop)
             outcome = names.KILLED if stop() else names.FINISHED
         finally:
-            with contextlib.suppress(StoreAway):  # the next launch ends it
+            with contextlib.suppress(TrackingError):  # away, or deleted: the next launch ends it, or makes another
                 store.finish_parent(parent_id, outcome)
         status = stop.exit_status
     if status is None:

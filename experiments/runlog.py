@@ -19,7 +19,7 @@ from typing import Any
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from experiments.tracking import Opening, Store, StoreAway
+from experiments.tracking import Opening, Store, StoreAway, TrackingError
 from ran import names
 from ran.errors import UserError, mask_secrets
 from ran.files import write_whole, writing
@@ -130,7 +130,7 @@ class RunLog:
         """Makes what was logged safe, in the store or else in the spool; returns whether the store has everything.
 
         Raises WriteError if neither can be written, and TrackingError if the store refuses, as it does when its run
-        was deleted meanwhile.
+        was deleted meanwhile; then it lies in the spool.
         """
         if self._entries and time.monotonic() >= self._retry_at:
             began = time.monotonic()
@@ -142,16 +142,22 @@ class RunLog:
                 ended = time.monotonic()
                 self._retry_at = ended + max(RETRY_SECONDS, 10 * (ended - began))
                 self._seen = None  # what the failed call wrote is not known
+            except TrackingError:
+                self._spool()
+                raise
         if self._entries:
-            opened = [] if self._entries[0]["do"] == "open" else [self._opened]
-            _write(self._folder, self._store.uri, [*opened, *self._entries])
-            self._spooled = True
+            self._spool()
         elif self._spooled:
             with writing(self._folder / SPOOL):
                 (self._folder / SPOOL).unlink(missing_ok=True)
             self._spooled = False
         self._safe = len(self._entries)
         return not self._entries
+
+    def _spool(self) -> None:
+        opened = [] if self._entries[0]["do"] == "open" else [self._opened]
+        _write(self._folder, self._store.uri, [*opened, *self._entries])
+        self._spooled = True
 
     def _deliver(self) -> None:
         """Hands the entries to the store one by one. Each may be repeated, as after an answer that was lost."""

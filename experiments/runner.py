@@ -15,12 +15,12 @@ import torch
 
 from experiments import provenance
 from experiments.claims import Claims
-from experiments.folder import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, tidy
+from experiments.folder import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
 from experiments.plan import Plan, PlannedRun
 from experiments.progress import Reporter
 from experiments.runlog import RunLog, SpoolError
 from experiments.tail import Tail, listening
-from experiments.tracking import Opening, Record, Store, StoreAway, TrackingError
+from experiments.tracking import Opening, Record, Store, StoreAway, Superseded, TrackingError
 from ran import names, snapshot
 from ran.config import flatten
 from ran.data.datasets import Splits, load_splits
@@ -133,8 +133,9 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
             ended = _train(run, context, folder, log, tail, deaths)
         except KeyboardInterrupt:
             # The second Ctrl-C: no checkpoint is written, the last one stays.
-            log.drop_points()
-            log.close(names.KILLED, "interrupted twice")
+            with contextlib.suppress(WriteError, TrackingError):
+                log.drop_points()
+                log.close(names.KILLED, "interrupted twice")
             raise
         except (WriteError, TrackingError) as error:  # of a store that is away the log itself takes care
             with contextlib.suppress(WriteError, TrackingError):
@@ -148,11 +149,15 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
             said = (*_place(error), *list(tail.lines)[-3:])
             ended = Ended(run, names.FAILED, one_line(error), tail=tuple(map(mask_secrets, said)))
         ended = replace(ended, delivered=log.close(ended.outcome, ended.reason))
-    except TrackingError as error:  # it refuses: the run was deleted meanwhile, or another launch has a result
+    except Superseded as error:
         discard(folder)
+        ended = Ended(run, names.KILLED, str(error))
+    except TrackingError as error:  # it refuses: the run was deleted meanwhile
+        set_aside(folder)
         ended = Ended(run, names.KILLED, str(error))
     finally:
         end_attempt(folder)
+    if ended.outcome == names.FAILED:
         _free(context.device)
     context.report.run_ends(run.name, str(ended))
     return ended

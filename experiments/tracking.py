@@ -49,11 +49,9 @@ MLFLOW_STATUS = {
 }  # fmt: skip
 
 
-# What a store answers that works and does not want to: asking again changes nothing.
-REFUSALS = {
-    "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "NOT_IMPLEMENTED",
-    "PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED",
-}  # fmt: skip
+# What a store answers that works and does not want to: asking again changes nothing. A right that is missing can be
+# granted, and a token that ran out renewed: then what was to be written waits, as for a store that is away.
+REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab import Lab
+import torch
+from lab import BOTH, Lab
 
 from ran.data.datasets import DATASETS
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
@@ -31,6 +32,16 @@ def empty_lab(tmp_path: Path) -> Lab:
 def lab(empty_lab: Lab, migrated_store: Path) -> Lab:
     shutil.copy(migrated_store, empty_lab.store)
     return empty_lab
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, migrated_store: Path) -> Lab:
+    """The two runs of BOTH, not interrupted; tests read it."""
+    torch.set_num_threads(1)
+    lab = Lab(tmp_path_factory.mktemp("whole"))
+    shutil.copy(migrated_store, lab.store)
+    assert lab.launch(*BOTH).status == 0
+    return lab
 
 
 @pytest.fixture

@@ -25,6 +25,10 @@ from ran import names
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "ran/cluttershapes"
 
+# The runs that are cut off, and compared with those of the fixture `whole`: 20 steps, the evaluations after 5 each.
+BOTH = ("--train.steps", "20", "--train.evals", "4")
+STEPS = (*BOTH, "--cells", "learning=arl")
+
 # Two cells of 20 steps of the smoke profile, as a user's own file.
 STUDY = '''"""What the user wrote about it."""
 from experiments.study import Comparison, Study, axis

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from lab import Lab, same_bits, wait_for
+from lab import STEPS, Lab, same_bits, wait_for
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from safetensors import safe_open
-from test_launch import FAILING, STEPS
+from test_launch import FAILING
 
 from experiments import folder, provenance, runlog, runner
 from experiments import launch as launching
@@ -27,16 +28,6 @@ from experiments.runlog import SPOOL
 from experiments.tracking import Store, StoreAway
 from ran import names
 from ran.engine import checkpoint
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, migrated_store):
-    """The run of STEPS, undisturbed."""
-    torch.set_num_threads(1)
-    lab = Lab(tmp_path_factory.mktemp("whole"))
-    shutil.copy(migrated_store, lab.store)
-    assert lab.launch(*STEPS).status == 0
-    return lab
 
 
 @pytest.fixture
@@ -146,6 +137,34 @@ def test_deaths_with_progress_between_them_are_no_failure(tmp_path):
     assert folder.begin_attempt(tmp_path, 40, again=True) == 0
     (tmp_path / ATTEMPT).write_text("{")
     assert folder.begin_attempt(tmp_path, 40, again=False) == 1
+
+
+def test_a_parent_deleted_while_its_runs_train_stops_none_of_them(lab, monkeypatch):
+    delete = at_step(3, lambda: [lab.client.delete_run(parent.info.run_id) for parent in lab.parents()])
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", delete)
+        said = lab.launch()
+    assert said.status == 0, said.err
+    assert "no table: " in said.err
+    assert {run.data.tags[names.OUTCOME] for run in lab.children().values()} == {names.FINISHED}
+    assert "ARL" in lab.launch().out, "the next launch makes another"
+
+
+def test_a_right_that_is_taken_away_and_given_back_loses_nothing(lab, whole, often, monkeypatch):
+    """As a token that runs out in a long run: MLflow answers, and refuses for now."""
+    denied = MlflowException("no right", error_code=PERMISSION_DENIED)
+    mends = []
+    actions = {7: lambda: mends.append(break_store(denied)), 14: lambda: mends.pop()()}
+
+    class Acts(Lines):
+        def step(self, step):
+            super().step(step)
+            actions.get(step, lambda: None)()
+
+    monkeypatch.setattr(launching, "reporter", Acts)
+    said = lab.launch(*STEPS)
+    assert said.status == 0, said.err
+    as_undisturbed(lab, whole)
 
 
 # Signals

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 import torch
-from lab import ROOT, SLOW, Lab, main, mine, same_bits, wait_for
+from lab import ROOT, SLOW, STEPS, Lab, main, mine, same_bits, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 
 from experiments import executors, runner
@@ -408,18 +408,6 @@ def test_divergence_is_a_result(lab, monkeypatch):
 
 
 # Cut off and continued
-
-STEPS = ("--train.steps", "20", "--train.evals", "4", "--cells", "learning=arl")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, migrated_store):
-    """The run of STEPS, not interrupted."""
-    torch.set_num_threads(1)
-    lab = Lab(tmp_path_factory.mktemp("whole"))
-    shutil.copy(migrated_store, lab.store)
-    assert lab.launch(*STEPS).status == 0
-    return lab
 
 
 def start_slowly(lab: Lab, *arguments: str, steps: int = 3):

@@ -11,20 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from lab import SLOW, Lab, main, same_bits, wait_for
+from lab import BOTH, SLOW, STEPS, Lab, main, same_bits, wait_for
 from server import Server, ServerLab
 
 from experiments import claims, delivery, executors, runlog
 from experiments import launch as launching
+from experiments.folder import REFUSED
 from experiments.progress import Lines
 from experiments.runlog import SPOOL
 from experiments.runner import Context
 from ran import names
 
 pytestmark = pytest.mark.slow
-ONE = ("--train.steps", "20", "--train.evals", "4", "--cells", "learning=arl")
-BOTH = ONE[:-2]
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +49,6 @@ def lab(server, migrated_store, tmp_path, monkeypatch):
     folder = tmp_path / "lab"
     folder.mkdir()
     return ServerLab(folder, server)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, migrated_store):
-    """Both runs on a sqlite file, undisturbed."""
-    torch.set_num_threads(1)
-    lab = Lab(tmp_path_factory.mktemp("whole"))
-    shutil.copy(migrated_store, lab.store)
-    assert lab.launch(*BOTH).status == 0
-    return lab
 
 
 def on_steps(actions):
@@ -104,7 +92,7 @@ def test_a_server_that_is_up(lab, whole):
 def test_down_at_the_start(lab):
     lab.server.stop()
     began = time.monotonic()
-    said = lab.launch(*ONE)
+    said = lab.launch(*STEPS)
     assert (said.status, said.out, len(said.err.splitlines())) == (2, "", 1)
     assert said.err.startswith(f"run_ablation: cannot use the tracking store {lab.uri}")
     assert time.monotonic() - began < 10
@@ -158,7 +146,7 @@ def test_stays_away_and_the_next_launch_delivers(lab, whole, monkeypatch):
 def test_any_later_launch_delivers(lab, whole, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(launching, "reporter", on_steps({("arl s0", 7): lab.server.stop}))
-        lab.launch(*ONE)
+        lab.launch(*STEPS)
     lab.server.start()
     said = lab.launch("--seeds", "5", "--cells", "learning=nal")
     assert said.status == 0
@@ -171,14 +159,14 @@ def test_killed_while_the_server_is_away(lab, whole, monkeypatch):
     (lab.folder / "slow_steps.py").write_text(
         SLOW + "\nimport experiments.runlog\nexperiments.runlog.RETRY_SECONDS = 0.3\n"
     )
-    process = lab.start(*ONE, "--import", "slow_steps")
+    process = lab.start(*STEPS, "--import", "slow_steps")
     wait_for(lambda: lab.steps() and lab.steps()[-1] >= 4, process)
     lab.server.stop()
     wait_for(lambda: waiting(lab) and lab.steps()[-1] >= 9, process)
     process.kill()
     process.communicate(timeout=60)
     lab.server.start()
-    said = lab.launch(*ONE)
+    said = lab.launch(*STEPS)
     assert said.status == 0, said.err
     as_undisturbed(lab, whole, "arl s0")
     assert lab.children()["arl s0"].data.tags[names.RESUMES] == "1"
@@ -186,7 +174,7 @@ def test_killed_while_the_server_is_away(lab, whole, monkeypatch):
 
 def test_sigterm_while_the_server_is_away(lab, whole, monkeypatch):
     (lab.folder / "slow_steps.py").write_text(SLOW)
-    process = lab.start(*ONE, "--import", "slow_steps")
+    process = lab.start(*STEPS, "--import", "slow_steps")
     wait_for(lambda: lab.steps() and lab.steps()[-1] >= 4, process)
     lab.server.stop()
     process.send_signal(signal.SIGTERM)
@@ -196,7 +184,7 @@ def test_sigterm_while_the_server_is_away(lab, whole, monkeypatch):
     assert time.monotonic() - began < 10, "the bound of docs/reliability.md"
     assert "Traceback" not in err
     lab.server.start()
-    assert lab.launch(*ONE).status == 0
+    assert lab.launch(*STEPS).status == 0
     as_undisturbed(lab, whole, "arl s0")
 
 
@@ -209,7 +197,7 @@ def test_a_server_that_hangs(lab, whole, monkeypatch):
     }  # fmt: skip
     monkeypatch.setattr(launching, "reporter", on_steps(actions))
     monkeypatch.setattr(launching, "LAST_WAIT", 30.0)
-    said = lab.launch(*ONE)
+    said = lab.launch(*STEPS)
     assert said.status == 0, said.err
     as_undisturbed(lab, whole, "arl s0")
 
@@ -225,6 +213,7 @@ def test_a_run_deleted_while_it_trains(lab, monkeypatch):
     assert said.status == 1
     assert "arl s0: killed: the tracking store" in said.err
     assert list(lab.children()) == ["nal s0"]
+    assert len(list(lab.checkpoints.glob(f"*/{REFUSED}"))) == 1, "nor is it thrown away"
 
 
 # Several machines
@@ -251,7 +240,7 @@ def test_two_machines_share_a_study(lab, whole):
 
 def test_the_run_of_a_machine_that_died_is_taken_over_and_that_of_a_living_one_is_not(lab, whole, monkeypatch):
     (lab.folder / "slow_steps.py").write_text(SLOW.replace("0.05", "0.3"))
-    process = lab.start(*ONE, "--import", "slow_steps", "--checkpoints", str(lab.folder / "dead"))
+    process = lab.start(*STEPS, "--import", "slow_steps", "--checkpoints", str(lab.folder / "dead"))
     wait_for(lambda: list(lab.folder.glob("dead/*/step-*")), process)
     polls = []
 
@@ -264,7 +253,7 @@ def test_the_run_of_a_machine_that_died_is_taken_over_and_that_of_a_living_one_i
         time.sleep(1)
 
     monkeypatch.setattr(executors, "pause", pause)
-    said = main("--study", "smoke", *lab.places(), *ONE)
+    said = main("--study", "smoke", *lab.places(), *STEPS)
     assert said.status == 0, said.err
     assert len(polls) >= 2, "while it lived its run was left to it"
     as_undisturbed(lab, whole, "arl s0")
