@@ -77,18 +77,22 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
     if seconds > ASK_SECONDS and not launch.yes and not confirm(f"This takes about {duration(seconds)}. Start?"):
         raise UsageError(f"this takes about {duration(seconds)}; --yes starts it, --profile quick takes less")
     finished = launching.run(prepared)
+    if finished.exit_status != 143:  # who sends SIGTERM waits for no table
+        _print_table(prepared.uri, finished.parent_id)
+    for line in finished.problems:
+        print(line, file=sys.stderr)
+    return finished.exit_status
 
+
+def _print_table(uri: str, parent_id: str) -> None:
     from analysis.connect import StoreError  # only now: what trains does not wait for pandas
     from analysis.render import to_text
     from analysis.tables import study_table
 
     try:
-        print(to_text(study_table(prepared.uri, finished.parent_id)))
+        print(to_text(study_table(uri, parent_id)))
     except StoreError as error:
         print(f"no table: {error}", file=sys.stderr)
-    for line in finished.problems:
-        print(line, file=sys.stderr)
-    return finished.exit_status
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from lab import Lab
 pytestmark = pytest.mark.slow
 
 WRITES = [
-    Moment(None, "ran/engine/checkpoint.py:write_tensors", "call", 1),
-    Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 1),
     Moment(None, "ran/engine/checkpoint.py:write_tensors", "call", 9),
     Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 9),
     Moment(None, "ran/files.py:_sync_folder", "call", 9),  # renamed, its name not yet synced
@@ -18,7 +16,6 @@ WRITES = [
     Moment(None, "experiments/tracking.py:Store.log_points", "return", 9),
     Moment(None, "ran/engine/evaluate.py:evaluate", "return", 2),
     Moment(None, "experiments/tracking.py:Store.open_run", "return", 1),
-    Moment(None, "experiments/tracking.py:Store.log_file", "call", 4),
     Moment(None, "experiments/tracking.py:Store.log_file", "return", 3),  # the weights
     Moment(None, "experiments/tracking.py:Store.close_run", "call", 1),
     Moment(None, "experiments/tracking.py:Store.close_run", "return", 1),
@@ -28,7 +25,7 @@ WRITES = [
 
 
 def test_random_moments(tmp_path, migrated_store):
-    found = harness(tmp_path, migrated_store, moments=6, seed=11)
+    found = harness(tmp_path, migrated_store, moments=4, seed=11)
     assert [(str(moment), wrong) for moment, wrong, _ in found if wrong] == []
 
 
