@@ -1,10 +1,10 @@
-"""Executors decide where the plan's runs train: here in this process, or elsewhere."""
+"""Executors decide where runs train: here in this process, or elsewhere."""
 
 import logging
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
-from experiments.plan import DONE, Plan
+from experiments.plan import DONE, Plan, PlannedRun
 from experiments.runner import BUSY, Context, Ended, execute
 from experiments.signals import pause
 from experiments.tracking import TrackingError, metric_name
@@ -16,32 +16,42 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 2.0
 """between two looks at runs that other launches are training"""
 
-Executor = Callable[[Context], list[Ended]]
+Executor = Callable[[Iterable[PlannedRun | None], Context], Iterator[Ended]]
+"""Trains runs until `context.stop()`, and yields how each ended. It asks for the next run when it has a place for it;
+None = there is none at present, but may be when one of those in training has ended."""
 EXECUTORS: Registry[Executor] = Registry("executor")
 
 
 @EXECUTORS.register("inline")
-def inline(context: Context) -> list[Ended]:
-    """Trains the plan's open runs one after another, seed by seed, until `context.stop()`.
+def inline(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended]:
+    """Trains one run after another, in this process."""
+    for run in runs:
+        if context.stop():
+            return
+        if run is not None:
+            yield execute(run, context)
+
+
+def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
+    """Trains the plan's open runs, seed by seed, until `context.stop()`; returns how those that began have ended.
 
     A run that another launch is training is looked at again when the others are done: its result is taken, or the run
     itself where that launch has died.
     """
     ended: list[Ended] = []
-    waiting = list(context.plan.todo)
+    waiting = list(plan.todo)
     while waiting:
         busy: list[Ended] = []
-        for run in waiting:
-            if context.stop():
-                return [*ended, *busy]
-            last = execute(run, context)
+        for last in place(waiting, context):
             if last.outcome == BUSY:
                 busy.append(last)
                 continue
             ended.append(last)
             if last.halts:
                 return [*ended, *busy]
-            summarize(context, ended)
+            summarize(plan, context, ended)
+        if context.stop():
+            return [*ended, *busy]
         if len(busy) == len(waiting):
             pause(POLL_SECONDS, context.stop)
         elif busy:
@@ -50,11 +60,11 @@ def inline(context: Context) -> list[Ended]:
     return ended
 
 
-def summarize(context: Context, ended: list[Ended]) -> None:
+def summarize(plan: Plan, context: Context, ended: list[Ended]) -> None:
     """Logs the mean test error of every cell so far on the parent, over this launch's runs and earlier ones."""
     errors: dict[str, list[float]] = {}
     now = {e.run.fingerprint: e.test_err for e in ended}
-    for run in context.plan.runs:
+    for run in plan.runs:
         before = None if run.record is None else run.record.test_err
         err = now.get(run.fingerprint, before)
         if err is not None:

@@ -14,7 +14,7 @@ from experiments import plan as planning
 from experiments.claims import Claims
 from experiments.cli import Launch
 from experiments.delivery import Delivery, deliver, deliver_patiently
-from experiments.executors import EXECUTORS, exit_status
+from experiments.executors import EXECUTORS, exit_status, run_plan
 from experiments.folder import KEEP, is_kept, locked, tidy
 from experiments.plan import Plan
 from experiments.profiles import PROFILES, Profile
@@ -169,10 +169,11 @@ def run(prepared: Prepared) -> Finished:
         outcome = names.KILLED
         try:
             with reporter(estimates) as report:
-                ended = EXECUTORS["inline"](Context(
-                    plan, store, claims, parent_id, checkpoints, prepared.device, report, stop, keep,
+                context = Context(
+                    plan.tags, store, claims, parent_id, checkpoints, prepared.device, report, stop, keep,
                     prepared.retry_failed,
-                ))  # fmt: skip
+                )  # fmt: skip
+                ended = run_plan(plan, context, EXECUTORS["inline"])
             last = deliver_patiently(store, checkpoints, keep, seconds=LAST_WAIT, stop=stop)
             outcome = names.KILLED if stop() else names.FINISHED
         finally:
@@ -199,12 +200,7 @@ def _sweep(prepared: Prepared, claims: Claims) -> None:
 def _parent(prepared: Prepared, store: Store, claims: Claims) -> str:
     """The id of the study's parent run. Two launches at once must not both create it."""
     plan = prepared.plan
-    tags = {
-        names.STUDY: plan.study.name,
-        names.PROFILE: plan.profile.tag,
-        names.DATASET: plan.source.name,
-        names.OVERRIDES: plan.overrides_json,
-    }
+    tags = {**plan.tags, names.DATASET: plan.source.name}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
     until = time.monotonic() + PARENT_WAIT
     with FileLock(prepared.checkpoints / "launch.lock"):

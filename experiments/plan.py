@@ -107,6 +107,15 @@ class Plan:
     def overrides_json(self) -> str:
         return json.dumps(self.overrides, sort_keys=True)
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What each of its runs is tagged with."""
+        return {
+            names.STUDY: self.study.name,
+            names.PROFILE: self.profile.tag,
+            names.OVERRIDES: self.overrides_json,
+        }
+
     def study_json(self) -> dict[str, Any]:
         """Returns what analysis needs to know of the study: its cells, seeds and fingerprints, run or not."""
         study = self.study

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console
@@ -28,38 +29,71 @@ def duration(seconds: float) -> str:
 
 
 class Reporter(Protocol):
-    """Told by the executor and the training loop what happens. Used as a context manager around a study."""
+    """Told by the executor and the training loop what happens, run by run: several may train at once.
+
+    Used as a context manager around a study.
+    """
 
     def __enter__(self) -> "Reporter": ...
     def __exit__(self, *exception: object) -> None: ...
-    def run_begins(self, name: str, config: RunConfig, step: int) -> None: ...
-    def step(self, step: int) -> None: ...
-    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+    def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None: ...
+    def step(self, name: str, step: int) -> None: ...
+    def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None: ...
     def run_ends(self, name: str, text: str) -> None: ...
 
 
 class _Clock:
-    """Time left of a study, from the plan's estimates corrected by how long its runs really took."""
+    """Time left of a study, from the plan's estimates corrected by how long its runs really take."""
 
-    def __init__(self, estimates: Mapping[str, float]):
-        self.estimates = dict(estimates)
+    def __init__(self, estimates: Mapping[str, float], workers: int):
+        self.estimates, self.workers = dict(estimates), workers
         self.began = time.monotonic()
-        self.total, self.finished, self.current = sum(estimates.values()), 0.0, ""
+        self.total, self.finished = sum(estimates.values()), 0.0
+        self.shares: dict[str, float] = {}
+        """what is done of the runs in training"""
 
-    def left(self, share: float = 0.0) -> float:
-        """Returns the seconds left when `share` of the current run is done."""
-        done = self.finished + share * self.estimates.get(self.current, 0.0)
+    def ends(self, name: str) -> None:
+        self.shares.pop(name, None)
+        self.finished += self.estimates.get(name, 0.0)
+
+    def left(self) -> float:
+        """Returns the seconds left."""
+        done = self.finished + sum(share * self.estimates.get(name, 0.0) for name, share in self.shares.items())
         elapsed = time.monotonic() - self.began
-        pace = elapsed / done if done > 0.02 * self.total else 1.0
+        pace = elapsed / done if done > 0.02 * self.total else 1.0 / self.workers
         return max(0.0, (self.total - done) * pace)
+
+
+@dataclass
+class _Current:
+    """A run in training."""
+
+    config: RunConfig
+    first: int
+    where: str
+    number: int
+    began: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
+    loss: str = ""
+    bar: TaskID | None = None
+
+    def rate(self, step: int) -> float:
+        """Images/s up to a step."""
+        return (step - self.first) * self.config.train.batch_size / max(time.monotonic() - self.began, 1e-9)
+
+    def hears(self, values: Mapping[str, float]) -> None:
+        if names.TRAIN_LOSS in values:
+            self.loss = f"loss {values[names.TRAIN_LOSS]:.3f}"
 
 
 class Lines:
     """Plain lines, for logs and pipes."""
 
-    def __init__(self, estimates: Mapping[str, float]):
-        self.clock = _Clock(estimates)
-        self.count, self.runs = 0, len(estimates)
+    def __init__(self, estimates: Mapping[str, float], workers: int = 1):
+        self.clock = _Clock(estimates, workers)
+        self.runs = len(estimates)
+        self.numbers: dict[str, int] = {}
+        self.current: dict[str, _Current] = {}
 
     def __enter__(self) -> "Lines":
         return self
@@ -67,40 +101,39 @@ class Lines:
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def run_begins(self, name: str, config: RunConfig, step: int) -> None:
-        self.count += 1
-        self.name, self.config, self.first = name, config, step
-        self.clock.current = name
-        self.began = self.said = time.monotonic()
-        self.loss = ""
+    def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
+        # One that begins again, because its worker died, keeps its number.
+        number = self.numbers.setdefault(name, len(self.numbers) + 1)
+        self.current[name] = _Current(config, step, where, number)
         verb = f"resume at step {step}/{config.train.steps}" if step else "start"
-        self._say(verb)
+        self._say(name, f"{verb} on {where}" if where else verb)
 
-    def step(self, step: int) -> None:
-        if time.monotonic() - self.said >= PLAIN_SECONDS:
-            self.said = time.monotonic()
-            rate = (step - self.first) * self.config.train.batch_size / (self.said - self.began)
-            steps = self.config.train.steps
-            left = duration(self.clock.left(step / steps))
-            self._say(f"step {step}/{steps}{self.loss}, {rate:.0f} images/s, about {left} left in all")
+    def step(self, name: str, step: int) -> None:
+        run = self.current[name]
+        steps = run.config.train.steps
+        self.clock.shares[name] = step / steps
+        if time.monotonic() - run.said >= PLAIN_SECONDS:
+            run.said = time.monotonic()
+            loss = f", {run.loss}" if run.loss else ""
+            left = duration(self.clock.left())
+            self._say(name, f"step {step}/{steps}{loss}, {run.rate(step):.0f} images/s, about {left} left in all")
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        if names.TRAIN_LOSS in values:
-            self.loss = f", loss {values[names.TRAIN_LOSS]:.3f}"
+    def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        self.current[name].hears(values)
 
     def run_ends(self, name: str, text: str) -> None:
-        self.clock.finished += self.clock.estimates.get(name, 0.0)
-        self._say(f"{text} ({duration(time.monotonic() - self.began)})")
+        self.clock.ends(name)
+        self._say(name, f"{text} ({duration(time.monotonic() - self.current[name].began)})")
 
-    def _say(self, text: str) -> None:
-        print(f"[{self.count}/{self.runs}] {self.name}: {text}", file=sys.stderr, flush=True)
+    def _say(self, name: str, text: str) -> None:
+        print(f"[{self.numbers[name]}/{self.runs}] {name}: {text}", file=sys.stderr, flush=True)
 
 
 class Bars:
-    """Two live bars: the study and its current run. What has ended stays above them."""
+    """Live bars: the study's, and one for each run in training. What has ended stays above them."""
 
-    def __init__(self, estimates: Mapping[str, float]):
-        self.clock = _Clock(estimates)
+    def __init__(self, estimates: Mapping[str, float], workers: int = 1):
+        self.clock = _Clock(estimates, workers)
         self.bars = Progress(
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=24),
@@ -109,7 +142,7 @@ class Bars:
             console=Console(stderr=True),
         )
         self.study = self.bars.add_task("study", total=len(estimates), text="")
-        self.run: TaskID | None = None
+        self.current: dict[str, _Current] = {}
 
     def __enter__(self) -> "Bars":
         self.bars.start()
@@ -118,30 +151,39 @@ class Bars:
     def __exit__(self, *exception: object) -> None:
         self.bars.stop()
 
-    def run_begins(self, name: str, config: RunConfig, step: int) -> None:
-        self.config, self.first, self.began, self.loss = config, step, time.monotonic(), ""
-        self.clock.current = name
-        self.run = self.bars.add_task(name, total=config.train.steps, completed=step, text="")
+    def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
+        if name in self.current:  # its worker died, and it begins again
+            self._remove(name)
+        run = self.current[name] = _Current(config, step, where, 0)
+        run.bar = self.bars.add_task(name, total=config.train.steps, completed=step, text=where)
 
-    def step(self, step: int) -> None:
-        assert self.run is not None
-        rate = (step - self.first) * self.config.train.batch_size / (time.monotonic() - self.began)
-        self.bars.update(self.run, completed=step, text=f"{rate:.0f} images/s{self.loss}")
-        left = duration(self.clock.left(step / self.config.train.steps))
-        self.bars.update(self.study, text=f"about {left} left")
+    def step(self, name: str, step: int) -> None:
+        run = self.current[name]
+        assert run.bar is not None
+        text = "  ".join(filter(None, (f"{run.rate(step):.0f} images/s", run.loss, run.where)))
+        self.bars.update(run.bar, completed=step, text=text)
+        self.clock.shares[name] = step / run.config.train.steps
+        self.bars.update(self.study, text=f"about {duration(self.clock.left())} left")
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        if names.TRAIN_LOSS in values:
-            self.loss = f"  loss {values[names.TRAIN_LOSS]:.3f}"
+    def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        self.current[name].hears(values)
 
     def run_ends(self, name: str, text: str) -> None:
-        assert self.run is not None
-        self.clock.finished += self.clock.estimates.get(name, 0.0)
-        self.bars.remove_task(self.run)
+        self.clock.ends(name)
+        run = self._remove(name)
         self.bars.advance(self.study)
-        self.bars.console.print(f"{name:<14} {text} ({duration(time.monotonic() - self.began)})", highlight=False)
+        self.bars.console.print(f"{name:<14} {text} ({duration(time.monotonic() - run.began)})", highlight=False)
+
+    def _remove(self, name: str) -> _Current:
+        run = self.current.pop(name)
+        assert run.bar is not None
+        self.bars.remove_task(run.bar)
+        return run
 
 
-def reporter(estimates: Mapping[str, float]) -> Reporter:
-    """Returns bars if stderr is a terminal, else plain lines; `estimates` are seconds by run name."""
-    return Bars(estimates) if sys.stderr.isatty() else Lines(estimates)
+def reporter(estimates: Mapping[str, float], workers: int = 1) -> Reporter:
+    """Returns bars if stderr is a terminal, else plain lines.
+
+    `estimates` are seconds by run name, of a run alone; `workers` train at once.
+    """
+    return Bars(estimates, workers) if sys.stderr.isatty() else Lines(estimates, workers)

@@ -1,12 +1,13 @@
 """One run: claim, resume, train, finish. The only caller of the training loop."""
 
 import contextlib
+import functools
 import gc
 import logging
 import platform
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from experiments import provenance
 from experiments.claims import Claims
 from experiments.folder import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
-from experiments.plan import Plan, PlannedRun
+from experiments.plan import PlannedRun
 from experiments.progress import Reporter
 from experiments.runlog import RunLog, SpoolError
 from experiments.tail import Tail, listening
@@ -63,11 +64,16 @@ class Ended:
         return f"{self.outcome}: {self.reason}" if self.reason else self.outcome
 
 
+def _go_on(name: str) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Context:
     """What all runs of a launch share."""
 
-    plan: Plan
+    tags: Mapping[str, str]
+    """of every run: study, profile and overrides"""
     store: Store
     claims: Claims
     parent_id: str
@@ -78,6 +84,8 @@ class Context:
     keep: str = "final"
     retry_failed: bool = False
     checkpoint_seconds: float = 60.0
+    cut: Callable[[str], str | None] = _go_on
+    """why the run of a name shall end before its last step; None = it shall not"""
 
 
 def execute(run: PlannedRun, context: Context) -> Ended:
@@ -115,6 +123,8 @@ def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
         ended = _train_and_record(run, record, context, folder, tail)
     if ended.is_result and ended.delivered:
         tidy(folder, context.keep)
+    elif ended.delivered and context.cut(run.name) is not None:
+        tidy(folder, "final")
     return ended
 
 
@@ -170,7 +180,7 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
     def log_metrics(step: int, values: dict[str, float]) -> None:
         log.metrics(step, values)
         tail.metrics(step, values)
-        context.report.metrics(step, values)
+        context.report.metrics(run.name, step, values)
 
     splits = load_splits(run.config.data, run.seed)
     if splits.noise is not None:
@@ -184,12 +194,13 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
         folder=folder,
         log=log_metrics,
         flush=log.flush,
-        on_step=context.report.step,
-        stop=context.stop,
+        on_step=functools.partial(context.report.step, run.name),
+        stop=lambda: context.stop() or context.cut(run.name) is not None,
         checkpoint_seconds=context.checkpoint_seconds,
         keep=KEEP[context.keep],
     )
-    ended = Ended(run, result.outcome, result.reason, result.metrics.get(names.FINAL_TEST_ERR))
+    reason = (result.outcome == names.KILLED and context.cut(run.name)) or result.reason
+    ended = Ended(run, result.outcome, reason, result.metrics.get(names.FINAL_TEST_ERR))
     if ended.is_result:
         _leave_results(run, result, log)
     if ended.outcome == names.FINISHED:
@@ -215,19 +226,17 @@ def _free(device: torch.device) -> None:
 
 
 def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: Path) -> RunLog:
-    plan, store = context.plan, context.store
+    store = context.store
     if record is not None and run.fresh:
         store.delete(record)
         record = None
         discard(folder)
     tags = {
+        **context.tags,
         names.HOST: _host(context.device),
-        names.STUDY: plan.study.name,
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),
-        names.PROFILE: plan.profile.tag,
         names.DATASET: run.source.name,
-        names.OVERRIDES: plan.overrides_json,
     }
     params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
     log = RunLog.open(store, folder, Opening(

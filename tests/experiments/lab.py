@@ -53,8 +53,8 @@ from experiments.runner import Context
 
 
 class Slow(Lines):
-    def step(self, step):
-        super().step(step)
+    def step(self, name, step):
+        super().step(name, step)
         time.sleep(0.05)
 
 

@@ -225,7 +225,7 @@ def stopped(lab, monkeypatch):
     from experiments.progress import Lines
 
     class Stop(Lines):
-        def step(self, step):
+        def step(self, name, step):
             if step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
 

@@ -40,8 +40,8 @@ def often(monkeypatch):
 
 def at_step(number, action):
     class Acts(Lines):
-        def step(self, step):
-            super().step(step)
+        def step(self, name, step):
+            super().step(name, step)
             if step == number:
                 action()
 
@@ -157,8 +157,8 @@ def test_a_right_that_is_taken_away_and_given_back_loses_nothing(lab, whole, oft
     actions = {7: lambda: mends.append(break_store(denied)), 14: lambda: mends.pop()()}
 
     class Acts(Lines):
-        def step(self, step):
-            super().step(step)
+        def step(self, name, step):
+            super().step(name, step)
             actions.get(step, lambda: None)()
 
     monkeypatch.setattr(launching, "reporter", Acts)
@@ -233,8 +233,8 @@ def test_a_store_that_cannot_be_written_for_a_while(error, lab, whole, often, mo
     actions = {7: lambda: mends.append(break_store(error)), 14: lambda: mends.pop()()}
 
     class Acts(Lines):
-        def step(self, step):
-            super().step(step)
+        def step(self, name, step):
+            super().step(name, step)
             actions.get(step, lambda: None)()
 
     monkeypatch.setattr(launching, "reporter", Acts)

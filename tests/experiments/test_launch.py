@@ -190,7 +190,7 @@ def _slow_lines(seconds):
     import time
 
     class Slow(Lines):
-        def step(self, step):
+        def step(self, name, step):
             time.sleep(seconds)
 
     return Slow
@@ -466,8 +466,8 @@ def signal_at(step: int, *numbers: int):
     """Lines that send this process signals at a step, as the kernel would."""
 
     class Signals(Lines):
-        def step(self, now):
-            super().step(now)
+        def step(self, name, now):
+            super().step(name, now)
             if now == step:
                 for number in numbers:
                     os.kill(os.getpid(), number)

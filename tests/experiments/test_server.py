@@ -55,9 +55,9 @@ def on_steps(actions):
     """Lines that do something at a step of a run: {(run, step): action}."""
 
     class Acts(Lines):
-        def step(self, step):
-            super().step(step)
-            if action := actions.get((self.name, step)):
+        def step(self, name, step):
+            super().step(name, step)
+            if action := actions.get((name, step)):
                 action()
 
     return Acts
