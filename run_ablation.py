@@ -64,10 +64,11 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
     if delivered := len(launching.deliver_waiting(launch).delivered):
         print(f"delivered to the tracking store what {delivered} run(s) had logged while it was away", file=sys.stderr)
     prepared = launching.prepare(launch, study, profile, config)
-    plan, seconds = prepared.plan, sum(prepared.estimates.values())
+    plan, seconds = prepared.plan, prepared.seconds
     time = f", about {duration(seconds)}" if plan.todo else ""
     print(
-        f"{study.name}: profile {profile.tag} ({why}), data {plan.source.name}, {prepared.device}; "
+        f"{study.name}: profile {profile.tag} ({why}), data {plan.source.name}, {prepared.device}"
+        f"{f', {placed}' if (placed := str(prepared.placement)) else ''}; "
         f"{len(plan.todo)} of {len(plan.runs)} runs to do{time}",
         file=sys.stdout if launch.dry_run else sys.stderr,
     )

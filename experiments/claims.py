@@ -3,7 +3,8 @@
 A claim is a registered model named ran-claim-<run>-<n>, which exists while its run is trained. The store makes a name
 once only, whoever asks first; there is no other operation of MLflow that two clients cannot both believe they have
 won. Its owner renews it; one that was not renewed for LEASE seconds is dead, and who makes number n + 1 takes over.
-Of a launch on this machine the lock of its run's folder tells sooner: the kernel releases a dead process's.
+Of a launch on this machine the lock of its run's folder tells sooner: the kernel releases a dead process's. And a
+launch with workers gives a run to one of them at a time: what it claimed elsewhere before is of a worker that died.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import platform
 import re
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ RENEW = 30.0
 PREFIX = "ran-claim"
 NO_REGISTRY = {"NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
 """what a store answers that has no model registry, or none for us"""
-OWNER, RENEWED = "owner", "renewed"
+OWNER, RENEWED, LAUNCH = "owner", "renewed", "launch"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class _Claim:
     what: str
     number: int
     owner: str
+    launch: str
     age: float
     """seconds since it was renewed, by the clocks of its owner and of this machine"""
 
@@ -45,7 +48,9 @@ class _Claim:
 class Claims:
     """The claims of one launch. Used as a context manager: it renews those that it holds."""
 
-    def __init__(self, store: Store, checkpoints: Path):
+    def __init__(self, store: Store, checkpoints: Path, launch: str | None = None):
+        """`launch`: of whose workers this process is one; None = a launch of its own."""
+        self._launch = launch or uuid.uuid4().hex
         self._uri, self._client = store.uri, store.client
         self._owner = _owner(checkpoints)
         self._held: set[str] = set()
@@ -106,7 +111,7 @@ class Claims:
         name = f"{PREFIX}-{what}-{number}"
         with asking(self._uri):
             try:
-                tags = {OWNER: self._owner, RENEWED: str(time.time())}
+                tags = {OWNER: self._owner, RENEWED: str(time.time()), LAUNCH: self._launch}
                 self._client.create_registered_model(name, tags, "In training now; see experiments/claims.py.")
             except MlflowException as error:
                 if error.error_code == "RESOURCE_ALREADY_EXISTS":
@@ -133,7 +138,8 @@ class Claims:
         return sorted(claims, key=lambda claim: claim.number)
 
     def _is_dead(self, claim: _Claim, alone: bool) -> bool:
-        return claim.age > LEASE or (alone and claim.owner == self._owner and claim.name not in self._held)
+        ours = claim.launch == self._launch or (alone and claim.owner == self._owner)
+        return claim.age > LEASE or (ours and claim.name not in self._held)
 
     def _renew(self) -> None:
         client = MlflowClient(self._uri, self._uri)
@@ -149,7 +155,7 @@ def _claim(model: RegisteredModel) -> _Claim:
         age = time.time() - float(model.tags.get(RENEWED, ""))
     except ValueError:  # its owner has not got so far, or somebody changed it
         age = time.time() - model.last_updated_timestamp / 1000
-    return _Claim(model.name, what, int(number), model.tags.get(OWNER, "unknown"), age)
+    return _Claim(model.name, what, int(number), model.tags.get(OWNER, "unknown"), model.tags.get(LAUNCH, ""), age)
 
 
 def _owner(checkpoints: Path) -> str:

@@ -58,12 +58,18 @@ class Launch:
     """start without asking, however long it takes"""
     device: Annotated[str, _text("NAME")] = "auto"
     """auto, cpu, cuda or cuda:N; default: auto, which is CUDA where there is one"""
+    workers: Annotated[int | None, _text("N")] = None
+    """runs to train at once; default: what serves the machine where Ray is installed, else 1"""
+    gpus_per_run: Annotated[float | None, _text("SHARE")] = None
+    """of a GPU for each run, e.g. 0.25; default: 1, or the GPUs shared out among --workers"""
+    ray_address: Annotated[str | None, _text("ADDRESS")] = None
+    """Ray cluster to train on: auto on one of its nodes, or host:port; default: this machine"""
     deterministic: Flag = False
     """only algorithms that give the same bits each time (slower on CUDA)"""
     tracking_uri: Annotated[str | None, _text("URI")] = None
     """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
-    checkpoints: Annotated[str, _text("FOLDER")] = "checkpoints"
-    """folder for the state of unfinished runs; default: checkpoints"""
+    checkpoints: Annotated[str, _text("PLACE")] = "checkpoints"
+    """folder, or URI such as s3://bucket/folder, for the state of unfinished runs; default: checkpoints"""
     keep: Annotated[str, _text("WHAT")] = "final"
     """of a finished run, beside the final weights in MLflow: final = nothing, last = its last two checkpoints, all"""
     imports: Annotated[

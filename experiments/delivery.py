@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.folder import REFUSED, locked, set_aside, tidy
+from experiments.mirror import Mirror
 from experiments.runlog import SPOOL, RunLog, SpoolError
 from experiments.signals import pause
 from experiments.tracking import Store, Superseded, TrackingError
@@ -27,7 +28,7 @@ class Delivery:
     """of those that still wait for this store"""
 
 
-def deliver(store: Store, checkpoints: Path, keep: str) -> Delivery:
+def deliver(store: Store, checkpoints: Path, keep: str, mirror: Mirror | None = None) -> Delivery:
     """Delivers what waits under `checkpoints`, of whatever study. A run that another process trains is left to it."""
     delivered: list[Path] = []
     waiting: list[Path] = []
@@ -51,17 +52,19 @@ def deliver(store: Store, checkpoints: Path, keep: str) -> Delivery:
             else:
                 if over and folder in delivered:
                     tidy(folder, keep)
+            if mirror is not None:
+                mirror.push(folder.name)
     return Delivery(tuple(delivered), tuple(waiting))
 
 
 def deliver_patiently(
-    store: Store, checkpoints: Path, keep: str, *, seconds: float, stop: Callable[[], bool]
+    store: Store, checkpoints: Path, keep: str, mirror: Mirror | None, *, seconds: float, stop: Callable[[], bool]
 ) -> Delivery:  # fmt: skip
     """Delivers what waits, trying again for `seconds` or until `stop()`."""
     end = time.monotonic() + seconds
     delivered: list[Path] = []
     while True:
-        found = deliver(store, checkpoints, keep)
+        found = deliver(store, checkpoints, keep, mirror)
         delivered += found.delivered
         if not found.waiting or stop() or time.monotonic() + RETRY_SECONDS > end:
             return Delivery(tuple(delivered), found.waiting)

@@ -32,6 +32,14 @@ def inline(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ende
             yield execute(run, context)
 
 
+@EXECUTORS.register("ray")
+def over_workers(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended]:
+    """Trains several runs at once, in the workers that Ray starts on this machine or on a cluster."""
+    from experiments import cluster  # Ray is an extra
+
+    return cluster.place(runs, context)
+
+
 def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
     """Trains the plan's open runs, seed by seed, until `context.stop()`; returns how those that began have ended.
 

@@ -1,11 +1,13 @@
 """One launch of a study: prepare (nothing is written), then run (claim the store, train, record)."""
 
 import contextlib
+import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from filelock import FileLock
@@ -16,6 +18,8 @@ from experiments.cli import Launch
 from experiments.delivery import Delivery, deliver, deliver_patiently
 from experiments.executors import EXECUTORS, exit_status, run_plan
 from experiments.folder import KEEP, is_kept, locked, tidy
+from experiments.mirror import Mirror, is_uri
+from experiments.placement import Machine, Placement, choose, if_worth, require_ray
 from experiments.plan import Plan
 from experiments.profiles import PROFILES, Profile
 from experiments.progress import duration, reporter
@@ -27,7 +31,8 @@ from experiments.tracking import Store, TrackingError, check_writable, resolve_u
 from ran import names
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
-from ran.engine.device import make_deterministic, pick_device
+from ran.engine.device import has_bf16, make_deterministic, pick_device
+from ran.engine.throughput import seconds_per_image
 from ran.errors import UserError
 from ran.files import writing
 
@@ -47,12 +52,21 @@ class Prepared:
 
     plan: Plan
     device: torch.device
+    placement: Placement
     uri: str
     checkpoints: Path
+    mirror: Mirror | None
     estimates: Mapping[str, float]
     """seconds by fingerprint, of the runs still to do"""
     keep: str
     retry_failed: bool
+    modules: tuple[str, ...]
+    """that workers import first"""
+
+    @property
+    def seconds(self) -> float:
+        """What all of it will take."""
+        return sum(self.estimates.values()) / min(self.placement.workers or 1, max(1, len(self.estimates)))
 
 
 @dataclass(frozen=True)
@@ -73,13 +87,40 @@ def choose_profile(study: Study, launch: Launch, data: DataConfig) -> tuple[Prof
         return PROFILES[study.profile], "the study's own"
     if launch.profile is not None:
         return PROFILES[launch.profile], "as asked"
-    if pick_device(launch.device).type != "cuda":
+    if find_machine(launch).device.type != "cuda":
         return PROFILES["quick"], "no CUDA device"
     try:
         open_source(override(RunConfig(data=data), {"data.name": study.dataset}).data)
     except DataError:
         return PROFILES["quick"], f"CUDA, but no {study.dataset} under {data.root}"
     return PROFILES["paper"], f"CUDA and {study.dataset} are here"
+
+
+def find_machine(launch: Launch) -> Machine:
+    """Returns what the runs train on, here or on a cluster, which is joined. Raises UserError."""
+    if launch.ray_address is None:
+        device = pick_device(launch.device)
+        return Machine(device, has_bf16(device))
+    cluster, placement = _on_cluster(launch, None)
+    return cluster.machine(placement)
+
+
+def _on_cluster(launch: Launch, threads: int | None) -> tuple[ModuleType, Placement]:
+    require_ray(f"--ray-address {launch.ray_address}")
+    from experiments import cluster  # Ray is an extra
+
+    assert launch.ray_address is not None
+    return cluster, cluster.on_cluster(
+        launch.ray_address, launch.workers, launch.gpus_per_run, launch.device, threads
+    )  # fmt: skip
+
+
+def shelf(launch: Launch) -> tuple[Path, Mirror | None]:
+    """Returns the folder in which runs train, and where it is mirrored if --checkpoints is a URI."""
+    if is_uri(launch.checkpoints):
+        mirror = Mirror(launch.checkpoints)
+        return mirror.local, mirror
+    return Path(launch.checkpoints), None
 
 
 def base_config(study: Study, profile: Profile) -> RunConfig:
@@ -95,11 +136,13 @@ def base_config(study: Study, profile: Profile) -> RunConfig:
 def deliver_waiting(launch: Launch) -> Delivery:
     """Delivers what earlier launches could not tell the store. Before the plan: it may hold results."""
     KEEP[launch.keep]  # an unknown name is refused
-    checkpoints = Path(launch.checkpoints)
+    checkpoints, mirror = shelf(launch)
+    if mirror is not None and not launch.dry_run:
+        mirror.fetch_waiting()
     if launch.dry_run or not any(checkpoints.glob(f"*/{SPOOL}")):
         return Delivery()
     store = Store.peek(resolve_uri(launch.tracking_uri))
-    return Delivery() if store is None else deliver(store, checkpoints, launch.keep)
+    return Delivery() if store is None else deliver(store, checkpoints, launch.keep, mirror)
 
 
 def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -> Prepared:
@@ -110,28 +153,44 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     check(config)
     if study.requires and config.data.name not in study.requires:
         raise LaunchError(f"study {study.name} needs the data set {' or '.join(study.requires)}: leave --data.name out")
-    device = pick_device(launch.device)
+    machine = find_machine(launch)
     if launch.deterministic:
         make_deterministic()
-    if config.train.threads is not None:
-        torch.set_num_threads(config.train.threads)
     seeds = study.seeds if launch.seeds is None else planning.parse_seeds(launch.seeds)
-    uri, checkpoints = resolve_uri(launch.tracking_uri), Path(launch.checkpoints)
+    uri, (checkpoints, mirror) = resolve_uri(launch.tracking_uri), shelf(launch)
     source = open_source(config.data)
     store = Store.peek(uri)
     plan = planning.make_plan(
-        study, profile, config, base_config(study, profile), source=source, device=device,
-        records=store.records(source.name) if store else {}, checkpoints=checkpoints, seeds=seeds,
-        cells=launch.cells, shard=planning.parse_shard(launch.shard), rerun=launch.rerun,
-        retry_failed=launch.retry_failed,
+        study, profile, config, base_config(study, profile), source=source, bf16=machine.bf16,
+        records=store.records(source.name) if store else {}, checkpoints=checkpoints,
+        remote={} if mirror is None else mirror.steps(), seeds=seeds, cells=launch.cells,
+        shard=planning.parse_shard(launch.shard), rerun=launch.rerun, retry_failed=launch.retry_failed,
     )  # fmt: skip
     if not launch.dry_run:
         _check_folder(checkpoints)
         check_writable(uri)
         for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
             load_splits(data, seed)  # a damaged file is found now, and kept in memory for the runs
+    placement, estimates = _placed(launch, config, plan, machine.device)
+    modules = (*launch.imports, *([str(Path(study.path).absolute())] if study.path else []))
+    return Prepared(
+        plan, machine.device, placement, uri, checkpoints, mirror, estimates, launch.keep, launch.retry_failed, modules
+    )  # fmt: skip
+
+
+def _placed(launch: Launch, config: RunConfig, plan: Plan, device: torch.device) -> tuple[Placement, dict[str, float]]:
+    """Where the runs train, and the seconds that each will take there."""
+    threads = config.train.threads
+    if launch.ray_address is not None:
+        cluster, placement = _on_cluster(launch, threads)
+        return placement, planning.estimate_seconds(
+            plan, device, functools.partial(cluster.there, placement, seconds_per_image)
+        )  # fmt: skip
+    placement = choose(launch.workers, launch.gpus_per_run, device, threads=threads, runs=len(plan.runs))
+    if placement.threads is not None:
+        torch.set_num_threads(placement.threads)
     estimates = planning.estimate_seconds(plan, device)
-    return Prepared(plan, device, uri, checkpoints, estimates, launch.keep, launch.retry_failed)
+    return if_worth(placement, launch.workers, sum(estimates.values())), estimates
 
 
 def _check_folder(folder: Path) -> None:
@@ -158,23 +217,24 @@ def describe(prepared: Prepared) -> str:
 
 def run(prepared: Prepared) -> Finished:
     """Trains what is to do and records it. The first Ctrl-C or SIGTERM ends it after a checkpoint."""
-    plan, checkpoints, keep = prepared.plan, prepared.checkpoints, prepared.keep
+    plan, placement, checkpoints, keep = prepared.plan, prepared.placement, prepared.checkpoints, prepared.keep
     with writing(checkpoints):
         checkpoints.mkdir(parents=True, exist_ok=True)
     store = Store.open(prepared.uri)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
-    with stop_request() as stop, Claims(store, checkpoints) as claims:
+    # Ray takes SIGTERM for itself when it starts, so before our handlers are set.
+    with _workers(placement), stop_request() as stop, Claims(store, checkpoints) as claims:
         parent_id = _parent(prepared, store, claims)
         _sweep(prepared, claims)
         outcome = names.KILLED
         try:
-            with reporter(estimates) as report:
+            with reporter(estimates, placement.workers or 1) as report:
                 context = Context(
                     plan.tags, store, claims, parent_id, checkpoints, prepared.device, report, stop, keep,
-                    prepared.retry_failed,
+                    prepared.retry_failed, placement=placement, modules=prepared.modules, mirror=prepared.mirror,
                 )  # fmt: skip
-                ended = run_plan(plan, context, EXECUTORS["inline"])
-            last = deliver_patiently(store, checkpoints, keep, seconds=LAST_WAIT, stop=stop)
+                ended = run_plan(plan, context, EXECUTORS[placement.executor])
+            last = deliver_patiently(store, checkpoints, keep, prepared.mirror, seconds=LAST_WAIT, stop=stop)
             outcome = names.KILLED if stop() else names.FINISHED
         finally:
             with contextlib.suppress(TrackingError):  # away, or deleted: the next launch ends it, or makes another
@@ -183,6 +243,21 @@ def run(prepared: Prepared) -> Finished:
     if status is None:
         status = max(exit_status(plan, ended), int(bool(last.waiting)))
     return Finished(parent_id, status, tuple(_problems(plan, ended, last)))
+
+
+@contextlib.contextmanager
+def _workers(placement: Placement) -> Iterator[None]:
+    """Ray, for the time of the block, where runs train in workers."""
+    if placement.executor == "inline":
+        yield
+        return
+    from experiments import cluster  # Ray is an extra
+
+    cluster.connect(placement)
+    try:
+        yield
+    finally:
+        cluster.disconnect()
 
 
 def _sweep(prepared: Prepared, claims: Claims) -> None:
@@ -195,6 +270,8 @@ def _sweep(prepared: Prepared, claims: Claims) -> None:
                 if alone:
                     claims.drop(run.folder_name)
                     tidy(folder, "last" if is_kept(folder) else "final")
+                    if prepared.mirror is not None:
+                        prepared.mirror.push(run.folder_name)
 
 
 def _parent(prepared: Prepared, store: Store, claims: Claims) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -204,11 +204,14 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def make_plan(
-    study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, device: torch.device,
-    records: Mapping[str, Record], checkpoints: Path, seeds: Sequence[int], cells: Sequence[str] = (),
-    shard: tuple[int, int] = (1, 1), rerun: bool = False, retry_failed: bool = False,
+    study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, bf16: bool,
+    records: Mapping[str, Record], checkpoints: Path, remote: Mapping[str, int], seeds: Sequence[int],
+    cells: Sequence[str] = (), shard: tuple[int, int] = (1, 1), rerun: bool = False, retry_failed: bool = False,
 ) -> Plan:  # fmt: skip
     """Returns the plan. `base` is the study's config under the profile, `config` the same with the user's overrides.
+
+    `bf16`: whether the device that will train has it; `remote`: the newest step of each run, by its folder's name,
+    where checkpoints are mirrored at a URI.
 
     Every config is checked and every network built once for its cost, so that what cannot run is refused here.
     """
@@ -217,7 +220,7 @@ def make_plan(
         run = override(config, {**cell.settings, "seed": seed})
         check(run)
         SCHEDULES[run.optim.schedule]  # an unknown name raises here and not in the middle of the study
-        precision = resolve_precision(run.train.precision, device)
+        precision = resolve_precision(run.train.precision, bf16=bf16)
         return override(run, {"train.precision": precision})
 
     everything = [(cell, seed, resolved(cell, seed)) for seed in seeds for cell in study.cells]
@@ -227,7 +230,9 @@ def make_plan(
     chosen = {str(cell) for cell in select_cells(study.cells, cells)}
     index, count = shard
     runs = [
-        _planned(cell, seed, run, print_, sources[run.data], records.get(print_), checkpoints, rerun, retry_failed)
+        _planned(
+            cell, seed, run, print_, sources[run.data], records.get(print_), checkpoints, remote, rerun, retry_failed
+        )
         for (cell, seed, run), print_ in zip(everything, prints, strict=True)
         if str(cell) in chosen
     ][index - 1 :: count]
@@ -255,7 +260,7 @@ def _network(config: RunConfig, source: Source) -> dict[str, Any] | None:
 
 def _planned(
     cell: Cell, seed: int, config: RunConfig, print_: str, source: Source, record: Record | None,
-    checkpoints: Path, rerun: bool, retry_failed: bool,
+    checkpoints: Path, remote: Mapping[str, int], rerun: bool, retry_failed: bool,
 ) -> PlannedRun:  # fmt: skip
     run = PlannedRun(cell, seed, config, print_, source, NEW, 0, record, fresh=rerun)
     if record is not None and record.is_result and not rerun:
@@ -276,24 +281,30 @@ def _planned(
         return replace(run, state=FAILED)
     folder = checkpoints / run.folder_name
     header = checkpoint.newest(folder, print_)
-    if header is None:
+    step = max(remote.get(run.folder_name, 0), 0 if header is None else header.step)
+    if not step:
         return run
+    if header is None:
+        return replace(run, state=RESUMABLE, step=step)
     if record is None and not (folder / SPOOL).exists():
         raise PlanError(
             f"{folder} holds {run.name} at step {header.step}, but the tracking store knows no such run: its points up "
             "to there would be missing. Name its store with --tracking-uri, or train it afresh with --rerun"
         )
-    return replace(run, state=RESUMABLE, step=header.step)
+    return replace(run, state=RESUMABLE, step=step)
 
 
 _cost = functools.cache(lambda spec, classes, size: cost(spec, num_classes=classes, image_size=size))
 
 
-def estimate_seconds(plan: Plan, device: torch.device) -> dict[str, float]:
+def estimate_seconds(
+    plan: Plan, device: torch.device, measure: Callable[..., float] = seconds_per_image
+) -> dict[str, float]:
     """Returns the seconds that each run still to do will take, by fingerprint.
 
     From the throughput of the plan's finished runs where there are any, else of a few steps of its smallest network
-    measured now; scaled by multiply-adds, as depth scales both arithmetic and overhead.
+    measured now, where the runs will train (`measure`); scaled by multiply-adds, as depth scales both arithmetic and
+    overhead.
     """
     if not plan.todo:
         return {}
@@ -302,15 +313,15 @@ def estimate_seconds(plan: Plan, device: torch.device) -> dict[str, float]:
         for run in plan.runs
         if run.record is not None and run.record.images_per_s
     ]
-    rate = sorted(rates)[len(rates) // 2] if rates else _measured_rate(plan, device)
+    rate = sorted(rates)[len(rates) // 2] if rates else _measured_rate(plan, device, measure)
     return {run.fingerprint: _training_images(run, run.source) * run.cost.macs / rate for run in plan.todo}
 
 
-def _measured_rate(plan: Plan, device: torch.device) -> float:
+def _measured_rate(plan: Plan, device: torch.device, measure: Callable[..., float]) -> float:
     """Multiply-adds a second of the plan's smallest network that runs; infinite if none does."""
     for run in sorted(plan.todo, key=lambda run: run.cost.macs):
         with contextlib.suppress(Exception):  # the run itself will fail, and say why
-            per_image = seconds_per_image(
+            per_image = measure(
                 run.config, num_classes=run.source.num_classes, image_size=run.source.image_size, device=device
             )
             return run.cost.macs / per_image

@@ -8,7 +8,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ import torch
 from experiments import provenance
 from experiments.claims import Claims
 from experiments.folder import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
+from experiments.mirror import Mirror
+from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.progress import Reporter
 from experiments.runlog import RunLog, SpoolError
@@ -86,6 +88,16 @@ class Context:
     checkpoint_seconds: float = 60.0
     cut: Callable[[str], str | None] = _go_on
     """why the run of a name shall end before its last step; None = it shall not"""
+    placement: Placement = field(default_factory=Placement)
+    modules: tuple[str, ...] = ()
+    """that a worker imports first: names of --import, and the paths of a user's own files"""
+    mirror: Mirror | None = None
+    """of the checkpoints, where --checkpoints is a URI"""
+
+    def keep_in_step(self, folder: Path) -> None:
+        """Copies the folder of a run to where other machines find it, if there is such a place."""
+        if self.mirror is not None:
+            self.mirror.push(folder.name)
 
 
 def execute(run: PlannedRun, context: Context) -> Ended:
@@ -98,7 +110,12 @@ def execute(run: PlannedRun, context: Context) -> Ended:
             with context.claims.claimed(run.folder_name, alone=alone is True) as other:
                 if other is not None:
                     return Ended(run, BUSY, f"{other} is training it")
-                return _execute(run, context, folder)
+                if context.mirror is not None:
+                    context.mirror.fetch(folder.name)
+                try:
+                    return _execute(run, context, folder)
+                finally:
+                    context.keep_in_step(folder)
     except WriteError as error:
         return Ended(run, names.KILLED, str(error), halts=True)
     except SpoolError as error:
@@ -136,6 +153,7 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
     header = checkpoint.newest(folder, run.fingerprint, verify=True)
     step = 0 if header is None else header.step
     deaths = begin_attempt(folder, step, again=run.fresh or context.retry_failed)
+    context.keep_in_step(folder)
     context.report.run_begins(run.name, run.config, step)
     try:
         log = _open_log(run, record, context, folder)
@@ -194,6 +212,7 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
         folder=folder,
         log=log_metrics,
         flush=log.flush,
+        after_save=lambda: context.keep_in_step(folder),
         on_step=functools.partial(context.report.step, run.name),
         stop=lambda: context.stop() or context.cut(run.name) is not None,
         checkpoint_seconds=context.checkpoint_seconds,

@@ -112,6 +112,12 @@ def resolve_uri(uri: str | None) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
+def absolute(uri: str) -> str:
+    """Returns the URI as a process with another working directory must name the store."""
+    path = _sqlite_path(uri)
+    return uri if path is None else f"sqlite:///{path.absolute()}"
+
+
 def _sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 

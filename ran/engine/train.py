@@ -63,6 +63,7 @@ def train(
     folder: Path,
     log: Log,
     flush: Callable[[], object] = lambda: None,
+    after_save: Callable[[], object] = lambda: None,
     on_step: Callable[[int], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 60.0,
@@ -72,9 +73,9 @@ def train(
 
     `config.train.precision` is resolved. `flush` is called before each checkpoint: what was logged must be safe before
     its steps become permanent, and a point of a step that is taken again is logged again, with the same value.
-    `stop` is asked before each step and before each batch of an evaluation. A loss or weight that is not finite ends
-    the run within `log_interval` steps, 100 at most. Raises CheckpointError for a checkpoint of another configuration
-    and WriteError where none can be written.
+    `after_save` is called after each. `stop` is asked before each step and before each batch of an evaluation. A loss
+    or weight that is not finite ends the run within `log_interval` steps, 100 at most. Raises CheckpointError for a
+    checkpoint of another configuration and WriteError where none can be written.
     """
     t, steps = config.train, config.train.steps
     if t.threads is not None:
@@ -133,6 +134,7 @@ def train(
         flush()
         header = Header(fingerprint, step, spent + time.monotonic() - began, evaluation_due)
         checkpoint.save(folder, header, network, optimizer, window, keep)
+        after_save()
 
     def result(outcome: str, step: int, metrics: dict[str, float], reason: str = "") -> Result:
         seconds = time.monotonic() - began

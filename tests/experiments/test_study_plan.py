@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +39,7 @@ def plan(study=GRID, *, records=None, checkpoints="nowhere", overrides=None, pro
     options.setdefault("seeds", study.seeds)
     return make_plan(
         study, profile, override(base, overrides or {}), base, source=open_source(DataConfig("cluttershapes")),
-        device=torch.device("cpu"), records=records or {}, checkpoints=Path(checkpoints), **options,
+        bf16=False, records=records or {}, checkpoints=Path(checkpoints), remote={}, **options,
     )  # fmt: skip
 
 

@@ -1,0 +1,133 @@
+"""Where the runs of a launch train: how many at once, with how many threads and how much of a GPU each."""
+
+import importlib.util
+import os
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+
+from ran.errors import UserError
+
+WORTH_SECONDS = 60.0
+"""of work, below which starting workers (5 to 10 s, each imports torch and MLflow) gains nothing"""
+WORKER_BYTES = 3 * 2**29
+"""memory that a worker with a small network takes, measured 0.8 to 1.2 GiB"""
+INSTALL = "pip install -e '.[cluster]'"
+
+
+class PlacementError(UserError):
+    """Workers, GPUs or a cluster that cannot be had; one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the runs of a launch train. The default is one after another in this process."""
+
+    workers: int | None = 1
+    """runs at once; None = as many as the cluster has room for"""
+    threads: int | None = None
+    """CPU threads a run, where its config does not say; None = torch's choice"""
+    gpus: float = 0.0
+    """of a GPU, for each run"""
+    address: str | None = None
+    """of a Ray cluster; None = this machine"""
+    hint: str = ""
+    """what would serve the machine better"""
+
+    @property
+    def executor(self) -> str:
+        return "inline" if self.workers == 1 and self.address is None else "ray"
+
+    def __str__(self) -> str:
+        if self.executor == "inline":
+            return self.hint
+        each = f"{self.gpus:g} GPU" if self.gpus else f"{self.threads} thread{'s' * (self.threads != 1)}"
+        place = "" if self.address is None else " on the Ray cluster"
+        return f"{self.workers or 'all'} workers{place} of {each} each"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to train on."""
+
+    device: torch.device
+    bf16: bool
+    """whether bfloat16 is native to it"""
+
+
+def cores() -> int:
+    """Returns the cores that this process may use; OMP_NUM_THREADS, where set, is the user's word on it."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(allowed, int(said)) if said.isdecimal() and int(said) else allowed
+
+
+def has_ray() -> bool:
+    """Returns whether the extra `cluster` is installed, without importing it."""
+    return importlib.util.find_spec("ray") is not None
+
+
+def require_ray(flag: str) -> None:
+    """Raises PlacementError where Ray is not installed."""
+    if not has_ray():
+        raise PlacementError(f"{flag} needs Ray, which is not installed: {INSTALL}")
+
+
+def choose(
+    workers: int | None, gpus_per_run: float | None, device: torch.device, *, threads: int | None, runs: int
+) -> Placement:  # fmt: skip
+    """Returns where `runs` runs train on this machine: what --workers and --gpus-per-run say, else what serves it.
+
+    `threads` is the config's (train.threads). On a CPU several runs of one thread finish sooner than one after another
+    with all threads; the number of threads depends on the machine and on how many runs the plan has, not on how many
+    are still to do, so that a plan that goes on computes the same bits. Raises PlacementError.
+    """
+    if workers is not None and workers < 1:
+        raise PlacementError(f"--workers must be at least 1, got {workers}")
+    if gpus_per_run is not None and not 0 < gpus_per_run <= 1:
+        raise PlacementError(
+            f"--gpus-per-run must lie in (0, 1], got {gpus_per_run:g}: workers train a run on one GPU or a part of it; "
+            "torchrun trains one run on several (docs/scale.md)"
+        )
+    if workers is not None and workers > 1:
+        require_ray(f"--workers {workers}")
+    if device.type == "cuda":
+        return _on_gpus(workers, gpus_per_run, device)
+    if gpus_per_run is not None:
+        raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on the CPU (--device {device})")
+    if workers is not None:
+        return Placement(workers, threads if workers == 1 else threads or max(1, cores() // workers))
+    room = max(1, psutil.virtual_memory().available // WORKER_BYTES)
+    each = threads or max(1, cores() // max(1, min(cores(), runs)))
+    best = max(1, min(cores() // each, runs, room))
+    if best == 1:
+        return Placement(1, threads)
+    if not has_ray():
+        return Placement(1, threads, hint=f"one run at a time ({INSTALL} trains {best} at once)")
+    return Placement(best, each)
+
+
+def _on_gpus(workers: int | None, gpus_per_run: float | None, device: torch.device) -> Placement:
+    if device.index is not None and (workers or 1) > 1:
+        raise PlacementError(f"--device {device} is one GPU; for --workers {workers} leave it out, or name cuda")
+    count = 1 if device.index is not None else torch.cuda.device_count()
+    if gpus_per_run is None:
+        gpus_per_run = 1.0 if workers is None else min(1.0, count / workers)
+    room = int(count / gpus_per_run + 1e-9)
+    if workers is not None and workers > room:
+        raise PlacementError(
+            f"--workers {workers} with --gpus-per-run {gpus_per_run:g} needs {workers * gpus_per_run:g} GPUs, there "
+            f"are {count}"
+        )
+    best = workers or room
+    if workers is None and best > 1 and not has_ray():
+        return Placement(1, hint=f"one run at a time ({INSTALL} trains {best} at once)")
+    return Placement(best, None if best == 1 else max(1, cores() // best), gpus_per_run if best > 1 else 0.0)
+
+
+def if_worth(placement: Placement, asked: int | None, seconds: float) -> Placement:
+    """Returns the placement, or the same number of threads in this process where the work ends before workers start."""
+    if asked is None and placement.address is None and seconds < WORTH_SECONDS:
+        return replace(placement, workers=1, gpus=0.0)
+    return placement
