@@ -86,8 +86,7 @@ class Claims:
             yield None
         finally:
             self._held.discard(name)
-            with contextlib.suppress(TrackingError), asking(self._uri):
-                self._client.delete_registered_model(name)
+            self._delete(name)
 
     def left_here(self) -> set[str]:
         """Returns what is claimed through this folder by processes other than this one, alive or dead."""
@@ -97,38 +96,55 @@ class Claims:
     def drop(self, what: str) -> None:
         """Removes the claims on what is done, which a process left that was killed before it could."""
         for claim in self._claims(f"{what}-"):
-            with contextlib.suppress(TrackingError), asking(self._uri):
-                self._client.delete_registered_model(claim.name)
+            self._delete(claim.name)
 
     def _acquire(self, what: str, alone: bool) -> tuple[str | None, str | None]:
         """The name of the claim that was made, or who holds another."""
         if self._unsupported:
             return None, None
+        # Nearly always nobody has claimed it: then two calls do.
+        first = f"{PREFIX}-{what}-0"
+        if not self._make(first):
+            if self._unsupported:
+                return None, None
+        elif [claim.name for claim in self._claims(f"{what}-")] == [first]:
+            return first, None
+        else:
+            self._delete(first)
         claims = self._claims(f"{what}-")
         if claims and not self._is_dead(claims[-1], alone):
             return None, claims[-1].owner
         number = claims[-1].number + 1 if claims else 0
         name = f"{PREFIX}-{what}-{number}"
+        if not self._make(name):
+            return None, None if self._unsupported else "another launch"
+        claims = self._claims(f"{what}-")
+        newer = [claim for claim in claims if claim.number > number]
+        for claim in claims:
+            # One that is newer was made while this machine slept: then ours goes, else those of the dead.
+            if claim.name == name if newer else claim.number < number:
+                self._delete(claim.name)
+        return (None, newer[-1].owner) if newer else (name, None)
+
+    def _make(self, name: str) -> bool:
+        """Whether the claim was made: no claim of that name is there, and the store has a registry."""
         with asking(self._uri):
             try:
                 tags = {OWNER: self._owner, RENEWED: str(time.time()), LAUNCH: self._launch}
                 self._client.create_registered_model(name, tags, "In training now; see experiments/claims.py.")
             except MlflowException as error:
                 if error.error_code == "RESOURCE_ALREADY_EXISTS":
-                    return None, "another launch"
+                    return False
                 if error.error_code not in NO_REGISTRY:
                     raise
                 logger.warning("the tracking store has no model registry: launches on other machines are not noticed")
                 self._unsupported = True
-                return None, None
-            claims = self._claims(f"{what}-")
-            newer = [claim for claim in claims if claim.number > number]
-            for claim in claims:
-                # One that is newer was made while this machine slept: then ours goes, else those of the dead.
-                if claim.name == name if newer else claim.number < number:
-                    with contextlib.suppress(MlflowException):
-                        self._client.delete_registered_model(claim.name)
-        return (None, newer[-1].owner) if newer else (name, None)
+                return False
+        return True
+
+    def _delete(self, name: str) -> None:
+        with contextlib.suppress(TrackingError), asking(self._uri):
+            self._client.delete_registered_model(name)
 
     def _claims(self, beginning: str) -> list[_Claim]:
         """The claims whose names begin like this, in the order of their numbers."""

@@ -71,7 +71,8 @@ class Launch:
     checkpoints: Annotated[str, _text("PLACE")] = "checkpoints"
     """folder, or URI such as s3://bucket/folder, for the state of unfinished runs; default: checkpoints"""
     keep: Annotated[str, _text("WHAT")] = "final"
-    """of a finished run, beside the final weights in MLflow: final = nothing, last = its last two checkpoints, all"""
+    """of a finished run, beside the final weights in MLflow: final = nothing, last = its last two checkpoints, all;
+    none = not even weights or other artifacts, for searches and studies of thousands of runs"""
     imports: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(name="import", metavar="MODULE", help_behavior_hint=""),

@@ -175,6 +175,8 @@ class Job:
     threads: int | None
     deterministic: bool
     modules: tuple[str, ...]
+    folder: str
+    """that relative paths start from, where a node has it"""
     path: tuple[str, ...]
     board: Any
 
@@ -209,7 +211,7 @@ def place(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended
         mirror=context.mirror, parent_id=context.parent_id, tags=dict(context.tags), device=context.device,
         keep=context.keep, retry_failed=context.retry_failed, checkpoint_seconds=context.checkpoint_seconds,
         threads=placement.threads, deterministic=torch.are_deterministic_algorithms_enabled(),
-        modules=context.modules, path=tuple(sys.path), board=board,
+        modules=context.modules, folder=os.getcwd(), path=tuple(sys.path), board=board,
     ))  # fmt: skip
     task = ray.remote(train_there)
     options = {
@@ -400,6 +402,8 @@ def _home(job: Job, stop: Callable[[], bool]) -> _Home:
 def _make_home(job: Job, stop: Callable[[], bool]) -> _Home:
     from experiments.catalog import import_module, load_study
 
+    with contextlib.suppress(OSError):
+        os.chdir(job.folder)
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
     for module in job.modules:
         if module.endswith(".py"):

@@ -1,7 +1,9 @@
 """Executors decide where runs train: here in this process, or elsewhere."""
 
 import logging
+import math
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from experiments.plan import DONE, Plan, PlannedRun
@@ -15,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
 """between two looks at runs that other launches are training"""
+
+SUMMARY_SECONDS = 5.0
 
 Executor = Callable[[Iterable[PlannedRun | None], Context], Iterator[Ended]]
 """Trains runs until `context.stop()`, and yields how each ended. It asks for the next run when it has a place for it;
@@ -47,6 +51,7 @@ def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
     itself where that launch has died.
     """
     ended: list[Ended] = []
+    summary = Summary(plan)
     waiting = list(plan.todo)
     while waiting:
         busy: list[Ended] = []
@@ -57,7 +62,8 @@ def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
             ended.append(last)
             if last.halts:
                 return [*ended, *busy]
-            summarize(plan, context, ended)
+            summary.add(last, context)
+        summary.log(context)
         if context.stop():
             return [*ended, *busy]
         if len(busy) == len(waiting):
@@ -68,21 +74,41 @@ def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
     return ended
 
 
-def summarize(plan: Plan, context: Context, ended: list[Ended]) -> None:
-    """Logs the mean test error of every cell so far on the parent, over this launch's runs and earlier ones."""
-    errors: dict[str, list[float]] = {}
-    now = {e.run.fingerprint: e.test_err for e in ended}
-    for run in plan.runs:
-        before = None if run.record is None else run.record.test_err
-        err = now.get(run.fingerprint, before)
+class Summary:
+    """The mean test error of every cell so far, logged on the parent as runs end."""
+
+    def __init__(self, plan: Plan):
+        self._errors: dict[str, list[float]] = {}
+        self._changed: set[str] = set()
+        self._said = -math.inf
+        for run in plan.runs:
+            if run.state == DONE and run.record is not None:
+                self._add(run, run.record.test_err)
+
+    def _add(self, run: PlannedRun, err: float | None) -> None:
         if err is not None:
-            errors.setdefault(metric_name(run.cell.short), []).append(err)
-    means = {f"{names.SUMMARY_TEST_ERR}/{cell}": statistics.fmean(values) for cell, values in errors.items()}
-    finished = sum(len(values) for values in errors.values())
-    try:
-        context.store.summarize(context.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
-    except TrackingError:  # away, or the parent was deleted; it is made anew after each run and by each launch
-        logger.debug("no summary", exc_info=True)
+            cell = metric_name(run.cell.short)
+            self._errors.setdefault(cell, []).append(err)
+            self._changed.add(cell)
+
+    def add(self, ended: Ended, context: Context) -> None:
+        """Takes in a run; logs what has changed, but not more often than every few seconds: runs can be short."""
+        self._add(ended.run, ended.test_err)
+        if time.monotonic() - self._said >= SUMMARY_SECONDS:
+            self.log(context)
+
+    def log(self, context: Context) -> None:
+        """Logs what has changed since."""
+        finished = sum(len(values) for values in self._errors.values())
+        means = {f"{names.SUMMARY_TEST_ERR}/{cell}": statistics.fmean(self._errors[cell]) for cell in self._changed}
+        if not means:
+            return
+        try:
+            context.store.summarize(context.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
+            self._changed.clear()
+        except TrackingError:  # away, or the parent was deleted; it is made anew after each run and by each launch
+            logger.debug("no summary", exc_info=True)
+        self._said = time.monotonic()
 
 
 def exit_status(plan: Plan, ended: list[Ended]) -> int:

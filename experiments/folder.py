@@ -25,6 +25,7 @@ KEEP: Registry[int | None] = Registry("way to keep checkpoints (--keep)")
 KEEP.register("final")(checkpoint.KEEP)  # and none when it is done: its final weights are in the store
 KEEP.register("last")(checkpoint.KEEP)
 KEEP.register("all")(None)
+KEEP.register("none")(checkpoint.KEEP)  # not even weights in the store: points, parameters and tags only
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ def end_attempt(folder: Path) -> None:
 
 def tidy(folder: Path, keep: str) -> None:
     """Removes what a run that is done does not need: all of it, or all but its checkpoints."""
-    if keep == "final":
+    if keep in ("final", "none"):
         shutil.rmtree(folder, ignore_errors=True)
     else:
         discard(folder)

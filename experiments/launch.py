@@ -168,6 +168,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     )  # fmt: skip
     if not launch.dry_run:
         _check_folder(checkpoints)
+        if mirror is not None:
+            mirror.check()
         check_writable(uri)
         for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
             load_splits(data, seed)  # a damaged file is found now, and kept in memory for the runs

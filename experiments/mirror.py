@@ -8,6 +8,7 @@ import contextlib
 import getpass
 import hashlib
 import logging
+import platform
 import re
 import tempfile
 from collections.abc import Iterator
@@ -48,10 +49,14 @@ class Mirror:
         return Path(tempfile.gettempdir()) / f"ran-{user}" / hashlib.sha256(self.uri.encode()).hexdigest()[:16]
 
     def check(self) -> None:
-        """Raises MirrorError if the URI cannot be listed, by a protocol that is unknown or a host that is away."""
+        """Raises MirrorError if nothing can be written there: no such protocol, a host that is away, no right to."""
         with self._asking(MirrorError) as (system, root):
             if system.exists(root) and not system.isdir(root):
-                raise MirrorError(f"--checkpoints {self.uri}: it is not a folder")
+                raise MirrorError(f"--checkpoints {mask_secrets(self.uri)} is not a folder")
+            system.makedirs(root, exist_ok=True)
+            probe = f"{root}/.writable-{platform.node()}"
+            system.pipe_file(probe, b"")
+            system.rm_file(probe)
 
     def steps(self) -> dict[str, int]:
         """Returns the newest step that each run has there, by the name of its folder. Raises MirrorError."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 SPOOL = "spool.json"
 ARTIFACTS = "artifacts"
+MONITOR_SECONDS = 2.0
 RETRY_SECONDS = 10.0
 """between two attempts while the store is away, or ten times what one took: training loses a tenth of its time"""
 
@@ -52,17 +54,21 @@ class RunLog:
         self._retry_at = 0.0
         self._spooled = bool(entries)
         self._trains = False
-        self._monitor: SystemMetricsMonitor | None = None
+        self._absent = False
+        """whether the run is known not to be in the store; an answer that is lost ends that"""
+        self._monitor: _Monitor | None = None
 
     @classmethod
-    def open(cls, store: Store, folder: Path, opening: Opening) -> "RunLog":
+    def open(cls, store: Store, folder: Path, opening: Opening, *, absent: bool = False) -> "RunLog":
         """Returns the log of a run that begins or goes on now; what an earlier attempt left in the spool goes first.
 
-        Raises Superseded if the store has a result of this run after all.
+        `absent`: the store was just asked, by who has claimed the run, and has none. Raises Superseded if the store has
+        a result of this run after all.
         """
         entries = _read(folder, store.uri)
         log = cls(store, folder, entries)
         log._trains = True
+        log._absent = absent and not entries
         before = [entry["resumes"] for entry in entries if entry["do"] == "open"]
         log._put("open", **asdict(opening) | {"resumes": max([opening.resumes, *(n + 1 for n in before)])})
         log.flush()
@@ -165,7 +171,8 @@ class RunLog:
             entry = self._entries[0]
             if entry["do"] == "open":
                 opening = Opening(**{key: value for key, value in entry.items() if key != "do"})
-                self._run_id, existed = self._store.open_run(opening)
+                absent, self._absent = self._absent, False
+                self._run_id, existed = self._store.open_run(opening, absent=absent)
                 self._opened = {**entry, "run_id": self._run_id}
                 if not existed:
                     self._seen = set()
@@ -205,17 +212,44 @@ class RunLog:
                 self._run_id = None
 
     def _start_monitor(self) -> None:
+        """Starts to log the machine's metrics; the first point comes after 10 s."""
         if self._trains and self._monitor is None and self._run_id is not None:
-            with contextlib.suppress(Exception):  # the store is away again; system metrics are worth no run
-                self._monitor = SystemMetricsMonitor(
-                    self._run_id, resume_logging=True, tracking_uri=self._store.uri
-                )  # fmt: skip
-                self._monitor.start()
+            self._monitor = _Monitor(self._run_id, self._store.uri)
+            self._monitor.start()
 
     def _stop_monitor(self) -> None:
         if self._monitor is not None:
             self._monitor.finish()
             self._monitor = None
+
+
+class _Monitor:
+    """MLflow's system metrics of a run, started a little later: many runs are over before their first point."""
+
+    def __init__(self, run_id: str, uri: str):
+        self._of = (run_id, uri)
+        self._timer = threading.Timer(MONITOR_SECONDS, self._begin)
+        self._timer.daemon = True
+        self._lock = threading.Lock()
+        self._over = False
+        self._metrics: SystemMetricsMonitor | None = None
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def _begin(self) -> None:
+        run_id, uri = self._of
+        with self._lock, contextlib.suppress(Exception):  # the store is away again; system metrics are worth no run
+            if not self._over:
+                self._metrics = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)
+                self._metrics.start()
+
+    def finish(self) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._over = True
+            if self._metrics is not None:
+                self._metrics.finish()
 
 
 def _now_ms() -> int:

@@ -94,6 +94,11 @@ class Context:
     mirror: Mirror | None = None
     """of the checkpoints, where --checkpoints is a URI"""
 
+    @property
+    def leaves_artifacts(self) -> bool:
+        """Whether a run leaves more in the store than points, parameters and tags."""
+        return self.keep != "none"
+
     def keep_in_step(self, folder: Path) -> None:
         """Copies the folder of a run to where other machines find it, if there is such a place."""
         if self.mirror is not None:
@@ -123,12 +128,13 @@ def execute(run: PlannedRun, context: Context) -> Ended:
 
 
 def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
+    asked = True
     try:
         record = context.store.record(run.source.name, run.fingerprint)
     except StoreAway:  # it trains all the same, and its log waits; if another launch has a result too, one counts
         if run.fresh and run.record is not None:
             return Ended(run, names.KILLED, "not begun: --rerun replaces a run in a store that does not answer")
-        record = run.record
+        record, asked = run.record, False
     known = run.record is not None and record is not None and record.run_id == run.record.run_id
     if record is not None and not (known and run.fresh):
         # Another launch got here between the plan and the claim.
@@ -137,7 +143,7 @@ def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
         if record.outcome == names.FAILED and not (known and context.retry_failed):
             return Ended(run, names.FAILED, record.reason)
     with listening() as tail:
-        ended = _train_and_record(run, record, context, folder, tail)
+        ended = _train_and_record(run, record, context, folder, tail, asked=asked)
     if ended.is_result and ended.delivered:
         tidy(folder, context.keep)
     elif ended.delivered and context.cut(run.name) is not None:
@@ -145,8 +151,13 @@ def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
     return ended
 
 
-def _train_and_record(run: PlannedRun, record: Record | None, context: Context, folder: Path, tail: Tail) -> Ended:
-    """Trains, and closes the run's log whatever happens: only a process that dies leaves it open."""
+def _train_and_record(
+    run: PlannedRun, record: Record | None, context: Context, folder: Path, tail: Tail, *, asked: bool
+) -> Ended:
+    """Trains, and closes the run's log whatever happens: only a process that dies leaves it open.
+
+    `asked`: `record` is the store's own word, of this moment.
+    """
     if run.fresh:
         for path in checkpoint.paths(folder):
             path.unlink(missing_ok=True)
@@ -156,7 +167,7 @@ def _train_and_record(run: PlannedRun, record: Record | None, context: Context, 
     context.keep_in_step(folder)
     context.report.run_begins(run.name, run.config, step)
     try:
-        log = _open_log(run, record, context, folder)
+        log = _open_log(run, record, context, folder, asked=asked)
         try:
             ended = _train(run, context, folder, log, tail, deaths)
         except KeyboardInterrupt:
@@ -221,8 +232,8 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
     reason = (result.outcome == names.KILLED and context.cut(run.name)) or result.reason
     ended = Ended(run, result.outcome, reason, result.metrics.get(names.FINAL_TEST_ERR))
     if ended.is_result:
-        _leave_results(run, result, log)
-    if ended.outcome == names.FINISHED:
+        _leave_results(run, result, log, weights=context.leaves_artifacts)
+    if ended.outcome == names.FINISHED and context.leaves_artifacts:
         _leave_probes(run, result, splits, log)
     return ended
 
@@ -244,8 +255,8 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: Path) -> RunLog:
-    store = context.store
+def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: Path, *, asked: bool) -> RunLog:
+    store, absent = context.store, record is None and asked
     if record is not None and run.fresh:
         store.delete(record)
         record = None
@@ -263,21 +274,23 @@ def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: 
         fingerprint=run.fingerprint, tags=tags, params={key: str(value) for key, value in params.items()},
         start_ms=int(time.time() * 1000), run_id=None if record is None else record.run_id,
         resumes=0 if record is None else record.resumes + 1,
-    ))  # fmt: skip
-    log.json(names.CONFIG_JSON, flatten(run.config))
-    log.json(names.SPEC_JSON, asdict(config_spec(run.config.model)))
-    if diff := provenance.diff():
-        log.text(names.GIT_DIFF, diff)
+    ), absent=absent)  # fmt: skip
+    if context.leaves_artifacts:
+        log.json(names.CONFIG_JSON, flatten(run.config))
+        log.json(names.SPEC_JSON, asdict(config_spec(run.config.model)))
+        if diff := provenance.diff():
+            log.text(names.GIT_DIFF, diff)
     return log
 
 
-def _leave_results(run: PlannedRun, result: Result, log: RunLog) -> None:
+def _leave_results(run: PlannedRun, result: Result, log: RunLog, *, weights: bool) -> None:
     final = {**result.metrics, names.COST_PARAMS: run.cost.params, names.COST_MACS: run.cost.macs}
     if result.outcome == names.DIVERGED:
         final[names.DIVERGED_STEP] = result.step
     log.metrics(result.step, final)
-    write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), {"fingerprint": run.fingerprint})
-    log.artifact(names.WEIGHTS)
+    if weights:
+        write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), {"fingerprint": run.fingerprint})
+        log.artifact(names.WEIGHTS)
 
 
 def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:

@@ -131,6 +131,8 @@ class Store:
 
     def __init__(self, uri: str):
         self.uri = uri
+        self._experiments: dict[str, str] = {}
+        """ids by data set; asked for once, as a study of thousands of runs asks again and again"""
         try:
             # The registry is the same store: claims.py agrees in it on who trains what.
             self.client = MlflowClient(uri, uri)
@@ -173,9 +175,8 @@ class Store:
     def experiment(self, dataset: str) -> str:
         """Returns the id of the data set's experiment, created if absent."""
         name = names.EXPERIMENT_PREFIX + dataset
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return found.experiment_id
+        if (known := self._experiment(dataset)) is not None:
+            return known
         path = _sqlite_path(self.uri)
         # A sqlite store keeps its artifacts beside it, whatever folder a later command is started from.
         location = None if path is None else (path.resolve().parent / "mlruns").as_uri()
@@ -190,18 +191,26 @@ class Store:
     @_asks
     def records(self, dataset: str) -> dict[str, Record]:
         """Returns all runs of a data set by fingerprint; results before attempts, then the newest."""
-        found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
-        if found is None:
+        experiment_id = self._experiment(dataset)
+        if experiment_id is None:
             return {}
-        return _by_fingerprint(self._search(found.experiment_id, f"tags.`{names.FINGERPRINT}` != ''"))
+        return _by_fingerprint(self._search(experiment_id, f"tags.`{names.FINGERPRINT}` != ''"))
+
+    def _experiment(self, dataset: str) -> str | None:
+        if dataset not in self._experiments:
+            found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
+            if found is None:
+                return None
+            self._experiments[dataset] = found.experiment_id
+        return self._experiments[dataset]
 
     @_asks
     def record(self, dataset: str, fingerprint: str) -> Record | None:
         """Returns one run, freshly read."""
-        found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
-        if found is None:
+        experiment_id = self._experiment(dataset)
+        if experiment_id is None:
             return None
-        runs = self._search(found.experiment_id, f"tags.`{names.FINGERPRINT}` = '{fingerprint}'")
+        runs = self._search(experiment_id, f"tags.`{names.FINGERPRINT}` = '{fingerprint}'")
         return _by_fingerprint(runs).get(fingerprint)
 
     def _search(self, experiment_id: str, filter_string: str) -> list[Run]:
@@ -264,15 +273,15 @@ class Store:
         self.client.delete_run(record.run_id)
 
     @_asks
-    def open_run(self, opening: "Opening") -> tuple[str, bool]:
+    def open_run(self, opening: "Opening", *, absent: bool = False) -> tuple[str, bool]:
         """Returns the id of the run to log to, and whether it was there before; whatever it lacks is added.
 
-        Repeating it changes nothing, so it may be asked again when the answer was lost. Raises Superseded if another
-        launch has brought the run to a result meanwhile.
+        Repeating it changes nothing, so it may be asked again when the answer was lost. `absent`: the store was just
+        asked and has no such run. Raises Superseded if another launch has brought the run to a result meanwhile.
         """
         client, run_id = self.client, opening.run_id
         held = None
-        if run_id is None:
+        if run_id is None and not absent:
             held = self.record(opening.dataset, opening.fingerprint)
             if held is not None and held.is_result:
                 raise Superseded(f"{opening.name}: another launch has a result already")
@@ -324,11 +333,10 @@ class Store:
     @_asks
     def close_run(self, run_id: str, outcome: str, reason: str, end_ms: int) -> None:
         """Ends a run. The outcome is written last: what carries one is complete."""
-        tags = [RunTag(names.OUTCOME, outcome)]
         if reason:
-            tags.insert(0, RunTag(names.REASON, reason))
+            self.client.set_tag(run_id, names.REASON, reason)
         self.client.set_terminated(run_id, MLFLOW_STATUS[outcome], end_ms)
-        self.client.log_batch(run_id, tags=tags)
+        self.client.set_tag(run_id, names.OUTCOME, outcome)
 
 
 @dataclass(frozen=True)

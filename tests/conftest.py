@@ -1,4 +1,5 @@
-"""One thread for the session, MLflow as the library sets it, and an MLflow store that is migrated once and copied."""
+"""One thread for the session, MLflow as the library sets it, an MLflow store that is migrated once and copied, and
+property tests without a deadline: a busy machine is no failure."""
 
 import os
 
@@ -14,6 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture

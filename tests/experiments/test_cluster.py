@@ -1,0 +1,299 @@
+"""Runs in workers that Ray places: the same bits as in this process, whatever dies meanwhile."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+from lab import BOTH, ROOT, Lab, same_bits, wait_for
+
+from ran import names
+
+pytest.importorskip("ray", reason="needs the extra cluster")
+pytestmark = pytest.mark.cluster
+
+GRID = ("--profile", "smoke", "--seeds", "0", "--train.steps", "12", "--train.evals", "2")
+EIGHT = [f"d{depth} {learning} s0" for depth in (56, 92, 128, 164) for learning in ("arl", "nal")]
+
+# Imported by workers: steps so slow that what happens to a worker meets a run in its middle; a checkpoint each.
+SLOWLY = """
+import time
+
+from experiments import cluster, launch
+
+line_step = cluster._Line.step
+context = launch.Context
+
+
+def step(self, name, step):
+    line_step(self, name, step)
+    time.sleep({seconds})
+
+
+cluster._Line.step = step
+launch.Context = lambda *a, **b: context(*a, **b | {{"checkpoint_seconds": 0.0}})
+"""
+
+MASKS = """
+from ran.models.masks import MASK_ACTIVATIONS
+
+
+@MASK_ACTIVATIONS.register("breaks")
+def breaks(z):
+    if z.device.type != "meta":  # the plan counts it without a complaint
+        raise RuntimeError("a mask that breaks")
+    return z
+
+"""
+
+STUDY = '''"""Two masks, one of which fails."""
+from experiments.study import Study, axis
+
+STUDY = Study(
+    name="mine",
+    title="Masks that fail",
+    profile="smoke",
+    seeds=(0,),
+    axes=(axis("mask", ("mixed", "breaks"), field="model.mask_activation"),),
+)
+'''
+
+
+@pytest.fixture
+def environment(lab):
+    """Of a launch in a process of its own."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(lab.folder)}
+
+
+@pytest.fixture
+def start(lab, environment):
+    """Starts a launch as a group of its own, with its stderr in a file; ends what is left of it."""
+    started = []
+
+    def launch(*arguments, study="smoke"):
+        command = [sys.executable, str(ROOT / "run_ablation.py"), "--study", study, *lab.places(), *arguments]
+        error = open(lab.folder / "err.txt", "a")  # noqa: SIM115
+        started.append(subprocess.Popen(
+            command, cwd=lab.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=error,
+            start_new_session=True,
+        ))  # fmt: skip
+        return started[-1]
+
+    yield launch
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def said(lab):
+    path = lab.folder / "err.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def workers(lab, verb="start|resume at step \\d+/\\d+"):
+    """(run, process) of every run that began, in their order."""
+    return [(name, int(pid)) for name, pid in re.findall(rf"\] (.*): (?:{verb}) on .*, process (\d+)", said(lab))]
+
+
+def has_checkpoint(lab, name):
+    folder = lab.children()[name].data.tags[names.FINGERPRINT][:16]
+    return any((lab.checkpoints / folder).glob("step-*.safetensors"))
+
+
+def slowly(lab, seconds=0.2):
+    (lab.folder / "slowly.py").write_text(SLOWLY.format(seconds=seconds))
+    return ("--import", "slowly")
+
+
+def as_whole(lab, whole, *runs):
+    for name in runs:
+        assert same_bits(lab.weights(name), whole.weights(name))
+        assert lab.comparable(name) == whole.comparable(name)
+        assert lab.each_point_once(name)
+        assert lab.children()[name].data.tags[names.OUTCOME] == names.FINISHED
+
+
+def test_two_workers_do_what_this_process_does(lab, whole):
+    said = lab.launch(*BOTH, "--workers", "2")
+    assert said.status == 0, said.err
+    assert "2 workers of 1 thread each" in said.err.splitlines()[0]
+    as_whole(lab, whole, "arl s0", "nal s0")
+    assert [path.name for path in lab.checkpoints.iterdir()] == ["launch.lock"]
+    assert not lab.client.search_registered_models()
+    assert len(set(re.findall(r"process (\d+)", said.err))) == 2
+    again = lab.launch(*BOTH, "--workers", "2")
+    assert (again.status, again.out) == (0, said.out)
+
+
+def test_ctrl_c_stops_all_of_it_and_the_same_command_goes_on(lab, whole, start):
+    arguments = (*BOTH, "--workers", "2", *slowly(lab))
+    process = start(*arguments)
+    wait_for(lambda: len(workers(lab)) == 2 and len(lab.steps()) >= 2, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: Ray's processes get it too
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said(lab).count("killed: stopped at step") == 4
+    assert said(lab).splitlines()[-1] == "2 of 2 runs are left; the same command continues"
+    assert {run.info.status for run in lab.children().values()} == {"KILLED"}
+    process = start(*arguments)
+    process.communicate(timeout=120)
+    assert process.returncode == 0, said(lab)
+    as_whole(lab, whole, "arl s0", "nal s0")
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_stops_at_once(lab, start):
+    process = start(*BOTH, "--workers", "2", *slowly(lab, 20.0))
+    wait_for(lambda: len(workers(lab)) == 2, process)
+    pids = [pid for _, pid in workers(lab)]
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    time.sleep(1)
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+@pytest.mark.slow
+def test_a_launch_that_is_killed_leaves_no_worker(lab, whole, start):
+    arguments = (*BOTH, "--workers", "2", *slowly(lab))
+    process = start(*arguments)
+    wait_for(lambda: len(workers(lab)) == 2 and len(lab.steps()) >= 2, process)
+    pids = [pid for _, pid in workers(lab)]
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < end, "workers outlive their launch"
+        time.sleep(0.2)
+    process = start(*arguments)
+    process.communicate(timeout=120)
+    assert process.returncode == 0, said(lab)
+    as_whole(lab, whole, "arl s0", "nal s0")
+
+
+def test_a_run_that_fails_comes_back_with_its_log(lab, user_module):
+    said = lab.launch("--workers", "2", "--import", user_module("my_masks", MASKS), study=lab.study(STUDY))
+    assert said.status == 1
+    outcomes = {name: run.data.tags[names.OUTCOME] for name, run in lab.children().items()}
+    assert outcomes == {"mixed s0": names.FINISHED, "breaks s0": names.FAILED}
+    assert "breaks s0: failed: RuntimeError: a mask that breaks" in said.err
+    assert 'raise RuntimeError("a mask that breaks")' in said.err
+    run = lab.children()["breaks s0"]
+    assert "a mask that breaks" in lab.artifact(run, "traceback.txt").read_text()
+    assert "log_tail.txt" in lab.files(run)
+
+
+@pytest.mark.slow
+def test_a_worker_that_always_dies_fails_its_run_and_no_other(lab, start):
+    (lab.folder / "deadly.py").write_text(SLOWLY.format(seconds=0.0) + '''
+
+def step(self, name, step):
+    import os
+    if name == "nal s0":
+        os._exit(9)
+
+
+cluster._Line.step = step
+''')  # fmt: skip
+    process = start("--workers", "2", "--import", "deadly")
+    process.communicate(timeout=300)
+    assert process.returncode == 1
+    outcomes = {name: run.data.tags[names.OUTCOME] for name, run in lab.children().items()}
+    assert outcomes == {"arl s0": names.FINISHED, "nal s0": names.FAILED}
+    assert "3 processes in a row died" in said(lab)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_node_and_a_worker(lab, migrated_store, tmp_path, start):
+    """arl_vs_nal on two nodes: one is removed and a worker killed in the middle; every run ends once, with its bits."""
+    from ray.cluster_utils import Cluster
+
+    inline = Lab(tmp_path / "inline")
+    inline.folder.mkdir()
+    shutil.copy(migrated_store, inline.store)
+    assert inline.launch(*GRID, "--workers", "1", study="arl_vs_nal").status == 0
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        process = start(*GRID, "--ray-address", cluster.address, *slowly(lab, 0.4), study="arl_vs_nal")
+        wait_for(lambda: len(workers(lab)) >= 2, process, 180)
+        killed, pid = workers(lab)[0]
+        wait_for(lambda: has_checkpoint(lab, killed), process)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: [run for run, _ in workers(lab)].count(killed) == 2, process)
+        raylet = second.all_processes["raylet"][0].process.pid
+
+        def on_second(run_and_pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return psutil.Process(run_and_pid[1]).ppid() == raylet
+
+        begun = len(workers(lab))
+        wait_for(lambda: any(map(on_second, workers(lab)[begun:])), process)
+        lost = [run for run, pid in workers(lab)[begun:] if on_second((run, pid))][-1]
+        wait_for(lambda: has_checkpoint(lab, lost), process)
+        cluster.remove_node(second, allow_graceful=False)
+        process.communicate(timeout=300)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, said(lab)
+    assert sorted(lab.children()) == sorted(EIGHT)
+    resumed = [name for name in EIGHT if lab.children()[name].data.tags[names.RESUMES] != "0"]
+    assert {killed, lost} <= set(resumed)
+    assert said(lab).count(f"{lost}: resume at step") == 1  # on the node that is left, not from the start
+    as_whole(lab, inline, *EIGHT)
+    assert not lab.client.search_registered_models()
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--ray-address", "auto"), "Could not find any running Ray instance"),
+    (("--ray-address", "127.0.0.1:9"), "nothing answers there"),
+    (("--ray-address", "ray://127.0.0.1:10001"), "--ray-address auto"),
+    (("--ray-address", "nonsense"), "takes auto or host:port"),
+    (("--ray-address", "no-such-host.invalid:6379"), "nothing answers there"),
+    (("--workers", "0"), "at least 1"),
+    (("--workers", "two"), "--workers"),
+    (("--gpus-per-run", "0.5"), "train on the CPU"),
+    (("--gpus-per-run", "2"), "lie in (0, 1]"),
+])  # fmt: skip
+def test_bad_input(arguments, words, lab):
+    said = lab.launch(*arguments)
+    assert said.status == 2
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+    assert not lab.checkpoints.exists()
+
+
+def test_without_the_extra(lab, monkeypatch):
+    monkeypatch.setattr("experiments.placement.has_ray", lambda: False)
+    for arguments in (("--workers", "2"), ("--ray-address", "auto")):
+        said = lab.launch(*arguments)
+        assert said.status == 2
+        assert said.err.strip().endswith("pip install -e '.[cluster]'")
+
+
+def test_a_node_with_other_data(lab, monkeypatch):
+    """A worker that would train on other images says so."""
+    from experiments import cluster
+
+    sendable = cluster._sendable
+
+    def other(run):
+        sent = sendable(run)
+        return replace(sent, source=replace(sent.source, digest="another"))
+
+    monkeypatch.setattr(cluster, "_sendable", other)
+    said = lab.launch(*BOTH, "--workers", "2")
+    assert said.status == 1
+    assert "has other data than the launch" in said.err
+    assert "Traceback" not in said.err

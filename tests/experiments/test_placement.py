@@ -1,0 +1,115 @@
+"""How many runs at once, with how many threads and how much of a GPU each."""
+
+import sys
+
+import pytest
+import torch
+
+from experiments import placement
+from experiments.placement import INSTALL, Placement, PlacementError, choose, if_worth
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """Eight cores, four GPUs, enough memory, Ray installed; returns how to change that."""
+
+    def set_(cores=8, gpus=4, gib=64, ray=True):
+        monkeypatch.setattr(placement, "cores", lambda: cores)
+        monkeypatch.setattr(placement, "has_ray", lambda: ray)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        memory = type("Memory", (), {"available": gib * 2**30})
+        monkeypatch.setattr(placement.psutil, "virtual_memory", lambda: memory)
+
+    set_()
+    return set_
+
+
+@pytest.mark.parametrize(("asked", "expected"), [
+    # (workers, threads of the config, runs) on eight cores
+    ((None, None, 24), Placement(8, 1)),
+    ((None, None, 3), Placement(3, 2)),
+    ((None, 4, 24), Placement(2, 4)),
+    ((None, 8, 24), Placement(1, 8)),
+    ((None, None, 1), Placement(1, None)),
+    ((2, None, 24), Placement(2, 4)),
+    ((2, 1, 24), Placement(2, 1)),
+    ((16, None, 24), Placement(16, 1)),
+    ((1, None, 24), Placement(1, None)),
+])  # fmt: skip
+def test_on_a_cpu(asked, expected):
+    workers, threads, runs = asked
+    assert choose(workers, None, CPU, threads=threads, runs=runs) == expected
+
+
+def test_memory_limits_the_workers_but_not_their_threads(machine):
+    machine(gib=4)
+    assert choose(None, None, CPU, threads=None, runs=24) == Placement(2, 1)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [
+    # (workers, GPUs a run) on four GPUs and eight cores
+    ((None, None), Placement(4, 2, 1.0)),
+    ((None, 0.5), Placement(8, 1, 0.5)),
+    ((2, None), Placement(2, 4, 1.0)),
+    ((8, None), Placement(8, 1, 0.5)),
+    ((1, None), Placement(1, None)),
+])  # fmt: skip
+def test_on_gpus(asked, expected):
+    workers, gpus_per_run = asked
+    assert choose(workers, gpus_per_run, CUDA, threads=None, runs=24) == expected
+
+
+def test_one_gpu_trains_one_run_after_another(machine):
+    machine(gpus=1)
+    assert choose(None, None, CUDA, threads=None, runs=24) == Placement(1, None)
+    assert choose(None, 0.25, CUDA, threads=None, runs=24) == Placement(4, 2, 0.25)
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_without_ray_the_plan_says_what_it_would_bring(device, machine):
+    machine(ray=False)
+    found = choose(None, None, device, threads=None, runs=24)
+    assert found.executor == "inline"
+    assert INSTALL in str(found)
+    with pytest.raises(PlacementError, match="--workers 2 needs Ray") as error:
+        choose(2, None, device, threads=None, runs=24)
+    assert INSTALL in str(error.value)
+
+
+@pytest.mark.parametrize(("workers", "gpus_per_run", "device", "words"), [
+    (0, None, CPU, "--workers must be at least 1"),
+    (None, 2.0, CUDA, "lie in (0, 1]"),
+    (None, float("nan"), CUDA, "lie in (0, 1]"),
+    (None, 0.0, CUDA, "lie in (0, 1]"),
+    (None, 0.5, CPU, "train on the CPU"),
+    (8, 1.0, CUDA, "needs 8 GPUs, there are 4"),
+    (2, None, torch.device("cuda:1"), "is one GPU"),
+])  # fmt: skip
+def test_what_cannot_be_had(workers, gpus_per_run, device, words):
+    with pytest.raises(PlacementError) as error:
+        choose(workers, gpus_per_run, device, threads=None, runs=24)
+    assert words in str(error.value)
+
+
+def test_little_work_stays_in_this_process_with_the_same_threads():
+    assert if_worth(Placement(8, 1), None, 10.0) == Placement(1, 1)
+    assert if_worth(Placement(8, 1), None, 1000.0) == Placement(8, 1)
+    assert if_worth(Placement(8, 1), 8, 10.0) == Placement(8, 1)  # as asked
+
+
+def test_the_plan_says_it():
+    assert str(Placement(2, 1)) == "2 workers of 1 thread each"
+    assert str(Placement(None, 1, 0.5, "auto")) == "all workers on the Ray cluster of 0.5 GPU each"
+    assert str(Placement()) == ""
+
+
+def test_cores_are_those_of_the_process(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if sys.platform == "linux":
+        monkeypatch.setattr(placement.os, "sched_getaffinity", lambda _: {0, 3, 5})
+        assert placement.cores() == 3
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert placement.cores() == 2
