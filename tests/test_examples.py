@@ -1,0 +1,71 @@
+"""The configurations under docs/examples, read by the programs that they are for."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+
+
+def test_ray_accepts_the_cluster():
+    ray = pytest.importorskip("ray.autoscaler._private.util", reason="needs the extra cluster")
+    config = yaml.safe_load((EXAMPLES / "ray-cluster.yaml").read_text())
+    ray.validate_config(ray.prepare_config(config))
+    with pytest.raises(Exception, match="max_wrokers"):
+        ray.validate_config(ray.prepare_config({**config, "max_wrokers": 1}))
+
+
+def test_mlflow_has_the_options_of_its_server():
+    command = yaml.safe_load((EXAMPLES / "mlflow-compose.yaml").read_text())["services"]["mlflow"]["command"]
+    words = command.split()
+    assert words[:2] == ["mlflow", "server"]
+    from mlflow.cli import server
+
+    known = {option for parameter in server.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_docker_accepts_the_services():
+    program = shutil.which("docker-compose")
+    if program is None:
+        pytest.skip("docker-compose is not installed")
+    secrets = {"POSTGRES_PASSWORD": "one", "MINIO_ROOT_PASSWORD": "two"}
+    command = [program, "-f", str(EXAMPLES / "mlflow-compose.yaml"), "config"]
+    done = subprocess.run(command, env={**os.environ, **secrets}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "postgresql://mlflow:one@postgres/mlflow" in " ".join(done.stdout.split())
+
+
+def test_the_slurm_script_is_bash_and_starts_ray_and_the_launch(tmp_path):
+    """With Slurm's commands played by scripts: one head, the other nodes join it, the launch gets its arguments."""
+    for name, content in {
+        "scontrol": 'printf "%s\\n" n1 n2 n3',
+        "srun": 'echo "srun $*" >> "$SAID"',
+        "sleep": "",
+    }.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{content}\n")
+        path.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "SAID": str(tmp_path / "said"), "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "n[1-3]", "MLFLOW_TRACKING_URI": "http://server:5000",
+    }  # fmt: skip
+    command = ["bash", str(EXAMPLES / "slurm.sh"), "--study", "arl_vs_nal", "--yes"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = sorted((tmp_path / "said").read_text().splitlines(), key=len)
+    assert any(re.search(r"--nodes=1 .*--nodelist=n1 ray start --head --port=10007 --block", line) for line in said)
+    assert any(re.search(r"--nodes=2 .*--exclude=n1 ray start --address=n1:10007 --block", line) for line in said)
+    assert any(
+        "python run_ablation.py --ray-address n1:10007 --checkpoints checkpoints --study arl_vs_nal --yes" in line
+        for line in said
+    )
+    del environment["MLFLOW_TRACKING_URI"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "name the MLflow server" in done.stderr
