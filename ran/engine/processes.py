@@ -13,12 +13,14 @@ import datetime
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from ran.errors import one_line
 
 GIVE_UP_SECONDS = 30.0
 """how long a process that cannot go on waits for the others to hear of it"""
@@ -131,6 +133,53 @@ class Processes:
 ALONE = Processes()
 _lost: list[str] = []
 """why the group is of no more use; of the whole process, as torch's default group is"""
+_in_flight: list[str] = []
+"""what ended runs between two exchanges"""
+
+
+def current() -> Processes:
+    """Returns the processes that this one belongs to, without a group for data; ALONE where it belongs to none."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return ALONE
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+@contextlib.contextmanager
+def gathered(device: torch.device, *, sync_batchnorm: bool = False) -> Iterator[Processes]:
+    """Yields the current processes with a group for the data of one run on devices of a kind.
+
+    All must be ready: raises AbandonedError if one gave up.
+    """
+    group = current()
+    group.agree()
+    with _watched():
+        data = dist.new_group(backend="nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield replace(group, data=data, sync_batchnorm=sync_batchnorm)
+    except BaseException as error:
+        # Something of it may still be under way, and to close the group would be to wait for that.
+        (_in_flight if isinstance(error, Exception) else _lost).append(repr(error))
+        raise
+    dist.destroy_process_group(data)
+
+
+@contextlib.contextmanager
+def telling(group: Processes) -> Iterator[None]:
+    """Tells the others of an exception in the block, its end of those in the others' blocks.
+
+    Raises AbandonedError for theirs, and LostError, from the exception, where the others cannot be told.
+    """
+    try:
+        yield
+        group.agree()
+    except (AbandonedError, LostError):
+        raise
+    except Exception as error:
+        try:
+            group.give_up(one_line(error))
+        except LostError as lost:
+            raise lost if is_lost(error) else LostError(f"{one_line(error)}, where the others went on") from error
+        raise
 
 
 def is_lost(error: BaseException) -> bool:
@@ -152,9 +201,14 @@ def _watched() -> Iterator[None]:
         raise LostError(f"a process of this run died or hangs ({str(error).splitlines()[0]})") from error
 
 
+def is_whole() -> bool:
+    """Returns whether the group can still be used."""
+    return not _lost
+
+
 def leave(status: int) -> None:
-    """Leaves the group. Where it is lost this ends the process: torch would wait for what will never come."""
-    if _lost:
+    """Leaves the group; ends the process instead where torch would wait for what will never come."""
+    if _lost or _in_flight:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
