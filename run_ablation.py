@@ -1,5 +1,6 @@
 """Runs a study: parse, plan, execute, print. `python run_ablation.py --help` lists the flags."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,10 +16,19 @@ ASK_SECONDS = 3600
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 all done, 1 some failed, 2 refused input, 130 Ctrl-C, 143 SIGTERM."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun started several of us
+        from experiments.together import together
+
+        return together(lambda: _main(arguments), arguments)
+    return _main(arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
     from experiments.cli import parse_launch
 
     try:
-        launch, rest = parse_launch(sys.argv[1:] if argv is None else argv)
+        launch, rest = parse_launch(arguments)
         return _list() if launch.list else _study(launch, rest)
     except UserError as error:
         print(f"run_ablation: {error}", file=sys.stderr)

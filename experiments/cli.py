@@ -64,6 +64,8 @@ class Launch:
     """of a GPU for each run, e.g. 0.25; default: 1, or the GPUs shared out among --workers"""
     ray_address: Annotated[str | None, _text("ADDRESS")] = None
     """Ray cluster to train on: auto on one of its nodes, or host:port; default: this machine"""
+    sync_batchnorm: Flag = False
+    """under torchrun on GPUs: split each micro-batch among the processes, and normalise it as a whole"""
     deterministic: Flag = False
     """only algorithms that give the same bits each time (slower on CUDA)"""
     tracking_uri: Annotated[str | None, _text("URI")] = None

@@ -27,6 +27,7 @@ from experiments.runlog import SPOOL
 from experiments.runner import Context, Ended
 from experiments.signals import stop_request
 from experiments.study import Study
+from experiments.together import check_flags, place_together
 from experiments.tracking import Store, TrackingError, check_writable, resolve_uri
 from ran import names
 from ran.config import DataConfig, RunConfig, check, override
@@ -98,6 +99,7 @@ def choose_profile(study: Study, launch: Launch, data: DataConfig) -> tuple[Prof
 
 def find_machine(launch: Launch) -> Machine:
     """Returns what the runs train on, here or on a cluster, which is joined. Raises UserError."""
+    check_flags(launch)
     if launch.ray_address is None:
         device = pick_device(launch.device)
         return Machine(device, has_bf16(device))
@@ -183,6 +185,9 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
 def _placed(launch: Launch, config: RunConfig, plan: Plan, device: torch.device) -> tuple[Placement, dict[str, float]]:
     """Where the runs train, and the seconds that each will take there."""
     threads = config.train.threads
+    if (together := place_together(launch, plan, device)) is not None:
+        seconds = planning.estimate_seconds(plan, device)
+        return together, {key: value / together.processes for key, value in seconds.items()}
     if launch.ray_address is not None:
         cluster, placement = _on_cluster(launch, threads)
         return placement, planning.estimate_seconds(

@@ -34,12 +34,18 @@ class Placement:
     """of a Ray cluster; None = this machine"""
     hint: str = ""
     """what would serve the machine better"""
+    processes: int = 1
+    """that train each run together"""
+    sync_batchnorm: bool = False
+    """whether they take BatchNorm over all of them"""
 
     @property
     def executor(self) -> str:
         return "inline" if self.workers == 1 and self.address is None else "ray"
 
     def __str__(self) -> str:
+        if self.processes > 1:
+            return f"{self.processes} processes"
         if self.executor == "inline":
             return self.hint
         each = f"{self.gpus:g} GPU" if self.gpus else f"{self.threads} thread{'s' * (self.threads != 1)}"

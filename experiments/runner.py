@@ -23,12 +23,14 @@ from experiments.plan import PlannedRun
 from experiments.progress import Reporter
 from experiments.runlog import RunLog, SpoolError
 from experiments.tail import Tail, listening
+from experiments.together import leading
 from experiments.tracking import Opening, Record, Store, StoreAway, Superseded, TrackingError
 from ran import names, snapshot
 from ran.config import flatten
 from ran.data.datasets import Splits, load_splits
 from ran.engine import checkpoint
 from ran.engine.checkpoint import write_tensors
+from ran.engine.processes import LostError, current
 from ran.engine.train import Result, train
 from ran.errors import mask_secrets, one_line
 from ran.files import WriteError, writing
@@ -54,7 +56,7 @@ class Ended:
     delivered: bool = True
     """whether the store has everything; else it waits in the run's folder"""
     halts: bool = False
-    """whether the others would fare no better: the disk is full"""
+    """whether the others would fare no better: the disk is full, a process of several died or was told to stop"""
 
     @property
     def is_result(self) -> bool:
@@ -166,6 +168,7 @@ def _train_and_record(
     deaths = begin_attempt(folder, step, again=run.fresh or context.retry_failed)
     context.keep_in_step(folder)
     context.report.run_begins(run.name, run.config, step)
+    died = False
     try:
         log = _open_log(run, record, context, folder, asked=asked)
         try:
@@ -181,6 +184,10 @@ def _train_and_record(
                 log.drop_points()
                 log.close(names.KILLED, str(error))
             raise
+        except LostError as error:  # a process that trained it too died: as if this one had
+            died = True
+            log.drop_points()
+            ended = Ended(run, names.KILLED, str(error), halts=True)
         except Exception as error:
             log.drop_points()
             log.text("traceback.txt", traceback.format_exc())
@@ -195,7 +202,8 @@ def _train_and_record(
         set_aside(folder)
         ended = Ended(run, names.KILLED, str(error))
     finally:
-        end_attempt(folder)
+        if not died:
+            end_attempt(folder)
     if ended.outcome == names.FAILED:
         _free(context.device)
     context.report.run_ends(run.name, str(ended))
@@ -214,23 +222,26 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
     splits = load_splits(run.config.data, run.seed)
     if splits.noise is not None:
         log.tag(names.NOISE_DIGEST, splits.noise.digest)
-    result = train(
-        run.config,
-        splits,
-        num_classes=run.source.num_classes,
-        fingerprint=run.fingerprint,
-        device=context.device,
-        folder=folder,
-        log=log_metrics,
-        flush=log.flush,
-        after_save=lambda: context.keep_in_step(folder),
-        on_step=functools.partial(context.report.step, run.name),
-        stop=lambda: context.stop() or context.cut(run.name) is not None,
-        checkpoint_seconds=context.checkpoint_seconds,
-        keep=KEEP[context.keep],
-    )
+    with leading(run, context.device, context.placement) as processes:
+        result = train(
+            run.config,
+            splits,
+            num_classes=run.source.num_classes,
+            fingerprint=run.fingerprint,
+            device=context.device,
+            folder=folder,
+            log=log_metrics,
+            flush=log.flush,
+            after_save=lambda: context.keep_in_step(folder),
+            on_step=functools.partial(context.report.step, run.name),
+            stop=lambda: context.stop() or context.cut(run.name) is not None,
+            checkpoint_seconds=context.checkpoint_seconds,
+            keep=KEEP[context.keep],
+            processes=processes,
+        )
     reason = (result.outcome == names.KILLED and context.cut(run.name)) or result.reason
-    ended = Ended(run, result.outcome, reason, result.metrics.get(names.FINAL_TEST_ERR))
+    cut = result.outcome == names.KILLED and not context.stop() and context.cut(run.name) is None
+    ended = Ended(run, result.outcome, reason, result.metrics.get(names.FINAL_TEST_ERR), halts=cut)
     if ended.is_result:
         _leave_results(run, result, log, weights=context.leaves_artifacts)
     if ended.outcome == names.FINISHED and context.leaves_artifacts:
@@ -315,4 +326,6 @@ def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) 
 def _host(device: torch.device) -> str:
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu"
     mode = ", deterministic" if torch.are_deterministic_algorithms_enabled() else ""
-    return f"{platform.node()}, {kind}, {torch.get_num_threads()} threads, torch {torch.__version__}{mode}"
+    count = current().world
+    each = "" if count == 1 else f"{count} processes of "
+    return f"{platform.node()}, {kind}, {each}{torch.get_num_threads()} threads, torch {torch.__version__}{mode}"

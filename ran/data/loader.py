@@ -34,12 +34,16 @@ class TrainBatches:
         epochs, within = np.divmod(position, len(self.images))
         return np.concatenate([self._order(int(e))[within[epochs == e]] for e in np.unique(epochs)])
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Returns float32 (B, 3, H, W), of the crop's size, and int64 (B, ...)."""
+    def __call__(self, step: int, positions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """Returns float32 (B, 3, H, W), of the crop's size, and int64 (B, ...).
+
+        With `positions` only those of the batch, as they are in the whole.
+        """
         device = self.images.device
-        index = torch.from_numpy(self.indices(step)).to(device)
+        indices = self.indices(step)
         drawn = self.pixels.draw(stream(self.seed, "augment", step), self.batch_size)
-        rows, cols, flip = (torch.from_numpy(d).to(device) for d in drawn)
+        chosen = slice(None) if positions is None else positions
+        index, rows, cols, flip = (torch.from_numpy(d[chosen]).to(device) for d in (indices, *drawn))
         return self.pixels.augment(self.images[index], rows, cols, flip), self.labels[index]
 
 

@@ -1,5 +1,6 @@
 """Exact evaluation: every image once, counts in integers."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from ran.data.augment import Pixels
 from ran.data.loader import chunks
 from ran.engine.device import arithmetic, memory_format
+from ran.engine.processes import ALONE, Processes
 
 BATCH = 500  # measured best of 100..2000 on two cores; does not change a result in eval mode
 
@@ -42,33 +44,39 @@ class Memorisation:
 
 def predict(
     network: nn.Module, images: Tensor, pixels: Pixels, *, precision: str, channels_last: bool,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Tensor:  # fmt: skip
     """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode.
 
-    Raises Stopped where `stop()` holds, which is asked before each batch of 500.
+    Raises Stopped where `stop()` holds, which is asked before each batch of 500. Several processes share the images
+    out, ask equally often, and all have all logits.
     """
     was_training = network.training
     network.eval()
     logits = []
+    parts = chunks(processes.part(images), BATCH)
+    most = len(chunks(processes.part(images, rank=0), BATCH))
     try:
         with torch.inference_mode(), arithmetic(images.device, precision):
-            for x in chunks(images, BATCH):
+            for x in itertools.chain(parts, [None] * (most - len(parts))):
                 if stop():
                     raise Stopped
-                x = pixels.normalize(x).to(memory_format=memory_format(channels_last))
-                logits.append(network(x).float())
+                if x is not None:
+                    x = pixels.normalize(x).to(memory_format=memory_format(channels_last))
+                    logits.append(network(x).float())
     finally:
         network.train(was_training)
-    return torch.cat(logits)
+    return processes.join(torch.cat(logits), len(images))
 
 
 def evaluate(
     network: nn.Module, images: Tensor, labels: Tensor, pixels: Pixels, *, precision: str, channels_last: bool,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Score:  # fmt: skip
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,). Raises Stopped as `predict` does."""
-    logits = predict(network, images, pixels, precision=precision, channels_last=channels_last, stop=stop)
+    logits = predict(
+        network, images, pixels, precision=precision, channels_last=channels_last, stop=stop, processes=processes
+    )
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
     loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)

@@ -19,11 +19,12 @@ from ran import names
 from ran.config import RunConfig
 from ran.data.datasets import Images, Splits
 from ran.data.loader import TrainBatches
-from ran.engine import checkpoint
+from ran.engine import checkpoint, sharing
 from ran.engine.checkpoint import Header
 from ran.engine.device import arithmetic, memory_format
 from ran.engine.evaluate import Score, Stopped, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
+from ran.engine.processes import ALONE, Processes
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.probe import stage_responses
@@ -68,6 +69,7 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 60.0,
     keep: int | None = checkpoint.KEEP,
+    processes: Processes = ALONE,
 ) -> Result:
     """Trains one run to its end, its divergence or until `stop()`, continuing from a checkpoint in `folder` if any.
 
@@ -76,17 +78,22 @@ def train(
     `after_save` is called after each. `stop` is asked before each step and before each batch of an evaluation. A loss
     or weight that is not finite ends the run within `log_interval` steps, 100 at most. Raises CheckpointError for a
     checkpoint of another configuration and WriteError where none can be written.
+
+    Several `processes` call it alike; the first one's `folder`, `log`, `flush` and `after_save` are used, any one's
+    `stop` stops all, and it raises AbandonedError and LostError besides.
     """
     t, steps = config.train, config.train.steps
     if t.threads is not None:
         torch.set_num_threads(t.threads)
-    micro_batch = t.micro_batch or t.batch_size
+    share = sharing.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
+    stop = processes.agreed(stop)
     layout = memory_format(t.channels_last)
 
     network = build(config_spec(config.model), num_classes=num_classes)
     initialize(network, config.seed)
+    if processes.sync_batchnorm:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network, processes.data)
     network.to(device).to(memory_format=layout).train()
-    forward = torch.compile(network) if t.compile else network
     o = config.optim
     optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
     schedule = SCHEDULES[o.schedule]
@@ -103,7 +110,9 @@ def train(
     # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
     curve = "val" if len(splits.val) else "test"
 
-    how: dict[str, Any] = {"precision": t.precision, "channels_last": t.channels_last, "stop": stop}
+    how: dict[str, Any] = {
+        "precision": t.precision, "channels_last": t.channels_last, "stop": stop, "processes": processes
+    }  # fmt: skip
 
     def score(split: str) -> Score:
         return evaluate(network, *data[split], pixels, **how)
@@ -116,7 +125,8 @@ def train(
     curve_names = {"val": (names.VAL_LOSS, names.VAL_ERR), "test": (names.TEST_LOSS, names.TEST_ERR)}[curve]
 
     def log_curve(step: int, now: Score) -> None:
-        log(step, dict(zip(curve_names, (now.loss, now.err), strict=True)) | _finite(response()))
+        if processes.leads:
+            log(step, dict(zip(curve_names, (now.loss, now.err), strict=True)) | _finite(response()))
 
     log_every = log_interval(steps)
     eval_every = math.ceil(steps / t.evals) if t.evals else steps + 1
@@ -124,13 +134,16 @@ def train(
     window = {"loss": torch.zeros((), device=device), "wrong": torch.zeros((), device=device)}
     if true_labels is not None:
         window["wrong_clean"] = torch.zeros((), device=device)
-    found = checkpoint.load(folder, fingerprint, network, optimizer, window)
+    found = sharing.load(processes, folder, fingerprint, network, optimizer, window)
     header = found or Header(fingerprint, 0, 0.0)
     start, spent = header.step, header.seconds
     evaluation_due = header.evaluation_due and start % eval_every == 0
+    forward, deal = sharing.dealt(processes, network, torch.compile(network) if t.compile else network, window, share)
     began = saved = time.monotonic()
 
     def save(step: int) -> None:
+        if not processes.leads:
+            return
         flush()
         header = Header(fingerprint, step, spent + time.monotonic() - began, evaluation_due)
         checkpoint.save(folder, header, network, optimizer, window, keep)
@@ -161,9 +174,9 @@ def train(
         lr = o.lr * schedule(step, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        images, labels = batches(step)
+        images, labels = batches(step, share.positions)
         given, true = (labels, labels) if true_labels is None else labels.unbind(1)
-        for x, y, y_true in zip(*(part.split(micro_batch) for part in (images, given, true)), strict=True):
+        for x, y, y_true in deal(zip(*(part.split(share.size) for part in (images, given, true)), strict=True)):
             with arithmetic(device, t.precision):
                 logits = forward(x.contiguous(memory_format=layout)).float()
             loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)

@@ -1,0 +1,81 @@
+"""Processes that are started once and do what tests ask of them, in gloo groups of any size up to their number.
+
+What is asked is a function of a test's module, called with the member's `Processes` first. A member that raises answers
+with the exception; one that dies, or does not answer in time, with None.
+"""
+
+import datetime
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ran.engine import processes as talk
+from ran.engine.processes import Processes
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def _serve(connection: Any) -> None:
+    torch.set_num_threads(1)
+    from conftest import TINY
+
+    from ran.models.zoo import NETWORKS
+
+    NETWORKS._entries["tiny"] = TINY
+    while (task := connection.recv()) is not None:
+        function, rank, world, store, arguments = task
+        dist.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=datetime.timedelta(seconds=60)
+        )
+        try:
+            data = dist.new_group(timeout=datetime.timedelta(seconds=20))
+            answer = function(Processes(rank, world, data), *arguments)
+        except Exception as error:
+            answer = error
+        connection.send((answer, bool(talk._lost)))
+        talk.leave(0)
+
+
+class Crew:
+    """`crew(world, function, *arguments)` returns the answers by rank."""
+
+    def __init__(self, size: int, folder: Path):
+        self.folder, self.tasks = folder, 0
+        self.members = [self._hire() for _ in range(size)]
+
+    def _hire(self) -> tuple[Any, Any]:
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=_serve, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def __call__(self, world: int, function: Callable[..., Any], *arguments: Any, seconds: float = 60.0) -> list[Any]:
+        self.tasks += 1
+        store = self.folder / f"store-{self.tasks}"
+        for rank in range(world):
+            self.members[rank][1].send((function, rank, world, str(store), arguments))
+        answers = [self._answer(rank, seconds) for rank in range(world)]
+        for rank, (_, leaves) in enumerate(answers):
+            if leaves:
+                self._fire(rank)
+                self.members[rank] = self._hire()
+        return [answer for answer, _ in answers]
+
+    def _answer(self, rank: int, seconds: float) -> tuple[Any, bool]:
+        try:
+            return self.members[rank][1].recv() if self.members[rank][1].poll(seconds) else (None, True)
+        except (EOFError, OSError):
+            return None, True
+
+    def _fire(self, rank: int) -> None:
+        self.members[rank][0].kill()
+        self.members[rank][0].join()
+
+    def dismiss(self) -> None:
+        for rank in range(len(self.members)):
+            self._fire(rank)
