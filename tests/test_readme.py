@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_there_are_exactly_two_set_up_commands() -> None:
     assert [line.partition(" && ")[0] for line in README.splitlines() if line.startswith("pip install")] == [
-        "pip install -e .",
+        "pip install -e '.[cluster]'",
         "pip install -e '.[test]'",
     ]
 
