@@ -15,19 +15,15 @@ import torch.distributed as dist
 
 from ran.engine import processes as talk
 from ran.engine.processes import Processes
+from ran.models.zoo import NETWORKS
 
 CONTEXT = multiprocessing.get_context("spawn")
 
 
 def _serve(connection: Any) -> None:
     torch.set_num_threads(1)
-    from conftest import TINY
-
-    from ran.models.zoo import NETWORKS
-
-    NETWORKS._entries["tiny"] = TINY
-    while (task := connection.recv()) is not None:
-        function, rank, world, store, arguments = task
+    while True:
+        function, rank, world, store, NETWORKS._entries["tiny"], arguments = connection.recv()
         dist.init_process_group(
             "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=datetime.timedelta(seconds=60)
         )
@@ -58,7 +54,7 @@ class Crew:
         self.tasks += 1
         store = self.folder / f"store-{self.tasks}"
         for rank in range(world):
-            self.members[rank][1].send((function, rank, world, str(store), arguments))
+            self.members[rank][1].send((function, rank, world, str(store), NETWORKS["tiny"], arguments))
         answers = [self._answer(rank, seconds) for rank in range(world)]
         for rank, (_, leaves) in enumerate(answers):
             if leaves:

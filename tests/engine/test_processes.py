@@ -68,8 +68,7 @@ def run(
 
         result = train(
             config, splits, num_classes=classes, fingerprint=PRINT, device=torch.device("cpu"),
-            folder=folder if processes.leads else folder / f"of process {processes.rank}", log=log,
-            on_step=steps.append,
+            folder=folder if processes.leads else folder / f"of {processes.rank}", log=log, on_step=steps.append,
             stop=lambda: processes.rank == stopper and bool(steps) and steps[-1] == stop_at,
             checkpoint_seconds=seconds, processes=processes,
         )  # fmt: skip
