@@ -25,6 +25,7 @@ from experiments.profiles import PROFILES, Profile
 from experiments.progress import duration, reporter
 from experiments.runlog import SPOOL
 from experiments.runner import Context, Ended
+from experiments.search import Search
 from experiments.signals import stop_request
 from experiments.study import Study
 from experiments.tracking import Store, TrackingError, check_writable, resolve_uri
@@ -79,11 +80,12 @@ class Finished:
     """lines about runs that failed or are left"""
 
 
-def choose_profile(study: Study, launch: Launch, data: DataConfig) -> tuple[Profile, str]:
+def choose_profile(study: Study | Search, launch: Launch, data: DataConfig) -> tuple[Profile, str]:
     """Returns the profile and why: the study's, the user's, else paper where CUDA and the data are, else quick."""
     if study.profile is not None:
         if launch.profile not in (None, study.profile):
-            raise LaunchError(f"study {study.name} always uses the profile {study.profile}; leave --profile out")
+            what = f"{_kind(study)} {study.name}"
+            raise LaunchError(f"{what} always uses the profile {study.profile}; leave --profile out")
         return PROFILES[study.profile], "the study's own"
     if launch.profile is not None:
         return PROFILES[launch.profile], "as asked"
@@ -123,8 +125,12 @@ def shelf(launch: Launch) -> tuple[Path, Mirror | None]:
     return Path(launch.checkpoints), None
 
 
-def base_config(study: Study, profile: Profile) -> RunConfig:
-    """Returns the study's config under a profile, before axes and overrides."""
+def _kind(study: Study | Search) -> str:
+    return "study" if isinstance(study, Study) else "search"
+
+
+def base_config(study: Study | Search, profile: Profile) -> RunConfig:
+    """Returns the config of a study or search under a profile, before axes and overrides."""
     config = override(study.base, profile.settings)
     if study.requires and config.data.name not in study.requires:
         config = override(config, {"data.name": study.dataset})
@@ -167,7 +173,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         shard=planning.parse_shard(launch.shard), rerun=launch.rerun, retry_failed=launch.retry_failed,
     )  # fmt: skip
     if not launch.dry_run:
-        _check_folder(checkpoints)
+        check_folder(checkpoints)
         if mirror is not None:
             mirror.check()
         check_writable(uri)
@@ -195,7 +201,7 @@ def _placed(launch: Launch, config: RunConfig, plan: Plan, device: torch.device)
     return if_worth(placement, launch.workers, sum(estimates.values())), estimates
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise LaunchError(f"--checkpoints {folder}: {existing} is not a folder")
@@ -281,14 +287,23 @@ def _parent(prepared: Prepared, store: Store, claims: Claims) -> str:
     plan = prepared.plan
     tags = {**plan.tags, names.DATASET: plan.source.name}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
+    with in_turn(f"study-{plan.parent_key[:16]}", prepared.checkpoints, claims):
+        return store.parent(plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json())
+
+
+@contextlib.contextmanager
+def in_turn(what: str, checkpoints: Path, claims: Claims) -> Iterator[None]:
+    """Keeps a block to one launch at a time, of all that share the tracking store.
+
+    One that has waited PARENT_WAIT seconds for another goes on all the same: better twice than never.
+    """
     until = time.monotonic() + PARENT_WAIT
-    with FileLock(prepared.checkpoints / "launch.lock"):
+    with FileLock(checkpoints / "launch.lock"):
         while True:
-            with claims.claimed(f"study-{plan.parent_key[:16]}", alone=True) as other:
+            with claims.claimed(what, alone=True) as other:
                 if other is None or time.monotonic() > until:
-                    return store.parent(
-                        plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json()
-                    )
+                    yield
+                    return
             time.sleep(0.2)
 
 
@@ -303,8 +318,13 @@ def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:
     if left := len(plan.todo) - sum(e.is_result for e in ended):
         lines.append(f"{left} of {len(plan.runs)} runs are left; the same command continues")
     if last.waiting:
-        lines.append(
-            f"the tracking store is away: what {len(last.waiting)} run(s) logged waits in {last.waiting[0].parent}; "
-            "the same command delivers it"
-        )
+        lines.append(waiting_line(last))
     return lines
+
+
+def waiting_line(last: Delivery) -> str:
+    """Returns what a launch says of logs that still wait for the store."""
+    return (
+        f"the tracking store is away: what {len(last.waiting)} run(s) logged waits in {last.waiting[0].parent}; "
+        "the same command delivers it"
+    )

@@ -55,6 +55,7 @@ class Ended:
     """whether the store has everything; else it waits in the run's folder"""
     halts: bool = False
     """whether the others would fare no better: the disk is full"""
+    val_err: float | None = None
 
     @property
     def is_result(self) -> bool:
@@ -139,7 +140,7 @@ def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
     if record is not None and not (known and run.fresh):
         # Another launch got here between the plan and the claim.
         if record.is_result:
-            return Ended(run, str(record.outcome), record.reason, record.test_err)
+            return Ended(run, str(record.outcome), record.reason, record.test_err, val_err=record.val_err)
         if record.outcome == names.FAILED and not (known and context.retry_failed):
             return Ended(run, names.FAILED, record.reason)
     with listening() as tail:
@@ -230,7 +231,10 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
         keep=KEEP[context.keep],
     )
     reason = (result.outcome == names.KILLED and context.cut(run.name)) or result.reason
-    ended = Ended(run, result.outcome, reason, result.metrics.get(names.FINAL_TEST_ERR))
+    metrics = result.metrics
+    ended = Ended(
+        run, result.outcome, reason, metrics.get(names.FINAL_TEST_ERR), val_err=metrics.get(names.FINAL_VAL_ERR)
+    )
     if ended.is_result:
         _leave_results(run, result, log, weights=context.leaves_artifacts)
     if ended.outcome == names.FINISHED and context.leaves_artifacts:
@@ -263,6 +267,7 @@ def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: 
         discard(folder)
     tags = {
         **context.tags,
+        **run.tags,
         names.HOST: _host(context.device),
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),
