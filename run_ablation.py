@@ -87,19 +87,19 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
         PROFILES[launch.profile]
 
     from experiments import launch as launching
-    from experiments import searching
+    from experiments import search_plan, searching
     from experiments.confirm import confirming_study
 
     profile, why = launching.choose_profile(search, launch, DataConfig())
-    config = parse_overrides(rest, search, searching.search_base(search, profile)[0])
-    prepared = searching.prepare(launch, search, profile, config)
+    config = parse_overrides(rest, search, search_plan.search_base(search, profile)[0])
+    prepared = search_plan.prepare(launch, search, profile, config)
     if launch.confirm:
         study = confirming_study(prepared, launch.trial, launch.seeds)
         return _run_study(dataclasses.replace(launch, seeds=None), study, profile, why, config)
     _deliver(launch)
-    print(searching.headline(prepared, why), file=sys.stdout if launch.dry_run else sys.stderr)
+    print(search_plan.headline(prepared, why), file=sys.stdout if launch.dry_run else sys.stderr)
     if launch.dry_run:
-        print(searching.describe(prepared))
+        print(search_plan.describe(prepared))
         return 0
     _ask(launch, prepared.seconds)
     finished = searching.run(prepared)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from experiments import search_record as recording
 from experiments.plan import parse_seeds
 from experiments.search import SearchError
-from experiments.searching import Prepared
+from experiments.search_plan import Prepared
 from experiments.study import Comparison, Study, axis
 
 SEEDS = 5

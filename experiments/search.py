@@ -67,10 +67,14 @@ def width_for_macs(config: RunConfig, base: RunConfig, source: "Source") -> Sett
     return {"model.width": at(low).model.width}
 
 
+UNPRUNED = 5
+"""trials that are over before the median prunes one"""
+
+
 def _median(resource: int) -> "BasePruner":
     from optuna.pruners import MedianPruner
 
-    return MedianPruner(n_startup_trials=5, n_warmup_steps=0)
+    return MedianPruner(n_startup_trials=UNPRUNED, n_warmup_steps=0)
 
 
 def _hyperband(resource: int) -> "BasePruner":

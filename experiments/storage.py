@@ -1,6 +1,7 @@
 """Where Optuna keeps a search: a journal file, or a database that many machines reach."""
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -15,15 +16,11 @@ import optuna
 import sqlalchemy
 import sqlalchemy.exc
 from filelock import FileLock
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
 from ran.errors import UserError, mask_secrets
-from ran.rng import stream_seed
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what matters of it we say ourselves
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -42,6 +39,7 @@ TIMEOUTS = {
     "mysqldb": ("connect_timeout", CONNECT_SECONDS), "mysqlconnector": ("connection_timeout", CONNECT_SECONDS),
 }  # fmt: skip
 """by driver, the name of its limit on connecting"""
+POSTGRES = ("psycopg2", "psycopg")
 PACKAGES = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 """by module, where the package is called otherwise"""
 
@@ -74,38 +72,6 @@ class _KernelLock(JournalFileOpenLock):
                 return
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
-
-
-class Sampler(BaseSampler):
-    """TPE whose draws for a trial are a function of (seed, trial number, what is known by then).
-
-    Optuna's own begins its random numbers anew in each process, so a search that goes on, or a second launch, would
-    draw what was drawn before.
-    """
-
-    def __init__(self, seed: int):
-        self._seed = seed
-        self._number: int | None = None
-        self._tpe = TPESampler()
-
-    def _of(self, trial: FrozenTrial) -> TPESampler:
-        if trial.number != self._number:
-            self._number = trial.number
-            self._tpe = TPESampler(seed=stream_seed(self._seed, "sampler", trial.number) % 2**32)
-        return self._tpe
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._of(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
 
 @contextlib.contextmanager
@@ -166,6 +132,10 @@ def _check_place(path: Path) -> None:
 
 def _database(spec: str, create: bool) -> BaseStorage | None:
     url = sqlalchemy.make_url(spec)
+    if url.drivername == "postgresql":  # which driver that means depends on SQLAlchemy's version: take what is there
+        there = [name for name in POSTGRES if importlib.util.find_spec(name)]
+        url = url.set(drivername=f"postgresql+{(there or POSTGRES)[0]}")
+        spec = url.render_as_string(hide_password=False)
     file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
     if file is not None:
         _check_place(file)
@@ -241,26 +211,3 @@ def _difference(what: str, held: Any, mine: Any) -> str:
         fields = [key for key in sorted(held.keys() | mine.keys()) if held.get(key) != mine.get(key)]
         return f"{what} ({', '.join(fields)})"
     return f"{what} ({held}, not {mine})"
-
-
-def frozen_trials(study: Study) -> list[FrozenTrial]:
-    """Returns the trials, freshly read, in the order of their numbers."""
-    return study.get_trials(deepcopy=False)
-
-
-def replaced(trials: list[FrozenTrial]) -> set[int]:
-    """Returns the numbers of trials that count no more: another goes on with their parameters, or they drew none."""
-    retried = {t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs}
-    return retried | {t.number for t in trials if t.user_attrs.get("void")}
-
-
-def count(trials: list[FrozenTrial]) -> int:
-    """Returns how many trials a search has: those that are over or running, without those that were replaced."""
-    gone = replaced(trials)
-    return sum(t.state != TrialState.WAITING and t.number not in gone for t in trials)
-
-
-def count_over(trials: list[FrozenTrial]) -> int:
-    """Returns how many trials are over, for better or worse, without those that were replaced."""
-    gone = replaced(trials)
-    return sum(t.state.is_finished() and t.number not in gone for t in trials)

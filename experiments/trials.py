@@ -31,9 +31,28 @@ from experiments.progress import Reporter
 from experiments.runner import BUSY, Ended
 from experiments.search import Space
 from experiments.signals import pause
-from experiments.storage import StorageError, asking, count, frozen_trials, replaced
+from experiments.storage import StorageError, asking
 from experiments.study import Cell
 from experiments.tracking import Record, Store, TrackingError
+from experiments.trial_states import (
+    DEATHS,
+    ERRORS,
+    LAUNCH,
+    MACS,
+    OUTCOME,
+    PRINTS,
+    PRUNED,
+    REASON,
+    RETRY_OF,
+    SECONDS,
+    SETTINGS,
+    count,
+    enqueue_failed,
+    frozen_trials,
+    hand_on,
+    take_over,
+    tell,
+)
 from ran import names
 from ran.config import RunConfig, fingerprint, override
 from ran.errors import UserError
@@ -42,16 +61,8 @@ logger = logging.getLogger(__name__)
 
 WORST = 100.0
 """% of error, told of a trial that diverged: a failed one the sampler would forget, and draw the like again"""
-RETRIES = 2
-"""of a trial whose launch died; the third death is its own fault"""
 TELL_SECONDS = 60.0
 """for which a storage that does not answer is waited for when a trial has ended"""
-LAUNCH, OUTCOME, REASON, SECONDS = "launch", "outcome", "reason", "seconds"
-SETTINGS, PRINTS, ERRORS, MACS, RETRY_OF, DEATHS, VOID = (
-    "settings", "fingerprints", "errors", "macs", "retry_of", "deaths", "void",
-)  # fmt: skip
-"""user attributes of a trial"""
-PRUNED = "pruned"
 
 
 @dataclass
@@ -71,13 +82,6 @@ class _Open:
     @property
     def number(self) -> int:
         return self.trial.number
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A trial that has no value, or a storage that does not answer; one line."""
-
-    text: str
 
 
 class Trials:
@@ -101,7 +105,8 @@ class Trials:
         self._training: set[str] = set()
         self._cuts: dict[str, str] = {}
         self._waited = False
-        self.problems: list[Problem] = []
+        self.problems: list[str] = []
+        """lines about trials that have no value"""
 
     # What the executor asks
 
@@ -136,10 +141,12 @@ class Trials:
         while not self._stop():
             with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
                 trials = frozen_trials(self._study)
-                if self._take_over(trials):
+                others = self._others(trials)
+                if others and self._store_answers():
+                    self.problems += take_over(self._study, trials, others, self._is_dead)
                     trials = frozen_trials(self._study)
                 if count(trials) >= self._total:
-                    others = [t for t in trials if t.state == TrialState.RUNNING and t.number not in self._open]
+                    others = self._others(trials)
                     self._over = not self._open and not others
                     if others and not self._open and not self._waited:
                         self._waited = True
@@ -153,6 +160,20 @@ class Trials:
             if (run := self._next_ready()) is not None:
                 return run
         return None
+
+    def _others(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        return [t for t in trials if t.state == TrialState.RUNNING and t.number not in self._open]
+
+    def _is_dead(self, launch: str) -> bool:
+        return launch == self._me or is_dead(launch, self._checkpoints, self._claims)
+
+    def _store_answers(self) -> bool:
+        """While the tracking store is away nobody's death can be told from silence."""
+        try:
+            self._store.experiment(self._space.source.name)
+        except TrackingError:
+            return False
+        return True
 
     def _begin(self, trial: Trial) -> None:
         try:
@@ -286,7 +307,7 @@ class Trials:
         while True:
             try:
                 with asking(self._spec):
-                    self._tell(trial, attributes, values, state)
+                    tell(self._study, trial, attributes, values, state)
                 break
             except StorageError as error:
                 if self._stop() or time.monotonic() > until:
@@ -294,76 +315,18 @@ class Trials:
                 logger.warning("%s; trying again", error)
                 pause(POLL_SECONDS, self._stop)
         if outcome == names.FAILED:
-            lines = (f"trial {opened.number}: failed: {reason}", *(f"    {line}" for line in tail))
-            self.problems += [Problem(line) for line in lines]
-
-    def _tell(self, trial: Trial, attributes: Mapping[str, Any], values: Any, state: TrialState) -> None:
-        try:
-            for key, value in attributes.items():
-                trial.set_user_attr(key, value)
-            self._study.tell(trial.number, values, state)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            logger.warning(
-                "trial %s: another launch took this one for dead and has handed it on; its runs count there",
-                trial.number,
-            )
+            lines = [f"trial {opened.number}: failed: {reason}", *(f"    {line}" for line in tail)]
+            self.problems += lines
 
     def _fail(self, trial: Trial, reason: str) -> None:
         with asking(self._spec):
-            self._tell(trial, {OUTCOME: names.FAILED, REASON: reason}, None, TrialState.FAIL)
-        self.problems.append(Problem(f"trial {trial.number}: failed: {reason}"))
-
-    # Trials that somebody left
-
-    def _take_over(self, trials: list[FrozenTrial]) -> bool:
-        """Hands on the running trials of launches that have died; returns whether there were any.
-
-        Only in turn: a trial without an owner is then one whose launch died before it could sign.
-        """
-        running = [t for t in trials if t.state == TrialState.RUNNING and t.number not in self._open]
-        if not running or not self._store_answers():
-            return False
-        dead: dict[str, bool] = {"": True, self._me: True}
-        left = []
-        for t in running:
-            owner = str(t.user_attrs.get(LAUNCH, ""))
-            if owner not in dead:
-                dead[owner] = is_dead(owner, self._checkpoints, self._claims)
-            if dead[owner]:
-                left.append(t)
-        for t in left:
-            logger.warning("trial %s: its launch has died; it goes on here or in another launch", t.number)
-            self._hand_on(t, trials, "its launch died", deaths=t.user_attrs.get(DEATHS, 0) + 1)
-        return bool(left)
-
-    def _store_answers(self) -> bool:
-        try:
-            self._store.experiment(self._space.source.name)
-        except TrackingError:
-            return False
-        return True
-
-    def _hand_on(self, t: FrozenTrial, trials: list[FrozenTrial], reason: str, *, deaths: int) -> None:
-        """Fails a running trial and enqueues its parameters. First the latter: a kill in between loses nothing."""
-        parameters = {**t.system_attrs.get("fixed_params", {}), **t.params}
-        attributes: dict[str, Any] = {OUTCOME: names.KILLED, REASON: reason}
-        if not parameters:
-            attributes[VOID] = True  # it had drawn nothing: there is nothing to go on with
-        elif deaths > RETRIES:
-            attributes = {OUTCOME: names.FAILED, REASON: f"{reason} {deaths} times in a row"}
-            self.problems.append(Problem(f"trial {t.number}: failed: {attributes[REASON]}"))
-        elif t.number not in replaced(trials):
-            self._study.enqueue_trial(parameters, user_attrs={RETRY_OF: t.number, DEATHS: deaths})
-        self._tell(Trial(self._study, t._trial_id), attributes, None, TrialState.FAIL)
+            tell(self._study, trial, {OUTCOME: names.FAILED, REASON: reason}, None, TrialState.FAIL)
+        self.problems.append(f"trial {trial.number}: failed: {reason}")
 
     def retry_failed(self) -> None:
-        """Enqueues the parameters of the trials that failed, but for those that were tried again already."""
+        """Enqueues the parameters of the trials that failed."""
         with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
-            trials = frozen_trials(self._study)
-            gone = replaced(trials)
-            for t in trials:
-                if t.state == TrialState.FAIL and t.number not in gone and t.params:
-                    self._study.enqueue_trial(t.params, user_attrs={RETRY_OF: t.number, DEATHS: 0})
+            enqueue_failed(self._study)
 
     def leave(self) -> None:
         """Hands on what this launch has not brought to an end: the same command goes on with it."""
@@ -372,16 +335,18 @@ class Trials:
         with contextlib.suppress(StorageError), asking(self._spec):
             trials = frozen_trials(self._study)
             for number in list(self._open):
-                self._hand_on(trials[number], trials, "stopped", deaths=trials[number].user_attrs.get(DEATHS, 0))
+                t = trials[number]
+                hand_on(self._study, t, trials, "stopped", deaths=t.user_attrs.get(DEATHS, 0))
                 del self._open[number]
 
 
 class Listening:
-    """A reporter that lets the trials hear what their runs say."""
+    """A reporter that lets the trials hear what their runs say; of a run that ends it tells what the search goes by."""
 
     def __init__(self, report: Reporter, trials: Trials):
         self._report, self._trials = report, trials
-        self.run_begins, self.step, self.run_ends = report.run_begins, report.step, report.run_ends
+        self.run_begins, self.step = report.run_begins, report.step
+        self._errors: dict[str, float] = {}
 
     def __enter__(self) -> "Listening":
         return self
@@ -391,4 +356,11 @@ class Listening:
 
     def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
         self._report.metrics(name, step, values)
+        if names.VAL_ERR in values:
+            self._errors[name] = values[names.VAL_ERR]
         self._trials.heard(name, step, values)
+
+    def run_ends(self, name: str, text: str) -> None:
+        error = self._errors.pop(name, None)
+        finished = text.startswith(names.FINISHED) and error is not None
+        self._report.run_ends(name, f"finished, validation error {error:.2f} %" if finished else text)
