@@ -179,26 +179,31 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         check_writable(uri)
         for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
             load_splits(data, seed)  # a damaged file is found now, and kept in memory for the runs
-    placement, estimates = _placed(launch, config, plan, machine.device)
+    placement, estimates = placed(launch, config, plan, machine.device, runs=len(plan.runs))
     modules = (*launch.imports, *([str(Path(study.path).absolute())] if study.path else []))
     return Prepared(
         plan, machine.device, placement, uri, checkpoints, mirror, estimates, launch.keep, launch.retry_failed, modules
     )  # fmt: skip
 
 
-def _placed(launch: Launch, config: RunConfig, plan: Plan, device: torch.device) -> tuple[Placement, dict[str, float]]:
-    """Where the runs train, and the seconds that each will take there."""
+def placed(
+    launch: Launch, config: RunConfig, plan: Plan, device: torch.device, *, runs: int, times: float = 1.0
+) -> tuple[Placement, dict[str, float]]:
+    """Returns where `runs` runs train, and the seconds that each of the plan's will take there.
+
+    The work in all is `times` the plan's.
+    """
     threads = config.train.threads
     if launch.ray_address is not None:
         cluster, placement = _on_cluster(launch, threads)
         return placement, planning.estimate_seconds(
             plan, device, functools.partial(cluster.there, placement, seconds_per_image)
         )  # fmt: skip
-    placement = choose(launch.workers, launch.gpus_per_run, device, threads=threads, runs=len(plan.runs))
+    placement = choose(launch.workers, launch.gpus_per_run, device, threads=threads, runs=runs)
     if placement.threads is not None:
         torch.set_num_threads(placement.threads)
     estimates = planning.estimate_seconds(plan, device)
-    return if_worth(placement, launch.workers, sum(estimates.values())), estimates
+    return if_worth(placement, launch.workers, times * sum(estimates.values())), estimates
 
 
 def check_folder(folder: Path) -> None:
@@ -231,7 +236,7 @@ def run(prepared: Prepared) -> Finished:
     store = Store.open(prepared.uri)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     # Ray takes SIGTERM for itself when it starts, so before our handlers are set.
-    with _workers(placement), stop_request() as stop, Claims(store, checkpoints) as claims:
+    with workers(placement), stop_request() as stop, Claims(store, checkpoints) as claims:
         parent_id = _parent(prepared, store, claims)
         _sweep(prepared, claims)
         outcome = names.KILLED
@@ -254,7 +259,7 @@ def run(prepared: Prepared) -> Finished:
 
 
 @contextlib.contextmanager
-def _workers(placement: Placement) -> Iterator[None]:
+def workers(placement: Placement) -> Iterator[None]:
     """Ray, for the time of the block, where runs train in workers."""
     if placement.executor == "inline":
         yield

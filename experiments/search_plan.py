@@ -15,6 +15,8 @@ from experiments import launch as launching
 from experiments import plan as planning
 from experiments import search_record as recording
 from experiments.cli import Launch
+from experiments.mirror import Mirror
+from experiments.placement import Placement
 from experiments.profiles import Profile
 from experiments.progress import duration
 from experiments.search import VAL_IMAGES, Search, SearchError, Space, make_space, parse_objectives
@@ -29,7 +31,7 @@ from experiments.trial_states import count_over, frozen_trials
 from ran import names
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import load_splits, open_source
-from ran.engine.device import make_deterministic, pick_device
+from ran.engine.device import make_deterministic
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Prepared:
     device: torch.device
     uri: str
     checkpoints: Path
+    mirror: Mirror | None
+    placement: Placement
+    modules: tuple[str, ...]
+    """that workers import first"""
+    bf16: bool
     storage: str
     overrides: Mapping[str, Any]
     held_out: int
@@ -102,11 +109,12 @@ class Prepared:
 
     @property
     def over(self) -> int:
-        return 0 if self.study is None else count_over(frozen_trials(self.study))
+        """Trials that are done with; with --retry-failed those that failed are not."""
+        return 0 if self.study is None else count_over(frozen_trials(self.study), failed=not self.retry_failed)
 
     @property
     def seconds(self) -> float:
-        return self.todo * self.trial_seconds
+        return self.todo * self.trial_seconds / min(self.placement.workers or 1, max(1, self.todo))
 
     @property
     def command(self) -> str:
@@ -177,14 +185,13 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     if not config.data.val_images:
         raise SearchError("a search chooses on validation images: --data.val-images must be above 0")
     objectives = parse_objectives(launch.objectives)
-    device = pick_device(launch.device)
+    machine = launching.find_machine(launch)
+    device = machine.device
     if launch.deterministic:
         make_deterministic()
-    if config.train.threads is not None:
-        torch.set_num_threads(config.train.threads)
     # A confirmation's --seeds are its own, not the search's.
     seeds = search.seeds if launch.seeds is None or launch.confirm else planning.parse_seeds(launch.seeds)
-    uri, checkpoints = resolve_uri(launch.tracking_uri), Path(launch.checkpoints)
+    uri, (checkpoints, mirror) = resolve_uri(launch.tracking_uri), launching.shelf(launch)
     source = open_source(config.data)
     space = make_space(search, config, source, objectives)
     if not launch.dry_run and not launch.confirm:
@@ -194,9 +201,11 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
             load_splits(config.data, seed)  # a damaged file is found now, and kept in memory for the runs
     overrides = difference(config, base)
     overrides.pop("data.name", None)
+    modules = (*launch.imports, *([str(Path(search.path).absolute())] if search.path else []))
     prepared = Prepared(
-        search, profile, space, objectives, seeds, launch.trials or 0, device, uri, checkpoints,
-        launch.storage or DEFAULT, overrides, held_out, 0.0, None, launch.keep, launch.retry_failed,
+        search, profile, space, objectives, seeds, launch.trials or 0, device, uri, checkpoints, mirror, Placement(),
+        modules, machine.bf16, launch.storage or DEFAULT, overrides, held_out, 0.0, None, launch.keep,
+        launch.retry_failed,
     )  # fmt: skip
     study = find_study(prepared.storage, prepared.name)
     if study is not None and launch.confirm and "definition" in study.user_attrs:
@@ -204,22 +213,28 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     if study is not None:
         check_definition(study, prepared.definition, prepared.storage)
     prepared = replace(prepared, study=study)
-    if not prepared.todo or launch.confirm:
+    if launch.confirm or not prepared.todo:
         return prepared
     store = Store.peek(uri)
     plan = planning.make_plan(
-        Study(search.name, search.title, axes=()), profile, config, base, source=source, device=device,
-        records=store.records(source.name) if store else {}, checkpoints=checkpoints, seeds=seeds, rerun=True,
+        Study(search.name, search.title, axes=()), profile, config, base, source=source, bf16=machine.bf16,
+        records=store.records(source.name) if store else {}, checkpoints=checkpoints, remote={}, seeds=prepared.seeds,
+        rerun=True,
     )  # fmt: skip
-    return replace(prepared, trial_seconds=sum(planning.estimate_seconds(plan, device).values()))
+    # A trial's seeds follow one another: as many runs at once as there are trials.
+    placement, estimates = launching.placed(
+        launch, config, plan, device, runs=prepared.total, times=prepared.todo
+    )  # fmt: skip
+    return replace(prepared, placement=placement, trial_seconds=sum(estimates.values()))
 
 
 def headline(prepared: Prepared, why: str) -> str:
     """Returns the first line of a launch: what, why, how much is done, what the rest will cost."""
     p = prepared
     n = len(p.seeds)
+    placed = f", {p.placement}" if str(p.placement) else ""
     parts = [
-        f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {p.device}",
+        f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {p.device}{placed}",
         f"{p.over} of {p.total} trials done" + (f", {p.todo} to do" if p.todo else ""),
         f"{n} seed{'' if n == 1 else 's'} a trial" + (f", about {duration(p.seconds)} at most" if p.todo else ""),
         _pruning(p),

@@ -14,7 +14,7 @@ from experiments import launch as launching
 from experiments import search_record as recording
 from experiments.claims import Claims
 from experiments.delivery import deliver_patiently
-from experiments.executors import EXECUTORS, Executor
+from experiments.executors import EXECUTORS
 from experiments.launches import living
 from experiments.progress import reporter
 from experiments.runner import Context
@@ -38,11 +38,6 @@ WRITE_SECONDS = 30.0
 """between two writes of search.json"""
 
 
-def executor() -> Executor:
-    """Returns where the runs of a search are trained."""
-    return EXECUTORS["inline"]
-
-
 @dataclass(frozen=True)
 class Finished:
     """What a launch leaves for its caller."""
@@ -59,7 +54,8 @@ def run(prepared: Prepared) -> Finished:
         p.checkpoints.mkdir(parents=True, exist_ok=True)
     store = Store.open(p.uri)
     problems: list[str] = []
-    with stop_request() as stop, Claims(store, p.checkpoints) as claims:
+    # Ray takes SIGTERM for itself when it starts, so before our handlers are set.
+    with launching.workers(p.placement), stop_request() as stop, Claims(store, p.checkpoints) as claims:
         turn = f"search-{p.key[:16]}"
         with launching.in_turn(turn, p.checkpoints, claims):
             study = _open_study(p)
@@ -69,28 +65,24 @@ def run(prepared: Prepared) -> Finished:
         outcome = names.KILLED
         record: dict[str, Any] = {}
         try:
-            with living(p.checkpoints, claims) as me, reporter(_estimates(p)) as report:
+            with living(p.checkpoints, claims) as me, reporter(_estimates(p), p.placement.workers or 1) as report:
                 trials = Trials(
                     study, p.storage, p.space, total=p.total, seeds=p.seeds, objectives=p.objectives, store=store,
-                    claims=claims, checkpoints=p.checkpoints, device=p.device, me=me, turn=turn, stop=stop,
+                    claims=claims, checkpoints=p.checkpoints, bf16=p.bf16, me=me, turn=turn, stop=stop,
                     retry_failed=p.retry_failed, prunes=p.pruner != "none",
                 )  # fmt: skip
                 context = Context(
                     p.tags, store, claims, parent_id, p.checkpoints, p.device, Listening(report, trials), stop, p.keep,
-                    p.retry_failed, cut=trials.cut,
+                    p.retry_failed, cut=trials.cut, placement=p.placement, modules=p.modules, mirror=p.mirror,
                 )  # fmt: skip
                 writer = _Writer(p, store, parent_id, study)
+                halted: list[str] = []
                 with _handing_on(trials, problems):
                     if p.retry_failed:
                         trials.retry_failed()
-                    for ended in executor()(trials.feed(), context):
-                        trials.ended(ended)
-                        writer.now_and_then()
-                        if ended.halts:
-                            problems.append(f"{ended.run.name}: {ended}")
-                            break
-                problems += trials.problems
-            last = deliver_patiently(store, p.checkpoints, p.keep, seconds=launching.LAST_WAIT, stop=stop)
+                    halted = _train(p, trials, context, writer)
+                problems += trials.problems + halted
+            last = deliver_patiently(store, p.checkpoints, p.keep, p.mirror, seconds=launching.LAST_WAIT, stop=stop)
             with contextlib.suppress(StorageError):
                 record = writer.write(over=not stop())
             outcome = names.KILLED if stop() else names.FINISHED
@@ -104,6 +96,19 @@ def run(prepared: Prepared) -> Finished:
     if status is None:
         status = int(bool(problems))
     return Finished(status, recording.table(record) if record else "", tuple(problems))
+
+
+def _train(p: Prepared, trials: Trials, context: Context, writer: "_Writer") -> list[str]:
+    """Trains until the search is complete; returns what ended it before that, if anything."""
+    place, runs = EXECUTORS[p.placement.executor], trials.feed()
+    while not trials.over and not context.stop():
+        # Workers end when none of them has a run; here that may mean that other launches have the last.
+        for ended in place(runs, context):
+            trials.ended(ended)
+            writer.now_and_then()
+            if ended.halts:
+                return [f"{ended.run.name}: {ended}"]
+    return []
 
 
 @contextlib.contextmanager

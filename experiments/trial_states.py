@@ -39,10 +39,11 @@ def count(trials: list[FrozenTrial]) -> int:
     return sum(t.state != TrialState.WAITING and t.number not in gone for t in trials)
 
 
-def count_over(trials: list[FrozenTrial]) -> int:
-    """Returns how many trials are over, for better or worse, without those that were replaced."""
+def count_over(trials: list[FrozenTrial], *, failed: bool = True) -> int:
+    """Returns how many trials are over, those that `failed` or not, without those that were replaced."""
     gone = replaced(trials)
-    return sum(t.state.is_finished() and t.number not in gone for t in trials)
+    over = [t for t in trials if t.state.is_finished() and t.number not in gone]
+    return sum(failed or t.state != TrialState.FAIL for t in over)
 
 
 def tell(study: Study, trial: Trial, attributes: Mapping[str, Any], values: Any, state: TrialState) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -89,12 +88,12 @@ class Trials:
 
     def __init__(
         self, study: Study, spec: str, space: Space, *, total: int, seeds: Sequence[int], objectives: Sequence[str],
-        store: Store, claims: Claims, checkpoints: Path, device: torch.device, me: str, turn: str,
+        store: Store, claims: Claims, checkpoints: Path, bf16: bool, me: str, turn: str,
         stop: Callable[[], bool], retry_failed: bool, prunes: bool,
     ):  # fmt: skip
         self._study, self._spec, self._space, self._total = study, spec, space, total
         self._seeds, self._objectives = tuple(seeds), tuple(objectives)
-        self._store, self._claims, self._checkpoints, self._device = store, claims, checkpoints, device
+        self._store, self._claims, self._checkpoints, self._bf16 = store, claims, checkpoints, bf16
         self._me, self._turn, self._stop = me, turn, stop
         self._retry_failed, self._prunes = retry_failed, prunes
         self._open: dict[int, _Open] = {}
@@ -105,6 +104,9 @@ class Trials:
         self._training: set[str] = set()
         self._cuts: dict[str, str] = {}
         self._waited = False
+        self._look_at = 0.0
+        self.over = False
+        """whether the search is complete"""
         self.problems: list[str] = []
         """lines about trials that have no value"""
 
@@ -113,11 +115,16 @@ class Trials:
     def feed(self) -> Iterator[PlannedRun | None]:
         """Yields the next run when it is asked for, None while there is none; ends when the search is complete."""
         while not self._stop():
-            run = self._next_ready() or self._next_of_trials()
+            run = self._next_ready()
+            # A place that asks five times a second need not have the storage asked as often.
+            if run is None and (not self._training or time.monotonic() >= self._look_at):
+                run = self._next_of_trials()
+                self._look_at = time.monotonic() + POLL_SECONDS
             if run is not None:
+                self._look_at = 0.0
                 self._training.add(run.name)
                 yield run
-            elif self._over:
+            elif self.over:
                 return
             else:
                 if not self._training:
@@ -137,7 +144,7 @@ class Trials:
 
     def _next_of_trials(self) -> PlannedRun | None:
         """Opens trials until one has something to train: what the store has already needs no place."""
-        self._over = False
+        self.over = False
         while not self._stop():
             with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
                 trials = frozen_trials(self._study)
@@ -147,7 +154,7 @@ class Trials:
                     trials = frozen_trials(self._study)
                 if count(trials) >= self._total:
                     others = self._others(trials)
-                    self._over = not self._open and not others
+                    self.over = not self._open and not others
                     if others and not self._open and not self._waited:
                         self._waited = True
                         logger.warning(
@@ -180,7 +187,7 @@ class Trials:
             settings = self._space.settings(trial.params)
             base, source = self._space.base, self._space.source
             configs = tuple(
-                planning.resolved(override(base, {**settings, "seed": seed}), self._device) for seed in self._seeds
+                planning.resolved(override(base, {**settings, "seed": seed}), bf16=self._bf16) for seed in self._seeds
             )
             macs = planning.network_cost(configs[0], source).macs
         except UserError as error:
@@ -205,7 +212,7 @@ class Trials:
         try:
             run = planning.planned(
                 opened.cell, self._seeds[k], opened.configs[k], opened.prints[k], self._space.source,
-                self._record(opened.prints[k]), self._checkpoints, rerun=False, retry_failed=self._retry_failed,
+                self._record(opened.prints[k]), self._checkpoints, {}, rerun=False, retry_failed=self._retry_failed,
             )  # fmt: skip
         except UserError as error:
             self._end(opened, names.FAILED, str(error))
@@ -255,6 +262,7 @@ class Trials:
         """Takes how a run ended: its trial goes on with the next seed, or is over. Raises StorageError."""
         name = ended.run.name
         self._training.discard(name)
+        self._look_at = 0.0
         opened, k = self._of_run.pop(name)
         cut = self._cuts.pop(name, None)
         if ended.outcome == BUSY:

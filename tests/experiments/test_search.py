@@ -15,7 +15,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from searchlab import NAME, by_rate, optuna_study, pretend, record, search, start, states, tiny, trials
 
 from analysis import archive, make_report, make_tables
-from experiments import runner
+from experiments import plan as planning
+from experiments import runner, sampler
+from experiments import search as searches
+from experiments.plan import network_cost
 from experiments.search import width_for_macs
 from ran import names
 from ran.config import RunConfig, override
@@ -31,6 +34,7 @@ def made_up(monkeypatch):
     def put(error=by_rate, **more):
         monkeypatch.setattr(runner, "train", pretend(error, **more))
         monkeypatch.setattr(runner, "_leave_probes", lambda *arguments: None)
+        monkeypatch.setattr(planning, "_measured_rate", lambda *arguments: 1e9)  # takes a second
 
     return put
 
@@ -149,18 +153,19 @@ def test_the_same_total_again_trains_nothing(done, monkeypatch):
     assert trials(lab) == before[1]
 
 
-def test_a_search_in_parts_draws_what_one_in_a_piece_draws(lab, tmp_path, migrated_store, made_up):
-    """TPE begins after ten trials: here on both sides of the interruption."""
+def test_a_search_in_parts_draws_what_one_in_a_piece_draws(lab, tmp_path, migrated_store, made_up, monkeypatch):
+    """Those that are drawn at random, before the interruption, and those of TPE behind it."""
     made_up()
-    for total in ("5", "12"):
+    monkeypatch.setattr(sampler, "STARTUP", 3)
+    for total in ("2", "6"):
         assert search(lab, "--trials", total).status == 0
     whole = Lab(tmp_path / "whole")
     whole.folder.mkdir()
     shutil.copy(migrated_store, whole.store)
-    assert search(whole, "--trials", "12").status == 0
+    assert search(whole, "--trials", "6").status == 0
     drawn = [t.params["optim.lr"] for t in trials(lab)]
     assert drawn == [t.params["optim.lr"] for t in trials(whole)]
-    assert len(set(drawn)) == 12, "no draw is repeated"
+    assert len(set(drawn)) == 6, "no draw is repeated"
     assert [t.value for t in trials(lab)] == [t.value for t in trials(whole)]
 
 
@@ -177,14 +182,15 @@ def test_what_another_study_has_trained_is_taken(lab, done, monkeypatch):
 # Pruning
 
 
-def test_pruning_ends_bad_trials_and_says_so(lab, made_up):
+def test_pruning_ends_bad_trials_and_says_so(lab, made_up, monkeypatch):
     made_up()
-    said = search(lab, "--trials", "14", content=tiny(("(0.01, 1.0,", "(1e-4, 1.0,")))
+    monkeypatch.setattr(searches, "UNPRUNED", 2)
+    said = search(lab, "--trials", "6", content=tiny(("(0.01, 1.0,", "(1e-4, 1.0,")))
     assert said.status == 0, said.err
     found = trials(lab)
     pruned = [t for t in found if t.state.name == "PRUNED"]
     assert pruned
-    assert f"14 trials: {14 - len(pruned)} finished, {len(pruned)} pruned." in said.out
+    assert f"6 trials: {6 - len(pruned)} finished, {len(pruned)} pruned." in said.out
     finished = [t for t in found if t.state.name == "COMPLETE"]
     assert min(t.intermediate_values[1] for t in pruned) > statistics.median(t.intermediate_values[1] for t in finished)
     for t in pruned:
@@ -196,11 +202,12 @@ def test_pruning_ends_bad_trials_and_says_so(lab, made_up):
     assert [p.name for p in lab.checkpoints.iterdir()] == ["launch.lock"], "nobody goes on with them"
 
 
-def test_pruning_over_seeds(lab, made_up):
+def test_pruning_over_seeds(lab, made_up, monkeypatch):
     """Evaluations are counted on over the seeds; a trial that is bad at its first seed has no second."""
     made_up()
+    monkeypatch.setattr(searches, "UNPRUNED", 2)
     content = TWO_SEEDS.replace("(0.01, 1.0,", "(1e-4, 1.0,")
-    assert search(lab, "--trials", "12", content=content).status == 0
+    assert search(lab, "--trials", "5", content=content).status == 0
     found = trials(lab)
     complete = [t for t in found if t.state.name == "COMPLETE"]
     assert {tuple(t.intermediate_values) for t in complete} == {(1, 2, 3, 4)}
@@ -213,7 +220,7 @@ def test_pruning_over_seeds(lab, made_up):
 def test_hyperband_prunes_too(lab, made_up):
     made_up()
     content = tiny(('derived=("steps",)', 'derived=("steps",), pruner="hyperband"'))
-    said = search(lab, "--trials", "8", "--train.evals", "6", content=content)
+    said = search(lab, "--trials", "4", "--train.evals", "6", content=content)
     assert said.status == 0, said.err
     assert "pruned by hyperband" in said.err.splitlines()[0]
     assert "PRUNED" in states(trials(lab))
@@ -232,7 +239,7 @@ def test_a_value_is_the_mean_over_seeds(lab, made_up):
 def test_error_and_macs(lab, made_up):
     made_up()
     content = tiny(('derived=("steps",)', 'derived=("width", "steps"), width_range=(0.5, 1.5, 0.25)'))
-    said = search(lab, "--trials", "8", "--objectives", "error,macs", content=content)
+    said = search(lab, "--trials", "5", "--objectives", "error,macs", content=content)
     assert said.status == 0, said.err
     assert "no pruning (Optuna has none for two objectives)" in said.err.splitlines()[0]
     name = f"{NAME} error,macs"
@@ -249,8 +256,6 @@ def test_error_and_macs(lab, made_up):
 def test_the_width_keeps_within_the_budget():
     base = override(RunConfig(), {"data.name": "cluttershapes", "model.width": 0.25})
     source = open_source(base.data)
-    from experiments.plan import network_cost
-
     budget = network_cost(base, source).macs
     assert width_for_macs(base, base, source) == {"model.width": 0.25}
     big = override(base, {"model.p": 2, "model.t": 3})
@@ -263,11 +268,11 @@ def test_the_width_keeps_within_the_budget():
 
 
 def test_a_trial_that_diverges_has_the_worst_value(lab, made_up):
-    made_up(lambda config, share: float("nan") if config.optim.lr > 0.05 else by_rate(config, share))
-    said = search(lab, "--trials", "4")
+    made_up(lambda config, share: float("nan") if config.optim.lr > 0.03 else by_rate(config, share))
+    said = search(lab, "--trials", "3")
     assert said.status == 0, said.err
     found = trials(lab)
-    diverged = [t for t in found if t.params["optim.lr"] > 0.05]
+    diverged = [t for t in found if t.params["optim.lr"] > 0.03]
     assert diverged
     assert {(t.state.name, t.value) for t in diverged} == {("COMPLETE", 100.0)}
     assert all("not finite" in t.user_attrs["reason"] for t in diverged)
