@@ -30,6 +30,8 @@ class Parameter:
     low: float
     high: float
     log: bool
+    whole: bool
+    """whether its values are whole numbers"""
     base: Value
     """what the search's base has; None = the network's own"""
 
@@ -111,7 +113,9 @@ def read_search(raw: Any) -> Search:
 
 def _parameter(name: str, d: Mapping[str, Any], base: Value) -> Parameter:
     choices = tuple(d.get("choices", ()))
-    return Parameter(name, choices, float(d.get("low", 0)), float(d.get("high", 0)), bool(d.get("log")), base)
+    return Parameter(
+        name, choices, float(d.get("low", 0)), float(d.get("high", 0)), bool(d.get("log")), d["type"] == "int", base
+    )
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from analysis import captions
 from analysis.figures import style
 from analysis.figures.drawn import Drawn, Skipped
-from analysis.searches import Parameter, Search, Trial
+from analysis.searches import Parameter, Search, Trial, Value
 from ran import names
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ LOST_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "x", "color": style.
 BEST_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "*", "color": style.COLOURS[2], "markersize": 8}
 BASE_LOOK: dict[str, Any] = {"color": style.MUTED, "linestyle": "--", "linewidth": 0.9}
 COLUMNS = 4
+FEW = 8
 SPOKEN = {
     "optim.lr": "learning rate", "optim.weight_decay": "weight decay", "optim.momentum": "momentum",
     "optim.schedule": "schedule", "optim.label_smoothing": "label smoothing", "train.batch_size": "batch size",
@@ -69,7 +70,7 @@ def _subtitle(search: Search) -> str:
     n = len(search.seeds)
     parts = [f"search {search.name}", captions.dataset_name(search.dataset, []), f"profile {search.profile}"]
     parts += [f"{key} = {value}" for key, value in sorted(search.overrides.items())]
-    return " · ".join([*parts, _counts(search), f"n = {n} seed{'' if n == 1 else 's'} a trial"])
+    return " · ".join([*parts, f"{_counts(search)}, {n} seed{'' if n == 1 else 's'} each"])
 
 
 def _caption(search: Search, kind: str) -> Iterator[str]:
@@ -181,8 +182,8 @@ def _importances(search: Search, title: str) -> "Figure":
 
 def _slices(search: Search, title: str) -> "Figure":
     parameters = search.parameters
-    columns = min(COLUMNS, len(parameters))
-    rows = -(-len(parameters) // columns)
+    rows = -(-len(parameters) // COLUMNS)
+    columns = -(-len(parameters) // rows)
     width = style.PAGE if columns > 2 else style.COLUMN * max(1, columns)
     figure = style.new_figure(width, 1.55 * rows + 0.3, title, _subtitle(search))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
@@ -207,15 +208,14 @@ def _has_base(parameter: Parameter) -> bool:
 
 
 def _slice(axes: "Axes", search: Search, parameter: Parameter, best: Trial, top: float) -> None:
-    place: Callable[[Trial], float]
-    if parameter.choices:
-        # Spread sideways by the trial's number, so that dots of one choice do not cover each other.
-        def place(t: Trial) -> float:
-            return parameter.choices.index(t.params[parameter.name]) + 0.5 * ((t.number * 0.618) % 1 - 0.5)
-    else:
+    choices = _choices(parameter)
 
-        def place(t: Trial) -> float:
-            return float(t.params[parameter.name])  # type: ignore[arg-type]
+    def place(t: Trial) -> float:
+        value = t.params[parameter.name]
+        if not choices:
+            return float(value)  # type: ignore[arg-type]
+        # Spread sideways by the trial's number, so that dots of one choice do not cover each other.
+        return choices.index(value) + 0.5 * ((t.number * 0.618) % 1 - 0.5)
 
     there = [t for t in search.trials if parameter.name in t.params]
     groups = (
@@ -226,17 +226,24 @@ def _slice(axes: "Axes", search: Search, parameter: Parameter, best: Trial, top:
     )
     for found, height, look in groups:
         axes.plot([place(t) for t in found], [_height(t) if height is None else height for t in found], **look)
-    if parameter.choices:
-        axes.set_xticks(range(len(parameter.choices)), [str(choice).replace("_", " ") for choice in parameter.choices])
-        axes.set_xlim(-0.5, len(parameter.choices) - 0.5)
+    if choices:
+        axes.set_xticks(range(len(choices)), [str(choice).replace("_", " ") for choice in choices])
+        axes.set_xlim(-0.5, len(choices) - 0.5)
         if _has_base(parameter):
-            axes.axvline(parameter.choices.index(parameter.base), **BASE_LOOK, zorder=0.5)
+            axes.axvline(choices.index(parameter.base), **BASE_LOOK, zorder=0.5)
     else:
         _range(axes, parameter)
         if _has_base(parameter):
             axes.axvline(float(parameter.base), **BASE_LOOK, zorder=0.5)  # type: ignore[arg-type]
     axes.set_xlabel(_spoken(parameter.name))
     style.grid(axes)
+
+
+def _choices(parameter: Parameter) -> tuple[Value, ...]:
+    """The values of a parameter that has few: () for a range. Those of whole numbers are drawn like names."""
+    if parameter.choices or not parameter.whole or parameter.high - parameter.low >= FEW:
+        return parameter.choices
+    return tuple(range(int(parameter.low), int(parameter.high) + 1))
 
 
 def _range(axes: "Axes", parameter: Parameter) -> None:
@@ -251,8 +258,7 @@ def _range(axes: "Axes", parameter: Parameter) -> None:
         return
     room = 0.05 * (high - low) or 0.5
     axes.set_xlim(low - room, high + room)
-    whole = low == int(low) and high == int(high) and high - low >= 1
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=parameter.whole))
 
 
 def _front(search: Search, title: str) -> "Figure":

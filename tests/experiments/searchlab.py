@@ -115,3 +115,15 @@ def pretend(
 def by_rate(config: RunConfig, share: float) -> float:
     """An error that falls over the run, the lower the nearer the rate is to 0.1."""
     return min(99.0, 40 * abs(1 + torch.log10(torch.tensor(config.optim.lr)).item()) + 40 - 20 * share)
+
+
+# Run first in a process of its own: training that is made up, and takes a moment so that launches meet.
+MADE_UP = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from searchlab import by_rate, pretend
+from experiments import plan, runner
+runner.train = pretend(by_rate, lambda config, step: time.sleep(0.05))
+runner._leave_probes = lambda *arguments: None
+plan._measured_rate = lambda *arguments: 1e9
+"""

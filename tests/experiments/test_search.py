@@ -116,7 +116,7 @@ def test_analysis_reads_a_store_with_a_search(done, tmp_path, capsys, monkeypatc
     assert make_tables.main(places) == 0, capsys.readouterr().err
     assert "Smoke test" in capsys.readouterr().out
     assert make_report.main(places) == 0, capsys.readouterr().err
-    flags = ["--profile", "smoke", "--data", "cluttershapes", "--out", str(tmp_path / "archive")]
+    flags = ["--profile", "smoke-1", "--data", "cluttershapes", "--out", str(tmp_path / "archive")]
     assert archive.main(["export", "--tracking-uri", smoke.uri, *flags]) == 0, capsys.readouterr().err
 
 
