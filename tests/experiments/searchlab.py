@@ -60,7 +60,7 @@ def start(lab: Lab, *more: str, before: str = "", **options: Any) -> subprocess.
     """A launch in a process of its own; `before` is run in it first."""
     code = f"{before}\nimport sys, run_ablation\nsys.exit(run_ablation.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *arguments(lab, *more, **options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{lab.folder}"}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=lab.folder, env=environment, text=True, stdout=pipe, stderr=pipe)
 

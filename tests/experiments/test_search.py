@@ -487,6 +487,27 @@ def test_sigint_and_the_same_command_again(lab):
     assert list(found[1].intermediate_values) == [1, 2, 3, 4], "the evaluations before the stop are its own too"
 
 
+@pytest.mark.slow
+def test_workers_share_the_trials(lab):
+    """Asking, pruning and telling stay with the parent; Ray's workers train."""
+    pytest.importorskip("ray", reason="pip install -e '.[cluster]'")
+    (lab.folder / "made_up.py").write_text(searchlab.MADE_UP)
+    launch = ("--trials", "10", "--workers", "2", "--import", "made_up", "--train.steps", "40")
+    process = start(lab, *launch, content=TWO_SEEDS.replace("(0.01, 1.0,", "(1e-4, 1.0,"))
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert "2 workers of" in err.splitlines()[0]
+    found = trials(lab, name=f'{NAME} {{"train.steps": 40}}')
+    assert len(found) == 10
+    assert set(states(found)) == {"COMPLETE", "PRUNED"}
+    for t in found:
+        done = [name for name in lab.children() if name.startswith(f"t{t.number} ")]
+        assert done == [f"t{t.number} s0", f"t{t.number} s1"][: len(done)]
+        if t.state.name == "COMPLETE":
+            assert t.value == pytest.approx(by_rate(override(RunConfig(), t.params), 1.0))
+    assert [p.name for p in lab.checkpoints.iterdir()] == ["launch.lock"]
+
+
 # The comparison at the end
 
 
