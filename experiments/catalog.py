@@ -29,7 +29,7 @@ def search_names() -> list[str]:
 def load_search(name: str) -> Search:
     """Returns the search of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
     if name.endswith(".py"):
-        return replace(_search_of(_load_file(Path(name), "search"), name), path=name)
+        return replace(_search_of(load_file(Path(name), "search"), name), path=name)
     if name not in search_names():
         raise UnknownNameError("search", name, search_names())
     return _search_of(importlib.import_module(f"{searches.__name__}.{name}"), name)
@@ -45,13 +45,14 @@ def _search_of(module: ModuleType, name: str) -> Search:
 def load_study(name: str) -> Study:
     """Returns the study of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
     if name.endswith(".py"):
-        return replace(_study_of(_load_file(Path(name)), name), path=name)
+        return replace(_study_of(load_file(Path(name)), name), path=name)
     if name not in study_names():
         raise UnknownNameError("study", name, study_names())
     return _study_of(importlib.import_module(f"{studies.__name__}.{name}"), name)
 
 
-def _load_file(path: Path, kind: str = "study") -> ModuleType:
+def load_file(path: Path, kind: str = "study") -> ModuleType:
+    """Returns the module of a user's file. Raises StudyError."""
     if not path.is_file():
         raise StudyError(f"there is no {kind} file {path}")
     spec = importlib.util.spec_from_file_location(f"user_{kind}_{path.stem}", path)

@@ -33,6 +33,9 @@ from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, id
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import make_deterministic
 
+NAME_LENGTH = 400
+"""characters; databases take 512"""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -68,7 +71,10 @@ class Prepared:
         """Of the study in Optuna's storage, and of the parent run."""
         parts = [self.search.name, self.profile.tag, self.space.source.name]
         parts += [",".join(self.objectives)] if len(self.objectives) > 1 else []
-        return " ".join([*parts, *([self.overrides_json] if self.overrides else [])])
+        name = " ".join([*parts, *([self.overrides_json] if self.overrides else [])])
+        if len(name) <= NAME_LENGTH:
+            return name
+        return f"{name[: NAME_LENGTH - 17]} {hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
     @property
     def overrides_json(self) -> str:

@@ -338,14 +338,12 @@ class Trials:
 
     def leave(self) -> None:
         """Hands on what this launch has not brought to an end: the same command goes on with it."""
-        if not self._open:
-            return
         with contextlib.suppress(StorageError), asking(self._spec):
             trials = frozen_trials(self._study)
-            for number in list(self._open):
-                t = trials[number]
-                hand_on(self._study, t, trials, "stopped", deaths=t.user_attrs.get(DEATHS, 0))
-                del self._open[number]
+            for t in trials:
+                if t.state == TrialState.RUNNING and t.user_attrs.get(LAUNCH) == self._me:
+                    hand_on(self._study, t, trials, "stopped", deaths=t.user_attrs.get(DEATHS, 0))
+        self._open.clear()
 
 
 class Listening:
