@@ -1,6 +1,7 @@
 """Draws every figure from the runs that exist and writes it under results/figures/, as png and pdf.
 
 python analysis/make_figures.py
+python analysis/make_figures.py --search attention56
 python analysis/make_figures.py --figure 4,curves --profile short --formats pdf
 """
 
@@ -13,8 +14,9 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from analysis.connect import StoreError
-from analysis.figures import FIGURES, FORMATS, drawn_and_skipped, write
+from analysis.figures import FIGURES, FORMATS, Skipped, drawn_and_skipped, write
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
+from analysis.searches import SearchError, select_searches
 
 FOLDER = "figures"  # below --out
 
@@ -26,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
     try:
         formats = names_in(options.formats, FORMATS, "format")
+        if options.search is not None:
+            return _searches(options, formats)
         kinds = names_in(",".join(options.figure) or ",".join(FIGURES), FIGURES, "figure")
         results = from_arguments(options)
         studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
@@ -33,13 +37,35 @@ def main(argv: list[str] | None = None) -> int:
         for one in drawn:
             paths = write(one, options.out / FOLDER, formats)
             print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
-    except (StoreError, SelectionError) as error:
+    except (StoreError, SelectionError, SearchError) as error:
         print(f"make_figures: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"make_figures: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
     for note in results.notes + [gap.message for gap in skipped]:
+        print(note, file=sys.stderr)
+    return 0
+
+
+def _searches(options: argparse.Namespace, formats: list[str]) -> int:
+    """Draws the figures of --search. A search lives in the tracking store alone, so the archive is not read."""
+    from analysis.figures.search import KINDS, figures_of
+    from analysis.store import read_searches
+
+    kinds = names_in(",".join(options.figure) or ",".join(KINDS), KINDS, "figure of a search")
+    searches, notes, where = read_searches(options.tracking_uri, experiment=options.experiment)
+    chosen = select_searches(
+        searches, options.search, profile=options.profile, data=options.data, overrides=options.overrides, where=where
+    )  # fmt: skip
+    for search in chosen:
+        for one in figures_of(search, kinds):
+            if isinstance(one, Skipped):
+                notes.append(one.message)
+                continue
+            paths = write(one, options.out / FOLDER, formats)
+            print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
+    for note in notes:
         print(note, file=sys.stderr)
     return 0
 
@@ -51,6 +77,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         help=f"some of {', '.join(FIGURES)}; repeatable, or 4,curves (default: all)",
+    )
+    parser.add_argument(
+        "--search", metavar="NAME", help="the figures of this search instead: history, importances, slices, front"
     )
     add_arguments(parser)
     parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")

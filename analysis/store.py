@@ -31,6 +31,7 @@ from analysis.runs import COMMIT, CURVES, Curves, RunData, tidy
 from analysis.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.runs import RUNNING as RUNNING
 from analysis.runs import one_per_fingerprint as one_per_fingerprint
+from analysis.searches import Search, SearchError, read_search
 from ran import names
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
@@ -108,6 +109,29 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
         readable, problems = _read_parents(client, parents)
         runs = tuple(_run(client, uri, file, run) for run in children)
         return Contents(shown, tuple(readable), runs, tuple(problems), tuple(sorted(experiments.values())))
+
+
+def read_searches(uri: str | None = None, *, experiment: str | None = None) -> tuple[list[Search], list[str], str]:
+    """Returns the searches of a tracking store, oldest first, what cannot be read, and the store's URI as printed.
+
+    Raises StoreError.
+    """
+    uri = resolve(uri)
+    with one_line_errors(uri):
+        client = connect(uri)
+        sqlite_file(uri)
+        chosen = [key for key, name in _experiments(client).items() if experiment in (None, name)]
+        found = _pages(lambda token: client.search_runs(
+            chosen, f"tags.`{names.SEARCH}` != ''", max_results=PAGE, page_token=token
+        )) if chosen else []  # fmt: skip
+        searches, problems = [], []
+        for run in sorted(found, key=lambda run: run.info.start_time):
+            try:
+                searches.append(read_search(json.loads(_artifact(client, run, names.SEARCH_JSON))))
+            except (SearchError, OSError, ValueError) as error:
+                name = run.data.tags.get(names.STUDY, "?")
+                problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
+    return searches, problems, mask_secrets(uri)
 
 
 @contextmanager

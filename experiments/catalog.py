@@ -1,4 +1,4 @@
-"""Finds studies: the package's own by name, a user's own by the path of its file."""
+"""Finds studies and searches: the package's own by name, a user's own by the path of its file."""
 
 import importlib
 import importlib.util
@@ -7,40 +7,62 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from experiments import studies
+from experiments import searches, studies
+from experiments.search import Search
 from experiments.study import Study
 from ran.errors import UserError, one_line
 from ran.registry import UnknownNameError
 
 
 class StudyError(UserError):
-    """A study file that cannot be used; one line that names it."""
+    """A study or search file that cannot be used; one line that names it."""
 
 
 def study_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
+def search_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(searches.__path__))
+
+
+def load_search(name: str) -> Search:
+    """Returns the search of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
+    if name.endswith(".py"):
+        return replace(_search_of(load_file(Path(name), "search"), name), path=name)
+    if name not in search_names():
+        raise UnknownNameError("search", name, search_names())
+    return _search_of(importlib.import_module(f"{searches.__name__}.{name}"), name)
+
+
+def _search_of(module: ModuleType, name: str) -> Search:
+    search = getattr(module, "SEARCH", None)
+    if not isinstance(search, Search):
+        raise StudyError(f"search file {name} has no global SEARCH = Search(...)")
+    return replace(search, doc=(module.__doc__ or "").strip())
+
+
 def load_study(name: str) -> Study:
     """Returns the study of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
     if name.endswith(".py"):
-        return replace(_study_of(_load_file(Path(name)), name), path=name)
+        return replace(_study_of(load_file(Path(name)), name), path=name)
     if name not in study_names():
         raise UnknownNameError("study", name, study_names())
     return _study_of(importlib.import_module(f"{studies.__name__}.{name}"), name)
 
 
-def _load_file(path: Path) -> ModuleType:
+def load_file(path: Path, kind: str = "study") -> ModuleType:
+    """Returns the module of a user's file. Raises StudyError."""
     if not path.is_file():
-        raise StudyError(f"there is no study file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_study_{path.stem}", path)
+        raise StudyError(f"there is no {kind} file {path}")
+    spec = importlib.util.spec_from_file_location(f"user_{kind}_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise StudyError(f"{path} cannot be read as a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise StudyError(f"study file {path}: {one_line(error)}") from None
+        raise StudyError(f"{kind} file {path}: {one_line(error)}") from None
     return module
 
 

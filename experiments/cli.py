@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from experiments.search import Search
 from experiments.study import Study
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from ran.errors import UserError
@@ -38,14 +39,26 @@ class Launch:
 
     study: Annotated[str | None, _text("NAME")] = None
     """study to run: a name of --list, or the path of a study file"""
+    search: Annotated[str | None, _text("NAME")] = None
+    """Optuna search to run in place of a study: a name of --list, or the path of a search file"""
+    trials: Annotated[int | None, _text("TOTAL")] = None
+    """of a search, how many trials it shall have in all; those that it has already count"""
+    objectives: Annotated[str, _text("LIST")] = "error"
+    """of a search: error (default), or error,macs for the Pareto front of both"""
+    storage: Annotated[str | None, _text("PATH_OR_URL")] = None
+    """of a search: Optuna's journal file or database URL; default: optuna.journal"""
+    confirm: Flag = False
+    """compare the search's best trial with its base, at seeds that the search did not use"""
+    trial: Annotated[int | None, _text("NUMBER")] = None
+    """with --confirm, this trial in place of the best"""
     list: Flag = False
-    """list studies and profiles, and leave"""
+    """list studies, searches and profiles, and leave"""
     dry_run: Flag = False
     """print the plan with the state and cost of each run; writes nothing"""
     profile: Annotated[str | None, _text("NAME")] = None
     """how big: smoke, quick, short or paper; default: paper where CUDA and the data are, else quick"""
     seeds: Annotated[str | None, _text("LIST")] = None
-    """seeds, e.g. 0,1,2; default: the study's own"""
+    """seeds, e.g. 0,1,2; default: the study's or search's own"""
     cells: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _text("FILTER")] = ()
     """only these cells, e.g. depth=92,learning=arl; a comma is AND, a second --cells is OR"""
     shard: Annotated[str, _text("I/N")] = "1/1"
@@ -100,11 +113,13 @@ def parse_launch(argv: Sequence[str]) -> tuple[Launch, list[str]]:
     return launch, list(rest)
 
 
-def parse_overrides(arguments: Sequence[str], study: Study, base: RunConfig) -> RunConfig:
-    """Returns `base` with the overrides of the command line. Raises UsageError, also for a study's own axis."""
+def parse_overrides(arguments: Sequence[str], study: Study | Search, base: RunConfig) -> RunConfig:
+    """Returns `base` with the overrides of the command line. Raises UsageError, also for what the study varies."""
     given = {a.partition("=")[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")}
     for name in given & set(study.axis_fields):
         axis = study.axis_fields[name]
+        if isinstance(study, Search):
+            raise UsageError(f"--{name} is what search {study.name} draws; leave it out")
         raise UsageError(f"--{name} is what study {study.name} varies (axis {axis}); choose with --cells {axis}=...")
     default = Overrides(base.model, base.data, base.optim, base.train)
     parsed = _quietly(Overrides, arguments, default=default, use_underscores=True)
@@ -134,6 +149,33 @@ def _one_line(box: str) -> str:
     message = " ".join(sections[0].split())
     near = re.search(r"--[\w.]+", sections[1]) if len(sections) > 1 and "meant" in sections[1] else None
     return f"{message}." + (f" Did you mean {near[0]}?" if near else " See --help for the valid options.")
+
+
+def check_flags(launch: Launch) -> None:
+    """Raises UsageError for flags that do not go together."""
+    if launch.search is None:
+        of_search = {
+            "--trials": launch.trials, "--storage": launch.storage, "--confirm": launch.confirm or None,
+            "--trial": launch.trial, "--objectives": None if launch.objectives == "error" else True,
+        }  # fmt: skip
+        if given := [flag for flag, value in of_search.items() if value is not None]:
+            raise UsageError(f"{given[0]} goes with --search NAME")
+        return
+    if launch.study is not None:
+        raise UsageError("--study and --search exclude each other: name one")
+    if launch.confirm:
+        if launch.trials is not None:
+            raise UsageError("--trials and --confirm exclude each other: the search first, then its comparison")
+        return
+    if launch.trial is not None:
+        raise UsageError("--trial goes with --confirm")
+    of_study = {"--cells": launch.cells, "--shard": launch.shard != "1/1", "--rerun": launch.rerun}
+    if given := [flag for flag, value in of_study.items() if value]:
+        raise UsageError(f"{given[0]} goes with --study, or with --search NAME --confirm")
+    if launch.trials is None:
+        raise UsageError("--trials is missing: how many trials the search shall have in all, as --trials 40")
+    if launch.trials < 1:
+        raise UsageError(f"--trials must be at least 1, got {launch.trials}")
 
 
 def confirm(question: str) -> bool:

@@ -400,14 +400,14 @@ def _home(job: Job, stop: Callable[[], bool]) -> _Home:
 
 
 def _make_home(job: Job, stop: Callable[[], bool]) -> _Home:
-    from experiments.catalog import import_module, load_study
+    from experiments.catalog import import_module, load_file
 
     with contextlib.suppress(OSError):
         os.chdir(job.folder)
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
     for module in job.modules:
         if module.endswith(".py"):
-            load_study(module)
+            load_file(Path(module))  # of a study or a search: it may register parts of the user's
         else:
             import_module(module)
     if job.deterministic:

@@ -25,6 +25,7 @@ from experiments.profiles import PROFILES, Profile
 from experiments.progress import duration, reporter
 from experiments.runlog import SPOOL
 from experiments.runner import Context, Ended
+from experiments.search import Search
 from experiments.signals import stop_request
 from experiments.study import Study
 from experiments.together import check_flags, place_together
@@ -80,11 +81,12 @@ class Finished:
     """lines about runs that failed or are left"""
 
 
-def choose_profile(study: Study, launch: Launch, data: DataConfig) -> tuple[Profile, str]:
+def choose_profile(study: Study | Search, launch: Launch, data: DataConfig) -> tuple[Profile, str]:
     """Returns the profile and why: the study's, the user's, else paper where CUDA and the data are, else quick."""
     if study.profile is not None:
         if launch.profile not in (None, study.profile):
-            raise LaunchError(f"study {study.name} always uses the profile {study.profile}; leave --profile out")
+            what = f"{_kind(study)} {study.name}"
+            raise LaunchError(f"{what} always uses the profile {study.profile}; leave --profile out")
         return PROFILES[study.profile], "the study's own"
     if launch.profile is not None:
         return PROFILES[launch.profile], "as asked"
@@ -125,8 +127,12 @@ def shelf(launch: Launch) -> tuple[Path, Mirror | None]:
     return Path(launch.checkpoints), None
 
 
-def base_config(study: Study, profile: Profile) -> RunConfig:
-    """Returns the study's config under a profile, before axes and overrides."""
+def _kind(study: Study | Search) -> str:
+    return "study" if isinstance(study, Study) else "search"
+
+
+def base_config(study: Study | Search, profile: Profile) -> RunConfig:
+    """Returns the config of a study or search under a profile, before axes and overrides."""
     config = override(study.base, profile.settings)
     if study.requires and config.data.name not in study.requires:
         config = override(config, {"data.name": study.dataset})
@@ -169,21 +175,26 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         shard=planning.parse_shard(launch.shard), rerun=launch.rerun, retry_failed=launch.retry_failed,
     )  # fmt: skip
     if not launch.dry_run:
-        _check_folder(checkpoints)
+        check_folder(checkpoints)
         if mirror is not None:
             mirror.check()
         check_writable(uri)
         for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
             load_splits(data, seed)  # a damaged file is found now, and kept in memory for the runs
-    placement, estimates = _placed(launch, config, plan, machine.device)
+    placement, estimates = placed(launch, config, plan, machine.device, runs=len(plan.runs))
     modules = (*launch.imports, *([str(Path(study.path).absolute())] if study.path else []))
     return Prepared(
         plan, machine.device, placement, uri, checkpoints, mirror, estimates, launch.keep, launch.retry_failed, modules
     )  # fmt: skip
 
 
-def _placed(launch: Launch, config: RunConfig, plan: Plan, device: torch.device) -> tuple[Placement, dict[str, float]]:
-    """Where the runs train, and the seconds that each will take there."""
+def placed(
+    launch: Launch, config: RunConfig, plan: Plan, device: torch.device, *, runs: int, times: float = 1.0
+) -> tuple[Placement, dict[str, float]]:
+    """Returns where `runs` runs train, and the seconds that each of the plan's will take there.
+
+    The work in all is `times` the plan's.
+    """
     threads = config.train.threads
     if (together := place_together(launch, plan, device)) is not None:
         seconds = planning.estimate_seconds(plan, device)
@@ -193,14 +204,14 @@ def _placed(launch: Launch, config: RunConfig, plan: Plan, device: torch.device)
         return placement, planning.estimate_seconds(
             plan, device, functools.partial(cluster.there, placement, seconds_per_image)
         )  # fmt: skip
-    placement = choose(launch.workers, launch.gpus_per_run, device, threads=threads, runs=len(plan.runs))
+    placement = choose(launch.workers, launch.gpus_per_run, device, threads=threads, runs=runs)
     if placement.threads is not None:
         torch.set_num_threads(placement.threads)
     estimates = planning.estimate_seconds(plan, device)
-    return if_worth(placement, launch.workers, sum(estimates.values())), estimates
+    return if_worth(placement, launch.workers, times * sum(estimates.values())), estimates
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise LaunchError(f"--checkpoints {folder}: {existing} is not a folder")
@@ -230,7 +241,7 @@ def run(prepared: Prepared) -> Finished:
     store = Store.open(prepared.uri)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     # Ray takes SIGTERM for itself when it starts, so before our handlers are set.
-    with _workers(placement), stop_request() as stop, Claims(store, checkpoints) as claims:
+    with workers(placement), stop_request() as stop, Claims(store, checkpoints) as claims:
         parent_id = _parent(prepared, store, claims)
         _sweep(prepared, claims)
         outcome = names.KILLED
@@ -253,7 +264,7 @@ def run(prepared: Prepared) -> Finished:
 
 
 @contextlib.contextmanager
-def _workers(placement: Placement) -> Iterator[None]:
+def workers(placement: Placement) -> Iterator[None]:
     """Ray, for the time of the block, where runs train in workers."""
     if placement.executor == "inline":
         yield
@@ -286,14 +297,23 @@ def _parent(prepared: Prepared, store: Store, claims: Claims) -> str:
     plan = prepared.plan
     tags = {**plan.tags, names.DATASET: plan.source.name}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
+    with in_turn(f"study-{plan.parent_key[:16]}", prepared.checkpoints, claims):
+        return store.parent(plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json())
+
+
+@contextlib.contextmanager
+def in_turn(what: str, checkpoints: Path, claims: Claims) -> Iterator[None]:
+    """Keeps a block to one launch at a time, of all that share the tracking store.
+
+    One that has waited PARENT_WAIT seconds for another goes on all the same: better twice than never.
+    """
     until = time.monotonic() + PARENT_WAIT
-    with FileLock(prepared.checkpoints / "launch.lock"):
+    with FileLock(checkpoints / "launch.lock"):
         while True:
-            with claims.claimed(f"study-{plan.parent_key[:16]}", alone=True) as other:
+            with claims.claimed(what, alone=True) as other:
                 if other is None or time.monotonic() > until:
-                    return store.parent(
-                        plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json()
-                    )
+                    yield
+                    return
             time.sleep(0.2)
 
 
@@ -308,8 +328,13 @@ def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:
     if left := len(plan.todo) - sum(e.is_result for e in ended):
         lines.append(f"{left} of {len(plan.runs)} runs are left; the same command continues")
     if last.waiting:
-        lines.append(
-            f"the tracking store is away: what {len(last.waiting)} run(s) logged waits in {last.waiting[0].parent}; "
-            "the same command delivers it"
-        )
+        lines.append(waiting_line(last))
     return lines
+
+
+def waiting_line(last: Delivery) -> str:
+    """Returns what a launch says of logs that still wait for the store."""
+    return (
+        f"the tracking store is away: what {len(last.waiting)} run(s) logged waits in {last.waiting[0].parent}; "
+        "the same command delivers it"
+    )

@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class PlannedRun:
     record: Record | None
     fresh: bool
     """--rerun: what an earlier attempt left is thrown away"""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """of this run alone, beside those of its launch"""
 
     @property
     def name(self) -> str:
@@ -66,9 +68,7 @@ class PlannedRun:
     @property
     def cost(self) -> Cost:
         """Parameters and MACs; the network is built to count them, so they are not asked of runs that are done."""
-        # What combines mask and trunk has no weights: ARL and NAL are counted once.
-        spec = replace(config_spec(self.config.model), learning="arl")
-        return _cost(spec, self.source.num_classes, self.source.image_size)
+        return network_cost(self.config, self.source)
 
 
 @dataclass(frozen=True)
@@ -146,17 +146,23 @@ class Plan:
     @property
     def command(self) -> str:
         """The launch that plans these runs, but for seeds, places and what --import names."""
-        words = ["python", "run_ablation.py", "--study", self.study.path or self.study.name]
+        words = ["python", "run_ablation.py", *(self.study.launch or ("--study", self.study.path or self.study.name))]
         if self.study.profile is None:
             words += ["--profile", self.profile.name]
         if self.source.name != self.base.data.name:
             words += ["--data.name", self.source.name]
-        for key, value in self.overrides.items():
-            group, _, name = key.rpartition(".")
-            words += (
-                [f"--{key if value else f'{group}.no_{name}'}"] if isinstance(value, bool) else [f"--{key}", str(value)]
-            )
-        return shlex.join(words)
+        return shlex.join([*words, *override_words(self.overrides)])
+
+
+def override_words(overrides: Mapping[str, Any]) -> list[str]:
+    """Returns overrides as the command line takes them."""
+    words = []
+    for key, value in overrides.items():
+        group, _, name = key.rpartition(".")
+        words += (
+            [f"--{key if value else f'{group}.no_{name}'}"] if isinstance(value, bool) else [f"--{key}", str(value)]
+        )
+    return words
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -216,21 +222,18 @@ def make_plan(
     Every config is checked and every network built once for its cost, so that what cannot run is refused here.
     """
 
-    def resolved(cell: Cell, seed: int) -> RunConfig:
-        run = override(config, {**cell.settings, "seed": seed})
-        check(run)
-        SCHEDULES[run.optim.schedule]  # an unknown name raises here and not in the middle of the study
-        precision = resolve_precision(run.train.precision, bf16=bf16)
-        return override(run, {"train.precision": precision})
-
-    everything = [(cell, seed, resolved(cell, seed)) for seed in seeds for cell in study.cells]
+    everything = [
+        (cell, seed, resolved(override(config, {**cell.settings, "seed": seed}), bf16=bf16))
+        for seed in seeds
+        for cell in study.cells
+    ]
     # An axis over the data (other labels) gives cells whose data have digests of their own.
     sources = {run.data: open_source(run.data) for _, _, run in everything}
     prints = [fingerprint(run, sources[run.data].digest) for _, _, run in everything]
     chosen = {str(cell) for cell in select_cells(study.cells, cells)}
     index, count = shard
     runs = [
-        _planned(
+        planned(
             cell, seed, run, print_, sources[run.data], records.get(print_), checkpoints, remote, rerun, retry_failed
         )
         for (cell, seed, run), print_ in zip(everything, prints, strict=True)
@@ -258,10 +261,22 @@ def _network(config: RunConfig, source: Source) -> dict[str, Any] | None:
     return {"name": m.name, "width": m.width, "mask_structure": m.mask_structure, **shape}
 
 
-def _planned(
+def resolved(config: RunConfig, *, bf16: bool) -> RunConfig:
+    """Returns the config as it is trained on a device with bf16 or without. Raises UserError for what cannot be run."""
+    check(config)
+    SCHEDULES[config.optim.schedule]  # an unknown name raises here and not in the middle of the study
+    return override(config, {"train.precision": resolve_precision(config.train.precision, bf16=bf16)})
+
+
+def planned(
     cell: Cell, seed: int, config: RunConfig, print_: str, source: Source, record: Record | None,
     checkpoints: Path, remote: Mapping[str, int], rerun: bool, retry_failed: bool,
 ) -> PlannedRun:  # fmt: skip
+    """Returns one run with its state, from what the store (`record`) and its checkpoint folder know of it.
+
+    `config` is resolved, `print_` its fingerprint. Raises UserError for a network that cannot be built, and for a
+    checkpoint whose run the store does not know.
+    """
     run = PlannedRun(cell, seed, config, print_, source, NEW, 0, record, fresh=rerun)
     if record is not None and record.is_result and not rerun:
         return replace(run, state=DONE)
@@ -295,6 +310,13 @@ def _planned(
 
 
 _cost = functools.cache(lambda spec, classes, size: cost(spec, num_classes=classes, image_size=size))
+
+
+def network_cost(config: RunConfig, source: Source) -> Cost:
+    """Returns parameters and MACs of the network that a config trains on this data."""
+    # What combines mask and trunk has no weights: ARL and NAL are counted once.
+    spec = replace(config_spec(config.model), learning="arl")
+    return _cost(spec, source.num_classes, source.image_size)
 
 
 def estimate_seconds(

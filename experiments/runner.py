@@ -57,6 +57,7 @@ class Ended:
     """whether the store has everything; else it waits in the run's folder"""
     halts: bool = False
     """whether the others would fare no better: the disk is full, a process of several died or was told to stop"""
+    val_err: float | None = None
 
     @property
     def is_result(self) -> bool:
@@ -141,7 +142,7 @@ def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
     if record is not None and not (known and run.fresh):
         # Another launch got here between the plan and the claim.
         if record.is_result:
-            return Ended(run, str(record.outcome), record.reason, record.test_err)
+            return Ended(run, str(record.outcome), record.reason, record.test_err, val_err=record.val_err)
         if record.outcome == names.FAILED and not (known and context.retry_failed):
             return Ended(run, names.FAILED, record.reason)
     with listening() as tail:
@@ -240,8 +241,10 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
             processes=processes,
         )
     reason = (result.outcome == names.KILLED and context.cut(run.name)) or result.reason
-    cut = result.outcome == names.KILLED and not context.stop() and context.cut(run.name) is None
-    ended = Ended(run, result.outcome, reason, result.metrics.get(names.FINAL_TEST_ERR), halts=cut)
+    # Nobody here asked: a process that trains with this one was told to stop.
+    elsewhere = result.outcome == names.KILLED and not context.stop() and context.cut(run.name) is None
+    test_err, val_err = result.metrics.get(names.FINAL_TEST_ERR), result.metrics.get(names.FINAL_VAL_ERR)
+    ended = Ended(run, result.outcome, reason, test_err, halts=elsewhere, val_err=val_err)
     if ended.is_result:
         _leave_results(run, result, log, weights=context.leaves_artifacts)
     if ended.outcome == names.FINISHED and context.leaves_artifacts:
@@ -274,6 +277,7 @@ def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: 
         discard(folder)
     tags = {
         **context.tags,
+        **run.tags,
         names.HOST: _host(context.device),
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),

@@ -87,6 +87,8 @@ class Study:
     doc: str = field(default="", repr=False)
     path: str | None = None
     """of the file that --study named; None = one of the package's"""
+    launch: tuple[str, ...] = ()
+    """what launches it where --study does not, as --search NAME --confirm"""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):

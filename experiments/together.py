@@ -67,6 +67,8 @@ def check_flags(launch: Launch) -> None:
     count = current().world
     if launch.sync_batchnorm and count == 1:
         raise TogetherError("--sync-batchnorm is for several processes on GPUs: start the command with torchrun")
+    if launch.search is not None and not launch.confirm and count > 1:
+        raise TogetherError("--search trains many runs: start it without torchrun, with --workers for several at once")
     given = {"--workers": launch.workers not in (None, 1), "--gpus-per-run": launch.gpus_per_run is not None,
              "--ray-address": launch.ray_address is not None}  # fmt: skip
     for flag in (flag for flag, is_given in given.items() if is_given and count > 1):

@@ -100,6 +100,7 @@ class Record:
     images_per_s: float | None
     test_err: float | None
     reason: str
+    val_err: float | None = None
 
     @property
     def is_result(self) -> bool:
@@ -245,6 +246,22 @@ class Store:
             run_id = self.client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
         self.client.log_dict(run_id, study, names.STUDY_JSON)
         return run_id
+
+    @_asks
+    def search(self, dataset: str, key: str, name: str, tags: Mapping[str, str], note: str) -> str:
+        """Returns the id of the parent run of a search with this key, created if absent."""
+        experiment_id = self.experiment(dataset)
+        found = self._search(experiment_id, f"tags.`{names.SEARCH}` = '{key}'")
+        if found:
+            self.client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info.run_id
+        all_tags = {**tags, names.SEARCH: key, MLFLOW_RUN_NOTE: note, **provenance.tags()}
+        return self.client.create_run(experiment_id, run_name=name, tags=all_tags).info.run_id
+
+    @_asks
+    def log_search(self, run_id: str, content: Mapping[str, Any]) -> None:
+        """Writes a search's search.json anew."""
+        self.client.log_dict(run_id, dict(content), names.SEARCH_JSON)
 
     def _study_json(self, run_id: str) -> dict[str, Any]:
         """What an earlier launch left; {} where it died before the file was whole."""
@@ -410,6 +427,7 @@ def _record(run: Run) -> Record:
         images_per_s=metrics.get(names.COST_IMAGES_PER_S),
         test_err=metrics.get(names.FINAL_TEST_ERR),
         reason=tags.get(names.REASON, ""),
+        val_err=metrics.get(names.FINAL_VAL_ERR),
     )
 
 

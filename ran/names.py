@@ -28,6 +28,9 @@ DIVERGED_STEP = "diverged/step"
 # On the parent: the mean of each cell so far, e.g. "test_err/d92 arl", and how many runs are finished.
 SUMMARY_TEST_ERR = "test_err"
 SUMMARY_RUNS = "runs"
+# On the parent of a search: the lowest validation error so far and how many trials are over.
+SUMMARY_BEST = "best_val_err"
+SUMMARY_TRIALS = "trials"
 
 # Tags of a run (the child). All are strings.
 STUDY = "ran.study"  # the study that ran it first; tables join by fingerprint, not by this
@@ -42,15 +45,19 @@ RESUMES = "ran.resumes"
 GIT_DIRTY = "ran.git_dirty"
 REASON = "ran.reason"  # why a run failed or diverged, one line
 HOST = "ran.host"  # machine, device and threads: where the bits come from
+TRIAL = "ran.trial"  # of a search: number of the trial that began the run
 NOISE_DIGEST = "ran.noise_digest"  # of the noisy labels, to see that cells share them
 # Tag of a parent alone: "(study, profile, data set, overrides)" hashed.
 PARENT = "ran.parent"
+# Tag of a search's parent alone, which carries search.json instead of study.json, hashed likewise.
+SEARCH = "ran.search"
 
 # Outcomes. `finished` and `diverged` are results, `failed` and `killed` are not.
 FINISHED, DIVERGED, FAILED, KILLED = "finished", "diverged", "failed", "killed"
 
 # Artifacts.
 STUDY_JSON = "study.json"  # on the parent
+SEARCH_JSON = "search.json"  # on the parent of a search
 CONFIG_JSON = "config.json"  # on the child, as all below
 SPEC_JSON = "spec.json"
 GIT_DIFF = "git.diff"  # what the working tree changed of the commit; absent where it was clean

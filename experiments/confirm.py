@@ -1,0 +1,79 @@
+"""What a search ends in: its best trial against its base, as a study at seeds that the search did not use."""
+
+from collections.abc import Sequence
+
+from experiments import search_record as recording
+from experiments.plan import parse_seeds
+from experiments.search import SearchError
+from experiments.search_plan import Prepared
+from experiments.study import Comparison, Study, axis
+
+SEEDS = 5
+"""a paired interval over three is wide"""
+
+
+def confirming_study(prepared: Prepared, number: int | None, seeds: str | None) -> Study:
+    """Returns the study of a trial (None = the best) and the base, at fresh seeds or those given.
+
+    Its name and its cell name the trial, so that those of a later, better one never mix with it. Raises SearchError
+    where there is no such trial, and for seeds that the search chose by.
+    """
+    search = prepared.search
+    entry = _trial(prepared, number)
+    n, fields = entry["number"], entry["settings"]
+    settings = {name: dict(values) for name, values in search.settings.items()}
+    if prepared.held_out:  # trained on the same images as in the search
+        settings.setdefault(prepared.profile.name, {})["data.val_images"] = prepared.held_out
+    cell = f"trial{n}"
+    return Study(
+        name=f"{search.name}_trial{n}",
+        title=f"{search.title}: trial {n} of the search against its base",
+        axes=(
+            axis(
+                "config", {"base": {}, cell: fields}, header="configuration",
+                label={"base": "base", cell: f"trial {n}"}.__getitem__,
+                short={"base": "base", cell: f"t{n}"}.__getitem__,
+            ),
+        ),
+        base=search.base,
+        seeds=_fresh(prepared.seeds, seeds),
+        compare=Comparison(axis="config", baseline="base"),
+        profile=search.profile,
+        dataset=search.dataset,
+        requires=search.requires,
+        settings=settings,
+        doc=f"Trial {n} of the search {search.name} against the base that the search varies.\n\n{search.doc}",
+        launch=(*prepared.confirm_words, "--trial", str(n)),
+    )  # fmt: skip
+
+
+def _trial(prepared: Prepared, number: int | None) -> dict:
+    if prepared.study is None:
+        raise SearchError(
+            f"the storage {prepared.storage} has no search {prepared.name!r}: `{prepared.command} --trials 40` first"
+        )
+    entries = recording.trial_entries(prepared.study, prepared.seeds)
+    found = [dict(e) for e in recording.best(entries)]
+    if not found:
+        raise SearchError(f"no trial of {prepared.name!r} has a validation error yet")
+    if number is None:
+        return found[0]
+    for e in found:
+        if e["number"] == number:
+            return e
+    outcome = entries[number]["outcome"] or entries[number]["state"] if 0 <= number < len(entries) else None
+    if outcome is not None:
+        raise SearchError(f"--trial {number}: that trial has no validation error, it is {outcome}")
+    raise SearchError(f"--trial {number}: the search has trials 0 to {len(entries) - 1}")
+
+
+def _fresh(used: Sequence[int], given: str | None) -> tuple[int, ...]:
+    if given is None:
+        return tuple(range(max(used) + 1, max(used) + 1 + SEEDS))
+    seeds = parse_seeds(given)
+    if both := sorted(set(seeds) & set(used)):
+        raise SearchError(
+            f"--seeds: the search chose by seed {', '.join(map(str, both))}, which therefore confirms nothing; "
+            f"name others, as {max(used) + 1},{max(used) + 2}"
+        )
+    return seeds

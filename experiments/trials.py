@@ -1,0 +1,372 @@
+"""The trials of a launch: it asks Optuna for one when a run can be placed, and tells it how that ended.
+
+A trial's seeds are trained one after another, so that what is known after the first can end it; several trials may be
+in training at once. Of a launch that died the others fail its trials and enqueue the same parameters, and whoever
+takes them goes on from the checkpoints, which are found by what is trained and not by who trained it.
+"""
+
+import contextlib
+import logging
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from experiments import plan as planning
+from experiments.claims import Claims
+from experiments.executors import POLL_SECONDS
+from experiments.launch import in_turn
+from experiments.launches import is_dead
+from experiments.plan import PlannedRun
+from experiments.progress import Reporter
+from experiments.runner import BUSY, Ended
+from experiments.search import Space
+from experiments.signals import pause
+from experiments.storage import StorageError, asking
+from experiments.study import Cell
+from experiments.tracking import Record, Store, TrackingError
+from experiments.trial_states import (
+    DEATHS,
+    ERRORS,
+    LAUNCH,
+    MACS,
+    OUTCOME,
+    PRINTS,
+    PRUNED,
+    REASON,
+    RETRY_OF,
+    SECONDS,
+    SETTINGS,
+    count,
+    enqueue_failed,
+    frozen_trials,
+    hand_on,
+    take_over,
+    tell,
+)
+from ran import names
+from ran.config import RunConfig, fingerprint, override
+from ran.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+WORST = 100.0
+"""% of error, told of a trial that diverged: a failed one the sampler would forget, and draw the like again"""
+TELL_SECONDS = 60.0
+"""for which a storage that does not answer is waited for when a trial has ended"""
+
+
+@dataclass
+class _Open:
+    """A trial of this launch that is not over."""
+
+    trial: Trial
+    cell: Cell
+    configs: tuple[RunConfig, ...]
+    """resolved, one a seed"""
+    prints: tuple[str, ...]
+    errors: list[float] = field(default_factory=list)
+    """of the seeds that are done, in order"""
+    reported: set[int] = field(default_factory=set)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+class Trials:
+    """The trials of one launch: `feed` gives an executor their runs, `ended` takes what became of each."""
+
+    def __init__(
+        self, study: Study, spec: str, space: Space, *, total: int, seeds: Sequence[int], objectives: Sequence[str],
+        store: Store, claims: Claims, checkpoints: Path, bf16: bool, me: str, turn: str,
+        stop: Callable[[], bool], retry_failed: bool, prunes: bool,
+    ):  # fmt: skip
+        self._study, self._spec, self._space, self._total = study, spec, space, total
+        self._seeds, self._objectives = tuple(seeds), tuple(objectives)
+        self._store, self._claims, self._checkpoints, self._bf16 = store, claims, checkpoints, bf16
+        self._me, self._turn, self._stop = me, turn, stop
+        self._retry_failed, self._prunes = retry_failed, prunes
+        self._open: dict[int, _Open] = {}
+        self._of_run: dict[str, tuple[_Open, int]] = {}
+        """by the name of a run that is ready or in training: its trial and which of its seeds"""
+        self._ready: deque[tuple[float, PlannedRun]] = deque()
+        """with the time before which it is not to be placed"""
+        self._training: set[str] = set()
+        self._cuts: dict[str, str] = {}
+        self._waited = False
+        self._look_at = 0.0
+        self.over = False
+        """whether the search is complete"""
+        self.problems: list[str] = []
+        """lines about trials that have no value"""
+
+    # What the executor asks
+
+    def feed(self) -> Iterator[PlannedRun | None]:
+        """Yields the next run when it is asked for, None while there is none; ends when the search is complete."""
+        while not self._stop():
+            run = self._next_ready()
+            # A place that asks five times a second need not have the storage asked as often.
+            if run is None and (not self._training or time.monotonic() >= self._look_at):
+                run = self._next_of_trials()
+                self._look_at = time.monotonic() + POLL_SECONDS
+            if run is not None:
+                self._look_at = 0.0
+                self._training.add(run.name)
+                yield run
+            elif self.over:
+                return
+            else:
+                if not self._training:
+                    pause(POLL_SECONDS, self._stop)
+                yield None
+
+    def cut(self, name: str) -> str | None:
+        """Why the run of a name shall end now; None = it shall not."""
+        return self._cuts.get(name)
+
+    def _next_ready(self) -> PlannedRun | None:
+        for place, (due, run) in enumerate(self._ready):
+            if time.monotonic() >= due:
+                del self._ready[place]
+                return run
+        return None
+
+    def _next_of_trials(self) -> PlannedRun | None:
+        """Opens trials until one has something to train: what the store has already needs no place."""
+        self.over = False
+        while not self._stop():
+            with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
+                trials = frozen_trials(self._study)
+                others = self._others(trials)
+                if others and self._store_answers():
+                    self.problems += take_over(self._study, trials, others, self._is_dead)
+                    trials = frozen_trials(self._study)
+                if count(trials) >= self._total:
+                    others = self._others(trials)
+                    self.over = not self._open and not others
+                    if others and not self._open and not self._waited:
+                        self._waited = True
+                        logger.warning(
+                            "waiting for %s trial(s) that other launches are training; Ctrl-C leaves", len(others)
+                        )
+                    return None
+                trial = self._study.ask(dict(self._space.parameters))
+                trial.set_user_attr(LAUNCH, self._me)
+            self._begin(trial)
+            if (run := self._next_ready()) is not None:
+                return run
+        return None
+
+    def _others(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        return [t for t in trials if t.state == TrialState.RUNNING and t.number not in self._open]
+
+    def _is_dead(self, launch: str) -> bool:
+        return launch == self._me or is_dead(launch, self._checkpoints, self._claims)
+
+    def _store_answers(self) -> bool:
+        """While the tracking store is away nobody's death can be told from silence."""
+        try:
+            self._store.experiment(self._space.source.name)
+        except TrackingError:
+            return False
+        return True
+
+    def _begin(self, trial: Trial) -> None:
+        try:
+            settings = self._space.settings(trial.params)
+            base, source = self._space.base, self._space.source
+            configs = tuple(
+                planning.resolved(override(base, {**settings, "seed": seed}), bf16=self._bf16) for seed in self._seeds
+            )
+            macs = planning.network_cost(configs[0], source).macs
+        except UserError as error:
+            self._fail(trial, str(error))
+            return
+        prints = tuple(fingerprint(config, source.digest) for config in configs)
+        cell = Cell(dict(trial.params), settings, f"t{trial.number}")
+        opened = self._open[trial.number] = _Open(trial, cell, configs, prints)
+        with asking(self._spec):
+            for key, value in ((SETTINGS, settings), (PRINTS, prints), (MACS, macs)):
+                trial.set_user_attr(key, value)
+            before = trial.user_attrs.get(RETRY_OF)
+            if before is not None and len(self._objectives) == 1:
+                # The evaluations that its checkpoints have behind them are not made again.
+                for step, value in frozen_trials(self._study)[before].intermediate_values.items():
+                    self._report(opened, step, value)
+        self._begin_seed(opened)
+
+    def _begin_seed(self, opened: _Open) -> None:
+        """Readies the run of the trial's next seed, or takes its result where the store has one."""
+        k = len(opened.errors)
+        try:
+            run = planning.planned(
+                opened.cell, self._seeds[k], opened.configs[k], opened.prints[k], self._space.source,
+                self._record(opened.prints[k]), self._checkpoints, {}, rerun=False, retry_failed=self._retry_failed,
+            )  # fmt: skip
+        except UserError as error:
+            self._end(opened, names.FAILED, str(error))
+            return
+        run = replace(run, tags={names.TRIAL: str(opened.number)})
+        self._of_run[run.name] = opened, k
+        if run.state in (planning.DONE, planning.FAILED) and run.record is not None:
+            record = run.record
+            self.ended(Ended(run, str(record.outcome), record.reason, record.test_err, val_err=record.val_err))
+        else:
+            self._ready.append((0.0, run))
+
+    def _record(self, print_: str) -> Record | None:
+        try:
+            return self._store.record(self._space.source.name, print_)
+        except TrackingError:  # away: the run trains, and its log waits
+            return None
+
+    # What the runs say
+
+    def heard(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Takes a run's validation error on the way, and decides whether its trial goes on."""
+        if names.VAL_ERR not in values or name not in self._of_run or len(self._objectives) > 1:
+            return
+        opened, k = self._of_run[name]
+        train = opened.configs[k].train
+        if step >= train.steps:  # the end of the run, of which `ended` takes care
+            return
+        evaluation = math.ceil(step / math.ceil(train.steps / train.evals))
+        place = k * train.evals + evaluation
+        try:
+            with asking(self._spec):
+                self._report(opened, place, statistics.fmean([*opened.errors, values[names.VAL_ERR]]))
+                if self._prunes and opened.trial.should_prune():
+                    self._cuts[name] = f"pruned at step {step}/{train.steps}"
+                    if len(self._seeds) > 1:
+                        self._cuts[name] += f" of seed {self._seeds[k]}"
+        except (StorageError, optuna.exceptions.UpdateFinishedTrialError):
+            logger.debug("an evaluation of trial %s is not reported", opened.number, exc_info=True)
+
+    def _report(self, opened: _Open, place: int, value: float) -> None:
+        if place not in opened.reported and math.isfinite(value):
+            opened.reported.add(place)
+            opened.trial.report(value, place)
+
+    def ended(self, ended: Ended) -> None:
+        """Takes how a run ended: its trial goes on with the next seed, or is over. Raises StorageError."""
+        name = ended.run.name
+        self._training.discard(name)
+        self._look_at = 0.0
+        opened, k = self._of_run.pop(name)
+        cut = self._cuts.pop(name, None)
+        if ended.outcome == BUSY:
+            self._of_run[name] = opened, k
+            self._ready.append((time.monotonic() + POLL_SECONDS, ended.run))
+        elif ended.outcome == names.FINISHED and ended.val_err is not None:
+            self._seed_done(opened, ended.val_err)
+        elif ended.outcome == names.DIVERGED:
+            self._end(opened, names.DIVERGED, ended.reason)
+        elif ended.outcome == names.KILLED and cut is not None:
+            self._end(opened, PRUNED, cut)
+        elif ended.outcome == names.KILLED and (self._stop() or ended.halts):
+            pass  # `leave` hands it on
+        elif ended.outcome == names.KILLED and (there := self._record(opened.prints[k])) and there.is_result:
+            self._begin_seed(opened)  # another launch had it first
+        else:
+            self._end(opened, names.FAILED, ended.reason or "it has no validation error", ended.tail)
+
+    def _seed_done(self, opened: _Open, error: float) -> None:
+        opened.errors.append(error)
+        done = len(opened.errors)
+        if len(self._objectives) == 1:
+            with contextlib.suppress(StorageError, optuna.exceptions.UpdateFinishedTrialError), asking(self._spec):
+                evals = opened.configs[0].train.evals
+                self._report(opened, done * evals, statistics.fmean(opened.errors))
+                if done < len(self._seeds) and self._prunes and opened.trial.should_prune():
+                    self._end(opened, PRUNED, f"pruned after seed {self._seeds[done - 1]}")
+                    return
+        if done < len(self._seeds):
+            self._begin_seed(opened)
+        else:
+            self._end(opened, names.FINISHED, "")
+
+    # What Optuna is told
+
+    def _end(self, opened: _Open, outcome: str, reason: str, tail: Sequence[str] = ()) -> None:
+        """Tells how a trial ended; waits a while for a storage that does not answer, then raises StorageError."""
+        del self._open[opened.number]
+        trial, seconds = opened.trial, time.monotonic() - opened.began
+        state = {PRUNED: TrialState.PRUNED, names.FAILED: TrialState.FAIL}.get(outcome, TrialState.COMPLETE)
+        values = None
+        if state == TrialState.COMPLETE:
+            error = statistics.fmean(opened.errors) if outcome == names.FINISHED else WORST
+            macs = trial.user_attrs[MACS]
+            values = [error, macs][: len(self._objectives)]
+        attributes: dict[str, Any] = {
+            OUTCOME: outcome, REASON: reason, ERRORS: opened.errors, SECONDS: round(seconds, 3),
+        }  # fmt: skip
+        until = time.monotonic() + TELL_SECONDS
+        while True:
+            try:
+                with asking(self._spec):
+                    tell(self._study, trial, attributes, values, state)
+                break
+            except StorageError as error:
+                if self._stop() or time.monotonic() > until:
+                    raise
+                logger.warning("%s; trying again", error)
+                pause(POLL_SECONDS, self._stop)
+        if outcome == names.FAILED:
+            lines = [f"trial {opened.number}: failed: {reason}", *(f"    {line}" for line in tail)]
+            self.problems += lines
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        with asking(self._spec):
+            tell(self._study, trial, {OUTCOME: names.FAILED, REASON: reason}, None, TrialState.FAIL)
+        self.problems.append(f"trial {trial.number}: failed: {reason}")
+
+    def retry_failed(self) -> None:
+        """Enqueues the parameters of the trials that failed."""
+        with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
+            enqueue_failed(self._study)
+
+    def leave(self) -> None:
+        """Hands on what this launch has not brought to an end: the same command goes on with it."""
+        with contextlib.suppress(StorageError), asking(self._spec):
+            trials = frozen_trials(self._study)
+            for t in trials:
+                if t.state == TrialState.RUNNING and t.user_attrs.get(LAUNCH) == self._me:
+                    hand_on(self._study, t, trials, "stopped", deaths=t.user_attrs.get(DEATHS, 0))
+        self._open.clear()
+
+
+class Listening:
+    """A reporter that lets the trials hear what their runs say; of a run that ends it tells what the search goes by."""
+
+    def __init__(self, report: Reporter, trials: Trials):
+        self._report, self._trials = report, trials
+        self.run_begins, self.step = report.run_begins, report.step
+        self._errors: dict[str, float] = {}
+
+    def __enter__(self) -> "Listening":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        self._report.metrics(name, step, values)
+        if names.VAL_ERR in values:
+            self._errors[name] = values[names.VAL_ERR]
+        self._trials.heard(name, step, values)
+
+    def run_ends(self, name: str, text: str) -> None:
+        error = self._errors.pop(name, None)
+        finished = text.startswith(names.FINISHED) and error is not None
+        self._report.run_ends(name, f"finished, validation error {error:.2f} %" if finished else text)
