@@ -39,9 +39,9 @@ def inline(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ende
 @EXECUTORS.register("ray")
 def over_workers(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended]:
     """Trains several runs at once, in the workers that Ray starts on this machine or on a cluster."""
-    from experiments import cluster  # Ray is an extra
+    from experiments.workers import foreman  # Ray is an extra
 
-    return cluster.place(runs, context)
+    return foreman.place(runs, context)
 
 
 def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:

@@ -111,7 +111,7 @@ def find_machine(launch: Launch) -> Machine:
 
 def _on_cluster(launch: Launch, threads: int | None) -> tuple[ModuleType, Placement]:
     require_ray(f"--ray-address {launch.ray_address}")
-    from experiments import cluster  # Ray is an extra
+    from experiments.workers import cluster  # Ray is an extra
 
     assert launch.ray_address is not None
     return cluster, cluster.on_cluster(
@@ -269,7 +269,7 @@ def workers(placement: Placement) -> Iterator[None]:
     if placement.executor == "inline":
         yield
         return
-    from experiments import cluster  # Ray is an extra
+    from experiments.workers import cluster  # Ray is an extra
 
     cluster.connect(placement)
     try:

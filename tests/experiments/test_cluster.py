@@ -1,12 +1,15 @@
 """Runs in workers that Ray places: the same bits as in this process, whatever dies meanwhile."""
 
 import contextlib
+import http.server
 import os
 import re
 import shutil
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -14,6 +17,7 @@ import psutil
 import pytest
 from lab import BOTH, ROOT, Lab, same_bits, wait_for
 
+from experiments.placement import Placement, PlacementError
 from ran import names
 
 pytest.importorskip("ray", reason="needs the extra cluster")
@@ -26,9 +30,10 @@ EIGHT = [f"d{depth} {learning} s0" for depth in (56, 92, 128, 164) for learning 
 SLOWLY = """
 import time
 
-from experiments import cluster, launch
+from experiments import launch
+from experiments.workers import worker
 
-line_step = cluster._Line.step
+line_step = worker.Line.step
 context = launch.Context
 
 
@@ -37,7 +42,7 @@ def step(self, name, step):
     time.sleep({seconds})
 
 
-cluster._Line.step = step
+worker.Line.step = step
 launch.Context = lambda *a, **b: context(*a, **b | {{"checkpoint_seconds": 0.0}})
 """
 
@@ -203,7 +208,7 @@ def step(self, name, step):
         os._exit(9)
 
 
-cluster._Line.step = step
+worker.Line.step = step
 ''')  # fmt: skip
     process = start("--workers", "2", "--import", "deadly")
     process.communicate(timeout=300)
@@ -255,6 +260,37 @@ def test_a_cluster_that_loses_a_node_and_a_worker(lab, migrated_store, tmp_path,
     assert not lab.client.search_registered_models()
 
 
+@pytest.mark.slow
+def test_a_part_of_a_gpu(lab):
+    """Two nodes, one of which says that it has a GPU: what a run sees of it, and what is refused."""
+    from ray.cluster_utils import Cluster
+
+    from experiments.workers import cluster as clusters
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        with pytest.raises(PlacementError, match="largest node has 0"):
+            clusters.on_cluster(cluster.address, None, 0.5, "auto", None)
+        clusters.disconnect()
+        cluster.add_node(num_cpus=2, num_gpus=1)
+        placement = clusters.on_cluster(cluster.address, None, 0.5, "auto", None)
+        assert placement == Placement(None, 1, 0.5, cluster.address)
+        assert clusters.there(placement, lambda: os.environ["CUDA_VISIBLE_DEVICES"]) == "0"
+        assert clusters.on_cluster(cluster.address, 3, None, "auto", None) == Placement(3, 1, 1.0, cluster.address)
+        assert clusters.on_cluster(cluster.address, None, None, "cpu", 2) == Placement(None, 2, 0.0, cluster.address)
+        for arguments, words in [
+            ((None, 0.5, "cpu", None), "train on the CPU"),
+            ((None, 2.0, "auto", None), "a run takes one GPU"),
+            ((0, None, "auto", None), "at least 1"),
+            ((None, None, "cpu", 64), "largest node has 2 CPUs"),
+        ]:
+            with pytest.raises(PlacementError, match=words):
+                clusters.on_cluster(cluster.address, *arguments)
+    finally:
+        clusters.disconnect()
+        cluster.shutdown()
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (("--ray-address", "auto"), "Could not find any running Ray instance"),
     (("--ray-address", "127.0.0.1:9"), "nothing answers there"),
@@ -274,6 +310,26 @@ def test_bad_input(arguments, words, lab):
     assert not lab.checkpoints.exists()
 
 
+@pytest.mark.parametrize("silent", [True, False])
+def test_an_address_of_something_else(silent, lab, monkeypatch):
+    """A server that says nothing, and one of the web: Ray itself would wait for minutes."""
+    from experiments.workers import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self):
+            time.sleep(3)
+
+    handler = Silent if silent else http.server.SimpleHTTPRequestHandler
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = lab.launch("--ray-address", f"127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+    assert said.status == 2
+    assert said.err.strip().endswith("what answers there is not the head of a Ray cluster")
+
+
 def test_without_the_extra(lab, monkeypatch):
     monkeypatch.setattr("experiments.placement.has_ray", lambda: False)
     for arguments in (("--workers", "2"), ("--ray-address", "auto")):
@@ -284,15 +340,15 @@ def test_without_the_extra(lab, monkeypatch):
 
 def test_a_node_with_other_data(lab, monkeypatch):
     """A worker that would train on other images says so."""
-    from experiments import cluster
+    from experiments.workers import foreman
 
-    sendable = cluster._sendable
+    sendable = foreman._sendable
 
     def other(run):
         sent = sendable(run)
         return replace(sent, source=replace(sent.source, digest="another"))
 
-    monkeypatch.setattr(cluster, "_sendable", other)
+    monkeypatch.setattr(foreman, "_sendable", other)
     said = lab.launch(*BOTH, "--workers", "2")
     assert said.status == 1
     assert "has other data than the launch" in said.err

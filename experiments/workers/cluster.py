@@ -1,0 +1,128 @@
+"""Ray, on this machine or on a cluster: started or joined, and what there is of it to train on."""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home
+# Else a worker without GPUs is warned about CUDA_VISIBLE_DEVICES.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import torch
+
+from experiments.placement import Machine, Placement, PlacementError
+from ran.engine.device import has_bf16
+
+CONNECT_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+def connect(placement: Placement) -> None:
+    """Starts Ray on this machine, or joins the cluster at `placement.address`. Raises PlacementError."""
+    if ray.is_initialized():
+        return
+    address = placement.address
+    if address is not None:
+        _check_address(address)
+    options: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False, "configure_logging": False}
+    if address is None:
+        # "local": without it Ray joins whatever cluster runs here. Nothing large is shared, so the store is small.
+        options |= {"num_cpus": placement.workers, "include_dashboard": False, "object_store_memory": 2**27}
+    else:
+        # Every node runs the code of this checkout, whatever version is installed there.
+        root = Path(__file__).parents[2]
+        options["runtime_env"] = {"py_modules": [str(root / "ran"), str(root / "experiments")]}
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        ray.init(address=address or "local", **options)
+    except Exception as error:  # ConnectionError, ValueError, RuntimeError, an authentication error: no common base
+        raise PlacementError(
+            f"--ray-address {address}: {_first_line(error)}" if address else _first_line(error)
+        ) from None
+
+
+def disconnect() -> None:
+    """Leaves Ray; on this machine its workers end."""
+    ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray waits for minutes for a host that does not answer."""
+    if address.startswith("ray://"):
+        raise PlacementError(
+            f"--ray-address {address}: Ray's client protocol does not carry a launch; start the command on a node of "
+            "the cluster with --ray-address auto, or give host:port of its head"
+        )
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise PlacementError(f"--ray-address takes auto or host:port (6379 is Ray's), got {address!r}")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
+            is_grpc = os.environ.get("RAY_USE_TLS") == "1" or _speaks_http2(connection)
+    except (OSError, OverflowError) as error:
+        raise PlacementError(f"--ray-address {address}: nothing answers there ({error})") from None
+    if not is_grpc:
+        raise PlacementError(f"--ray-address {address}: what answers there is not the head of a Ray cluster")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other side greets as gRPC does: its first frame is SETTINGS (RFC 9113, sections 3.4 and 6.5)."""
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    with contextlib.suppress(TimeoutError):
+        return connection.recv(9)[3:4] == b"\4"
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def on_cluster(
+    address: str, workers: int | None, gpus_per_run: float | None, device: str, threads: int | None
+) -> Placement:
+    """Returns the placement on a cluster, joined. Raises PlacementError for resources that no node has."""
+    if workers is not None and workers < 1:
+        raise PlacementError(f"--workers must be at least 1, got {workers}")
+    connect(Placement(None, address=address))
+    gpus = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if gpus_per_run is None:
+        gpus_per_run = 1.0 if gpus and device != "cpu" else 0.0
+    elif device == "cpu":
+        raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on the CPU (--device cpu)")
+    if not 0 <= gpus_per_run <= 1 or (gpus_per_run > gpus):
+        raise PlacementError(
+            f"--gpus-per-run {gpus_per_run:g}: a run takes one GPU or a part of it, and the cluster's largest node has "
+            f"{gpus:g}"
+        )
+    if device.startswith("cuda") and not gpus_per_run:
+        raise PlacementError(f"--device {device}: the Ray cluster has no GPU")
+    cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if (threads or 1) > cpus:
+        raise PlacementError(f"--train.threads {threads}: the cluster's largest node has {cpus:g} CPUs")
+    return Placement(workers, threads or 1, gpus_per_run, address)
+
+
+def there(placement: Placement, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Returns what a function returns where runs train."""
+    task = ray.remote(function).options(**resources(placement))
+    return ray.get(task.remote(*arguments, **options))
+
+
+def machine(placement: Placement) -> Machine:
+    """Returns what a run trains on."""
+    device = torch.device("cuda" if placement.gpus else "cpu")
+    return Machine(device, there(placement, has_bf16, device))
+
+
+def resources(placement: Placement) -> dict[str, Any]:
+    """Returns what a run takes of a node, in Ray's words."""
+    # On this machine `workers` is all there is to share out; threads are set by the worker.
+    return {"num_cpus": 1 if placement.address is None else placement.threads, "num_gpus": placement.gpus}
