@@ -71,7 +71,7 @@ class RunLog:
         log._absent = absent and not entries
         before = [entry["resumes"] for entry in entries if entry["do"] == "open"]
         log._put("open", **asdict(opening) | {"resumes": max([opening.resumes, *(n + 1 for n in before)])})
-        log.flush()
+        log.flush(sync=False)
         return log
 
     @classmethod
@@ -132,8 +132,10 @@ class RunLog:
         self._put("close", outcome=outcome, reason=mask_secrets(reason)[:500], end_ms=_now_ms())
         return self.flush()
 
-    def flush(self) -> bool:
+    def flush(self, *, sync: bool = True) -> bool:
         """Makes what was logged safe, in the store or else in the spool; returns whether the store has everything.
+
+        Without `sync` a power cut may take it, and whatever was logged until the next flush.
 
         Raises WriteError if neither can be written, and TrackingError if the store refuses, as it does when its run
         was deleted meanwhile; then it lies in the spool.
@@ -142,6 +144,8 @@ class RunLog:
             began = time.monotonic()
             try:
                 self._deliver()
+                if sync:
+                    self._store.sync()
             except StoreAway as error:
                 if self._trains and self._retry_at == 0.0:
                     logger.warning("%s; training goes on, and its log waits in %s", error, self._folder)
