@@ -97,8 +97,9 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
         PROFILES[launch.profile]
 
     from experiments import launch as launching
-    from experiments import search_plan, searching
-    from experiments.confirm import confirming_study
+    from experiments.search import launch as searching
+    from experiments.search import plan as search_plan
+    from experiments.search.confirm import confirming_study
 
     profile, why = launching.choose_profile(search, launch, DataConfig())
     config = parse_overrides(rest, search, search_plan.search_base(search, profile)[0])

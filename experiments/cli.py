@@ -85,6 +85,8 @@ class Launch:
     """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
     checkpoints: Annotated[str, _text("PLACE")] = "checkpoints"
     """folder, or URI such as s3://bucket/folder, for the state of unfinished runs; default: checkpoints"""
+    checkpoint_seconds: Annotated[float | None, _text("SECONDS")] = None
+    """between two checkpoints of a run; default: 60"""
     keep: Annotated[str, _text("WHAT")] = "final"
     """of a finished run, beside the final weights in MLflow: final = nothing, last = its last two checkpoints, all;
     none = not even weights or other artifacts, for searches and studies of thousands of runs"""
@@ -153,6 +155,9 @@ def _one_line(box: str) -> str:
 
 def check_flags(launch: Launch) -> None:
     """Raises UsageError for flags that do not go together."""
+    seconds = launch.checkpoint_seconds
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise UsageError(f"--checkpoint-seconds must be finite and not negative, got {seconds:g}")
     if launch.search is None:
         of_search = {
             "--trials": launch.trials, "--storage": launch.storage, "--confirm": launch.confirm or None,

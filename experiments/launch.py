@@ -64,6 +64,8 @@ class Prepared:
     retry_failed: bool
     modules: tuple[str, ...]
     """that workers import first"""
+    checkpoint_seconds: float | None
+    """between two of a run; None = the runner's own"""
 
     @property
     def seconds(self) -> float:
@@ -184,7 +186,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     placement, estimates = placed(launch, config, plan, machine.device, runs=len(plan.runs))
     modules = (*launch.imports, *([str(Path(study.path).absolute())] if study.path else []))
     return Prepared(
-        plan, machine.device, placement, uri, checkpoints, mirror, estimates, launch.keep, launch.retry_failed, modules
+        plan, machine.device, placement, uri, checkpoints, mirror, estimates, launch.keep, launch.retry_failed, modules,
+        launch.checkpoint_seconds,
     )  # fmt: skip
 
 
@@ -250,7 +253,7 @@ def run(prepared: Prepared) -> Finished:
                 context = Context(
                     plan.tags, store, claims, parent_id, checkpoints, prepared.device, report, stop, keep,
                     prepared.retry_failed, placement=placement, modules=prepared.modules, mirror=prepared.mirror,
-                )  # fmt: skip
+                ).saving(prepared.checkpoint_seconds)  # fmt: skip
                 ended = run_plan(plan, context, EXECUTORS[placement.executor])
             last = deliver_patiently(store, checkpoints, keep, prepared.mirror, seconds=LAST_WAIT, stop=stop)
             outcome = names.KILLED if stop() else names.FINISHED

@@ -97,6 +97,10 @@ class Context:
     mirror: Mirror | None = None
     """of the checkpoints, where --checkpoints is a URI"""
 
+    def saving(self, seconds: float | None) -> "Context":
+        """Returns the context with so many seconds between two checkpoints of a run; None = as it is."""
+        return self if seconds is None else replace(self, checkpoint_seconds=seconds)
+
     @property
     def leaves_artifacts(self) -> bool:
         """Whether a run leaves more in the store than points, parameters and tags."""

@@ -41,7 +41,7 @@ def goes_red(clone: Path, mutation: Mutation) -> str:
     path.write_text(content.replace(mutation.old, mutation.new))
     try:
         file, _, selected = mutation.tests.partition(" ")
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", file,
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not gpu", file,
                    "-k", selected]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
         # Into a file: of a pipe the end would be waited for until the last of the test's processes has gone.

@@ -13,7 +13,7 @@ import torch
 from lab import ROOT, Lab, Said, main
 from optuna.trial import FrozenTrial
 
-from experiments.storage import open_storage
+from experiments.search.storage import open_storage
 from ran import names
 from ran.config import RunConfig
 from ran.engine.train import Result

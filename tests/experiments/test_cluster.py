@@ -154,6 +154,7 @@ def test_ctrl_c_stops_all_of_it_and_the_same_command_goes_on(lab, whole, start):
     as_whole(lab, whole, "arl s0", "nal s0")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(lab, start):
     process = start(*BOTH, "--workers", "2", *slowly(lab, 20.0))
@@ -168,6 +169,7 @@ def test_a_second_ctrl_c_stops_at_once(lab, start):
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_launch_that_is_killed_leaves_no_worker(lab, whole, start):
     arguments = (*BOTH, "--workers", "2", *slowly(lab))

@@ -16,10 +16,11 @@ from searchlab import NAME, by_rate, optuna_study, pretend, record, search, star
 
 from analysis import archive, make_report, make_tables
 from experiments import plan as planning
-from experiments import runner, sampler
-from experiments import search as searches
+from experiments import runner
 from experiments.plan import network_cost
-from experiments.search import width_for_macs
+from experiments.search import sampler
+from experiments.search import space as searches
+from experiments.search.space import width_for_macs
 from ran import names
 from ran.config import RunConfig, override
 from ran.data.datasets import open_source
@@ -392,7 +393,7 @@ def test_a_sqlite_storage(lab, made_up):
 
 SLOW = """
 import functools, time
-import experiments.searching
+import experiments.search.launch
 from experiments.progress import Lines
 from experiments.runner import Context
 
@@ -401,8 +402,8 @@ class Slow(Lines):
         super().step(name, step)
         time.sleep(0.1)
 
-experiments.searching.Context = functools.partial(Context, checkpoint_seconds=0.0)
-experiments.searching.reporter = Slow
+experiments.search.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)
+experiments.search.launch.reporter = Slow
 """
 STEPS = ("--train.steps", "20", "--train.evals", "4")
 
@@ -470,6 +471,7 @@ def _trials(lab, storage=None):
         return []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sigint_and_the_same_command_again(lab):
     launch = ("--trials", "2", *STEPS)
@@ -608,7 +610,7 @@ FLAGS = {
     "trial without confirm": (["--trials", "2", "--trial", "1"], "--trial goes with --confirm"),
     "trials and confirm": (["--trials", "2", "--confirm"], "--trials and --confirm"),
     "what it draws": (["--trials", "2", "--optim.lr", "0.1"], "is what search tiny draws"),
-    "no validation": (["--trials", "2", "--data.val-images", "0"], "--data.val-images must be above 0"),
+    "no validation": (["--trials", "2", "--data.val-images", "0"], "--data.val_images must be above 0"),
     "profile": (["--trials", "2", "--profile", "quick"], "search tiny always uses the profile smoke"),
 }
 

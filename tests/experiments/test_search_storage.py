@@ -40,6 +40,7 @@ def test_two_launches_at_once_on_an_empty_database(lab, database):
     assert PASSWORD not in "".join(out + err for out, err in said)
 
 
+@pytest.mark.long
 def test_a_launch_that_is_killed_there(lab, database):
     """SIGKILL: what it had is tried again by the next launch of the same command."""
     launch = ("--trials", "4", "--train.steps", "40")

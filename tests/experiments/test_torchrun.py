@@ -106,7 +106,7 @@ def workers(process: subprocess.Popen[str]) -> dict[int, psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_signal_stops_all_after_a_checkpoint(number, lab, alone):
     process = start_slowly(lab)
     process.send_signal(number)
@@ -125,7 +125,7 @@ def test_a_signal_stops_all_after_a_checkpoint(number, lab, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_process_that_is_killed_leaves_none_hanging(rank, lab, alone):
     process = start_slowly(lab)
     workers(process)[rank].kill()
@@ -165,6 +165,7 @@ checkpoint.save = full
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_full_disk_leaves_none_hanging(lab, alone):
     (lab.folder / "full_disk.py").write_text(FULL_DISK)
@@ -215,6 +216,7 @@ loop.F = type("F", (), {"cross_entropy": staticmethod(fails)})
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_that_fails_in_some_or_all_processes_leaves_the_others_alone(lab):
     (lab.folder / "trouble.py").write_text(TROUBLE)

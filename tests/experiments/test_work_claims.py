@@ -61,6 +61,19 @@ def leave(store, machine, name="dead"):
     return dead
 
 
+def test_a_worker_of_the_same_launch_is_followed_at_once_wherever_it_died(store, machine, tmp_path):
+    """A launch gives a run to one worker at a time, so the claim of another is of one that died."""
+    (tmp_path / "second").mkdir()
+    machine("first")
+    Claims(store, tmp_path / "first", launch="l")._acquire(RUN, True)
+    with Claims(store, tmp_path / "second", launch="another").claimed(RUN, alone=True) as other:
+        assert other is not None
+    worker = Claims(store, tmp_path / "second", launch="l")
+    with worker.claimed(RUN, alone=True) as other:
+        assert other is None
+        assert worker._acquire(RUN, True)[0] is None, "of its own it knows that it lives"
+
+
 def test_a_dead_process_of_this_folder_is_followed_at_once(store, machine):
     leave(store, machine)
     with machine("dead").claimed(RUN, alone=True) as other:

@@ -11,26 +11,26 @@ import optuna
 from optuna.study import Study as OptunaStudy
 
 from experiments import launch as launching
-from experiments import search_record as recording
 from experiments.claims import Claims
 from experiments.delivery import deliver_patiently
 from experiments.executors import EXECUTORS
-from experiments.launches import living
 from experiments.progress import reporter
 from experiments.runner import Context
-from experiments.sampler import Sampler
-from experiments.search import PRUNERS
-from experiments.search_plan import Prepared
-from experiments.signals import stop_request
-from experiments.storage import (
+from experiments.search import record as recording
+from experiments.search.launches import living
+from experiments.search.plan import Prepared
+from experiments.search.sampler import Sampler
+from experiments.search.space import PRUNERS
+from experiments.search.states import frozen_trials
+from experiments.search.storage import (
     StorageError,
     asking,
     check_definition,
     open_storage,
 )  # fmt: skip
+from experiments.search.trials import Listening, Trials
+from experiments.signals import stop_request
 from experiments.tracking import Store, TrackingError
-from experiments.trial_states import frozen_trials
-from experiments.trials import Listening, Trials
 from ran import names
 from ran.files import writing
 
@@ -74,7 +74,7 @@ def run(prepared: Prepared) -> Finished:
                 context = Context(
                     p.tags, store, claims, parent_id, p.checkpoints, p.device, Listening(report, trials), stop, p.keep,
                     p.retry_failed, cut=trials.cut, placement=p.placement, modules=p.modules, mirror=p.mirror,
-                )  # fmt: skip
+                ).saving(p.checkpoint_seconds)  # fmt: skip
                 writer = _Writer(p, store, parent_id, study)
                 halted: list[str] = []
                 with _handing_on(trials, problems):

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from experiments import search_record as recording
 from experiments.plan import parse_seeds
-from experiments.search import SearchError
-from experiments.search_plan import Prepared
+from experiments.search import record as recording
+from experiments.search.plan import Prepared
+from experiments.search.space import SearchError
 from experiments.study import Comparison, Study, axis
 
 SEEDS = 5

@@ -13,21 +13,21 @@ from optuna.study import Study as OptunaStudy
 
 from experiments import launch as launching
 from experiments import plan as planning
-from experiments import search_record as recording
 from experiments.cli import Launch
 from experiments.mirror import Mirror
 from experiments.placement import Placement
 from experiments.profiles import Profile
 from experiments.progress import duration
-from experiments.search import VAL_IMAGES, Search, SearchError, Space, make_space, parse_objectives
-from experiments.storage import (
+from experiments.search import record as recording
+from experiments.search.space import VAL_IMAGES, Search, SearchError, Space, make_space, parse_objectives
+from experiments.search.states import count_over, frozen_trials
+from experiments.search.storage import (
     DEFAULT,
     check_definition,
     find_study,
 )  # fmt: skip
 from experiments.study import Study
 from experiments.tracking import Store, check_writable, resolve_uri
-from experiments.trial_states import count_over, frozen_trials
 from ran import names
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import load_splits, open_source
@@ -65,6 +65,7 @@ class Prepared:
     """as the storage has it; None = it has none yet"""
     keep: str
     retry_failed: bool
+    checkpoint_seconds: float | None
 
     @property
     def name(self) -> str:
@@ -189,7 +190,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     if search.requires and config.data.name not in search.requires:
         raise SearchError(f"search {search.name} needs the data set {' or '.join(search.requires)}")
     if not config.data.val_images:
-        raise SearchError("a search chooses on validation images: --data.val-images must be above 0")
+        raise SearchError("a search chooses on validation images: --data.val_images must be above 0")
     objectives = parse_objectives(launch.objectives)
     machine = launching.find_machine(launch)
     device = machine.device
@@ -202,6 +203,8 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     space = make_space(search, config, source, objectives)
     if not launch.dry_run and not launch.confirm:
         launching.check_folder(checkpoints)
+        if mirror is not None:
+            mirror.check()
         check_writable(uri)
         for seed in seeds:
             load_splits(config.data, seed)  # a damaged file is found now, and kept in memory for the runs
@@ -211,7 +214,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     prepared = Prepared(
         search, profile, space, objectives, seeds, launch.trials or 0, device, uri, checkpoints, mirror, Placement(),
         modules, machine.bf16, launch.storage or DEFAULT, overrides, held_out, 0.0, None, launch.keep,
-        launch.retry_failed,
+        launch.retry_failed, launch.checkpoint_seconds,
     )  # fmt: skip
     study = find_study(prepared.storage, prepared.name)
     if study is not None and launch.confirm and "definition" in study.user_attrs:

@@ -24,16 +24,12 @@ from experiments import plan as planning
 from experiments.claims import Claims
 from experiments.executors import POLL_SECONDS
 from experiments.launch import in_turn
-from experiments.launches import is_dead
 from experiments.plan import PlannedRun
 from experiments.progress import Reporter
 from experiments.runner import BUSY, Ended
-from experiments.search import Space
-from experiments.signals import pause
-from experiments.storage import StorageError, asking
-from experiments.study import Cell
-from experiments.tracking import Record, Store, TrackingError
-from experiments.trial_states import (
+from experiments.search.launches import is_dead
+from experiments.search.space import Space
+from experiments.search.states import (
     DEATHS,
     ERRORS,
     LAUNCH,
@@ -52,6 +48,10 @@ from experiments.trial_states import (
     take_over,
     tell,
 )
+from experiments.search.storage import StorageError, asking
+from experiments.signals import pause
+from experiments.study import Cell
+from experiments.tracking import Record, Store, TrackingError
 from ran import names
 from ran.config import RunConfig, fingerprint, override
 from ran.errors import UserError
