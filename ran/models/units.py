@@ -39,7 +39,22 @@ def conv(
     """Returns a padded convolution without bias, as every convolution of the network."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (height // 2, width // 2)
+    if (height, width) == (1, 1) and stride > 1 and in_channels < SAFE_CHANNELS:
+        return _Strided(in_channels, out_channels, 1, stride, bias=False)
     return nn.Conv2d(in_channels, out_channels, (height, width), stride, padding, groups=groups, bias=False)
+
+
+SAFE_CHANNELS = 8
+"""of a 1x1 convolution with a stride: with 2 to 7 torch 2.14's backward pass writes beyond its memory, on the CPU in
+float32 with channels_last, and the process aborts (1 to 33 were tried)"""
+
+
+class _Strided(nn.Conv2d):
+    """A 1x1 convolution with a stride, computed as one without on every stride-th pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
 
 
 def _projects(in_channels: int, out_channels: int, stride: int) -> bool:

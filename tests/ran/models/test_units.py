@@ -1,11 +1,16 @@
 """Residual units against their definitions, written out. (The pre-activation bottleneck: test_reference.py.)"""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ran.errors import UserError
+from ran.models import units
 from ran.models.units import UNITS
 
 
@@ -113,3 +118,28 @@ def test_units_compute_their_definition(name, groups, in_channels, stride):
 def test_units_without_grouped_convolutions_refuse_groups(name):
     with pytest.raises(UserError, match=r"groups must be 1.*got 2"):
         UNITS[name](8, 8, 4, groups=2)
+
+
+@pytest.mark.parametrize("side", [(8, 8), (9, 6), (1, 1)])
+def test_a_strided_projection_of_few_channels_is_the_plain_one(side):
+    strided = units.conv(7, 14, 1, stride=2).double()
+    x = image(7, *side).requires_grad_()
+    expected = F.conv2d(x, strided.weight, stride=2)
+    assert torch.allclose(strided(x), expected, rtol=0, atol=1e-14)
+    (gradient,) = torch.autograd.grad(strided(x).square().sum(), x)
+    assert torch.allclose(gradient, torch.autograd.grad(expected.square().sum(), x)[0], rtol=0, atol=1e-12)
+    assert type(units.conv(8, 16, 1, stride=2)) is nn.Conv2d, "what has enough channels keeps its bits"
+
+
+@pytest.mark.parametrize("channels", [2, 7])
+def test_a_strided_projection_of_few_channels_keeps_to_its_memory(channels):
+    """Torch's own, on the CPU in float32 with channels_last, aborts the process: so in one of its own."""
+    code = (
+        "import torch; from ran.models.units import conv; torch.set_num_threads(1)\n"
+        f"c = conv({channels}, {2 * channels}, 1, stride=2).to(memory_format=torch.channels_last)\n"
+        "for _ in range(12):\n"
+        f"    x = torch.rand(32, {channels}, 32, 32).contiguous(memory_format=torch.channels_last).requires_grad_()\n"
+        "    y = c(x); y.backward(torch.rand_like(y))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
