@@ -59,7 +59,7 @@ def _train(config, splits, **options):
 @pytest.fixture(autouse=True)
 def small(monkeypatch) -> None:
     monkeypatch.setattr(runner, "train", _train)
-    monkeypatch.setattr(planning, "_measured_rate", lambda plan, device: 1e9)
+    monkeypatch.setattr(planning, "_measured_rate", lambda plan, device, measure: 1e9)
     monkeypatch.setattr(launching, "LAST_WAIT", 0.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
