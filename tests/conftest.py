@@ -23,7 +23,7 @@ settings.load_profile("no deadline")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """CI has twenty minutes: what it does not come to is skipped, and says so. RAN_DEADLINE is in seconds since 1970."""
+    """What CI does not come to in its twenty minutes is skipped. RAN_DEADLINE: seconds since 1970."""
     deadline = os.environ.get("RAN_DEADLINE")
     if deadline is not None and time.time() > float(deadline):
         pytest.skip("the time that CI has is over")
