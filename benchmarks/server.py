@@ -1,6 +1,6 @@
 """How many writes a second an MLflow server takes, and how long each waits, by the number of clients at once.
 
-    python -m benchmarks.server --backend sqlite --backend postgresql://user@localhost/mlflow
+    python -m benchmarks.server --backend sqlite --backend postgresql+psycopg2://user@localhost/mlflow
 
 Each write is the log_batch of ten metrics that a run sends before a checkpoint. Clients are threads of one process;
 the server runs on the same machine, and shares its cores with them.

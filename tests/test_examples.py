@@ -38,7 +38,7 @@ def test_docker_accepts_the_services():
     command = [program, "-f", str(EXAMPLES / "mlflow-compose.yaml"), "config"]
     done = subprocess.run(command, env={**secrets, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "postgresql://mlflow:one@postgres/mlflow" in " ".join(done.stdout.split())
+    assert "postgresql+psycopg2://mlflow:one@postgres/mlflow" in " ".join(done.stdout.split())
 
 
 def test_the_slurm_script_is_bash_and_starts_ray_and_the_launch(tmp_path):
