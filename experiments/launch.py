@@ -70,7 +70,7 @@ class Prepared:
     @property
     def seconds(self) -> float:
         """What all of it will take."""
-        return sum(self.estimates.values()) / min(self.placement.workers or 1, max(1, len(self.estimates)))
+        return sum(self.estimates.values()) / min(self.placement.at_once, max(1, len(self.estimates)))
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         shard=planning.parse_shard(launch.shard), rerun=launch.rerun, retry_failed=launch.retry_failed,
     )  # fmt: skip
     if not launch.dry_run:
-        check_folder(checkpoints)
-        if mirror is not None:
-            mirror.check()
-        check_writable(uri)
+        check_places(uri, checkpoints, mirror)
         for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
             load_splits(data, seed)  # a damaged file is found now, and kept in memory for the runs
     placement, estimates = placed(launch, config, plan, machine.device, runs=len(plan.runs))
@@ -214,7 +211,11 @@ def placed(
     return if_worth(placement, launch.workers, times * sum(estimates.values())), estimates
 
 
-def check_folder(folder: Path) -> None:
+def check_places(uri: str, folder: Path, mirror: Mirror | None) -> None:
+    """Raises UserError if store, folder of the checkpoints or its mirror cannot be written."""
+    check_writable(uri)
+    if mirror is not None:
+        mirror.check()
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise LaunchError(f"--checkpoints {folder}: {existing} is not a folder")
@@ -249,7 +250,7 @@ def run(prepared: Prepared) -> Finished:
         _sweep(prepared, claims)
         outcome = names.KILLED
         try:
-            with reporter(estimates, placement.workers or 1) as report:
+            with reporter(estimates, placement.at_once) as report:
                 context = Context(
                     plan.tags, store, claims, parent_id, checkpoints, prepared.device, report, stop, keep,
                     prepared.retry_failed, placement=placement, modules=prepared.modules, mirror=prepared.mirror,

@@ -34,10 +34,17 @@ class Placement:
     """of a Ray cluster; None = this machine"""
     hint: str = ""
     """what would serve the machine better"""
+    room: int | None = None
+    """runs that the cluster has room for now"""
     processes: int = 1
     """that train each run together"""
     sync_batchnorm: bool = False
     """whether they take BatchNorm over all of them"""
+
+    @property
+    def at_once(self) -> int:
+        """Runs that train at the same time."""
+        return max(1, min(n for n in (self.workers, self.room) if n is not None))
 
     @property
     def executor(self) -> str:
@@ -133,7 +140,10 @@ def _on_gpus(workers: int | None, gpus_per_run: float | None, device: torch.devi
 
 
 def if_worth(placement: Placement, asked: int | None, seconds: float) -> Placement:
-    """Returns the placement, or the same number of threads in this process where the work ends before workers start."""
-    if asked is None and placement.address is None and seconds < WORTH_SECONDS:
+    """Returns the placement, or the same number of threads in this process where the work ends before workers start.
+
+    Workers that were asked for are started for any work at all.
+    """
+    if placement.address is None and (seconds == 0 or (asked is None and seconds < WORTH_SECONDS)):
         return replace(placement, workers=1, gpus=0.0)
     return placement

@@ -110,11 +110,7 @@ class Plan:
     @property
     def tags(self) -> dict[str, str]:
         """What each of its runs is tagged with."""
-        return {
-            names.STUDY: self.study.name,
-            names.PROFILE: self.profile.tag,
-            names.OVERRIDES: self.overrides_json,
-        }
+        return run_tags(self.study.name, self.profile, self.overrides_json)
 
     def study_json(self) -> dict[str, Any]:
         """Returns what analysis needs to know of the study: its cells, seeds and fingerprints, run or not."""
@@ -163,6 +159,11 @@ def override_words(overrides: Mapping[str, Any]) -> list[str]:
             [f"--{key if value else f'{group}.no_{name}'}"] if isinstance(value, bool) else [f"--{key}", str(value)]
         )
     return words
+
+
+def run_tags(what: str, profile: Profile, overrides_json: str) -> dict[str, str]:
+    """Returns what each run of a study or search is tagged with."""
+    return {names.STUDY: what, names.PROFILE: profile.tag, names.OVERRIDES: overrides_json}
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

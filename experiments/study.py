@@ -64,6 +64,14 @@ class Comparison:
     baseline: Value
 
 
+def check_naming(kind: str, name: str, dataset: str, requires: Sequence[str]) -> None:
+    """Raises ValueError for the name of a study or search, or its data set, that cannot be."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError(f"{kind} name {name!r}: letters, digits, '_' and '-' only")
+    if requires and dataset not in requires:
+        raise ValueError(f"{kind} {name!r} requires {requires}, but its own data set is {dataset!r}")
+
+
 @dataclass(frozen=True)
 class Study:
     """What is compared. The module's docstring is the study's documentation."""
@@ -91,10 +99,7 @@ class Study:
     """what launches it where --study does not, as --search NAME --confirm"""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
-            raise ValueError(f"study name {self.name!r}: letters, digits, '_' and '-' only")
-        if self.requires and self.dataset not in self.requires:
-            raise ValueError(f"study {self.name!r} requires {self.requires}, but its own data set is {self.dataset!r}")
+        check_naming("study", self.name, self.dataset, self.requires)
         if "data.name" in self.axis_fields:
             raise ValueError(f"study {self.name!r}: the data set is the launch's (--data.name), not an axis")
         names = [a.name for a in self.axes]

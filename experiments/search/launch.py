@@ -65,7 +65,7 @@ def run(prepared: Prepared) -> Finished:
         outcome = names.KILLED
         record: dict[str, Any] = {}
         try:
-            with living(p.checkpoints, claims) as me, reporter(_estimates(p), p.placement.workers or 1) as report:
+            with living(p.checkpoints, claims) as me, reporter(_estimates(p), p.placement.at_once) as report:
                 trials = Trials(
                     study, p.storage, p.space, total=p.total, seeds=p.seeds, objectives=p.objectives, store=store,
                     claims=claims, checkpoints=p.checkpoints, bf16=p.bf16, me=me, turn=turn, stop=stop,

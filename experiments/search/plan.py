@@ -19,7 +19,15 @@ from experiments.placement import Placement
 from experiments.profiles import Profile
 from experiments.progress import duration
 from experiments.search import record as recording
-from experiments.search.space import VAL_IMAGES, Search, SearchError, Space, make_space, parse_objectives
+from experiments.search.space import (
+    DERIVED_FIELDS,
+    VAL_IMAGES,
+    Search,
+    SearchError,
+    Space,
+    make_space,
+    parse_objectives,
+)
 from experiments.search.states import count_over, frozen_trials
 from experiments.search.storage import (
     DEFAULT,
@@ -27,8 +35,7 @@ from experiments.search.storage import (
     find_study,
 )  # fmt: skip
 from experiments.study import Study
-from experiments.tracking import Store, check_writable, resolve_uri
-from ran import names
+from experiments.tracking import Store, resolve_uri
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import make_deterministic
@@ -84,11 +91,7 @@ class Prepared:
     @property
     def tags(self) -> dict[str, str]:
         """What each of its runs is tagged with."""
-        return {
-            names.STUDY: self.search.name,
-            names.PROFILE: self.profile.tag,
-            names.OVERRIDES: self.overrides_json,
-        }
+        return planning.run_tags(self.search.name, self.profile, self.overrides_json)
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -121,7 +124,7 @@ class Prepared:
 
     @property
     def seconds(self) -> float:
-        return self.todo * self.trial_seconds / min(self.placement.workers or 1, max(1, self.todo))
+        return self.todo * self.trial_seconds / min(self.placement.at_once, max(1, self.todo))
 
     @property
     def command(self) -> str:
@@ -169,7 +172,7 @@ class Prepared:
 
     @property
     def _derived_fields(self) -> list[str]:
-        return [{"width": "model.width", "steps": "train.steps"}.get(name, name) for name in self.space.derived]
+        return [DERIVED_FIELDS.get(name, name) for name in self.space.derived]
 
 
 def search_base(search: Search, profile: Profile) -> tuple[RunConfig, int]:
@@ -202,10 +205,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     source = open_source(config.data)
     space = make_space(search, config, source, objectives)
     if not launch.dry_run and not launch.confirm:
-        launching.check_folder(checkpoints)
-        if mirror is not None:
-            mirror.check()
-        check_writable(uri)
+        launching.check_places(uri, checkpoints, mirror)
         for seed in seeds:
             load_splits(config.data, seed)  # a damaged file is found now, and kept in memory for the runs
     overrides = difference(config, base)
@@ -273,7 +273,7 @@ def describe(prepared: Prepared) -> str:
             text = f"{d['low']:g} to {d['high']:g}" + (", logarithmic" if d["log"] else "")
         lines.append(f"{name:<{wide}}  {_short(base[name]):>9}  {text}")
     for name, text in recording.describe_derived(space.derived).items():
-        field = {"width": "model.width", "steps": "train.steps"}.get(name, name)
+        field = DERIVED_FIELDS.get(name, name)
         lines.append(f"{field:<{wide}}  {_short(base.get(field)):>9}  derived: {text}")
     lines.append(f"objective: {' and '.join(prepared.objectives)}; the error on {space.base.data.val_images:,} "
                  f"validation images, the mean over seeds {', '.join(map(str, prepared.seeds))}")  # fmt: skip

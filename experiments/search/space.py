@@ -3,12 +3,11 @@
 Neither optuna nor torch is imported with this module: --help and --list do without them.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from experiments.study import Settings
+from experiments.study import Settings, check_naming
 from ran.config import RunConfig, check, identity, override
 from ran.errors import UserError
 from ran.registry import Registry
@@ -42,6 +41,8 @@ def steps_for_images(config: RunConfig, base: RunConfig, source: "Source") -> Se
     return {"train.steps": max(1, round(images / config.train.batch_size))}
 
 
+DERIVED_FIELDS = {"width": "model.width", "steps": "train.steps"}
+"""the config field that a derivation sets, for print; a user's own goes by its name"""
 WIDTH_GRID = 32
 """steps of the derived width in one base width"""
 
@@ -126,10 +127,7 @@ class Search:
     """of the file that --search named; None = one of the package's"""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
-            raise ValueError(f"search name {self.name!r}: letters, digits, '_' and '-' only")
-        if self.requires and self.dataset not in self.requires:
-            raise ValueError(f"search {self.name!r} requires {self.requires}, but its own data set is {self.dataset!r}")
+        check_naming("search", self.name, self.dataset, self.requires)
         if not self.space:
             raise ValueError(f"search {self.name!r} has an empty space")
         if not self.seeds:

@@ -5,10 +5,12 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # what it warns of while it connects, the error says again
 # Else a worker without GPUs is warned about CUDA_VISIBLE_DEVICES.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -41,7 +43,12 @@ def connect(placement: Placement) -> None:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         ray.init(address=address or "local", **options)
-    except Exception as error:  # ConnectionError, ValueError, RuntimeError, an authentication error: no common base
+    except ConnectionError as error:
+        reason = "no Ray cluster runs on this machine (ray start --head starts one)"
+        raise PlacementError(
+            f"--ray-address {address}: {reason if address == 'auto' else _first_line(error)}"
+        ) from None
+    except Exception as error:  # ValueError, RuntimeError, an authentication error: no common base
         raise PlacementError(
             f"--ray-address {address}: {_first_line(error)}" if address else _first_line(error)
         ) from None
@@ -107,7 +114,17 @@ def on_cluster(
     cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if (threads or 1) > cpus:
         raise PlacementError(f"--train.threads {threads}: the cluster's largest node has {cpus:g} CPUs")
-    return Placement(workers, threads or 1, gpus_per_run, address)
+    placement = Placement(workers, threads or 1, gpus_per_run, address)
+    return replace(placement, room=room(placement))
+
+
+def room(placement: Placement) -> int:
+    """Returns how many runs fit on the cluster as it is."""
+    total = ray.cluster_resources()
+    fit = [total.get("CPU", 0) / (placement.threads or 1)]
+    if placement.gpus:
+        fit.append(total.get("GPU", 0) / placement.gpus)
+    return max(1, int(min(fit) + 1e-9))
 
 
 def there(placement: Placement, function: Callable[..., T], *arguments: Any, **options: Any) -> T:

@@ -25,7 +25,7 @@ from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.runner import BUSY, Context, Ended
 from experiments.tracking import absolute
-from experiments.workers.cluster import resources
+from experiments.workers.cluster import resources, room
 from experiments.workers.worker import Job, train_there
 from ran import names
 from ran.data.augment import cifar_pixels
@@ -35,6 +35,8 @@ from ran.errors import one_line
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+LOOK_SECONDS = 5
+"""between two looks at how large the cluster is"""
 MAX_RETRIES = 20
 """of a run whose worker or node died; three deaths in a row without a step of progress end it sooner (folder.py)"""
 STOP_SECONDS = 120.0
@@ -112,7 +114,8 @@ def place(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended
                     places[task.options(**options, name=run.name).remote(job, _sendable(run))] = run
             if not places:
                 return
-            done, _ = ray.wait(list(places), num_returns=len(places), timeout=POLL_SECONDS)
+            ray.wait(list(places), timeout=POLL_SECONDS)  # until the first has ended
+            done, _ = ray.wait(list(places), num_returns=len(places), timeout=0)
             exchange()
             for ref in done:
                 run = places.pop(ref)
@@ -140,17 +143,13 @@ def _room(placement: Placement) -> int:
     """How many runs Ray is handed at once. Of a cluster a few more than fit: an autoscaler sees them wait."""
     if placement.workers is not None:
         return placement.workers
-    total = _cluster_resources(int(time.monotonic() / 5))
-    rooms = [total.get("CPU", 0) / (placement.threads or 1)]
-    if placement.gpus:
-        rooms.append(total.get("GPU", 0) / placement.gpus)
-    room = int(min(rooms))
-    return room + max(1, room // 4)
+    fit = _room_of(placement, int(time.monotonic() / LOOK_SECONDS))
+    return fit + max(1, fit // 4)
 
 
 @functools.lru_cache(maxsize=1)
-def _cluster_resources(_: int) -> dict[str, float]:
-    return ray.cluster_resources()
+def _room_of(placement: Placement, _: int) -> int:
+    return room(placement)
 
 
 def _sendable(run: PlannedRun) -> PlannedRun:

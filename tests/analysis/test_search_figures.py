@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from test_figures import faults
+from test_figures import draw, faults
 
 from analysis.figures import Drawn, Skipped
 from analysis.figures.search import KINDS, figures_of
-from analysis.figures.style import styled
 from analysis.make_figures import main
 from analysis.searches import SearchError, read_search
 from ran import names
@@ -94,19 +90,6 @@ def drawn(kind: str, content: dict[str, Any]) -> Drawn:
     (one,) = figures_of(read_search(content), [kind])
     assert isinstance(one, Drawn), one
     return one
-
-
-def draw(one: Drawn) -> Figure:
-    with styled():
-        figure = one.draw()
-        FigureCanvasAgg(figure)
-        figure.set_dpi(144)
-        figure.draw_without_rendering()
-    return figure
-
-
-def texts(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
 
 
 CASES = {

@@ -276,10 +276,15 @@ def test_a_part_of_a_gpu(lab):
         clusters.disconnect()
         cluster.add_node(num_cpus=2, num_gpus=1)
         placement = clusters.on_cluster(cluster.address, None, 0.5, "auto", None)
-        assert placement == Placement(None, 1, 0.5, cluster.address)
+        assert placement == Placement(None, 1, 0.5, cluster.address, room=2)
+        assert placement.at_once == 2
         assert clusters.there(placement, lambda: os.environ["CUDA_VISIBLE_DEVICES"]) == "0"
-        assert clusters.on_cluster(cluster.address, 3, None, "auto", None) == Placement(3, 1, 1.0, cluster.address)
-        assert clusters.on_cluster(cluster.address, None, None, "cpu", 2) == Placement(None, 2, 0.0, cluster.address)
+        assert clusters.on_cluster(cluster.address, 3, None, "auto", None) == Placement(
+            3, 1, 1.0, cluster.address, room=1
+        )
+        assert clusters.on_cluster(cluster.address, None, None, "cpu", 2) == Placement(
+            None, 2, 0.0, cluster.address, room=1
+        )
         for arguments, words in [
             ((None, 0.5, "cpu", None), "train on the CPU"),
             ((None, 2.0, "auto", None), "a run takes one GPU"),
@@ -294,7 +299,6 @@ def test_a_part_of_a_gpu(lab):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (("--ray-address", "auto"), "Could not find any running Ray instance"),
     (("--ray-address", "127.0.0.1:9"), "nothing answers there"),
     (("--ray-address", "ray://127.0.0.1:10001"), "--ray-address auto"),
     (("--ray-address", "nonsense"), "takes auto or host:port"),
@@ -310,6 +314,16 @@ def test_bad_input(arguments, words, lab):
     assert words in said.err
     assert len(said.err.splitlines()) == 1
     assert not lab.checkpoints.exists()
+
+
+def test_no_cluster_on_this_machine(lab, monkeypatch):
+    def nobody(**_):
+        raise ConnectionError("Could not find any running Ray instance. Please specify the one with `--address`.")
+
+    monkeypatch.setattr("ray.init", nobody)  # another program's may run here
+    said = lab.launch("--ray-address", "auto")
+    assert (said.status, len(said.err.splitlines())) == (2, 1)
+    assert "no Ray cluster runs on this machine (ray start --head starts one)" in said.err
 
 
 @pytest.mark.parametrize("silent", [True, False])

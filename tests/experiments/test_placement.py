@@ -97,6 +97,15 @@ def test_little_work_stays_in_this_process_with_the_same_threads():
     assert if_worth(Placement(8, 1), None, 10.0) == Placement(1, 1)
     assert if_worth(Placement(8, 1), None, 1000.0) == Placement(8, 1)
     assert if_worth(Placement(8, 1), 8, 10.0) == Placement(8, 1)  # as asked
+    assert if_worth(Placement(8, 1), 8, 0.0) == Placement(1, 1)  # but for nothing
+
+
+def test_how_many_train_at_once():
+    assert Placement().at_once == 1
+    assert Placement(8, 1).at_once == 8
+    assert Placement(None, 1, 0.0, "auto", room=3).at_once == 3
+    assert Placement(2, 1, 0.0, "auto", room=3).at_once == 2
+    assert Placement(8, 1, 0.0, "auto", room=0).at_once == 1
 
 
 def test_the_plan_says_it():
