@@ -33,7 +33,7 @@ from experiments.tracking import Store, TrackingError, check_writable, resolve_u
 from ran import names
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
-from ran.engine.device import has_bf16, make_deterministic, pick_device
+from ran.engine.device import abilities, make_deterministic, pick_device
 from ran.engine.throughput import seconds_per_image
 from ran.errors import UserError
 from ran.files import writing
@@ -106,7 +106,7 @@ def find_machine(launch: Launch) -> Machine:
     check_flags(launch)
     if launch.ray_address is None:
         device = pick_device(launch.device)
-        return Machine(device, has_bf16(device))
+        return Machine(device, abilities(device))
     cluster, placement = _on_cluster(launch, None)
     return cluster.machine(placement)
 
@@ -171,7 +171,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     source = open_source(config.data)
     store = Store.peek(uri)
     plan = planning.make_plan(
-        study, profile, config, base_config(study, profile), source=source, bf16=machine.bf16,
+        study, profile, config, base_config(study, profile), source=source, can=machine.can,
         records=store.records(source.name) if store else {}, checkpoints=checkpoints,
         remote={} if mirror is None else mirror.steps(), seeds=seeds, cells=launch.cells,
         shard=planning.parse_shard(launch.shard), rerun=launch.rerun, retry_failed=launch.retry_failed,

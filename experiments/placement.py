@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
+from ran.engine.device import Abilities
 from ran.errors import UserError
 
 WORTH_SECONDS = 60.0
@@ -65,8 +66,8 @@ class Machine:
     """What there is to train on."""
 
     device: torch.device
-    bf16: bool
-    """whether bfloat16 is native to it"""
+    can: Abilities
+    """what decides its arithmetic where a config leaves it open"""
 
 
 def cores() -> int:

@@ -21,7 +21,7 @@ from ran import names
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
 from ran.data.datasets import Source, open_source
 from ran.engine import checkpoint
-from ran.engine.device import resolve_precision
+from ran.engine.device import Abilities, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
 from ran.errors import UserError, one_line
@@ -211,20 +211,20 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def make_plan(
-    study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, bf16: bool,
+    study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, can: Abilities,
     records: Mapping[str, Record], checkpoints: Path, remote: Mapping[str, int], seeds: Sequence[int],
     cells: Sequence[str] = (), shard: tuple[int, int] = (1, 1), rerun: bool = False, retry_failed: bool = False,
 ) -> Plan:  # fmt: skip
     """Returns the plan. `base` is the study's config under the profile, `config` the same with the user's overrides.
 
-    `bf16`: whether the device that will train has it; `remote`: the newest step of each run, by its folder's name,
+    `can`: what the device that will train can do; `remote`: the newest step of each run, by its folder's name,
     where checkpoints are mirrored at a URI.
 
     Every config is checked and every network built once for its cost, so that what cannot run is refused here.
     """
 
     everything = [
-        (cell, seed, resolved(override(config, {**cell.settings, "seed": seed}), bf16=bf16))
+        (cell, seed, resolved(override(config, {**cell.settings, "seed": seed}), can=can))
         for seed in seeds
         for cell in study.cells
     ]
@@ -262,11 +262,11 @@ def _network(config: RunConfig, source: Source) -> dict[str, Any] | None:
     return {"name": m.name, "width": m.width, "mask_structure": m.mask_structure, **shape}
 
 
-def resolved(config: RunConfig, *, bf16: bool) -> RunConfig:
-    """Returns the config as it is trained on a device with bf16 or without. Raises UserError for what cannot be run."""
+def resolved(config: RunConfig, *, can: Abilities) -> RunConfig:
+    """Returns the config as a device with these abilities trains it. Raises UserError for what cannot be run."""
     check(config)
     SCHEDULES[config.optim.schedule]  # an unknown name raises here and not in the middle of the study
-    return override(config, {"train.precision": resolve_precision(config.train.precision, bf16=bf16)})
+    return resolve(config, can)
 
 
 def planned(

@@ -112,6 +112,10 @@ class TrainConfig:
     """memory layout NHWC; faster on CPUs and on tensor cores"""
     compile: bool = False
     """torch.compile the network; measured slower than eager on CPUs"""
+    kernels: str = _added("eager")
+    """eager (PyTorch's operations), fused (our own, on CPUs with channels_last), or auto = fused where they can be"""
+    recompute: bool = _outside(False)
+    """activation checkpointing: less memory, a third more time, the same bits"""
     threads: int | None = _outside(None)
     """CPU threads; None = torch's choice. Bits are promised at an equal number only"""
     evals: int = _outside(20)
@@ -158,10 +162,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
 def fingerprint(config: RunConfig, data_digest: str) -> str:
     """Returns the SHA-256, in hex, of everything that decides the result of a run.
 
-    `config.train.precision` must be resolved ("auto" names no arithmetic): raises ConfigError otherwise.
+    `config.train.precision` and `.kernels` must be resolved ("auto" names no arithmetic): raises ConfigError otherwise.
     """
-    if config.train.precision == "auto":
-        raise ConfigError("train.precision: resolve 'auto' for the device before taking a fingerprint")
+    for name in ("precision", "kernels"):
+        if getattr(config.train, name) == "auto":
+            raise ConfigError(f"train.{name}: resolve 'auto' for the device before taking a fingerprint")
     content = {"schema": SCHEMA_VERSION, "data_digest": data_digest, **identity(config)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -243,6 +248,9 @@ def check(config: RunConfig) -> None:
          f"train.micro_batch must divide train.batch_size={t.batch_size} and be at least 2, got {t.micro_batch}"),
         (t.precision in ("auto", "bf16", "float32"),
          f"train.precision: valid are auto, bf16, float32; got {t.precision!r}"),
+        (t.kernels in ("auto", "fused", "eager"), f"train.kernels: valid are auto, fused, eager; got {t.kernels!r}"),
+        (t.kernels != "fused" or (t.channels_last and not t.compile),
+         "train.kernels=fused needs train.channels_last and no train.compile"),
         (t.threads is None or 1 <= t.threads <= 1024, f"train.threads must lie in 1..1024, got {t.threads}"),
         (t.evals >= 0, f"train.evals must not be negative, got {t.evals}"),
         (0 <= config.seed < 2**63, f"seed must lie in 0..2**63-1, got {config.seed}"),

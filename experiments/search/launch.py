@@ -68,7 +68,7 @@ def run(prepared: Prepared) -> Finished:
             with living(p.checkpoints, claims) as me, reporter(_estimates(p), p.placement.at_once) as report:
                 trials = Trials(
                     study, p.storage, p.space, total=p.total, seeds=p.seeds, objectives=p.objectives, store=store,
-                    claims=claims, checkpoints=p.checkpoints, bf16=p.bf16, me=me, turn=turn, stop=stop,
+                    claims=claims, checkpoints=p.checkpoints, can=p.can, me=me, turn=turn, stop=stop,
                     retry_failed=p.retry_failed, prunes=p.pruner != "none",
                 )  # fmt: skip
                 context = Context(

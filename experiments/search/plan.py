@@ -38,7 +38,7 @@ from experiments.study import Study
 from experiments.tracking import Store, resolve_uri
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import load_splits, open_source
-from ran.engine.device import make_deterministic
+from ran.engine.device import Abilities, make_deterministic
 
 NAME_LENGTH = 400
 """characters; databases take 512"""
@@ -61,7 +61,7 @@ class Prepared:
     placement: Placement
     modules: tuple[str, ...]
     """that workers import first"""
-    bf16: bool
+    can: Abilities
     storage: str
     overrides: Mapping[str, Any]
     held_out: int
@@ -213,7 +213,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     modules = (*launch.imports, *([str(Path(search.path).absolute())] if search.path else []))
     prepared = Prepared(
         search, profile, space, objectives, seeds, launch.trials or 0, device, uri, checkpoints, mirror, Placement(),
-        modules, machine.bf16, launch.storage or DEFAULT, overrides, held_out, 0.0, None, launch.keep,
+        modules, machine.can, launch.storage or DEFAULT, overrides, held_out, 0.0, None, launch.keep,
         launch.retry_failed, launch.checkpoint_seconds,
     )  # fmt: skip
     study = find_study(prepared.storage, prepared.name)
@@ -226,7 +226,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         return prepared
     store = Store.peek(uri)
     plan = planning.make_plan(
-        Study(search.name, search.title, axes=()), profile, config, base, source=source, bf16=machine.bf16,
+        Study(search.name, search.title, axes=()), profile, config, base, source=source, can=machine.can,
         records=store.records(source.name) if store else {}, checkpoints=checkpoints, remote={}, seeds=prepared.seeds,
         rerun=True,
     )  # fmt: skip

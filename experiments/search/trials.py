@@ -54,6 +54,7 @@ from experiments.study import Cell
 from experiments.tracking import Record, Store, TrackingError
 from ran import names
 from ran.config import RunConfig, fingerprint, override
+from ran.engine.device import Abilities
 from ran.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -88,12 +89,12 @@ class Trials:
 
     def __init__(
         self, study: Study, spec: str, space: Space, *, total: int, seeds: Sequence[int], objectives: Sequence[str],
-        store: Store, claims: Claims, checkpoints: Path, bf16: bool, me: str, turn: str,
+        store: Store, claims: Claims, checkpoints: Path, can: Abilities, me: str, turn: str,
         stop: Callable[[], bool], retry_failed: bool, prunes: bool,
     ):  # fmt: skip
         self._study, self._spec, self._space, self._total = study, spec, space, total
         self._seeds, self._objectives = tuple(seeds), tuple(objectives)
-        self._store, self._claims, self._checkpoints, self._bf16 = store, claims, checkpoints, bf16
+        self._store, self._claims, self._checkpoints, self._can = store, claims, checkpoints, can
         self._me, self._turn, self._stop = me, turn, stop
         self._retry_failed, self._prunes = retry_failed, prunes
         self._open: dict[int, _Open] = {}
@@ -187,7 +188,7 @@ class Trials:
             settings = self._space.settings(trial.params)
             base, source = self._space.base, self._space.source
             configs = tuple(
-                planning.resolved(override(base, {**settings, "seed": seed}), bf16=self._bf16) for seed in self._seeds
+                planning.resolved(override(base, {**settings, "seed": seed}), can=self._can) for seed in self._seeds
             )
             macs = planning.network_cost(configs[0], source).macs
         except UserError as error:

@@ -18,7 +18,7 @@ import ray
 import torch
 
 from experiments.placement import Machine, Placement, PlacementError
-from ran.engine.device import has_bf16
+from ran.engine.device import abilities
 
 CONNECT_SECONDS = 10.0
 
@@ -136,7 +136,7 @@ def there(placement: Placement, function: Callable[..., T], *arguments: Any, **o
 def machine(placement: Placement) -> Machine:
     """Returns what a run trains on."""
     device = torch.device("cuda" if placement.gpus else "cpu")
-    return Machine(device, there(placement, has_bf16, device))
+    return Machine(device, there(placement, abilities, device))
 
 
 def resources(placement: Placement) -> dict[str, Any]:

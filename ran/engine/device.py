@@ -1,10 +1,23 @@
 """Where a run computes, and in which arithmetic."""
 
 import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
-from ran.config import ConfigError
+from ran.config import ConfigError, RunConfig
+from ran.kernels import build, ops
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What decides the arithmetic of a run that leaves it open ("auto")."""
+
+    bf16: bool = False
+    """bfloat16 is native, and so faster than float32"""
+    no_kernels: str = "not asked"
+    """why there are no kernels of our own; "" where there are"""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -35,19 +48,32 @@ def has_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, query, lambda: False)() for query in queries)
 
 
-def resolve_precision(precision: str, *, bf16: bool) -> str:
-    """Returns "bf16" or "float32"; "auto" takes bf16 where the device has it (`bf16`)."""
+def abilities(device: torch.device) -> Abilities:
+    """Returns those of a device of this machine. The first time the kernels may be built, in seconds."""
+    return Abilities(has_bf16(device), "they are for the CPU" if device.type != "cpu" else build.why_not())
+
+
+def resolve(config: RunConfig, can: Abilities) -> RunConfig:
+    """Returns the config with the arithmetic that "auto" stands for: bf16 and our kernels where the device has them.
+
+    Raises ConfigError where kernels are asked for that it has not.
+    """
+    t = config.train
     # Deviation: the paper trained in float32; bf16 autocast is the default where it is native, float32 a flag away.
-    if precision == "auto":
-        return "bf16" if bf16 else "float32"
-    return precision
+    precision = ("bf16" if can.bf16 else "float32") if t.precision == "auto" else t.precision
+    apply = t.channels_last and not t.compile and not can.no_kernels
+    kernels = ("fused" if apply else "eager") if t.kernels == "auto" else t.kernels
+    if kernels == "fused" and can.no_kernels:
+        raise ConfigError(f"train.kernels=fused: {can.no_kernels}; auto takes them where they are")
+    return replace(config, train=replace(t, precision=precision, kernels=kernels))
 
 
-def arithmetic(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Returns the context in which the network runs: autocast for bf16, nothing for float32."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def arithmetic(device: torch.device, precision: str, kernels: str) -> Iterator[None]:
+    """Within it the network runs: under autocast for bf16, and with kernels of our own or without."""
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    with autocast, ops.using(kernels == "fused"):
+        yield
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:

@@ -43,7 +43,7 @@ class Memorisation:
 
 
 def predict(
-    network: nn.Module, images: Tensor, pixels: Pixels, *, precision: str, channels_last: bool,
+    network: nn.Module, images: Tensor, pixels: Pixels, *, precision: str, kernels: str, channels_last: bool,
     stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Tensor:  # fmt: skip
     """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode.
@@ -57,7 +57,7 @@ def predict(
     parts = chunks(processes.part(images), BATCH)
     most = len(chunks(processes.part(images, rank=0), BATCH))
     try:
-        with torch.inference_mode(), arithmetic(images.device, precision):
+        with torch.inference_mode(), arithmetic(images.device, precision, kernels):
             for x in itertools.chain(parts, [None] * (most - len(parts))):
                 if stop():
                     raise Stopped
@@ -70,13 +70,14 @@ def predict(
 
 
 def evaluate(
-    network: nn.Module, images: Tensor, labels: Tensor, pixels: Pixels, *, precision: str, channels_last: bool,
-    stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
+    network: nn.Module, images: Tensor, labels: Tensor, pixels: Pixels, *, precision: str, kernels: str,
+    channels_last: bool, stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Score:  # fmt: skip
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,). Raises Stopped as `predict` does."""
     logits = predict(
-        network, images, pixels, precision=precision, channels_last=channels_last, stop=stop, processes=processes
-    )
+        network, images, pixels, precision=precision, kernels=kernels, channels_last=channels_last, stop=stop,
+        processes=processes,
+    )  # fmt: skip
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
     loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)

@@ -21,7 +21,7 @@ from ran.data.datasets import Images, Splits
 from ran.data.loader import TrainBatches
 from ran.engine import checkpoint, sharing
 from ran.engine.checkpoint import Header
-from ran.engine.device import arithmetic, memory_format
+from ran.engine.device import abilities, arithmetic, memory_format, resolve
 from ran.engine.evaluate import Score, Stopped, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
 from ran.engine.processes import ALONE, Processes
@@ -73,16 +73,19 @@ def train(
 ) -> Result:
     """Trains one run to its end, its divergence or until `stop()`, continuing from a checkpoint in `folder` if any.
 
-    `config.train.precision` is resolved. `flush` is called before each checkpoint: what was logged must be safe before
-    its steps become permanent, and a point of a step that is taken again is logged again, with the same value.
-    `after_save` is called after each. `stop` is asked before each step and before each batch of an evaluation. A loss
-    or weight that is not finite ends the run within `log_interval` steps, 100 at most. Raises CheckpointError for a
-    checkpoint of another configuration and WriteError where none can be written.
+    `config.train.precision` and `.kernels` are resolved. `flush` is called before each checkpoint: what was logged must
+    be safe before its steps become permanent, and a point of a step that is taken again is logged again, with the same
+    value. `after_save` is called after each. `stop` is asked before each step and before each batch of an evaluation. A
+    loss or weight that is not finite ends the run within `log_interval` steps, 100 at most. Raises CheckpointError for
+    a checkpoint of another configuration, ConfigError for kernels that cannot be built and WriteError where no
+    checkpoint can be written.
 
     Several `processes` call it alike; the first one's `folder`, `log`, `flush` and `after_save` are used, any one's
     `stop` stops all, and it raises AbandonedError and LostError besides.
     """
     t, steps = config.train, config.train.steps
+    if t.kernels == "fused":
+        resolve(config, abilities(device))  # it may be another machine that has them
     if t.threads is not None:
         torch.set_num_threads(t.threads)
     share = sharing.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
@@ -94,6 +97,7 @@ def train(
     if processes.sync_batchnorm:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, processes.data)
     network.to(device).to(memory_format=layout).train()
+    network.set_grad_checkpointing(t.recompute)
     o = config.optim
     optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
     schedule = SCHEDULES[o.schedule]
@@ -111,14 +115,15 @@ def train(
     curve = "val" if len(splits.val) else "test"
 
     how: dict[str, Any] = {
-        "precision": t.precision, "channels_last": t.channels_last, "stop": stop, "processes": processes
+        "precision": t.precision, "kernels": t.kernels, "channels_last": t.channels_last, "stop": stop,
+        "processes": processes,
     }  # fmt: skip
 
     def score(split: str) -> Score:
         return evaluate(network, *data[split], pixels, **how)
 
     def response() -> dict[str, float]:
-        with arithmetic(device, t.precision):
+        with arithmetic(device, t.precision, t.kernels):
             stages = stage_responses(network, data[curve][0][:RESPONSE_IMAGES], pixels)
         return {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1)}
 
@@ -177,7 +182,7 @@ def train(
         images, labels = batches(step, share.positions)
         given, true = (labels, labels) if true_labels is None else labels.unbind(1)
         for x, y, y_true in deal(zip(*(part.split(share.size) for part in (images, given, true)), strict=True)):
-            with arithmetic(device, t.precision):
+            with arithmetic(device, t.precision, t.kernels):
                 logits = forward(x.contiguous(memory_format=layout)).float()
             loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)
             loss.backward()

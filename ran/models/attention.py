@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
+from ran.kernels.ops import residual_attention
 from ran.registry import Registry
 
 Learning = Callable[[Tensor, Tensor], Tensor]
@@ -14,7 +14,7 @@ LEARNING: Registry[Learning] = Registry("learning")
 @LEARNING.register("arl")
 def attention_residual_learning(trunk: Tensor, mask: Tensor) -> Tensor:
     """H = (1 + M) * T, eq. 3."""
-    return torch.addcmul(trunk, trunk, mask)
+    return residual_attention(trunk, mask)
 
 
 @LEARNING.register("nal")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ran.config import ConfigError
+from ran.kernels.ops import NormReLUSequential
 from ran.models.units import conv
 from ran.registry import Registry
 
@@ -75,7 +76,7 @@ def mask_head(channels: int, *, preactivated: bool = True) -> nn.Sequential:
     Behind units that are not preactivated, whose sums have been through a ReLU, the first BN and ReLU are left out.
     """
     first = (nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if preactivated else ()
-    return nn.Sequential(
+    return NormReLUSequential(
         *first, conv(channels, channels, 1),
         nn.BatchNorm2d(channels), nn.ReLU(inplace=True), conv(channels, channels, 1),
     )  # fmt: skip

@@ -1,16 +1,20 @@
 """The residual attention network and the plain residual networks beside it, made from one specification."""
 
+import contextlib
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ran.config import ConfigError
 from ran.errors import UserError
+from ran.kernels.ops import fused, norm_relu, using
 from ran.models.attention import LEARNING, AttentionModule
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES, MaskParts, mask_head
 from ran.models.stems import STEMS
@@ -121,6 +125,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.feature_info = list(feature_info)
         """of each stage: num_chs, reduction (pixels of the image a pixel) and module (its name), as in timm"""
         self.num_features: int = self.feature_info[-1]["num_chs"]
+        self.recomputes = False
         self.smallest_input = smallest_input
         """the least side of an image"""
         self.stem = stem
@@ -152,8 +157,8 @@ class ResidualAttentionNetwork(nn.Module):
         """Returns the activated output of the last stage, (B, C, H', W')."""
         x = self._stem(x)
         for stage in self.stages:
-            x = stage(x)
-        return x if self.norm is None else F.relu(self.norm(x), inplace=True)
+            x = _recomputed(stage, x) if self.recomputes and torch.is_grad_enabled() else stage(x)
+        return x if self.norm is None else norm_relu(self.norm, x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Returns the logits of the features, (B, num_classes), or with `pre_logits` what they are read from."""
@@ -162,6 +167,13 @@ class ResidualAttentionNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Lets the backward pass compute again what lies within units and attention modules: less memory, more time.
+
+        Weights, gradients and running statistics are those of a network that keeps everything.
+        """
+        self.recomputes = enable
 
     def get_classifier(self) -> nn.Module:
         """Returns the classifier."""
@@ -172,6 +184,32 @@ class ResidualAttentionNetwork(nn.Module):
         like = next(self.parameters())
         self.head = _classifier(self.num_features, num_classes).to(like.device, like.dtype)
         self.num_classes = num_classes
+
+
+def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:
+    """stage(x), of which only the inputs of units and attention modules are kept for the backward pass."""
+    for block in (*stage.units, *stage.attention):  # type: ignore[misc]
+        x = checkpoint(
+            block, x, use_reentrant=False, preserve_rng_state=False,
+            context_fn=functools.partial(_first_and_again, block),
+        )  # fmt: skip
+    return x
+
+
+def _first_and_again(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    return contextlib.nullcontext(), _again(block, fused())
+
+
+@contextlib.contextmanager
+def _again(block: nn.Module, fused: bool) -> Iterator[None]:
+    """Leaves the running statistics as they are: what is computed again, as it was the first time, has been counted."""
+    kept = [(buffer, buffer.clone()) for buffer in block.buffers()]
+    try:
+        with using(fused):
+            yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 def _classifier(channels: int, num_classes: int) -> nn.Module:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ran.kernels.ops import NormReLUSequential
 from ran.models.units import conv
 from ran.registry import Registry
 
@@ -30,7 +31,7 @@ STEMS.register("conv3")(Stem(lambda i, o: conv(i, o, 3), reduction=1, smallest_i
 
 
 def _conv7_pool(in_channels: int, out_channels: int, pool: nn.MaxPool2d) -> nn.Sequential:
-    return nn.Sequential(
+    return NormReLUSequential(
         OrderedDict(
             conv=conv(in_channels, out_channels, 7, 2),
             norm=nn.BatchNorm2d(out_channels),

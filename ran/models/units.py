@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ran.config import ConfigError
+from ran.kernels.ops import norm_relu, norm_relu_and_input
 from ran.registry import Registry
 
 
@@ -90,10 +91,10 @@ class PreActBottleneck(nn.Module):
         self.shortcut = conv(in_channels, out_channels, 1, stride) if projects else None
 
     def forward(self, x: Tensor) -> Tensor:
-        a = F.relu(self.norm1(x), inplace=True)
+        a, x = norm_relu_and_input(self.norm1, x)
         h = self.conv1(a)
-        h = self.conv2(F.relu(self.norm2(h), inplace=True))
-        h = self.conv3(F.relu(self.norm3(h), inplace=True))
+        h = self.conv2(norm_relu(self.norm2, h))
+        h = self.conv3(norm_relu(self.norm3, h))
         return h + (x if self.shortcut is None else self.shortcut(a))
 
 
@@ -119,8 +120,8 @@ class PreActBasic(nn.Module):
         self.shortcut = conv(in_channels, out_channels, 1, stride) if projects else None
 
     def forward(self, x: Tensor) -> Tensor:
-        a = F.relu(self.norm1(x), inplace=True)
-        h = self.conv2(F.relu(self.norm2(self.conv1(a)), inplace=True))
+        a, x = norm_relu_and_input(self.norm1, x)
+        h = self.conv2(norm_relu(self.norm2, self.conv1(a)))
         return h + (x if self.shortcut is None else self.shortcut(a))
 
 
@@ -147,8 +148,8 @@ class PostActBottleneck(nn.Module):
         self.shortcut = _conv_norm(in_channels, out_channels, 1, stride) if projects else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        h = F.relu(self.norm2(self.conv2(h)), inplace=True)
+        h = norm_relu(self.norm1, self.conv1(x))
+        h = norm_relu(self.norm2, self.conv2(h))
         h = self.norm3(self.conv3(h))
         return F.relu(h + (x if self.shortcut is None else self.shortcut(x)), inplace=True)
 
@@ -157,6 +158,17 @@ def _conv_norm(in_channels: int, out_channels: int, kernel: int | tuple[int, int
     return nn.Sequential(
         OrderedDict(conv=conv(in_channels, out_channels, kernel, stride), norm=nn.BatchNorm2d(out_channels))
     )
+
+
+class _Branch(nn.Sequential):
+    """Convolution and BN, then a ReLU, over and over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            if isinstance(layer, nn.Sequential):
+                convolution, norm = layer
+                x = norm_relu(norm, convolution(x))
+        return x
 
 
 class PreActInception(nn.Module):
@@ -182,7 +194,7 @@ class PreActInception(nn.Module):
             for i, kernel in enumerate(kernels):
                 width, step = (bottleneck if i else in_channels), (stride if i == len(kernels) - 1 else 1)
                 layers += [_conv_norm(width, bottleneck, kernel, step), nn.ReLU(inplace=True)]
-            return nn.Sequential(*layers)
+            return _Branch(*layers)
 
         self.norm = nn.BatchNorm2d(in_channels)
         self.branches = nn.ModuleList(branch(kernels) for kernels in branches)
@@ -191,7 +203,7 @@ class PreActInception(nn.Module):
         self.shortcut = conv(in_channels, out_channels, 1, stride) if projects else None
 
     def forward(self, x: Tensor) -> Tensor:
-        a = F.relu(self.norm(x), inplace=True)
+        a, x = norm_relu_and_input(self.norm, x)
         h = self.join(torch.cat([branch(a) for branch in self.branches], 1))
         return h + (x if self.shortcut is None else self.shortcut(a))
 

@@ -260,7 +260,7 @@ def test_a_batchnorm_that_cannot_be_shared_is_refused(config, crew):
 def logits_of(processes, config, splits, count):
     network = build(config_spec(config.model), num_classes=3)
     initialize(network, 0)
-    how = {"precision": "float32", "channels_last": True, "processes": processes}
+    how = {"precision": "float32", "kernels": "eager", "channels_last": True, "processes": processes}
     images, labels = splits.train.images[:count], splits.train.labels[:count]
     return predict(network, images, splits.pixels, **how), evaluate(network, images, labels, splits.pixels, **how)
 
@@ -290,7 +290,7 @@ def rounds_of(processes, config, splits, stop_in):
     before, evaluation.BATCH = evaluation.BATCH, 2
     try:
         predict(
-            network, splits.train.images[:19], splits.pixels, precision="float32", channels_last=True,
+            network, splits.train.images[:19], splits.pixels, precision="float32", kernels="eager", channels_last=True,
             stop=processes.agreed(stop), processes=processes,
         )  # fmt: skip
     except Stopped:

@@ -89,6 +89,9 @@ def three_steps_a_point(monkeypatch):
 VARIANTS = {
     "float32": {},
     "bf16": {"train.precision": "bf16"},
+    "fused": {"train.kernels": "fused"},
+    "fused bf16": {"train.kernels": "fused", "train.precision": "bf16"},
+    "recomputed": {"train.recompute": True},
     "contiguous": {"train.channels_last": False},
     "micro batches": {"train.micro_batch": 4},
     "no momentum": {"optim.momentum": 0.0},

@@ -19,6 +19,7 @@ from ran import names
 from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import DATASETS, open_source
 from ran.engine.checkpoint import FORMAT, CheckpointError, path_of, write_tensors
+from ran.engine.device import Abilities
 from ran.registry import UnknownNameError
 
 GRID = Study(
@@ -39,7 +40,7 @@ def plan(study=GRID, *, records=None, checkpoints="nowhere", overrides=None, pro
     options.setdefault("seeds", study.seeds)
     return make_plan(
         study, profile, override(base, overrides or {}), base, source=open_source(DataConfig("cluttershapes")),
-        bf16=False, records=records or {}, checkpoints=Path(checkpoints), remote={}, **options,
+        can=Abilities(), records=records or {}, checkpoints=Path(checkpoints), remote={}, **options,
     )  # fmt: skip
 
 

@@ -154,6 +154,7 @@ LIMITS = [
     ("train.batch_size", [1, 0, -2], [2]),
     ("train.micro_batch", [0, 1, 3, 5, 128, -2], [2, 32, 64, None]),
     ("train.precision", ["fp16", "", "BF16"], ["auto", "bf16", "float32"]),
+    ("train.kernels", ["native", ""], ["auto", "fused", "eager"]),
     ("train.threads", [0, -1], [1, None]),
     ("train.evals", [-1], [0]),
     ("seed", [-1, 2**63], [0, 2**63 - 1]),
@@ -187,4 +188,4 @@ def test_check_admits(key, value):
 def test_check_looks_at_every_number():
     """A new field with a number needs a row in LIMITS."""
     numbers = {key for key, hint in HINTS.items() if {int, float} & set(typing.get_args(hint) or (hint,))}
-    assert numbers == {key for key, *_ in LIMITS} - {"train.precision"}
+    assert numbers == {key for key, *_ in LIMITS} - {"train.precision", "train.kernels"}

@@ -25,9 +25,9 @@ GOLDEN = "a44d2b7dbe6912434b39dd090e234c3f48be1a1e97699da4e87bd56f8709c59d"
 BASE = override(RunConfig(), {"train.precision": "float32"})
 FIELDS = list(flatten(BASE))
 # Where and how, not what: a change of these must find the run that is there already.
-OUTSIDE = {"data.root", "data.download", "train.threads", "train.evals"}
+OUTSIDE = {"data.root", "data.download", "train.threads", "train.evals", "train.recompute"}
 # Fields that came after there were runs: in the identity only where they are not the default.
-ADDED = {"data.noise", "data.noise_labels", "data.image_size", "data.test_size"}
+ADDED = {"data.noise", "data.noise_labels", "data.image_size", "data.test_size", "train.kernels"}
 FLOATS = [
     "model.width",
     "optim.lr",
@@ -43,6 +43,8 @@ def another(key):
     value = flatten(BASE)[key]
     if key == "train.precision":
         return "bf16"
+    if key == "train.kernels":
+        return "fused"
     if value is None:
         return {"data.difficulty": 0.5, "data.noise_labels": "worse"}.get(key, 3)
     return {bool: lambda: not value, str: lambda: value + "x", int: lambda: value + 1, float: lambda: value + 0.25}[

@@ -114,7 +114,7 @@ def labels_with(logits, wrong):
 
 
 def score(network, images, labels, pixels, channels_last=True):
-    return evaluate(network, images, labels, pixels, precision="float32", channels_last=channels_last)
+    return evaluate(network, images, labels, pixels, precision="float32", kernels="eager", channels_last=channels_last)
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""Builds the CPU kernels with the machine's own C++ compiler, once for each machine and version; nothing is installed.
+
+They lie in the user's cache folder (XDG_CACHE_HOME, ~/.cache). Without a compiler, or where what it built does not
+work, `library()` is None and PyTorch's own operations are used.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ran.errors import UserError
+from ran.files import write_whole
+
+log = logging.getLogger("ran.kernels")
+
+SOURCE = Path(__file__).with_name("channels_last.cpp")
+OFF = "RAN_KERNELS"
+"""environment variable: 0 = do without the kernels, as on a machine without a compiler"""
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"),
+    # NaN and infinity keep their meaning; what goes is what stands in the way of vector instructions.
+    *("-fno-math-errno", "-fno-trapping-math"),
+)
+SECONDS = 120
+"""that a compiler may take; it takes two to ten"""
+
+
+class KernelError(Exception):
+    """The kernels cannot be built or loaded here; the message says why in one line."""
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """Returns the kernels, built if they must be, or None; `why_not()` then says why."""
+    try:
+        return _load(_built())
+    except KernelError as error:
+        _reasons.append(str(error))
+        log.info("PyTorch's own operations are used: %s", error)
+        return None
+
+
+_reasons: list[str] = []
+
+
+def why_not() -> str:
+    """Returns why there are no kernels, one line; "" where there are."""
+    return "" if library() is not None else _reasons[-1]
+
+
+def _built() -> Path:
+    if os.environ.get(OFF) == "0":
+        raise KernelError(f"{OFF}=0")
+    if sys.platform != "linux":
+        raise KernelError(f"the kernels are built on Linux only, this is {sys.platform}")
+    compiler = _compiler()
+    target = _cache() / f"channels_last-{_key(compiler)}.so"
+    if not target.is_file():
+        _build(compiler, target)
+    return target
+
+
+def _compiler() -> list[str]:
+    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
+        words = shlex.split(name)
+        if words and shutil.which(words[0]):
+            return words
+    raise KernelError("no C++ compiler (Debian: apt install g++)")
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "residual-attention-networks"
+
+
+def _key(compiler: list[str]) -> str:
+    """Of everything that decides what is built: a home folder may be shared by machines of different kinds."""
+    try:
+        said = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise KernelError(f"{compiler[0]}: {error}") from None
+    parts = [SOURCE.read_text(), repr(FLAGS), repr(compiler), said, platform.machine(), _processor()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """The processor's model and what it can do, without its momentary clock."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU implementer", "CPU part")
+        return "\n".join(line for line in lines if line.split("\t")[0].strip() in wanted)
+    return platform.processor()
+
+
+def _build(compiler: list[str], target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            compiled, linked = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
+            _run([*compiler, *FLAGS, "-c", str(SOURCE), "-o", str(compiled)])
+            # Not linked with OpenMP: its functions are found in the library that torch has loaded, so that there is
+            # one pool of threads, of torch's size.
+            _run([*compiler, "-shared", str(compiled), "-o", str(linked)])
+            write_whole(target, linked.read_bytes())
+    except (OSError, UserError) as error:
+        raise KernelError(f"{target.parent}: {error}") from None
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.SubprocessError as error:
+        raise KernelError(f"{command[0]}: {error}") from None
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
+        raise KernelError(f"{command[0]}: {reason}")
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    import torch  # noqa: F401  loads its OpenMP
+
+    try:
+        ctypes.CDLL(_openmp(), mode=ctypes.RTLD_GLOBAL)
+        loaded = ctypes.CDLL(str(path))
+        p, i, d = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+        for dtype in ("float32", "bfloat16"):
+            getattr(loaded, f"forward_{dtype}").argtypes = [*[p] * 7, i, i, d, d]
+            getattr(loaded, f"infer_{dtype}").argtypes = [*[p] * 6, i, i, d]
+            getattr(loaded, f"backward_{dtype}").argtypes = [*[p] * 9, i, i]
+    except (OSError, AttributeError) as error:
+        raise KernelError(f"{path}: {error}") from None
+    return loaded
+
+
+def _openmp() -> str:
+    """The path of the OpenMP library that torch has loaded. Raises KernelError."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[-1]
+        if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):
+            return path
+    raise KernelError("this PyTorch is built without OpenMP")

@@ -1,0 +1,175 @@
+"""What the networks are made of besides convolutions, each in few passes over memory.
+
+On the CPU, where the channels are innermost, kernels of our own take the place of PyTorch's operations; elsewhere, and
+wherever something looks into the network (hooks, torch.compile, torch.export, functional transforms), PyTorch's own do
+the same. The two agree up to rounding; `using` chooses, as a run's `train.kernels` says.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.modules import module as module_hooks
+
+from ran.kernels.build import library
+
+_fused: ContextVar[bool] = ContextVar("fused", default=True)
+_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+@contextlib.contextmanager
+def using(fused: bool) -> Iterator[None]:
+    """Within it, modules use kernels of our own where they can, which is the default, or PyTorch's operations only."""
+    token = _fused.set(fused)
+    try:
+        yield
+    finally:
+        _fused.reset(token)
+
+
+def fused() -> bool:
+    """Returns what `using` chose."""
+    return _fused.get()
+
+
+def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
+    """Returns relu(norm(x)), (B, C, H, W) -> the same, and updates the running statistics as `norm` does."""
+    return norm_relu_and_input(norm, x)[0]
+
+
+def norm_relu_and_input(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns relu(norm(x)) and x: the gradients that come back by both ways are added up in one pass.
+
+    For a pre-activation unit, whose input is read by the first norm and by the shortcut.
+    """
+    if isinstance(norm, nn.BatchNorm2d) and _applies(norm, x):
+        if norm.training:
+            assert norm.num_batches_tracked is not None  # as `_applies` has seen
+            norm.num_batches_tracked.add_(1)
+            return _TrainNormReLU.apply(x, norm.weight, norm.bias, norm)
+        if not torch.is_grad_enabled():
+            return _infer_norm_relu(norm, x), x
+    # What a backward hook has wrapped must stay as it is.
+    return F.relu(norm(x), inplace=not (norm._backward_hooks or norm._backward_pre_hooks)), x
+
+
+class NormReLUSequential(nn.Sequential):
+    """nn.Sequential that takes a BatchNorm and the ReLU behind it together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            if layers and isinstance(layer, nn.BatchNorm2d) and type(layers[0]) is nn.ReLU:
+                x = norm_relu(layer, x)
+                layers.pop(0)
+            else:
+                x = layer(x)
+        return x
+
+
+def _applies(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+    """Whether the kernels can do exactly this, and nobody would miss the call of the module."""
+    return (
+        _fused.get()
+        and type(norm) is nn.BatchNorm2d
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and x.dtype in _DTYPES
+        and x.dim() == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and x.shape[1] == norm.num_features
+        and x.numel() > norm.num_features  # one value a channel has no variance: PyTorch says so
+        and norm.momentum is not None
+        and norm.running_mean is not None
+        and _plain(norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks)
+        and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
+        and _undisturbed()
+    )
+
+
+def _undisturbed() -> bool:
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()) and library() is not None
+
+
+def _plain(*tensors: Any) -> bool:
+    return all(t is not None and t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+
+
+def _call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
+    pointers = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    if getattr(library(), f"{name}_{_DTYPES[dtype]}")(*pointers):
+        raise MemoryError(f"{name}: out of memory")
+
+
+def _infer_norm_relu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    y = torch.empty_like(x)
+    channels = x.shape[1]
+    _call(
+        *("infer", x.dtype, x, y, norm.weight, norm.bias, norm.running_mean, norm.running_var),
+        *(x.numel() // channels, channels, norm.eps),
+    )
+    return y
+
+
+class _TrainNormReLU(torch.autograd.Function):
+    """Keeps x, the batch's mean and 1/std; y is not needed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Any:
+        y = torch.empty_like(x)
+        channels = x.shape[1]
+        statistics = torch.empty(2, channels)
+        _call(
+            *("forward", x.dtype, x, y, weight, bias, norm.running_mean, norm.running_var, statistics),
+            *(x.numel() // channels, channels, norm.momentum, norm.eps),
+        )
+        ctx.save_for_backward(x, weight, bias, statistics)
+        ctx.set_materialize_grads(False)
+        return y, x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor | None, passed: Tensor | None) -> Any:
+        x, weight, bias, statistics = ctx.saved_tensors
+        if grad is None:
+            return passed, None, None, None
+        dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+        channels = x.shape[1]
+        _call(
+            *("backward", x.dtype, _like(grad, x), 0 if passed is None else _like(passed, x), x, weight, bias),
+            *(statistics, dx, dweight, dbias, x.numel() // channels, channels),
+        )
+        return dx, dweight, dbias, None
+
+
+def _like(grad: Tensor, x: Tensor) -> Tensor:
+    return grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def residual_attention(trunk: Tensor, mask: Tensor) -> Tensor:
+    """Returns (1 + mask) * trunk, two tensors of one shape or of shapes that broadcast."""
+    if _fused.get() and trunk.shape == mask.shape and trunk.device.type == "cpu" and _undisturbed():
+        return _ResidualAttention.apply(trunk, mask)
+    return torch.addcmul(trunk, trunk, mask)
+
+
+class _ResidualAttention(torch.autograd.Function):
+    """addcmul's own backward pass computes two gradients of the trunk and adds them up: twice the memory's traffic."""
+
+    @staticmethod
+    def forward(ctx: Any, trunk: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(trunk, mask)
+        return torch.addcmul(trunk, trunk, mask)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        trunk, mask = ctx.saved_tensors
+        return torch.addcmul(grad, grad, mask), grad * trunk

@@ -1,0 +1,99 @@
+"""Building the kernels: once, anywhere a compiler is; without one a reason and PyTorch's own operations."""
+
+import concurrent.futures
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ran.config import ConfigError, RunConfig, override
+from ran.engine.device import Abilities, resolve
+from ran.kernels import build
+
+ROOT = Path(__file__).parents[3]
+SHOW = """
+import torch
+from ran.kernels import build
+from ran.models.zoo import create_model
+network = create_model("attention56", num_classes=5, width=0.125).to(memory_format=torch.channels_last)
+print(network(torch.zeros(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)).shape[1], build.why_not())
+"""
+
+
+def said(tmp_path, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def compiler(tmp_path, text):
+    path = tmp_path / "cxx"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_switched_off(tmp_path):
+    assert said(tmp_path / "cache", RAN_KERNELS="0") == "5 RAN_KERNELS=0"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_a_compiler(tmp_path):
+    assert "no C++ compiler" in said(tmp_path, PATH="/nowhere", CXX="")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('[ "$1" = --version ] || { echo "x.cpp:1: error: no such thing" >&2; exit 1; }', "error: no such thing"),
+    ('[ "$1" = --version ] || exit 3', "status 3"),
+    ('for last; do :; done; [ "$1" = --version ] || : > "$last"', "file too short"),
+    ("exec does-not-exist", "status 127"),
+])  # fmt: skip
+def test_a_compiler_that_fails(text, words, tmp_path):
+    assert words in said(tmp_path, CXX=compiler(tmp_path, text))
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert f"{tmp_path}/file" in said(tmp_path / "file")
+
+
+@pytest.mark.skipif(build.library() is None, reason=f"no kernels here: {build.why_not()}")
+def test_built_once_by_several_at_once(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert set(pool.map(lambda _: said(tmp_path), range(3))) == {"5"}
+    (kept,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    before = kept.stat().st_mtime_ns
+    assert said(tmp_path) == "5"
+    assert kept.stat().st_mtime_ns == before
+
+
+HERE = Abilities(no_kernels="")
+
+
+@pytest.mark.parametrize(("settings", "can", "kernels"), [
+    ({}, HERE, "eager"),
+    ({"train.kernels": "auto"}, HERE, "fused"),
+    ({"train.kernels": "auto"}, Abilities(no_kernels="no C++ compiler"), "eager"),
+    ({"train.kernels": "auto", "train.channels_last": False}, HERE, "eager"),
+    ({"train.kernels": "auto", "train.compile": True}, HERE, "eager"),
+    ({"train.kernels": "fused"}, HERE, "fused"),
+    ({"train.kernels": "eager"}, HERE, "eager"),
+])  # fmt: skip
+def test_what_auto_becomes(settings, can, kernels):
+    assert resolve(override(RunConfig(), settings), can).train.kernels == kernels
+
+
+def test_kernels_that_are_asked_for_and_not_there():
+    with pytest.raises(ConfigError, match=r"train\.kernels=fused: no C\+\+ compiler"):
+        resolve(override(RunConfig(), {"train.kernels": "fused"}), Abilities(no_kernels="no C++ compiler"))
+
+
+def test_the_key_knows_the_processor():
+    assert "flags" in build._processor() or "Features" in build._processor()
+    assert "MHz" not in build._processor(), "else it is another one each time"
