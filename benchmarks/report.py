@@ -1,0 +1,159 @@
+"""What all benchmarks share: the machine's name and limits, timing in turns, a table on the screen, in JSON and in docs.
+
+    python -m benchmarks.report            # writes the tables of results/benchmarks/ into docs/performance.md
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "benchmarks"
+DOCUMENT = ROOT / "docs" / "performance.md"
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    return f"{os.cpu_count()} cores of {processor()}, Python {platform.python_version()}"
+
+
+def processor() -> str:
+    """The processor's name and widest vector unit, as Linux knows them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    units = [u for u in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if re.search(rf"\b{u}\b", text)]
+    return f"{name[1].strip() if name else platform.machine()}{f' ({units[0]})' if units else ''}"
+
+
+def torch_machine(device: str = "cpu") -> str:
+    """The same, with PyTorch's version, its threads and the GPU's name."""
+    import torch
+
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    return f"{machine()}, PyTorch {torch.__version__}, {where}"
+
+
+def in_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
+    """Returns the seconds of each, called in turn `rounds` times, so that what else the machine does meets them all.
+
+    Each is called once before, to warm up.
+    """
+    import torch
+
+    def timed(step: Callable[[], object]) -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    for step in steps.values():
+        timed(step)
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            found[name].append(timed(step))
+    return found
+
+
+def ratio(base: Sequence[float], other: Sequence[float]) -> float:
+    """How many times faster `other` is: the median over rounds of the ratio within a round."""
+    return statistics.median(a / b for a, b in zip(base, other, strict=True))
+
+
+def limits(dtype: Any, device: str = "cpu") -> tuple[float, float]:
+    """Returns what the machine does at best: FLOP/s of a matrix product in `dtype`, bytes/s of a copy (read + written).
+
+    The best of several, since whatever else the machine does only takes away.
+    """
+    import torch
+
+    n = 2048 if device == "cpu" else 8192
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    source = torch.zeros(2**26 if device == "cpu" else 2**28, device=device)
+    target = torch.zeros_like(source)
+    best = in_turns({"gemm": lambda: a @ b, "copy": lambda: target.copy_(source)}, 8, device)
+    return 2 * n**3 / min(best["gemm"]), 2 * source.nbytes / min(best["copy"])
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a Markdown table; numbers to three significant digits, to the right."""
+    cells = [[_text(value) for value in row] for row in rows]
+    wide = [max(len(c), *(len(row[i]) for row in cells)) for i, c in enumerate(columns)]
+    right = [all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(columns))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, wide, right, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(f"{'-' * (w + 1)}{':' if r else '-'}" for w, r in zip(wide, right, strict=True))
+    return "\n".join([line(columns), f"|{rule}|", *(line(row) for row in cells)])
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def arguments(module: str, document: str | None) -> argparse.ArgumentParser:
+    """Returns a parser of a benchmark's command line, with the flags that all have."""
+    first = (document or "").splitlines()[0]
+    parser = argparse.ArgumentParser(f"python -m {module}", description=first)
+    parser.add_argument("--out", type=Path, help="JSON file to write (docs: results/benchmarks/NAME.json)")
+    return parser
+
+
+def publish(
+    module: str, argv: Sequence[str] | None, out: Path | None, where: str, title: str, columns: Sequence[str],
+    rows: Sequence[Sequence[Any]], notes: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Prints the table and, with `out`, writes it with what produced it."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    content = {
+        "title": title, "command": shlex.join(["python", "-m", module, *words]), "machine": where,
+        "date": time.strftime("%Y-%m-%d"), "columns": list(columns), "rows": [list(r) for r in rows],
+        "notes": list(notes),
+    }  # fmt: skip
+    print(as_markdown(content))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def as_markdown(content: Mapping[str, Any]) -> str:
+    """Returns a benchmark's table with where and how it was measured."""
+    lines = [f"{content['title']}. {content['machine']}; {content['date']}.", ""]
+    lines += [table(content["columns"], content["rows"]), "", *content["notes"]]
+    return "\n".join([*lines, f"    {content['command']}"] if not content["notes"] else [*lines, "", f"    {content['command']}"])
+
+
+def filled(document: str) -> str:
+    """Returns the document with each block `<!-- NAME -->` .. `<!-- end -->` holding the table of NAME.json."""
+
+    def block(match: re.Match[str]) -> str:
+        path = RESULTS / f"{match[1]}.json"
+        body = as_markdown(json.loads(path.read_text())) if path.exists() else "Not measured."
+        return f"<!-- {match[1]} -->\n{body}\n<!-- end -->"
+
+    return re.sub(r"<!-- ([a-z0-9_-]+) -->\n.*?<!-- end -->", block, document, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(filled(DOCUMENT.read_text()))

@@ -1,0 +1,154 @@
+"""A training step of one network: images/s, achieved FLOP/s and share of the machine's limit, against its peers.
+
+    python -m benchmarks.step --image-size 224 --batch 8
+    python -m benchmarks.step --network attention92 --batch 32 --threads 1
+    python -m benchmarks.step --image-size 224 --batch 32 --device cuda
+
+A step is forward, loss, backward and SGD with momentum on one batch that is there already. The variants are timed in
+turns and compared within a round. At 224 the peer is pytorchcv's resattnet, of the same parameters and multiply-adds
+(pip install -e '.[benchmarks]').
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks import report
+from ran.config import ModelConfig
+from ran.engine.device import abilities, arithmetic, memory_format
+from ran.engine.optim import sgd
+from ran.models.cost import cost
+from ran.models.zoo import config_spec, create_model
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a network is trained."""
+
+    channels_last: bool = False
+    bf16: bool = False
+    kernels: str = "eager"
+    compiled: bool = False
+    peer: bool = False
+    """pytorchcv's network in the place of ours"""
+
+    def __str__(self) -> str:
+        words = ["pytorchcv" if self.peer else "ours", "NHWC" if self.channels_last else "NCHW"]
+        words += ["bf16" if self.bf16 else "float32", *(["fused"] if self.kernels == "fused" else [])]
+        return " ".join([*words, *(["compiled"] if self.compiled else [])])
+
+
+PLAIN = Variant()
+
+
+def variants(*, bf16: bool, fused: bool, peer: bool, compiled: bool) -> list[Variant]:
+    """Returns what is compared, the form that everybody trains first."""
+    found = [PLAIN, Variant(channels_last=True)]
+    if fused:
+        found.append(Variant(channels_last=True, kernels="fused"))
+    if bf16:
+        found.append(Variant(channels_last=True, bf16=True))
+        if fused:
+            found.append(Variant(channels_last=True, bf16=True, kernels="fused"))
+    if compiled:
+        found.append(Variant(channels_last=True, bf16=bf16, compiled=True))
+    if peer:
+        found = [*(Variant(peer=True, channels_last=c, bf16=b) for c, b in _peers(bf16)), *found]
+    return found
+
+
+def _peers(bf16: bool) -> list[tuple[bool, bool]]:
+    return [(False, False), (True, False), *([(True, True)] if bf16 else [])]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and writes it as JSON; returns 0."""
+    parser = report.arguments("benchmarks.step", __doc__)
+    parser.add_argument("--network", default="attention56", help="default: %(default)s")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: where it is native")
+    parser.add_argument("--compile", action="store_true", help="a compiled variant too")
+    parser.add_argument("--no-peer", action="store_true", help="at 224: leave pytorchcv out")
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device, large = options.device, options.image_size >= 64
+    can = abilities(torch.device(device))
+    bf16 = can.bf16 if options.bf16 is None else options.bf16
+    name = options.network + ("_imagenet" if large and not options.network.endswith("_imagenet") else "")
+    chosen = variants(
+        bf16=bf16, fused=not can.no_kernels, peer=large and not options.no_peer, compiled=options.compile
+    )  # fmt: skip
+    classes = 1000 if large else 10
+    counted = cost(config_spec(ModelConfig(name=name)), num_classes=classes, image_size=options.image_size)
+    steps = {
+        str(v): step_of(v, name, classes, options.batch, options.image_size, device) for v in chosen
+    }  # fmt: skip
+    limit = {b: report.limits(torch.bfloat16 if b else torch.float32, device)[0] for b in {v.bf16 for v in chosen}}
+    times = report.in_turns(steps, options.rounds, device)
+    rows = []
+    for v in chosen:
+        seconds = statistics.median(times[str(v)])
+        flops = 6 * counted.macs * options.batch / seconds  # forward, and twice as much backward
+        speedups = [report.ratio(times[str(base)], times[str(v)]) for base in _bases(chosen)]
+        rows.append([str(v), options.batch / seconds, flops / 1e9, flops / limit[v.bf16], *speedups])
+    columns = ["variant", "images/s", "GFLOP/s", "of GEMM limit", *(f"times {base}" for base in _bases(chosen))]
+    gemm = ", ".join(f"{'bf16' if b else 'float32'} {value / 1e9:,.0f}" for b, value in sorted(limit.items()))
+    report.publish(
+        "benchmarks.step", argv, options.out, report.torch_machine(device),
+        f"Training step of {name} ({counted.params / 1e6:.1f} M parameters, {counted.macs / 1e9:.3f} G multiply-adds an "
+        f"image), {options.batch} images of {options.image_size}x{options.image_size}, median of {options.rounds} rounds",
+        columns, rows,
+        [f"GEMM limit in GFLOP/s: {gemm}." + (f" No fused variant: {can.no_kernels}." if can.no_kernels else "")],
+    )  # fmt: skip
+    return 0
+
+
+def _bases(chosen: Sequence[Variant]) -> list[Variant]:
+    """What the others are compared with: the plain form, and the peer at the layout and precision of our fastest."""
+    peers = [v for v in chosen if v.peer]
+    return [peers[0], peers[-1]] if peers else [PLAIN]
+
+
+def step_of(variant: Variant, name: str, classes: int, batch: int, size: int, device: str) -> Callable[[], None]:
+    """Returns a function that trains one step."""
+    torch.manual_seed(0)
+    network = peer_network(name, classes) if variant.peer else create_model(name, num_classes=classes)
+    layout = memory_format(variant.channels_last)
+    network.to(device).to(memory_format=layout).train()
+    forward = torch.compile(network) if variant.compiled else network
+    optimizer = sgd(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=layout)
+    labels = torch.randint(classes, (batch,), device=device)
+
+    def step() -> None:
+        with arithmetic(torch.device(device), "bf16" if variant.bf16 else "float32", variant.kernels):
+            logits = forward(images).float()
+        F.cross_entropy(logits, labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def peer_network(name: str, classes: int) -> nn.Module:
+    """Returns pytorchcv's network of the same blueprint. Raises SystemExit, naming the extra, without pytorchcv."""
+    try:
+        from pytorchcv.model_provider import get_model
+    except ImportError:
+        sys.exit("benchmarks.step: the peer needs pytorchcv: pip install -e '.[benchmarks]' (or --no-peer)")
+    return get_model(f"resattnet{name.removeprefix('attention').removesuffix('_imagenet')}", num_classes=classes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
