@@ -1,6 +1,6 @@
 """What all benchmarks share: the machine's name and limits, timing in turns, a table on the screen, in JSON and in docs.
 
-    python -m benchmarks.report            # writes the tables of results/benchmarks/ into docs/performance.md
+python -m benchmarks.report            # writes the tables of results/benchmarks/ into docs/performance.md
 """
 
 import argparse
@@ -141,7 +141,9 @@ def as_markdown(content: Mapping[str, Any]) -> str:
     """Returns a benchmark's table with where and how it was measured."""
     lines = [f"{content['title']}. {content['machine']}; {content['date']}.", ""]
     lines += [table(content["columns"], content["rows"]), "", *content["notes"]]
-    return "\n".join([*lines, f"    {content['command']}"] if not content["notes"] else [*lines, "", f"    {content['command']}"])
+    return "\n".join(
+        [*lines, f"    {content['command']}"] if not content["notes"] else [*lines, "", f"    {content['command']}"]
+    )
 
 
 def filled(document: str) -> str:

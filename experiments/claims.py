@@ -17,12 +17,12 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import RegisteredModel
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING
 
 from experiments.tracking import Store, StoreAway, TrackingError, asking
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +128,8 @@ class Claims:
 
     def _make(self, name: str) -> bool:
         """Whether the claim was made: no claim of that name is there, and the store has a registry."""
+        from mlflow.exceptions import MlflowException
+
         with asking(self._uri):
             try:
                 tags = {OWNER: self._owner, RENEWED: str(time.time()), LAUNCH: self._launch}
@@ -158,6 +160,8 @@ class Claims:
         return claim.age > LEASE or (ours and claim.name not in self._held)
 
     def _renew(self) -> None:
+        from mlflow import MlflowClient
+
         client = MlflowClient(self._uri, self._uri)
         while not self._over.wait(RENEW):
             for name in list(self._held):
@@ -165,7 +169,7 @@ class Claims:
                     client.set_registered_model_tag(name, RENEWED, str(time.time()))
 
 
-def _claim(model: RegisteredModel) -> _Claim:
+def _claim(model: "RegisteredModel") -> _Claim:
     what, _, number = model.name.removeprefix(f"{PREFIX}-").rpartition("-")
     try:
         age = time.time() - float(model.tags.get(RENEWED, ""))

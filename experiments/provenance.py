@@ -5,8 +5,6 @@ import getpass
 import subprocess
 from pathlib import Path
 
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_USER
-
 from ran import names
 from ran.errors import mask_secrets
 
@@ -18,6 +16,8 @@ DIFF_BYTES = 1_000_000
 @functools.cache
 def tags() -> dict[str, str]:
     """Returns who made a run and from which commit, as MLflow's own tags."""
+    from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_USER
+
     found = {MLFLOW_SOURCE_NAME: "run_ablation.py"}
     try:
         found[MLFLOW_USER] = getpass.getuser()

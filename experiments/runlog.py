@@ -16,14 +16,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from typing import TYPE_CHECKING, Any
 
 from experiments.tracking import Opening, Store, StoreAway, TrackingError
 from ran import names
 from ran.errors import UserError, mask_secrets
 from ran.files import write_whole, writing
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -242,6 +243,8 @@ class _Monitor:
         self._timer.start()
 
     def _begin(self) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
         run_id, uri = self._of
         with self._lock, contextlib.suppress(Exception):  # the store is away again; system metrics are worth no run
             if not self._over:

@@ -1,7 +1,8 @@
 """The only place where experiments read and write MLflow.
 
 One experiment a data set, "ran/<data set>"; in it a parent run per (study, profile, data set, overrides) and a child
-per cell and seed, found by its fingerprint alone.
+per cell and seed, found by its fingerprint alone. MLflow takes a second or two to import, so it is imported where a
+store is there to be asked: a dry run without one does not wait for it.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 # Set before mlflow is imported: no phoning home, and a server that is dead or hangs is noticed in seconds; the default
 # is 7 tries of 120 s each. What cannot be delivered waits on disk (runlog.py).
@@ -26,19 +27,14 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is the table's
 
-import requests
-import sqlalchemy.engine
-import sqlalchemy.event
-import sqlalchemy.exc
 from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag, ViewType
-from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from experiments import provenance
 from ran import names
 from ran.errors import UserError, mask_secrets
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 # Errors are raised to us as well as logged, with their tracebacks: we say them, in one line.
 logging.getLogger("mlflow").setLevel(logging.CRITICAL)
@@ -71,11 +67,23 @@ def asking(uri: str) -> Iterator[None]:
     """Turns what MLflow and what is under it raise into TrackingError, or StoreAway where later may be better."""
     try:
         yield
-    except MlflowException as error:
-        kind = TrackingError if error.error_code in REFUSALS else StoreAway
+    except Exception as error:
+        kind = _kind(error)
+        if kind is None:
+            raise
         raise kind(f"the tracking store {uri} {_complaint(kind, error)}") from error
-    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException, OSError) as error:
-        raise StoreAway(f"the tracking store {uri} {_complaint(StoreAway, error)}") from error
+
+
+def _kind(error: Exception) -> type[TrackingError] | None:
+    """What an error of a store's is to us; None for one that is not a store's."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return TrackingError if error.error_code in REFUSALS else StoreAway
+    away = (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException, OSError)
+    return StoreAway if isinstance(error, away) else None
 
 
 def _complaint(kind: type[TrackingError], error: BaseException) -> str:
@@ -133,7 +141,14 @@ _our_files: set[str] = set()
 """of SQLite stores, which are synced by `Store.sync` and not by each commit"""
 
 
-@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, "connect")
+@functools.cache
+def _syncing_later() -> None:
+    import sqlalchemy.engine
+    import sqlalchemy.event
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "connect", _sync_later)
+
+
 def _sync_later(connection: Any, _: Any) -> None:
     """A run makes twenty commits of MLflow's; each would wait for the disk. The file is whole without that too."""
     if isinstance(connection, sqlite3.Connection):
@@ -146,6 +161,9 @@ class Store:
     """An MLflow store. `Store.open` for one to write to, `Store.peek` for one that must not be created."""
 
     def __init__(self, uri: str):
+        from mlflow import MlflowClient
+
+        _syncing_later()
         self.uri = uri
         self._path = _sqlite_path(uri)
         if self._path is not None:
@@ -204,6 +222,8 @@ class Store:
     @_asks
     def experiment(self, dataset: str) -> str:
         """Returns the id of the data set's experiment, created if absent."""
+        from mlflow.exceptions import MlflowException
+
         name = names.EXPERIMENT_PREFIX + dataset
         if (known := self._experiment(dataset)) is not None:
             return known
@@ -243,7 +263,9 @@ class Store:
         runs = self._search(experiment_id, f"tags.`{names.FINGERPRINT}` = '{fingerprint}'")
         return _by_fingerprint(runs).get(fingerprint)
 
-    def _search(self, experiment_id: str, filter_string: str) -> list[Run]:
+    def _search(self, experiment_id: str, filter_string: str) -> "list[Run]":
+        from mlflow.entities import ViewType
+
         runs: list[Run] = []
         token = None
         while True:
@@ -261,6 +283,8 @@ class Store:
 
         Runs that an earlier launch listed (other seeds) stay listed.
         """
+        from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
         experiment_id = self.experiment(dataset)
         found = self._search(experiment_id, f"tags.`{names.PARENT}` = '{key}'")
         if found:
@@ -279,6 +303,8 @@ class Store:
     @_asks
     def search(self, dataset: str, key: str, name: str, tags: Mapping[str, str], note: str) -> str:
         """Returns the id of the parent run of a search with this key, created if absent."""
+        from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
         experiment_id = self.experiment(dataset)
         found = self._search(experiment_id, f"tags.`{names.SEARCH}` = '{key}'")
         if found:
@@ -310,6 +336,8 @@ class Store:
     @_asks
     def summarize(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         """Logs the study's own metrics on the parent, without which its chart page is empty."""
+        from mlflow.entities import Metric
+
         now = int(time.time() * 1000)
         self.client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
@@ -325,6 +353,9 @@ class Store:
         Repeating it changes nothing, so it may be asked again when the answer was lost. `absent`: the store was just
         asked and has no such run. Raises Superseded if another launch has brought the run to a result meanwhile.
         """
+        from mlflow.entities import Dataset, DatasetInput, Param
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
         client, run_id = self.client, opening.run_id
         held = None
         if run_id is None and not absent:
@@ -364,12 +395,16 @@ class Store:
     @_asks
     def log_points(self, run_id: str, points: Sequence[Sequence[Any]]) -> None:
         """Writes (metric, step, value, milliseconds)."""
+        from mlflow.entities import Metric
+
         for begin in range(0, len(points), BATCH):
             batch = [Metric(key, value, ms, step) for key, step, value, ms in points[begin : begin + BATCH]]
             self.client.log_batch(run_id, metrics=batch)
 
     @_asks
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     @_asks
@@ -436,7 +471,7 @@ def check_writable(uri: str) -> None:
         raise TrackingError(f"cannot use the tracking store {uri}: {target} is not writable")
 
 
-def _by_fingerprint(runs: Iterable[Run]) -> dict[str, Record]:
+def _by_fingerprint(runs: "Iterable[Run]") -> dict[str, Record]:
     records: dict[str, Record] = {}
     for run in runs:  # oldest first
         record = _record(run)
@@ -446,7 +481,7 @@ def _by_fingerprint(runs: Iterable[Run]) -> dict[str, Record]:
     return records
 
 
-def _record(run: Run) -> Record:
+def _record(run: "Run") -> Record:
     tags, metrics = run.data.tags, run.data.metrics
     return Record(
         run_id=run.info.run_id,
