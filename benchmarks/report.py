@@ -1,4 +1,4 @@
-"""What all benchmarks share: the machine's name and limits, timing in turns, a table on the screen, in JSON and in docs.
+"""What the benchmarks share: the machine's name and limits, timing in turns, a table on the screen, in JSON and docs.
 
 python -m benchmarks.report            # writes the tables of results/benchmarks/ into docs/performance.md
 """
@@ -70,6 +70,11 @@ def in_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: str
     return found
 
 
+def middle(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
 def ratio(base: Sequence[float], other: Sequence[float]) -> float:
     """How many times faster `other` is: the median over rounds of the ratio within a round."""
     return statistics.median(a / b for a, b in zip(base, other, strict=True))
@@ -106,7 +111,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -139,11 +144,9 @@ def publish(
 
 def as_markdown(content: Mapping[str, Any]) -> str:
     """Returns a benchmark's table with where and how it was measured."""
-    lines = [f"{content['title']}. {content['machine']}; {content['date']}.", ""]
-    lines += [table(content["columns"], content["rows"]), "", *content["notes"]]
-    return "\n".join(
-        [*lines, f"    {content['command']}"] if not content["notes"] else [*lines, "", f"    {content['command']}"]
-    )
+    notes = [line for note in content["notes"] for line in (note, "")]
+    head = f"{content['title']}. {content['machine']}; {content['date']}."
+    return "\n".join([head, "", table(content["columns"], content["rows"]), "", *notes, f"    {content['command']}"])
 
 
 def filled(document: str) -> str:

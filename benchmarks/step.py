@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from benchmarks import report
 from ran.config import ModelConfig
-from ran.engine.device import abilities, arithmetic, memory_format
+from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format
 from ran.engine.optim import sgd
 from ran.models.cost import cost
 from ran.models.zoo import config_spec, create_model
@@ -77,11 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: where it is native")
+    parser.add_argument("--keep-memory", action="store_true", help="as the training loop does, for all variants")
     parser.add_argument("--compile", action="store_true", help="a compiled variant too")
     parser.add_argument("--no-peer", action="store_true", help="at 224: leave pytorchcv out")
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.keep_memory:
+        keep_freed_memory()
     device, large = options.device, options.image_size >= 64
     can = abilities(torch.device(device))
     bf16 = can.bf16 if options.bf16 is None else options.bf16
@@ -104,12 +107,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append([str(v), options.batch / seconds, flops / 1e9, flops / limit[v.bf16], *speedups])
     columns = ["variant", "images/s", "GFLOP/s", "of GEMM limit", *(f"times {base}" for base in _bases(chosen))]
     gemm = ", ".join(f"{'bf16' if b else 'float32'} {value / 1e9:,.0f}" for b, value in sorted(limit.items()))
+    size = f"{counted.params / 1e6:.1f} M parameters, {counted.macs / 1e9:.3f} G multiply-adds an image"
+    work = f"{options.batch} images of {options.image_size}x{options.image_size}, median of {options.rounds} rounds"
+    notes = [f"GEMM limit in GFLOP/s: {gemm}."]
+    if not can.bf16:
+        notes.append("bfloat16 is not native to this device.")
+    if can.no_kernels:
+        notes.append(f"No fused variant: {can.no_kernels}.")
     report.publish(
         "benchmarks.step", argv, options.out, report.torch_machine(device),
-        f"Training step of {name} ({counted.params / 1e6:.1f} M parameters, {counted.macs / 1e9:.3f} G multiply-adds an "
-        f"image), {options.batch} images of {options.image_size}x{options.image_size}, median of {options.rounds} rounds",
-        columns, rows,
-        [f"GEMM limit in GFLOP/s: {gemm}." + (f" No fused variant: {can.no_kernels}." if can.no_kernels else "")],
+        f"Training step of {name} ({size}), {work}", columns, rows, [" ".join(notes)],
     )  # fmt: skip
     return 0
 

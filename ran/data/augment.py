@@ -49,6 +49,8 @@ class Pixels:
 
         uint8 (B, 3, H, W), int64 (B,), int64 (B,), bool (B,) -> float32 (B, 3, H - trim, W - trim).
         """
+        if images.device.type == "cpu":
+            return self._augment_one_by_one(images, rows, cols, flip)
         batch, _, height, width = images.shape
         # The mean is padded with zeros as the images are, so that the border is zero after subtraction.
         border = (self.pad,) * 4
@@ -62,6 +64,27 @@ class Pixels:
         image = torch.arange(batch, device=images.device)[:, None, None]
         cropped = padded[image, *index].float() - padded_mean[index]  # (B, H, W, 3)
         return cropped.permute(0, 3, 1, 2) / self.scale
+
+    def _augment_one_by_one(self, images: Tensor, rows: Tensor, cols: Tensor, flip: Tensor) -> Tensor:
+        """The same bits. A CPU copies a window faster than it gathers its pixels."""
+        batch, _, height, width = images.shape
+        pad = self.pad
+        padded = np.zeros((batch, height + 2 * pad, width + 2 * pad, 3), np.uint8)
+        padded[:, pad : pad + height, pad : pad + width] = images.permute(0, 2, 3, 1).numpy()
+        mean = np.zeros(padded.shape[1:], np.float32)
+        mean[pad : pad + height, pad : pad + width] = self.mean.permute(1, 2, 0).numpy()
+        height, width = height - self.trim, width - self.trim
+        # A pixel's three channels are moved as one element, of 3 and of 12 bytes.
+        pixels, means = padded.view("V3")[..., 0], mean.view("V12")[..., 0]
+        cropped, subtrahend = (np.empty((batch, height, width), of.dtype) for of in (pixels, means))
+        for i, (y, x, mirrored) in enumerate(zip(rows.tolist(), cols.tolist(), flip.tolist(), strict=True)):
+            columns = slice(x + width - 1, x - 1 if x else None, -1) if mirrored else slice(x, x + width)
+            cropped[i] = pixels[i, y : y + height, columns]
+            subtrahend[i] = means[y : y + height, columns]
+        shape = (batch, height, width, 3)
+        found = torch.from_numpy(cropped.view(np.uint8).reshape(shape)).float()
+        found -= torch.from_numpy(subtrahend.view(np.float32).reshape(shape))
+        return found.permute(0, 3, 1, 2).div_(self.scale)
 
 
 def pixel_mean(images: Tensor) -> Tensor:

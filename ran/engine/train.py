@@ -21,7 +21,7 @@ from ran.data.datasets import Images, Splits
 from ran.data.loader import TrainBatches
 from ran.engine import checkpoint, sharing
 from ran.engine.checkpoint import Header
-from ran.engine.device import abilities, arithmetic, memory_format, resolve
+from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format, resolve
 from ran.engine.evaluate import Score, Stopped, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
 from ran.engine.processes import ALONE, Processes
@@ -86,6 +86,7 @@ def train(
     t, steps = config.train, config.train.steps
     if t.kernels == "fused":
         resolve(config, abilities(device))  # it may be another machine that has them
+    keep_freed_memory()
     if t.threads is not None:
         torch.set_num_threads(t.threads)
     share = sharing.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)

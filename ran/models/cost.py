@@ -114,10 +114,15 @@ def _macs_of_known(network: nn.Module, image_size: int) -> int:
 
     That one imports a compiler, and takes each operation apart on the meta device.
     """
-    network, image = network.to_empty(device="cpu"), torch.zeros(1, 3, image_size, image_size)
+    # Not to_empty, which from the meta device takes a Python function of PyTorch's for each tensor.
+    network, image = network._apply(_unset), torch.zeros(1, 3, image_size, image_size)
     with _Known() as known, torch.inference_mode(), using(fused=False):
         network(image)
     return known.macs
+
+
+def _unset(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype)
 
 
 def stage_names(network: nn.Module) -> list[str]:

@@ -1,0 +1,60 @@
+"""Imported by a launch (--import benchmarks.clock): writes where the time of its runs went to the file $RAN_CLOCK."""
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments import runner
+from ran import names
+from ran.engine import train as loop
+from ran.engine.train import Result
+
+_spent: dict[str, float] = {}
+
+
+def _timed(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return function(*arguments, **options)
+        finally:
+            _spent[what] = _spent.get(what, 0.0) + time.monotonic() - began
+
+    return call
+
+
+def train(config: Any, splits: Any, **options: Any) -> Result:
+    """Trains as ever."""
+    _spent.clear()
+    steps: list[float] = []
+    told = options["on_step"]
+
+    def on_step(step: int) -> None:
+        steps.append(time.monotonic())
+        told(step)
+
+    for name, what in {"log": "MLflow", "flush": "MLflow", "after_save": "checkpoints"}.items():
+        options[name] = _timed(what, options[name])
+    began = time.monotonic()
+    result = original(config, splits, **{**options, "on_step": on_step})
+    rate = result.metrics[names.COST_IMAGES_PER_S]
+    of_steps = config.train.steps * config.train.batch_size / rate
+    found = {
+        "began": began, "ended": time.monotonic(), "steps": of_steps, "first": steps[0] - of_steps / config.train.steps,
+        "network": str(config.model.name), "images_per_s": rate, **_spent,
+    }  # fmt: skip
+    with Path(os.environ["RAN_CLOCK"]).open("a") as file:
+        file.write(json.dumps(found) + "\n")
+    return result
+
+
+original = runner.train
+runner.train = train
+for _name in ("evaluate", "stage_responses"):
+    setattr(loop, _name, _timed("evaluation", getattr(loop, _name)))
+loop.checkpoint.save = _timed("checkpoints", loop.checkpoint.save)

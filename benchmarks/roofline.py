@@ -1,0 +1,137 @@
+"""Where a training step's time goes, and how far each part is from the machine's limit for it.
+
+    python -m benchmarks.roofline
+    python -m benchmarks.roofline --image-size 224 --batch 8
+
+A convolution's limit is a matrix product of as many multiply-adds; that of everything else is a copy of as many bytes
+as it must read and write once. Time is PyTorch's profiler's, of the operation itself.
+"""
+
+import argparse
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks import report
+from benchmarks.step import Variant, step_of
+from ran.engine.device import abilities, keep_freed_memory
+from ran.kernels import ops
+
+PARTS = {
+    "convolution, forward": ("mkldnn_convolution", "cudnn_convolution", "slow_conv2d_forward"),
+    "convolution, backward": ("convolution_backward",),
+    "BatchNorm (and ReLU where fused), forward": ("native_batch_norm", "cudnn_batch_norm", "_TrainNormReLU"),
+    "BatchNorm (and ReLU where fused), backward": ("native_batch_norm_backward", "cudnn_batch_norm_backward",
+                                                   "_TrainNormReLUBackward"),
+    "ReLU": ("clamp_min_", "relu_", "threshold_backward"),
+    "sums and products": ("add", "add_", "mul", "addcmul", "sigmoid", "sigmoid_backward"),
+    "max pool": ("max_pool2d_with_indices", "max_pool2d_with_indices_backward"),
+    "interpolation": ("upsample_bilinear2d", "upsample_bilinear2d_backward"),
+    "optimizer": ("_fused_sgd_",),
+}  # fmt: skip
+# Maps that an operation must read and write, in multiples of its largest input: the statistics need all of a map before
+# its first value is normalised, so it is read twice.
+PASSES = {
+    "native_batch_norm": 3, "native_batch_norm_backward": 5, "_TrainNormReLU": 3, "_TrainNormReLUBackward": 5,
+    "clamp_min_": 2, "relu_": 2, "threshold_backward": 3, "add": 3, "add_": 3, "mul": 3, "addcmul": 3, "sigmoid": 2,
+    "sigmoid_backward": 3, "max_pool2d_with_indices": 1.75, "max_pool2d_with_indices_backward": 2,
+    "upsample_bilinear2d": 5, "upsample_bilinear2d_backward": 1.25,
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and writes it as JSON; returns 0."""
+    parser = report.arguments("benchmarks.roofline", __doc__)
+    parser.add_argument("--network", default="attention56")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5, help="of a step of each variant, in turns")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: where it is native")
+    options = parser.parse_args(argv)
+    keep_freed_memory()
+    can = abilities(torch.device("cpu"))
+    bf16 = can.bf16 if options.bf16 is None else options.bf16
+    gemm, copy = report.limits(torch.bfloat16 if bf16 else torch.float32)
+    large = options.image_size >= 64
+    name, classes = (f"{options.network}_imagenet", 1000) if large else (options.network, 10)
+    rows: dict[str, list[Any]] = {part: [part] for part in [*PARTS, "everything else", "all"]}
+    variants = [
+        Variant(channels_last=True, bf16=bf16, kernels=kernels)
+        for kernels in (["eager"] if can.no_kernels else ["eager", "fused"])
+    ]
+    steps = [step_of(v, name, classes, options.batch, options.image_size, "cpu") for v in variants]
+    for step in steps:
+        step()
+    found: list[list[tuple[dict[str, float], dict[str, float]]]] = [[] for _ in steps]
+    for _ in range(options.rounds):
+        for step, seen in zip(steps, found, strict=True):
+            seen.append(measure(step, gemm, copy, 2 if bf16 else 4))
+    for seen in found:
+        total = report.middle([spent["all"] for spent, _ in seen])
+        for part, row in rows.items():
+            seconds = report.middle([spent[part] for spent, _ in seen])
+            least = seen[0][1][part]
+            row += [1e3 * seconds, 100 * seconds / total, least / seconds if seconds and least else None]
+    columns = ["part", *(f"{v.kernels}: {what}" for v in variants for what in ("ms", "%", "of its limit"))]
+    report.publish(
+        "benchmarks.roofline", argv, options.out, report.torch_machine(),
+        f"A training step of {name}, {options.batch} images of {options.image_size}x{options.image_size}, "
+        f"{'bf16' if bf16 else 'float32'}, channels_last, median of {options.rounds} rounds", columns, list(rows.values()),
+        [f"Limits: a matrix product at {gemm / 1e9:,.0f} GFLOP/s, a copy at {copy / 1e9:.1f} GB/s (read and written). "
+         "What lies in a cache is faster than a copy."],
+    )  # fmt: skip
+    return 0
+
+
+def measure(step: Any, gemm: float, copy: float, size: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the seconds that each part of a step takes, and the least that it could take; `size` bytes a number."""
+    spent: dict[str, float] = defaultdict(float)
+    least: dict[str, float] = defaultdict(float)
+    traffic: list[tuple[str, float]] = []
+    original = ops._call
+
+    def noted(kernel: str, dtype: torch.dtype, first: torch.Tensor, *rest: Any) -> None:
+        passes = {"forward": 3, "infer": 2, "backward": 5}[kernel]
+        # Behind the first map come, in a backward pass, the gradient that is passed on, if any, and x.
+        passes += kernel == "backward" and isinstance(rest[0], torch.Tensor)
+        traffic.append((kernel, passes * first.nbytes))
+        original(kernel, dtype, first, *rest)
+
+    ops._call = noted
+    try:
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+            step()
+    finally:
+        ops._call = original
+    part_of = {op: part for part, operations in PARTS.items() for op in operations}
+    for event in profiler.key_averages(group_by_input_shape=True):
+        op, shapes = event.key.removeprefix("aten::"), event.input_shapes
+        part = part_of.get(op, "everything else")
+        spent[part] += event.self_cpu_time_total / 1e6
+        if op == "convolution_backward":  # which knows the output's size, the forward pass does not
+            grad, _, weight, *_ = shapes
+            product = 2 * grad[0] * grad[2] * grad[3] * math.prod(weight) / gemm
+            least["convolution, forward"] += event.count * product
+            least[part] += event.count * 2 * product
+        elif not op.startswith("_TrainNormReLU"):  # their own calls are counted
+            largest = max((math.prod(shape) for shape in _tensors(shapes)), default=0)
+            least[part] += event.count * PASSES.get(op, 0) * size * largest / copy
+    for kernel, nbytes in traffic:
+        least[f"BatchNorm (and ReLU where fused), {kernel}"] += nbytes / copy
+    spent["all"], least["all"] = sum(spent.values()), sum(least.values())
+    return spent, least
+
+
+def _tensors(shapes: Sequence[Any]) -> Iterator[Sequence[int]]:
+    for shape in shapes:
+        if shape and all(isinstance(n, int) for n in shape):
+            yield shape
+
+
+if __name__ == "__main__":
+    sys.exit(main())
