@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.publish(
         "benchmarks.roofline", argv, options.out, report.torch_machine(),
         f"A training step of {name}, {options.batch} images of {options.image_size}x{options.image_size}, "
-        f"{'bf16' if bf16 else 'float32'}, channels_last, median of {options.rounds} rounds", columns, list(rows.values()),
+        f"{'bf16' if bf16 else 'float32'}, channels_last, median of {options.rounds} rounds",
+        columns, list(rows.values()),
         [f"Limits: a matrix product at {gemm / 1e9:,.0f} GFLOP/s, a copy at {copy / 1e9:.1f} GB/s (read and written). "
          "What lies in a cache is faster than a copy."],
     )  # fmt: skip

@@ -6,6 +6,8 @@ import re
 import shutil
 import signal
 import statistics
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -599,3 +601,18 @@ def _new(path) -> bool:
     import time
 
     return time.time() - path.stat().st_mtime < 5
+
+
+def test_what_a_dry_run_waits_for(tmp_path):
+    """Seconds of imports that it has no use for: MLflow without a store, and torch's compiler."""
+    code = (
+        "import sys, run_ablation; "
+        "status = run_ablation.main(['--study', 'smoke', '--dry-run']); "
+        "print(status, [name for name in ('mlflow', 'torch._dynamo', 'optuna', 'pandas') if name in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert said.stdout.splitlines()[-1] == "0 []", said.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,7 @@
 """Preprocessing against a literal loop, and batches as a pure function of (seed, step)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,17 @@ def test_crop_and_flip_is_the_literal_loop(size, seed):
     assert (pixels.pad, pixels.trim) == (PAD, 0)
     drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
     assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn))
+
+
+@given(sizes, st.integers(0, 2), st.integers(0, 2**32 - 1))
+def test_gathered_and_copied_are_the_same_bits(size, pad, seed):
+    """On a GPU pixels are gathered, on a CPU windows copied."""
+    pixels = replace(cifar_pixels(pictures(3, *size[1:], seed=seed + 1)), pad=pad)
+    images = pictures(*size, seed=seed)
+    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
+    gathered, copied = pixels._gathered(images, *drawn), pixels._copied(images, *drawn)
+    assert torch.equal(gathered, copied)
+    assert gathered.stride() == copied.stride()
 
 
 @given(sizes, st.integers(0, 2), st.integers(0, 3), st.integers(0, 2**32 - 1))

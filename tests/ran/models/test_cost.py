@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from experiments.profiles import PROFILES
+from ran.config import ModelConfig
 from ran.models import cost as module
 from ran.models import zoo
 from ran.models.cost import COSTS_CSV, FIELDS, WIDTHS, Part, Setting, breakdown, cost, main, settings, stage_names
@@ -110,6 +111,36 @@ def test_parts_sum_to_the_cost() -> None:
         parts = breakdown(network, image_size=size)
         found = cost(spec, num_classes=7, image_size=size)
         assert (sum(p.params for p in parts), sum(p.macs for p in parts)) == (found.params, found.macs)
+
+
+@pytest.mark.parametrize("structure", list(MASK_STRUCTURES))
+@pytest.mark.parametrize("name", ["attention56", "attentioninception56_imagenet"])
+def test_counted_as_by_torchs_counter(name: str, structure: str) -> None:
+    spec = zoo.config_spec(ModelConfig(name=name, mask_structure=structure, width=0.25))
+    with torch.device("meta"):
+        network = build(spec, num_classes=10).eval()
+    expected = module._count(network, 64).get_total_flops() // 2
+    assert module._macs_of_known(network, 64) == expected
+    assert cost(spec, num_classes=10, image_size=64).macs == expected
+
+
+class Mixing(nn.Module):
+    """A mask of a user's own, which multiplies matrices that are neither a convolution nor a layer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(2)
+        return (flat @ flat.transpose(1, 2) @ flat).view(x.shape).sigmoid()
+
+
+def test_what_is_not_known_is_left_to_torchs_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MASK_STRUCTURES._entries, "mixing", lambda parts: Mixing())
+    sizes = {
+        structure: cost(
+            zoo.config_spec(ModelConfig(name="attention32c", mask_structure=structure)), num_classes=10, image_size=32
+        ).macs
+        for structure in ("none", "mixing")
+    }  # fmt: skip
+    assert sizes["mixing"] > sizes["none"]
 
 
 def test_a_network_of_torchvision() -> None:
