@@ -78,12 +78,8 @@ def cost(spec: NetworkSpec, *, num_classes: int, image_size: int) -> Cost:
     params = sum(p.numel() for p in network.parameters())
     try:
         return Cost(params, _macs_of_known(network, image_size))
-    except _UnknownError:  # a user's mask or unit may be made of anything: torch's counter knows all of it
+    except Exception:  # a user's mask or unit may do anything: torch's counter knows it all, and computes nothing
         return Cost(params, _count(network, image_size).get_total_flops() // 2)
-
-
-class _UnknownError(Exception):
-    """A network does something of which it is not known whether it multiplies matrices."""
 
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear)
@@ -105,7 +101,7 @@ class _Known(TorchFunctionMode):
         if func in _CONVOLUTIONS:
             self.macs += out.numel() * args[1][0].numel()
         elif getattr(func, "__name__", "") not in _OTHERS:
-            raise _UnknownError(func)
+            raise NotImplementedError(f"whether {func} multiplies matrices is not known")
         return out
 
 
