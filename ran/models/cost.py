@@ -73,13 +73,18 @@ class Part:
 
 def cost(spec: NetworkSpec, *, num_classes: int, image_size: int) -> Cost:
     """Returns parameters and MACs of a network for square RGB images."""
-    with torch.device("meta"):
-        network = build(spec, num_classes=num_classes).eval()
+    network = _on_meta(spec, num_classes)
     params = sum(p.numel() for p in network.parameters())
     try:
-        return Cost(params, _macs_of_known(network, image_size))
+        macs = _macs_of_known(network, image_size)
     except Exception:  # a user's mask or unit may do anything: torch's counter knows it all, and computes nothing
-        return Cost(params, _count(network, image_size).get_total_flops() // 2)
+        macs = _count(_on_meta(spec, num_classes), image_size).get_total_flops() // 2
+    return Cost(params, macs)
+
+
+def _on_meta(spec: NetworkSpec, num_classes: int) -> nn.Module:
+    with torch.device("meta"):
+        return build(spec, num_classes=num_classes).eval()
 
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear)
@@ -106,9 +111,9 @@ class _Known(TorchFunctionMode):
 
 
 def _macs_of_known(network: nn.Module, image_size: int) -> int:
-    """The MACs of one image, which is computed with whatever lies in memory: a tenth of what torch's counter takes.
+    """The MACs of one image, which is computed with whatever lies in memory; the network is moved there.
 
-    That one imports a compiler, and takes each operation apart on the meta device.
+    A tenth of what torch's counter takes, which imports a compiler and takes each operation apart on the meta device.
     """
     # Not to_empty, which from the meta device takes a Python function of PyTorch's for each tensor.
     network, image = network._apply(_unset), torch.zeros(1, 3, image_size, image_size)
