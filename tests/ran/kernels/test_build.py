@@ -32,20 +32,31 @@ def said(tmp_path, **environment):
     return done.stdout.strip()
 
 
-def compiler(tmp_path, text):
-    path = tmp_path / "cxx"
+@pytest.fixture
+def unbuilt(tmp_path, monkeypatch):
+    """A cache folder that is empty, and nothing loaded yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    build.library.cache_clear()
+    yield tmp_path
+    build.library.cache_clear()
+
+
+def compiler(folder, text):
+    path = folder / "cxx"
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
 
 
-def test_switched_off(tmp_path):
+def test_a_network_without_them(tmp_path):
     assert said(tmp_path / "cache", RAN_KERNELS="0") == "5 RAN_KERNELS=0"
     assert not (tmp_path / "cache").exists()
 
 
-def test_without_a_compiler(tmp_path):
-    assert "no C++ compiler" in said(tmp_path, PATH="/nowhere", CXX="")
+def test_without_a_compiler(unbuilt, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    assert "no C++ compiler" in build.why_not()
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -54,15 +65,20 @@ def test_without_a_compiler(tmp_path):
     ('for last; do :; done; [ "$1" = --version ] || : > "$last"', "file too short"),
     ("exec does-not-exist", "status 127"),
 ])  # fmt: skip
-def test_a_compiler_that_fails(text, words, tmp_path):
-    assert words in said(tmp_path, CXX=compiler(tmp_path, text))
+def test_a_compiler_that_fails(text, words, unbuilt, monkeypatch):
+    monkeypatch.setenv("CXX", compiler(unbuilt, text))
+    assert words in build.why_not()
+    assert build.library() is None
 
 
-def test_a_cache_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    assert f"{tmp_path}/file" in said(tmp_path / "file")
+def test_a_cache_that_cannot_be_written(unbuilt, monkeypatch):
+    (unbuilt / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(unbuilt / "file"))
+    monkeypatch.setattr(build, "_run", lambda command: None)
+    assert f"{unbuilt}/file" in build.why_not()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(build.library() is None, reason=f"no kernels here: {build.why_not()}")
 def test_built_once_by_several_at_once(tmp_path):
     with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -113,8 +113,10 @@ def test_parts_sum_to_the_cost() -> None:
         assert (sum(p.params for p in parts), sum(p.macs for p in parts)) == (found.params, found.macs)
 
 
-@pytest.mark.parametrize("structure", list(MASK_STRUCTURES))
-@pytest.mark.parametrize("name", ["attention56", "attentioninception56_imagenet"])
+@pytest.mark.parametrize(("name", "structure"), [
+    *(("attention56", structure) for structure in MASK_STRUCTURES),
+    *((name, "encoder_decoder") for name in ("attentioninception56_imagenet", "attentionnext56_imagenet", "wrn16_8")),
+])  # fmt: skip
 def test_counted_as_by_torchs_counter(name: str, structure: str) -> None:
     spec = zoo.config_spec(ModelConfig(name=name, mask_structure=structure, width=0.25))
     with torch.device("meta"):
