@@ -167,6 +167,7 @@ def test_running_statistics_after_one_step(world, config, splits, crew, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {"train.precision": "bf16"}, {"train.channels_last": False}, {"optim.momentum": 0.0}, {"train.micro_batch": 4},
+    {"train.kernels": "fused"}, {"train.recompute": True},
 ], ids=str)  # fmt: skip
 def test_variants(changes, config, splits, crew, tmp_path):
     config = override(config, {"train.batch_size": 24, **changes})

@@ -394,6 +394,14 @@ def test_evaluations_do_not_change_the_weights(config, splits, tmp_path):
     assert_same_bits(one, run(override(config, {"train.evals": 7}), splits, tmp_path / "seven"))
 
 
+@pytest.mark.parametrize("settings", [{}, {"train.kernels": "fused"}, {"train.precision": "bf16"}], ids=str)
+def test_recomputing_changes_no_bit(settings, config, splits, tmp_path):
+    """Nor the running statistics, although the norms see each batch twice."""
+    config = override(config, settings)
+    kept = run(config, splits, tmp_path / "kept")
+    assert_same_bits(kept, run(override(config, {"train.recompute": True}), splits, tmp_path / "recomputed"))
+
+
 def test_threads_are_set(config, splits, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(torch, "set_num_threads", given.append)
