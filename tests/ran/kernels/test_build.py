@@ -113,3 +113,12 @@ def test_kernels_that_are_asked_for_and_not_there():
 def test_the_key_knows_the_processor():
     assert "flags" in build._processor() or "Features" in build._processor()
     assert "MHz" not in build._processor(), "else it is another one each time"
+
+
+def test_another_processor_has_kernels_of_its_own(monkeypatch):
+    """A home folder may be shared: what one machine built stops another with an illegal instruction."""
+    compiler = [sys.executable]
+    key = build._key(compiler)
+    assert build._key(compiler) == key
+    monkeypatch.setattr(build, "_processor", lambda: "another")
+    assert build._key(compiler) != key

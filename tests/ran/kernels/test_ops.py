@@ -79,7 +79,8 @@ def test_bf16(shape):
 @needs_kernels
 def test_rounding_to_bf16_is_to_the_nearest_ties_to_even():
     """Through a norm that changes nothing, in eval mode; each float32 comes from the bias."""
-    values = torch.tensor([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3.3895e38, math.inf, math.nan])
+    values = torch.tensor([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3.3895e38, math.inf, math.nan, 0.0])
+    values[-1:].view(torch.int32).fill_(0x7FFFFFFF)  # a NaN that rounding up would make a zero
     norm = nn.BatchNorm2d(len(values)).eval()
     norm.bias.data = values.clone()
     x = channels_last(2, len(values), 2, 2, dtype=torch.bfloat16) * 0
