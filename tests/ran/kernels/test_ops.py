@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ran.kernels import ops
 from ran.kernels.build import library, why_not
 from ran.kernels.ops import NormReLUSequential, norm_relu, norm_relu_and_input, residual_attention, using
+from ran.models.network import initialize
 from ran.models.zoo import create_model, list_models
 
 needs_kernels = pytest.mark.skipif(library() is None, reason=f"no kernels here: {why_not()}")
@@ -243,21 +244,25 @@ def test_the_sequence_is_that_of_its_layers():
 @needs_kernels
 @pytest.mark.parametrize("name", [n for n in list_models() if n.startswith(("attention56", "attentioni", "wrn16"))])
 def test_a_network_trains_as_with_pytorchs_operations(name):
-    """Of one step in train mode, float32: no further from double than PyTorch's own."""
+    """Of one step in train mode. Rounding decides on which side of zero a few values before a ReLU fall.
+
+    So float32 gradients differ from double's by up to 6 %, PyTorch's too; of a network wired otherwise by all of it.
+    """
     size = 64 if name.endswith("imagenet") else 32
     network = create_model(name, num_classes=5, width=0.125).to(memory_format=torch.channels_last).train()
+    initialize(network, 0)
     x = channels_last(4, 3, size, size)
 
     def gradients(net, x, fused):
-        net.zero_grad()
         with using(fused):
             F.cross_entropy(net(x), torch.arange(4)).backward()
         return torch.cat([p.grad.double().flatten() for p in net.parameters()])
 
     exact = gradients(copy.deepcopy(network).double(), x.double(), False)
-    ours, theirs = (gradients(copy.deepcopy(network), x, fused) for fused in (True, False))
-    distance = [(g - exact).norm() / exact.norm() for g in (ours, theirs)]
-    assert distance[0] < max(1e-4, 4 * distance[1])
+    with calls() as seen:
+        ours = gradients(network, x, True)
+    assert seen.count("forward") == seen.count("backward") > 0
+    assert (ours - exact).norm() / exact.norm() < 0.15
 
 
 def test_hooks_on_a_networks_norms_are_called():
