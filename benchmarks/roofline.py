@@ -50,13 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--network", default="attention56")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rounds", type=int, default=5, help="of a step of each variant, in turns")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: where it is native")
     options = parser.parse_args(argv)
     keep_freed_memory()
-    can = abilities(torch.device("cpu"))
+    device = options.device
+    can = abilities(torch.device(device))
     bf16 = can.bf16 if options.bf16 is None else options.bf16
-    gemm, copy = report.limits(torch.bfloat16 if bf16 else torch.float32)
+    gemm, copy = report.limits(torch.bfloat16 if bf16 else torch.float32, device)
     large = options.image_size >= 64
     name, classes = (f"{options.network}_imagenet", 1000) if large else (options.network, 10)
     rows: dict[str, list[Any]] = {part: [part] for part in [*PARTS, "everything else", "all"]}
@@ -64,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         Variant(channels_last=True, bf16=bf16, kernels=kernels)
         for kernels in (["eager"] if can.no_kernels else ["eager", "fused"])
     ]
-    steps = [step_of(v, name, classes, options.batch, options.image_size, "cpu") for v in variants]
+    steps = [step_of(v, name, classes, options.batch, options.image_size, device) for v in variants]
     for step in steps:
         step()
     found: list[list[tuple[dict[str, float], dict[str, float]]]] = [[] for _ in steps]
     for _ in range(options.rounds):
         for step, seen in zip(steps, found, strict=True):
-            seen.append(measure(step, gemm, copy, 2 if bf16 else 4))
+            seen.append(measure(step, gemm, copy, 2 if bf16 else 4, device))
     for seen in found:
         total = report.middle([spent["all"] for spent, _ in seen])
         for part, row in rows.items():
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             row += [1e3 * seconds, 100 * seconds / total, least / seconds if seconds and least else None]
     columns = ["part", *(f"{v.kernels}: {what}" for v in variants for what in ("ms", "%", "of its limit"))]
     report.publish(
-        "benchmarks.roofline", argv, options.out, report.torch_machine(),
+        "benchmarks.roofline", argv, options.out, report.torch_machine(device),
         f"A training step of {name}, {options.batch} images of {options.image_size}x{options.image_size}, "
         f"{'bf16' if bf16 else 'float32'}, channels_last, median of {options.rounds} rounds",
         columns, list(rows.values()),
@@ -89,8 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(step: Any, gemm: float, copy: float, size: int) -> tuple[dict[str, float], dict[str, float]]:
+def measure(
+    step: Any, gemm: float, copy: float, size: int, device: str = "cpu"
+) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the seconds that each part of a step takes, and the least that it could take; `size` bytes a number."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
     spent: dict[str, float] = defaultdict(float)
     least: dict[str, float] = defaultdict(float)
     traffic: list[tuple[str, float]] = []
@@ -105,7 +110,7 @@ def measure(step: Any, gemm: float, copy: float, size: int) -> tuple[dict[str, f
 
     ops._call = noted
     try:
-        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+        with profile(activities=activities, record_shapes=True) as profiler:
             step()
     finally:
         ops._call = original
@@ -113,7 +118,7 @@ def measure(step: Any, gemm: float, copy: float, size: int) -> tuple[dict[str, f
     for event in profiler.key_averages(group_by_input_shape=True):
         op, shapes = event.key.removeprefix("aten::"), event.input_shapes
         part = part_of.get(op, "everything else")
-        spent[part] += event.self_cpu_time_total / 1e6
+        spent[part] += (event.self_device_time_total if device == "cuda" else event.self_cpu_time_total) / 1e6
         if op == "convolution_backward":  # which knows the output's size, the forward pass does not
             grad, _, weight, *_ = shapes
             product = 2 * grad[0] * grad[2] * grad[3] * math.prod(weight) / gemm
