@@ -157,4 +157,4 @@ def run(config: RunConfig, minutes: float, device: torch.device) -> Course:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    report.entry(main)

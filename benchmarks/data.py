@@ -6,7 +6,6 @@ Both pad by 4, crop and flip at random, subtract the mean, and make batches of 6
 form that every peer uses: one image at a time, PIL, in this process or in workers. Generated images, one thread.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
@@ -92,4 +91,4 @@ def loader(images: Tensor, labels: Tensor, batch: int, workers: int) -> Iterator
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    report.entry(main)

@@ -17,9 +17,9 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import report
-from ran.engine.device import abilities, arithmetic, keep_freed_memory
+from ran.engine.device import abilities, arithmetic, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
-from ran.models.zoo import create_model
+from ran.models.zoo import NETWORKS, create_model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         print(json.dumps({"peak": peak, "seconds": seconds}))
         return 0
+    pick_device(options.device)
     rows = []
     for name in options.network:
+        NETWORKS[name]  # an unknown name is refused here
         found = {}
         for way in ("kept", "recomputed"):
             command = [
@@ -98,4 +100,4 @@ def measure(name: str, size: int, batch: int, device: str, recomputed: bool) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    report.entry(main)

@@ -8,9 +8,7 @@ the 500 validation images, one of the 2,000 test images. Times of commands that 
 """
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
         folder = Path(name)
         times = {
-            title: [seconds(command, folder) for _ in range(options.repeats)] for title, command in COMMANDS.items()
+            title: [report.seconds(folder, command) for _ in range(options.repeats)]
+            for title, command in COMMANDS.items()
         }
         first = timed_run(folder, 20)  # makes store and data, and tells how fast this machine is
         rate = 20 / first["steps"]
@@ -88,22 +87,9 @@ def timed_run(folder: Path, steps: int) -> dict[str, Any]:
     clock = folder / f"clock-{steps}.jsonl"
     launched = time.monotonic()
     command = [*RUN, "--import", "benchmarks.clock", "--train.steps", str(steps), "--train.kernels", "auto", "--yes"]
-    seconds(command, folder, RAN_CLOCK=str(clock))
+    report.seconds(folder, command, RAN_CLOCK=str(clock))
     return {**json.loads(clock.read_text()), "launched": launched, "over": time.monotonic()}
 
 
-def seconds(command: Sequence[str], folder: Path, **environment: str) -> float:
-    """Returns how long a command took. Raises CalledProcessError, with what it said, if it failed."""
-    began = time.monotonic()
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(report.ROOT), **environment}, capture_output=True,
-        text=True,
-    )  # fmt: skip
-    if done.returncode:
-        sys.stderr.write(done.stderr[-4_000:])
-        done.check_returncode()
-    return time.monotonic() - began
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    report.entry(main)

@@ -10,11 +10,14 @@ import platform
 import re
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ran.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "benchmarks"
@@ -41,7 +44,8 @@ def torch_machine(device: str = "cpu") -> str:
     """The same, with PyTorch's version, its threads and the GPU's name."""
     import torch
 
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{threads} thread{'s' if threads > 1 else ''}"
     return f"{machine()}, PyTorch {torch.__version__}, {where}"
 
 
@@ -73,6 +77,28 @@ def in_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: str
 def middle(values: Sequence[float]) -> float:
     """The median."""
     return statistics.median(values)
+
+
+def seconds(folder: Path, command: Sequence[str], **environment: str) -> float:
+    """Returns how long a command took. Raises CalledProcessError, with what it said, if it failed."""
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True
+    )
+    took = time.monotonic() - began
+    if done.returncode:
+        sys.stderr.write(done.stderr[-4_000:])
+        done.check_returncode()
+    return took
+
+
+def entry(main: Callable[[], int]) -> None:
+    """Runs a benchmark and exits: 2, after one line, for what it refuses."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def ratio(base: Sequence[float], other: Sequence[float]) -> float:

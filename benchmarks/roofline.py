@@ -9,7 +9,6 @@ as it must read and write once. Time is PyTorch's profiler's, of the operation i
 
 import argparse
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
-from ran.engine.device import abilities, keep_freed_memory
+from ran.engine.device import abilities, keep_freed_memory, pick_device
 from ran.kernels import ops
 
 PARTS = {
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     keep_freed_memory()
     device = options.device
-    can = abilities(torch.device(device))
+    can = abilities(pick_device(device))
     bf16 = can.bf16 if options.bf16 is None else options.bf16
     gemm, copy = report.limits(torch.bfloat16 if bf16 else torch.float32, device)
     large = options.image_size >= 64
@@ -140,4 +139,4 @@ def _tensors(shapes: Sequence[Any]) -> Iterator[Sequence[int]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    report.entry(main)

@@ -9,16 +9,14 @@ that is removed at the end; --tracking-uri takes a server in its place.
 import argparse
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.report import ROOT, machine, seconds
 
 STUDY = '''"""Cells that train nothing."""
 from experiments.study import Study, axis
@@ -53,11 +51,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def machine() -> str:
-    """What the figures were measured on."""
-    return f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}"
-
-
 def measure(folder: Path, cells: int, workers: int, uri: str | None) -> list[tuple[str, float, str]]:
     """Returns (what, value, unit) of each phase, in their order."""
     (folder / "scale.py").write_text(STUDY.format(cells=cells))
@@ -90,18 +83,6 @@ def measure(folder: Path, cells: int, workers: int, uri: str | None) -> list[tup
         rows.append(("store", store.stat().st_size / 2**20, "MiB"))
         rows.append(("  of which each run", store.stat().st_size / 2**10 / cells, "KiB"))
     return rows
-
-
-def seconds(folder: Path, command: list[str]) -> float:
-    """Returns how long a command took. Raises CalledProcessError, with what it said, if it failed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    began = time.monotonic()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    took = time.monotonic() - began
-    if done.returncode:
-        sys.stderr.write(done.stderr[-4_000:])
-        done.check_returncode()
-    return took
 
 
 def queries(folder: Path, uri: str) -> list[tuple[str, float, str]]:

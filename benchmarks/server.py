@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.scale import machine
+from benchmarks.report import machine
 from ran.errors import mask_secrets
 
 CLIENTS = (1, 4, 16)

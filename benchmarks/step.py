@@ -11,7 +11,6 @@ turns and compared within a round. At 224 the peer is pytorchcv's resattnet, of 
 
 import argparse
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +20,9 @@ from torch.nn import functional as F
 
 from benchmarks import report
 from ran.config import ModelConfig
-from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format
+from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format, pick_device
 from ran.engine.optim import sgd
+from ran.errors import UserError
 from ran.models.cost import cost
 from ran.models.zoo import config_spec, create_model
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.keep_memory:
         keep_freed_memory()
     device, large = options.device, options.image_size >= 64
-    can = abilities(torch.device(device))
+    can = abilities(pick_device(device))
     bf16 = can.bf16 if options.bf16 is None else options.bf16
     name = options.network + ("_imagenet" if large and not options.network.endswith("_imagenet") else "")
     chosen = variants(
@@ -149,13 +149,13 @@ def step_of(variant: Variant, name: str, classes: int, batch: int, size: int, de
 
 
 def peer_network(name: str, classes: int) -> nn.Module:
-    """Returns pytorchcv's network of the same blueprint. Raises SystemExit, naming the extra, without pytorchcv."""
+    """Returns pytorchcv's network of the same blueprint. Raises UserError without pytorchcv."""
     try:
         from pytorchcv.model_provider import get_model
     except ImportError:
-        sys.exit("benchmarks.step: the peer needs pytorchcv: pip install -e '.[benchmarks]' (or --no-peer)")
+        raise UserError("the peer needs pytorchcv: pip install -e '.[benchmarks]', or --no-peer") from None
     return get_model(f"resattnet{name.removeprefix('attention').removesuffix('_imagenet')}", num_classes=classes)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    report.entry(main)

@@ -101,14 +101,17 @@ def choose_profile(study: Study | Search, launch: Launch, data: DataConfig) -> t
     return PROFILES["paper"], f"CUDA and {study.dataset} are here"
 
 
-def find_machine(launch: Launch) -> Machine:
-    """Returns what the runs train on, here or on a cluster, which is joined. Raises UserError."""
+def find_machine(launch: Launch, *, kernels: bool = False) -> Machine:
+    """Returns what the runs train on, here or on a cluster, which is joined. Raises UserError.
+
+    `kernels`: some of them may use kernels of our own, which are then built where they are not yet.
+    """
     check_flags(launch)
     if launch.ray_address is None:
         device = pick_device(launch.device)
-        return Machine(device, abilities(device))
+        return Machine(device, abilities(device, kernels=kernels))
     cluster, placement = _on_cluster(launch, None)
-    return cluster.machine(placement)
+    return cluster.machine(placement, kernels=kernels)
 
 
 def _on_cluster(launch: Launch, threads: int | None) -> tuple[ModuleType, Placement]:
@@ -163,7 +166,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     check(config)
     if study.requires and config.data.name not in study.requires:
         raise LaunchError(f"study {study.name} needs the data set {' or '.join(study.requires)}: leave --data.name out")
-    machine = find_machine(launch)
+    wanted = {cell.settings.get("train.kernels", config.train.kernels) for cell in study.cells}
+    machine = find_machine(launch, kernels=wanted != {"eager"})
     if launch.deterministic:
         make_deterministic()
     seeds = study.seeds if launch.seeds is None else planning.parse_seeds(launch.seeds)

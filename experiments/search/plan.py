@@ -195,7 +195,8 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     if not config.data.val_images:
         raise SearchError("a search chooses on validation images: --data.val_images must be above 0")
     objectives = parse_objectives(launch.objectives)
-    machine = launching.find_machine(launch)
+    kernels = config.train.kernels != "eager" or "train.kernels" in search.space
+    machine = launching.find_machine(launch, kernels=kernels)
     device = machine.device
     if launch.deterministic:
         make_deterministic()

@@ -133,10 +133,10 @@ def there(placement: Placement, function: Callable[..., T], *arguments: Any, **o
     return ray.get(task.remote(*arguments, **options))
 
 
-def machine(placement: Placement) -> Machine:
-    """Returns what a run trains on."""
+def machine(placement: Placement, *, kernels: bool = False) -> Machine:
+    """Returns what a run trains on; `kernels`: look for those of our own there."""
     device = torch.device("cuda" if placement.gpus else "cpu")
-    return Machine(device, there(placement, abilities, device))
+    return Machine(device, there(placement, abilities, device, kernels=kernels))
 
 
 def resources(placement: Placement) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class Abilities:
 
     bf16: bool = False
     """bfloat16 is native, and so faster than float32"""
-    no_kernels: str = "not asked"
+    no_kernels: str = "not looked for"
     """why there are no kernels of our own; "" where there are"""
 
 
@@ -49,9 +49,12 @@ def has_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, query, lambda: False)() for query in queries)
 
 
-def abilities(device: torch.device) -> Abilities:
-    """Returns those of a device of this machine. The first time the kernels may be built, in seconds."""
-    return Abilities(has_bf16(device), "they are for the CPU" if device.type != "cpu" else build.why_not())
+def abilities(device: torch.device, *, kernels: bool = True) -> Abilities:
+    """Returns those of a device of this machine; `kernels`: look for them, which may take seconds to build them."""
+    bf16 = has_bf16(device)
+    if not kernels:
+        return Abilities(bf16)
+    return Abilities(bf16, "they are for the CPU" if device.type != "cpu" else build.why_not())
 
 
 def resolve(config: RunConfig, can: Abilities) -> RunConfig:
@@ -64,9 +67,14 @@ def resolve(config: RunConfig, can: Abilities) -> RunConfig:
     precision = ("bf16" if can.bf16 else "float32") if t.precision == "auto" else t.precision
     apply = t.channels_last and not t.compile and not can.no_kernels
     kernels = ("fused" if apply else "eager") if t.kernels == "auto" else t.kernels
+    check_kernels(kernels, can)
+    return replace(config, train=replace(t, precision=precision, kernels=kernels))
+
+
+def check_kernels(kernels: str, can: Abilities) -> None:
+    """Raises ConfigError where kernels are asked for that a device has not."""
     if kernels == "fused" and can.no_kernels:
         raise ConfigError(f"train.kernels=fused: {can.no_kernels}; auto takes them where they are")
-    return replace(config, train=replace(t, precision=precision, kernels=kernels))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from ran.data.datasets import Images, Splits
 from ran.data.loader import TrainBatches
 from ran.engine import checkpoint, sharing
 from ran.engine.checkpoint import Header
-from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format, resolve
+from ran.engine.device import abilities, arithmetic, check_kernels, keep_freed_memory, memory_format
 from ran.engine.evaluate import Score, Stopped, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
 from ran.engine.processes import ALONE, Processes
@@ -84,8 +84,8 @@ def train(
     `stop` stops all, and it raises AbandonedError and LostError besides.
     """
     t, steps = config.train, config.train.steps
-    if t.kernels == "fused":
-        resolve(config, abilities(device))  # it may be another machine that has them
+    # Another machine than the one that planned the run may lack them.
+    check_kernels(t.kernels, abilities(device, kernels=t.kernels == "fused"))
     keep_freed_memory()
     if t.threads is not None:
         torch.set_num_threads(t.threads)

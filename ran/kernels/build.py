@@ -39,23 +39,25 @@ class KernelError(Exception):
     """The kernels cannot be built or loaded here; the message says why in one line."""
 
 
-@functools.cache
 def library() -> ctypes.CDLL | None:
     """Returns the kernels, built if they must be, or None; `why_not()` then says why."""
-    try:
-        return _load(_built())
-    except KernelError as error:
-        _reasons.append(str(error))
-        log.info("PyTorch's own operations are used: %s", error)
-        return None
-
-
-_reasons: list[str] = []
+    found = _found()
+    return None if isinstance(found, str) else found
 
 
 def why_not() -> str:
     """Returns why there are no kernels, one line; "" where there are."""
-    return "" if library() is not None else _reasons[-1]
+    found = _found()
+    return found if isinstance(found, str) else ""
+
+
+@functools.cache
+def _found() -> ctypes.CDLL | str:
+    try:
+        return _load(_built())
+    except KernelError as error:
+        log.info("PyTorch's own operations are used: %s", error)
+        return str(error)
 
 
 def _built() -> Path:

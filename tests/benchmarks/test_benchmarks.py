@@ -1,5 +1,6 @@
 """The benchmarks: that they run from end to end, small, and what their tables are made of. No figure is tested."""
 
+import importlib
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import torch
 from benchmarks import accuracy, overhead, report, roofline, step
 from ran import names
 from ran.engine.optim import SCHEDULES
-from ran.kernels.build import library
+from ran.kernels.build import library, why_not
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,7 +105,7 @@ def test_a_step_is_divided_into_its_parts():
         assert spent[part] > 0, part
 
 
-@pytest.mark.skipif(library() is None, reason="no kernels here")
+@pytest.mark.skipif(library() is None, reason=f"no kernels here: {why_not()}")
 def test_the_kernels_traffic_is_counted():
     fused = step.Variant(channels_last=True, kernels="fused")
     one = step.step_of(fused, "attention32c", 10, 2, 32, "cpu")
@@ -119,10 +120,30 @@ SMALL = {
     "step": ["--network", "attention32c", "--batch", "2", "--rounds", "1"],
     "roofline": ["--network", "attention32c", "--batch", "2", "--rounds", "1"],
     "data": ["--batches", "1", "--rounds", "1", "--batch", "2", "--workers", "1"],
+    "evaluation": ["--width", "0.125", "--batches", "500", "--rounds", "1"],
     "memory": ["--network", "attention32c", "--batch", "2"],
     "overhead": ["--seconds", "1", "--repeats", "1"],
     "accuracy": ["--minutes", "0.01", "--recipes", "fast", "--data", "cluttershapes", "--width", "0.125"],
 }
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["step", "--network", "attention57"], "unknown network 'attention57'"),
+    (["memory", "--network", "attention57"], "unknown network 'attention57'"),
+    (["step", "--device", "cuda"], "this machine has 0 CUDA devices"),
+    (["accuracy", "--data-root", "nowhere"], "--data.download"),
+    (["step", "--image-size", "224", "--rounds", "1"], "pip install -e '.[benchmarks]', or --no-peer"),
+], ids=str)  # fmt: skip
+def test_bad_input(arguments, words, monkeypatch, capsys):
+    if "CUDA" in words and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    monkeypatch.setitem(sys.modules, "pytorchcv.model_provider", None)
+    module = importlib.import_module(f"benchmarks.{arguments[0]}")
+    with pytest.raises(SystemExit) as caught:
+        report.entry(lambda: module.main(arguments[1:]))
+    said = capsys.readouterr()
+    assert (caught.value.code, len(said.err.splitlines()), said.out) == (2, 1, "")
+    assert words in said.err
 
 
 @pytest.mark.slow

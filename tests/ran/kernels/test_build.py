@@ -36,9 +36,9 @@ def said(tmp_path, **environment):
 def unbuilt(tmp_path, monkeypatch):
     """A cache folder that is empty, and nothing loaded yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    build.library.cache_clear()
+    build._found.cache_clear()
     yield tmp_path
-    build.library.cache_clear()
+    build._found.cache_clear()
 
 
 def compiler(folder, text):
