@@ -115,7 +115,7 @@ class TrainConfig:
     kernels: str = _added("eager")
     """eager (PyTorch's operations), fused (our own, on CPUs with channels_last), or auto = fused where they can be"""
     recompute: bool = _outside(False)
-    """activation checkpointing: less memory, a third more time, the same bits"""
+    """activation checkpointing: less memory, up to a third more time, the same bits"""
     threads: int | None = _outside(None)
     """CPU threads; None = torch's choice. Bits are promised at an equal number only"""
     evals: int = _outside(20)
