@@ -5,7 +5,10 @@
 Same network (ours, attention residual learning, full width), same augmentation, layout, precision and kernels; a recipe
 is batch size, learning rate and its schedule, weight decay and label smoothing. The number of steps is what fits into
 the minutes at the speed measured just before, and every schedule is stretched to it, as the others' are to their
-epochs. Accuracy is that on 5,000 validation images, seen 20 times; evaluation is not on the clock.
+epochs. The way there is seen on 2,000 validation images, 20 times; evaluation is not on the clock.
+
+All of it takes hours. With the speed of the idle machine, once measured, given by --images-per-s, runs may share the
+machine with others: what is trained depends on the number of steps alone. With --folder a run that was stopped goes on.
 
 fast          ours: one cycle to a high rate, chosen by validation error (python run_ablation.py --search recipe)
 paper         section 4.1
@@ -37,10 +40,10 @@ from ran.engine.train import train
 LEVELS = (70, 80, 85, 90)
 EVALUATIONS = 20
 COLUMNS = [
-    "recipe", "seed", "machine", "images", "minutes", "validation %", "test %", *(f"to {n} %" for n in LEVELS), "",
+    "recipe", "seed", "images/s", "images", "minutes", "validation %", "test %", *(f"to {n} %" for n in LEVELS), "",
 ]  # fmt: skip
 BASE = {
-    "data.name": "cifar10", "data.val_images": 5_000, "train.kernels": "auto", "train.evals": EVALUATIONS,
+    "data.name": "cifar10", "data.val_images": 2_000, "train.kernels": "auto", "train.evals": EVALUATIONS,
 }  # fmt: skip
 
 
@@ -69,19 +72,30 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Course:
-    """One run: its minutes of training steps, and validation error by step."""
+    """One run: the images it was trained on, how many a second, and validation error by images seen."""
 
-    steps: int
-    batch: int
-    minutes: float
+    images: int
+    images_per_s: float
     errors: dict[int, float]
     test_err: float | None
     outcome: str
 
+    @property
+    def minutes(self) -> float:
+        return self.images / self.images_per_s / 60
+
     def minutes_to(self, accuracy: float) -> float | None:
         """Minutes until the accuracy in % was first seen; None if it was not."""
-        reached = [step for step, err in sorted(self.errors.items()) if 100 - err >= accuracy]
-        return self.minutes * reached[0] / self.steps if reached else None
+        reached = [images for images, err in sorted(self.errors.items()) if 100 - err >= accuracy]
+        return reached[0] / self.images_per_s / 60 if reached else None
+
+    def row(self) -> list[Any]:
+        """Its columns, from images/s on."""
+        last = self.errors[max(self.errors)] if self.errors else None
+        return [
+            self.images_per_s, self.images, self.minutes, last and 100 - last, self.test_err and 100 - self.test_err,
+            *(self.minutes_to(level) for level in LEVELS), "" if self.outcome == names.FINISHED else self.outcome,
+        ]  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,66 +108,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--images-per-s", type=float, help="speed measured before (default: measured now)")
+    parser.add_argument("--folder", type=Path, help="where runs keep checkpoints, to go on from (default: nowhere)")
     options = parser.parse_args(argv)
     device = pick_device(options.device)
-    rows: list[list[Any]] = []
-    if options.out is not None and options.out.exists():  # all of them are hours: they need not be one command
-        rows = json.loads(options.out.read_text())["rows"]
     for seed in options.seeds:
         for recipe in options.recipes:
-            fixed = {
-                "data.name": options.data,
-                "data.root": options.data_root,
-                "model.width": options.width,
-                "seed": seed,
-            }
-            course = run(override(RunConfig(), {**BASE, **RECIPES[recipe], **fixed}), options.minutes, device)
-            last = course.errors[max(course.errors)] if course.errors else None
-            key = [recipe, seed, f"{report.processor()}, {torch.get_num_threads()} threads"]
-            rows = [row for row in rows if row[:3] != key]
-            rows.append([
-                *key, course.steps * course.batch, course.minutes, last and 100 - last,
-                course.test_err and 100 - course.test_err, *(course.minutes_to(level) for level in LEVELS),
-                "" if course.outcome == names.FINISHED else course.outcome,
-            ])  # fmt: skip
+            config = override(RunConfig(), {
+                **BASE, **RECIPES[recipe], "data.name": options.data, "data.root": options.data_root,
+                "model.width": options.width, "seed": seed,
+            })  # fmt: skip
+            with tempfile.TemporaryDirectory(prefix="accuracy-") as passing:
+                folder = options.folder / f"{recipe}-{seed}" if options.folder else Path(passing)
+                course = run(config, options.minutes, options.images_per_s, device, folder)
+            rows: list[list[Any]] = []
+            if options.out is not None and options.out.exists():  # read now: another command may have written meanwhile
+                rows = [row for row in json.loads(options.out.read_text())["rows"] if row[:2] != [recipe, seed]]
+            rows.append([recipe, seed, *course.row()])
             report.publish(
                 "benchmarks.accuracy", argv, options.out, report.torch_machine(device.type),
                 f"Accuracy of Attention-56 (width {options.width:g}) on {options.data} after {options.minutes:g} "
                 "minutes of training steps, and minutes until validation accuracy was seen to reach a level",
                 COLUMNS,
-                rows,
+                sorted(rows, key=lambda row: (list(RECIPES).index(row[0]), row[1])),
                 ["A dash: not within the time."],
             )  # fmt: skip
     return 0
 
 
-def run(config: RunConfig, minutes: float, device: torch.device) -> Course:
-    """Returns the course of a run whose steps take about so long."""
+def run(config: RunConfig, minutes: float, images_per_s: float | None, device: torch.device, folder: Path) -> Course:
+    """Returns the course of a run whose steps take about so long, at a speed that is known or measured now."""
     config = resolve(config, abilities(device))
+    batch = config.train.batch_size
     source = open_source(config.data)
     splits = load_splits(config.data, config.seed)
-    seconds = seconds_per_image(
+    speed = images_per_s or 1 / seconds_per_image(
         config, num_classes=source.num_classes, image_size=source.image_size, device=device, steps=10
-    ) * config.train.batch_size  # fmt: skip
-    steps = max(EVALUATIONS, round(60 * minutes / seconds))
+    )  # fmt: skip
+    steps = max(EVALUATIONS, round(60 * minutes * speed / batch))
     config = override(config, {"train.steps": steps})
-    errors: dict[int, float] = {}
+    # What a checkpoint does not hold. A point of a step that is taken again is logged again.
+    curve = folder / "errors.json"
+    errors = {int(k): v for k, v in json.loads(curve.read_text()).items()} if curve.exists() else {}
 
     def log(step: int, point: dict[str, float]) -> None:
         if names.VAL_ERR in point:
-            errors[step] = point[names.VAL_ERR]
-            print(f"step {step}/{steps}: validation accuracy {100 - errors[step]:.2f} %", file=sys.stderr, flush=True)
+            errors[step * batch] = point[names.VAL_ERR]
+            curve.write_text(json.dumps(errors))
+            accuracy = 100 - point[names.VAL_ERR]
+            print(f"step {step}/{steps}: validation accuracy {accuracy:.2f} %", file=sys.stderr, flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="accuracy-") as folder:
-        result = train(
-            config, splits, num_classes=source.num_classes, fingerprint=fingerprint(config, source.digest),
-            device=device, folder=Path(folder), log=log, checkpoint_seconds=float("inf"),
-        )  # fmt: skip
-    rate = result.metrics.get(names.COST_IMAGES_PER_S)
-    taken = steps * config.train.batch_size / rate / 60 if rate else minutes * result.step / steps
-    return Course(
-        steps, config.train.batch_size, taken, errors, result.metrics.get(names.FINAL_TEST_ERR), result.outcome
+    folder.mkdir(parents=True, exist_ok=True)
+    result = train(
+        config, splits, num_classes=source.num_classes, fingerprint=fingerprint(config, source.digest),
+        device=device, folder=folder, log=log,
     )  # fmt: skip
+    speed = images_per_s or result.metrics.get(names.COST_IMAGES_PER_S, speed)
+    return Course(result.step * batch, speed, errors, result.metrics.get(names.FINAL_TEST_ERR), result.outcome)
 
 
 if __name__ == "__main__":

@@ -83,9 +83,11 @@ def test_shares_add_up():
 
 
 def test_minutes_to_an_accuracy():
-    course = accuracy.Course(100, 64, 30.0, {50: 32.0, 75: 29.0, 100: 31.0}, 30.0, names.FINISHED)
+    course = accuracy.Course(7_200, 4.0, {3_600: 32.0, 5_400: 29.0, 7_200: 31.0}, 30.0, names.FINISHED)
+    assert course.minutes == 30.0
     assert course.minutes_to(70) == 22.5
     assert course.minutes_to(72) is None
+    assert course.row() == [4.0, 7_200, 30.0, 69.0, 70.0, 22.5, None, None, None, ""]
 
 
 def test_the_others_schedules():
