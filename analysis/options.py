@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from analysis.archive_file import ARCHIVE
 from analysis.connect import StoreError
 from analysis.record import Study
+from ran.command import OneLineParser as OneLineParser
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -15,13 +16,6 @@ if TYPE_CHECKING:
 
 class SelectionError(ValueError):
     """An option that names nothing; the message is one line with what there is."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser that refuses with one line and exit status 2, without the usage above it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

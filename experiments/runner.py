@@ -35,6 +35,7 @@ from ran.engine.train import Result, train
 from ran.errors import mask_secrets, one_line
 from ran.files import WriteError, writing
 from ran.models.zoo import config_spec
+from ran.trained import Interface
 
 logger = logging.getLogger(__name__)
 
@@ -225,6 +226,8 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
         context.report.metrics(run.name, step, values)
 
     splits = load_splits(run.config.data, run.seed)
+    if context.leaves_artifacts:
+        log.json(names.MODEL_JSON, Interface.of(run.source, splits.pixels).to_json())
     if splits.noise is not None:
         log.tag(names.NOISE_DIGEST, splits.noise.digest)
     with leading(run, context.device, context.placement) as processes:

@@ -118,6 +118,16 @@ class Record:
         return self.outcome in (names.FINISHED, names.DIVERGED)
 
 
+@dataclass(frozen=True)
+class Found:
+    """A run that somebody named."""
+
+    run_id: str
+    name: str
+    fingerprint: str
+    outcome: str | None
+
+
 def resolve_uri(uri: str | None) -> str:
     """Returns the tracking URI: the given one, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
@@ -263,14 +273,50 @@ class Store:
         runs = self._search(experiment_id, f"tags.`{names.FINGERPRINT}` = '{fingerprint}'")
         return _by_fingerprint(runs).get(fingerprint)
 
-    def _search(self, experiment_id: str, filter_string: str) -> "list[Run]":
+    @_asks
+    def find(self, digits: str) -> "list[Found]":
+        """Returns the runs of all data sets whose id or fingerprint begins so; of several of a fingerprint the best."""
+        from mlflow.entities import ViewType
+        from mlflow.exceptions import MlflowException
+
+        with contextlib.suppress(MlflowException):
+            run = self.client.get_run(digits)  # whole ids
+            if names.FINGERPRINT in run.data.tags and run.info.lifecycle_stage == "active":
+                return [_found(run)]
+        experiments = self.client.search_experiments(
+            ViewType.ACTIVE_ONLY, filter_string=f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
+        )
+        ids = [experiment.experiment_id for experiment in experiments]
+        if not ids:
+            return []
+        runs = self._search(ids, f"tags.`{names.FINGERPRINT}` LIKE '{digits}%'")
+        of_fingerprint = {record.run_id for record in _by_fingerprint(runs).values()}
+        return [_found(run) for run in runs if run.info.run_id in of_fingerprint]
+
+    @_asks
+    def artifacts(self, run_id: str) -> set[str]:
+        """Returns the names of what a run left, of the top level."""
+        return {file.path for file in self.client.list_artifacts(run_id)}
+
+    @_asks
+    def download(self, run_id: str, name: str, folder: Path) -> Path:
+        """Returns the path of an artifact: its copy in `folder`, or the store's own file where that is here."""
+        return Path(self.client.download_artifacts(run_id, name, str(folder)))
+
+    @_asks
+    def log_json(self, run_id: str, content: Mapping[str, Any], name: str) -> None:
+        """Writes an artifact, over one of the same name; `name` may have folders."""
+        self.client.log_dict(run_id, dict(content), name)
+
+    def _search(self, experiment_id: "str | list[str]", filter_string: str) -> "list[Run]":
         from mlflow.entities import ViewType
 
         runs: list[Run] = []
         token = None
+        ids = [experiment_id] if isinstance(experiment_id, str) else experiment_id
         while True:
             page = self.client.search_runs(
-                [experiment_id], filter_string, ViewType.ACTIVE_ONLY, 1_000, ["attributes.start_time ASC"], token
+                ids, filter_string, ViewType.ACTIVE_ONLY, 1_000, ["attributes.start_time ASC"], token
             )
             runs.extend(page)
             token = page.token
@@ -316,7 +362,7 @@ class Store:
     @_asks
     def log_search(self, run_id: str, content: Mapping[str, Any]) -> None:
         """Writes a search's search.json anew."""
-        self.client.log_dict(run_id, dict(content), names.SEARCH_JSON)
+        self.log_json(run_id, content, names.SEARCH_JSON)
 
     def _study_json(self, run_id: str) -> dict[str, Any]:
         """What an earlier launch left; {} where it died before the file was whole."""
@@ -493,6 +539,11 @@ def _record(run: "Run") -> Record:
         reason=tags.get(names.REASON, ""),
         val_err=metrics.get(names.FINAL_VAL_ERR),
     )
+
+
+def _found(run: "Run") -> Found:
+    tags = run.data.tags
+    return Found(run.info.run_id, run.info.run_name, tags[names.FINGERPRINT], tags.get(names.OUTCOME))
 
 
 def _union(old: Any, new: list[dict]) -> list[dict]:

@@ -8,6 +8,7 @@ from typing import Any
 _LAZY = {
     "create_model": "ran.models.zoo",
     "list_models": "ran.models.zoo",
+    "load": "ran.trained",
     "RunConfig": "ran.config",
     "fingerprint": "ran.config",
 }

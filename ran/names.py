@@ -62,8 +62,13 @@ CONFIG_JSON = "config.json"  # on the child, as all below
 SPEC_JSON = "spec.json"
 GIT_DIFF = "git.diff"  # what the working tree changed of the commit; absent where it was clean
 WEIGHTS = "weights.safetensors"
+MODEL_JSON = "model.json"  # classes, size and normalisation of its images: what the use of the network takes
 PROBES_JSON = "probes.json"  # response by stage and receptive fields
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
+
+# Of experiments.evaluate: metrics "evaluation/<data>/err" (also err5, loss, ece, images_per_s), and artifacts.
+EVALUATION = "evaluation/{}/{}"
+EVALUATIONS = "evaluation"
 
 EXPERIMENT_PREFIX = "ran/"  # experiment = "ran/<data set>"
 

@@ -8,14 +8,12 @@ python -m ran.probe WEIGHTS_FOLDER...    # Figure 4's curve of finished runs (fo
 
 import argparse
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -258,35 +256,14 @@ def run_responses(folder: Path, *, root: str | None = None, count: int | None = 
 
     `folder` holds the run's config.json and weights; `root` replaces its data.root. Raises UserError.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from ran.data.datasets import load_splits
+    from ran.trained import load
 
-    from ran.config import unflatten
-    from ran.data.datasets import load_splits, open_source
-    from ran.models.network import build
-    from ran.models.zoo import config_spec
-
-    try:
-        values: dict[str, Any] = json.loads((folder / names.CONFIG_JSON).read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError(f"{names.CONFIG_JSON} holds no object")
-        weights = load_file(folder / names.WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder} holds no finished run: {error}") from None
-    config = unflatten(values)
-    data = config.data if root is None else dataclasses.replace(config.data, root=root)
-    network = build(config_spec(config.model), num_classes=open_source(data).num_classes)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).replace("\n\t", " ").splitlines()[0]
-        raise UserError(f"{folder / names.WEIGHTS} does not fit {config.model.name}: {first}") from None
-    splits = load_splits(data, config.seed)
-    images = splits.test.images[:count]
-    responses = stage_responses(network.to(memory_format=torch.channels_last), images, splits.pixels)
-    model = config.model
-    label = f"{model.name} {model.learning} width={model.width:g} {data.name} steps={config.train.steps}"
-    return f"{label} seed={config.seed} images={len(images)}", responses
+    trained = load(folder)
+    data = trained.config.data
+    data = data if root is None else dataclasses.replace(data, root=root)
+    images = load_splits(data, trained.config.seed).test.images[:count]
+    return f"{trained} images={len(images)}", stage_responses(trained.network, images, trained.interface.pixels)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+"""What the commands on a trained network share: how they name it, and how they refuse and end."""
+
+import argparse
+import dataclasses
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ran.command import OneLineParser
+from ran.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.finished import Finished
+
+
+def parser(module: str, document: str | None) -> argparse.ArgumentParser:
+    """Returns the parser of a command, with what all have: RUN, --tracking-uri, --import and --device."""
+    made = OneLineParser(
+        f"python -m experiments.{module}", description=_wrapped(document or ""), allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.add_argument(
+        "run", metavar="RUN",
+        help="MLflow run id, fingerprint (or its first 6 or more digits), checkpoint, folder of a run's artifacts, or "
+        "a file that experiments.export wrote",
+    )  # fmt: skip
+    made.add_argument("--tracking-uri", metavar="URI", help="MLflow store; default: as run_ablation.py")
+    made.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE",
+        help="module to import first, which registers your own masks, data sets, ...",
+    )  # fmt: skip
+    made.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; default: auto")
+    return made
+
+
+def _wrapped(document: str) -> str:
+    """A docstring for the width of the terminal, its indented paragraphs, which are commands, as they are."""
+    width = shutil.get_terminal_size().columns - 2
+    parts = document.strip().split("\n\n")
+    return "\n\n".join(part if part.startswith(" ") else textwrap.fill(part, width) for part in parts)
+
+
+def finished(options: argparse.Namespace) -> "Finished":
+    """Returns what the options name, on their device. Raises UserError."""
+    from experiments.catalog import import_module
+    from experiments.finished import find
+    from ran.engine.device import pick_device
+
+    device = pick_device(options.device)
+    for module in options.imports:
+        import_module(module)
+    found = find(options.run, options.tracking_uri)
+    return dataclasses.replace(found, trained=found.trained.to(device))
+
+
+def command(module: str, main: Callable[[], int]) -> None:
+    """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
+    try:
+        status = main()
+    except UserError as error:
+        print(f"{module}: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print(f"{module}: stopped", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output, as head, has seen enough
+        sys.stderr.close()
+        status = 0
+    sys.exit(status)

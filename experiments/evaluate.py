@@ -1,0 +1,166 @@
+"""Tests a trained network: top-1, top-5, errors by class, confusions, calibration and speed.
+
+    python -m experiments.evaluate RUN
+    python -m experiments.evaluate RUN --data.root /data --folder /data/CIFAR-10-C
+    python -m experiments.evaluate checkpoints/0123456789abcdef/step-00000400.safetensors
+
+The images are the run's own test set, or with --folder others of its classes: a folder a class (named like the class)
+with images of any size, or arrays as CIFAR-10.1 and CIFAR-10-C are published. What is found is logged to the run.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import after
+
+if TYPE_CHECKING:
+    from experiments.finished import Finished
+    from ran.data.source import Images
+    from ran.engine.assess import Assessment
+    from ran.trained import Trained
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status, 0. Raises UserError."""
+    options = _parse(argv)
+    found = after.finished(options)
+    trained = found.trained
+    results = {}
+    for name, images in _test_sets(trained, options):
+        began = time.monotonic()
+        seen = _assess(trained, images)
+        results[name] = _record(trained, name, seen, len(images) / (time.monotonic() - began))
+        if options.format == "text":
+            print(_text(f"{found.name} on {name}", trained.interface.classes, seen, results[name], options.confusion))
+        if not options.no_log:
+            _log(found, name, results[name])
+    if options.format == "json":
+        print(json.dumps(results, indent=1))
+    elif len(results) > 1:
+        mean = sum(r["err"] for r in results.values()) / len(results)
+        print(f"mean top-1 error over the {len(results)}: {mean:.2f} %")
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = after.parser("evaluate", __doc__)
+    parser.add_argument("--folder", type=Path, metavar="PATH", help="test images other than the run's own")
+    parser.add_argument("--data", metavar="NAME", help="a registered data set with the run's classes")
+    parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument("--confusion", action="store_true", help="print the whole confusion matrix")
+    parser.add_argument("--no-log", action="store_true", help="log nothing to the run")
+    options = parser.parse_args(argv)
+    if options.folder is not None and (options.data is not None or options.root is not None):
+        parser.error("--folder goes without --data and --data.root")
+    return options
+
+
+def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tuple[str, Images]]":
+    """The labelled images that the options name, with a name. Raises UserError for those that do not fit."""
+    from ran.data.arrays import array_sets, read_arrays
+    from ran.data.datasets import load_splits, open_source
+    from ran.data.folders import read_class_folders
+    from ran.data.source import DataError
+
+    face = trained.interface
+    if options.folder is not None:
+        if not options.folder.is_dir():
+            raise DataError(f"no folder {options.folder}")
+        arrays = array_sets(options.folder)
+        for name, (images, labels) in arrays.items():
+            yield name, read_arrays(images, labels, size=face.size, num_classes=len(face.classes))
+        if not arrays:
+            yield options.folder.resolve().name, read_class_folders(options.folder, face.classes, face.read)
+        return
+    # The test images do not depend on what else a configuration says of the training images.
+    config = dataclasses.replace(trained.config.data, noise=0.0, noise_labels=None)
+    if options.root is not None:
+        config = dataclasses.replace(config, root=options.root)
+    if options.data not in (None, config.name):
+        config = dataclasses.replace(type(config)(), name=options.data, root=config.root)
+    source = open_source(config)
+    if source.classes != face.classes:
+        raise DataError(
+            f"{source.name} does not fit: the network has {len(face.classes)} classes ({_few(face.classes)}), the data "
+            f"set {len(source.classes)} ({_few(source.classes)})"
+        )
+    yield source.name, load_splits(config).test
+
+
+def _few(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+
+
+def _assess(trained: "Trained", images: "Images") -> "Assessment":
+    from ran.engine.assess import assess
+
+    return assess(trained.logits(images.images), images.labels)
+
+
+def _record(trained: "Trained", name: str, seen: "Assessment", images_per_s: float) -> dict[str, Any]:
+    """What evaluation/NAME.json holds."""
+    return {
+        "network": str(trained), "fingerprint": trained.fingerprint, "data": name, "images": seen.images,
+        "err": seen.err, "err5": seen.err5, "loss": seen.loss, "ece": seen.ece, "images_per_s": images_per_s,
+        "classes": list(trained.interface.classes), "class_err": seen.class_err, "confusion": seen.confusion.tolist(),
+        "calibration": seen.bins.tolist(),
+    }  # fmt: skip
+
+
+def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
+    from experiments.tracking import metric_name
+    from ran import names
+
+    if found.store is None or found.run_id is None:
+        print("not logged: files are no run in a tracking store", file=sys.stderr)
+        return
+    now, step, key = int(time.time() * 1000), found.trained.config.train.steps, metric_name(name)
+    values = {what: record[what] for what in ("err", "err5", "loss", "ece", "images_per_s") if record[what] is not None}
+    points = [(names.EVALUATION.format(key, what), step, value, now) for what, value in values.items()]
+    found.store.log_points(found.run_id, points)
+    found.store.log_json(found.run_id, record, f"{names.EVALUATIONS}/{key}.json")
+    print(
+        f"logged to {found.name}: {names.EVALUATION.format(key, '...')}, {names.EVALUATIONS}/{key}.json",
+        file=sys.stderr,
+    )
+
+
+def _text(title: str, classes: Sequence[str], seen: "Assessment", record: dict[str, Any], whole: bool) -> str:
+    from ran.text import columns
+
+    top5 = "" if seen.err5 is None else f", top-5 {seen.err5:.2f} %"
+    lines = [
+        f"{title}: {seen.images:,} images",
+        f"error      top-1 {seen.err:.2f} %{top5}",
+        f"loss       {seen.loss:.4f}",
+        f"ECE        {seen.ece:.2f} % (15 bins)",
+        f"speed      {record['images_per_s']:.0f} images/s",
+        "",
+    ]
+    rows = []
+    for i, (name, err) in enumerate(zip(classes, seen.class_err, strict=True)):
+        if err is None:
+            continue
+        wrong = seen.confusion[i].clone()
+        wrong[i] = 0
+        n, most = int(seen.confusion[i].sum()), int(wrong.argmax())
+        taken = f"{classes[most]} ({100 * int(wrong[most]) / n:.1f} %)" if wrong[most] else ""
+        rows.append((name, f"{n:,}", f"{err:.2f}", taken))
+    lines.append(columns(("class", "images", "error %", "most often taken for"), rows, right=(1, 2)))
+    if whole:
+        heads = ("", *(f"{i}" for i in range(len(classes))))
+        cells = [(f"{i} {name}", *map(str, row)) for i, (name, row) in enumerate(
+            zip(classes, seen.confusion.tolist(), strict=True))]  # fmt: skip
+        lines += ["", "Predicted as (columns):", columns(heads, cells, right=tuple(range(1, len(heads))))]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    after.command("evaluate", main)

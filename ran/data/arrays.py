@@ -1,0 +1,46 @@
+"""Test sets that are published as NumPy arrays: CIFAR-10.1 (NAME_data.npy, NAME_labels.npy), CIFAR-10-C and -100-C
+(gaussian_noise.npy, ..., and one labels.npy for all)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ran.data.source import DataError, Images, as_images
+
+
+def array_sets(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Returns the files of images and of labels of each set in a folder, by name; empty where it holds none.
+
+    Raises DataError for images without labels.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.npy")):
+        if path.stem.endswith("labels"):
+            continue
+        own = path.with_name(path.name.replace("data", "labels"))
+        labels = own if own != path and own.exists() else folder / "labels.npy"
+        if not labels.exists():
+            raise DataError(f"{path} has no labels: put them beside it, as {labels.name}")
+        found[path.stem.removesuffix("_data")] = (path, labels)
+    return found
+
+
+def read_arrays(images: Path, labels: Path, *, size: int, num_classes: int) -> Images:
+    """Returns uint8 (N, size, size, 3) and integers (N,) as Images. Raises DataError for anything else."""
+    pixels, classes = _array(images), _array(labels)
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+        raise DataError(f"{images} holds {pixels.dtype} {pixels.shape}; wanted is uint8 (N, {size}, {size}, 3)")
+    if not np.issubdtype(classes.dtype, np.integer) or classes.shape != pixels.shape[:1] or not len(classes):
+        raise DataError(f"{labels} holds {classes.dtype} {classes.shape}; wanted are {len(pixels)} integers")
+    if classes.min() < 0 or classes.max() >= num_classes:
+        raise DataError(
+            f"{labels} holds labels from {classes.min()} to {classes.max()}; there are {num_classes} classes"
+        )
+    return as_images(pixels.transpose(0, 3, 1, 2), classes.astype(np.int64))
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is no NumPy array that can be read ({error})") from None

@@ -1,0 +1,213 @@
+"""A trained network with all that its use takes: its classes, and how an image becomes its input.
+
+A finished run leaves it as three files: config.json, model.json and weights.safetensors. `save` puts them into one,
+safetensors with a header, and `load` reads either.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ran import names
+from ran.config import RunConfig, flatten, unflatten
+from ran.data.augment import Pixels
+from ran.data.datasets import load_splits, open_source
+from ran.data.imagefolder import USUAL_SIDE, USUAL_SIZE, decode
+from ran.data.source import Source
+from ran.engine import checkpoint
+from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
+from ran.engine.device import abilities, memory_format
+from ran.engine.evaluate import predict
+from ran.errors import UserError
+from ran.models.network import ResidualAttentionNetwork, build
+from ran.models.zoo import config_spec
+
+SCHEMA = 1
+FORMAT = "ran-model-1"
+
+
+class ModelError(UserError):
+    """A trained network that cannot be used; the message is one line and names the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """What goes into a network and what comes out, beside its weights: model.json."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    size: int
+    """side of a test image in pixels"""
+    share: float
+    """of the shorter side of an image file, what is kept around its middle"""
+    pixels: Pixels
+
+    @classmethod
+    def of(cls, source: Source, pixels: Pixels) -> "Interface":
+        """Returns that of a network trained on a data set."""
+        one_size = source.test_size is None  # its images are taken whole
+        size = source.image_size if source.test_size is None else source.test_size
+        return cls(source.name, source.classes, size, 1.0 if one_size else USUAL_SIZE / USUAL_SIDE, pixels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as `from_json` reads it."""
+        scale = self.pixels.scale
+        return {
+            "schema": SCHEMA,
+            "dataset": self.dataset,
+            "classes": list(self.classes),
+            "size": self.size,
+            "share": self.share,
+            "mean": self.pixels.mean.tolist(),
+            "scale": scale.tolist() if isinstance(scale, Tensor) else scale,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Interface":
+        """Returns what `to_json` gave, without the cropping of training images. Raises ModelError."""
+        if content.get("schema") != SCHEMA:
+            raise ModelError(f"{names.MODEL_JSON} of another version of this program")
+        scale = content["scale"]
+        pixels = Pixels(
+            torch.tensor(content["mean"]), torch.tensor(scale) if isinstance(scale, list) else scale, pad=0, trim=0
+        )
+        return cls(content["dataset"], tuple(content["classes"]), content["size"], content["share"], pixels)
+
+    def read(self, path: str) -> Tensor:
+        """Returns an image file as uint8 (3, size, size), scaled and cropped as test images are. Raises DataError."""
+        return decode(path, self.size, self.share)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network in eval mode and what its use takes, on one device."""
+
+    network: ResidualAttentionNetwork
+    config: RunConfig
+    interface: Interface
+    fingerprint: str
+
+    def __str__(self) -> str:
+        model, config = self.config.model, self.config
+        wide = "" if model.width == 1 else f" width={model.width:g}"
+        return f"{model.name} {model.learning}{wide} {config.data.name} steps={config.train.steps} seed={config.seed}"
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def to(self, device: torch.device) -> "Trained":
+        """Moves the network, and returns the same on that device."""
+        interface = dataclasses.replace(self.interface, pixels=self.interface.pixels.to(device))
+        return dataclasses.replace(self, network=self.network.to(device), interface=interface)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """The run's arithmetic as `ran.engine.evaluate.predict` takes it; without our kernels where there are none."""
+        t = self.config.train
+        can = t.kernels != "fused" or not abilities(self.device).no_kernels
+        return {
+            "precision": t.precision, "kernels": t.kernels if can else "eager", "channels_last": t.channels_last,
+        }  # fmt: skip
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Returns float32 (N, K) for uint8 (N, 3, H, W), computed as an evaluation of the run computes them."""
+        return predict(self.network, images.to(self.device), self.interface.pixels, **self.how)
+
+
+def load(path: Path) -> Trained:
+    """Returns the network of a folder with a run's artifacts, or of a file that `save` wrote, on the CPU.
+
+    Raises ModelError; see `from_run` for runs without model.json.
+    """
+    if path.is_dir():
+        config, model = path / names.CONFIG_JSON, path / names.MODEL_JSON
+        return from_run(read_json(config), read_json(model) if model.exists() else None, path / names.WEIGHTS)
+    header = metadata(path)
+    if header.get("format") == checkpoint.FORMAT:
+        raise ModelError(
+            f"{path} is a checkpoint, which does not say of what network; python -m experiments.evaluate finds that in "
+            "the tracking store"
+        )
+    if header.get("format") != FORMAT:
+        raise ModelError(f"{path} is no network that this program saved")
+    return _trained(path, json.loads(header["config"]), Interface.from_json(json.loads(header["model"])))
+
+
+def from_run(config: Mapping[str, Any], model: Mapping[str, Any] | None, weights: Path) -> Trained:
+    """Returns the network of a run's config.json and model.json, with its final weights or those of a checkpoint.
+
+    Without `model`, for runs from before it was kept, the run's data set is read. Raises ModelError, and DataError
+    where that is absent.
+    """
+    if model is None:
+        data = _config(weights, config).data
+        return _trained(weights, config, Interface.of(open_source(data), load_splits(data, 0).pixels))
+    return _trained(weights, config, Interface.from_json(model))
+
+
+def save(trained: Trained, path: Path) -> None:
+    """Writes a network into one safetensors file, its configuration and interface in the header. Raises WriteError."""
+    write_tensors(path, trained.network.state_dict(), {
+        "format": FORMAT, "fingerprint": trained.fingerprint, "config": json.dumps(flatten(trained.config)),
+        "model": json.dumps(trained.interface.to_json()),
+    })  # fmt: skip
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object that a JSON file of a run holds. Raises ModelError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path.parent} holds no finished run: {path.name}: {error}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path.parent} holds no finished run: {path.name} holds no object")
+    return content
+
+
+def _config(path: Path, values: Mapping[str, Any]) -> RunConfig:
+    try:
+        return unflatten(values)
+    except UserError as error:
+        raise ModelError(f"{path}: a configuration of another version of this program ({error})") from None
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Returns what the header of a safetensors file says. Raises ModelError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is no safetensors file ({str(error).splitlines()[0]})") from None
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The network's tensors in a file of weights or a checkpoint. Raises ModelError."""
+    try:
+        tensors = read_tensors(path)
+    except DamagedError as error:
+        raise ModelError(str(error)) from None
+    if metadata(path).get("format") != checkpoint.FORMAT:
+        return tensors
+    return {key.removeprefix("network."): t for key, t in tensors.items() if key.startswith("network.")}
+
+
+def _trained(path: Path, config: Mapping[str, Any], interface: Interface) -> Trained:
+    run, weights, classes = _config(path, config), _weights(path), len(interface.classes)
+    network = build(config_spec(run.model), num_classes=classes)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).replace("\n\t", " ").splitlines()[0]
+        raise ModelError(f"{path} does not fit {run.model.name} with {classes} classes: {first}") from None
+    if not all(t.isfinite().all() for t in weights.values()):
+        raise ModelError(f"{path}: weights that are not finite; the run diverged")
+    network.eval().to(memory_format=memory_format(run.train.channels_last))
+    return Trained(network, run, interface, metadata(path).get("fingerprint", ""))
