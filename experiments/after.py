@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from experiments.finished import Finished
 
 
-def parser(module: str, document: str | None) -> argparse.ArgumentParser:
-    """Returns the parser of a command, with what all have: RUN, --tracking-uri, --import and --device."""
+def parser(module: str, document: str | None, *, device: bool = True) -> argparse.ArgumentParser:
+    """Returns the parser of a command, with what all have: RUN, --tracking-uri, --import and, if told to, --device."""
     made = OneLineParser(
         f"python -m experiments.{module}", description=_wrapped(document or ""), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -31,7 +31,9 @@ def parser(module: str, document: str | None) -> argparse.ArgumentParser:
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
         help="module to import first, which registers your own masks, data sets, ...",
     )  # fmt: skip
-    made.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; default: auto")
+    made.set_defaults(device="cpu")
+    if device:
+        made.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; default: auto")
     return made
 
 

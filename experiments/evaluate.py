@@ -1,8 +1,8 @@
 """Tests a trained network: top-1, top-5, errors by class, confusions, calibration and speed.
 
     python -m experiments.evaluate RUN
-    python -m experiments.evaluate RUN --data.root /data --folder /data/CIFAR-10-C
-    python -m experiments.evaluate checkpoints/0123456789abcdef/step-00000400.safetensors
+    python -m experiments.evaluate RUN --folder CIFAR-10-C
+    python -m experiments.evaluate checkpoints/0123.../step-00400.safetensors
 
 The images are the run's own test set, or with --folder others of its classes: a folder a class (named like the class)
 with images of any size, or arrays as CIFAR-10.1 and CIFAR-10-C are published. What is found is logged to the run.

@@ -1,0 +1,126 @@
+"""Writes a trained network for use elsewhere, loads it back and compares.
+
+    python -m experiments.export RUN --format onnx
+    python -m experiments.export RUN --format mlflow --out model
+    mlflow models serve -m model --env-manager local
+
+safetensors: weights, configuration, classes and normalisation in one file, for ran.load and the other commands here.
+pt2 (torch.export) and onnx: uint8 images (N, 3, size, size) to logits, the normalisation included. mlflow: the same
+graph as a pyfunc model that gives probabilities, with signature, example and pinned requirements.
+
+All but safetensors compute in float32. Log-probabilities that differ from the network's by more than 1e-4 of the
+largest refuse the export.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments import after
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ran.export import Loaded
+    from ran.trained import Trained
+
+FORMATS = ("safetensors", "pt2", "onnx", "mlflow")
+IMAGES = 64  # that are compared, of each kind
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status, 0. Raises UserError."""
+    options = _parse(argv)
+    from ran import export
+    from ran.errors import UserError
+
+    found = after.finished(options)
+    trained = found.trained
+    suffix = "" if options.format == "mlflow" else export.FORMATS[options.format].suffix
+    out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")
+    if out.exists():
+        raise UserError(f"{out} is there already; move it away or name another --out")
+    try:
+        loaded = _mlflow(trained, out) if options.format == "mlflow" else export.export(trained, out, options.format)
+        for kind, images in _images(trained, options.root):
+            apart = export.difference(trained, loaded, images)
+            print(f"{len(images)} {kind} images: log-probabilities differ by at most {apart:.1e} of the largest")
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True) if out.is_dir() else out.unlink(missing_ok=True)
+        raise
+    print(f"wrote {out} ({_megabytes(out):.1f} MB) of {found.name}: {trained}")
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = after.parser("export", __doc__, device=False)
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--out", type=Path, metavar="PATH", help="default: named after network and fingerprint, here")
+    parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    return parser.parse_args(argv)
+
+
+def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
+    """What is compared: noise, and the run's first test images where its data set is here."""
+    import dataclasses
+
+    import torch
+
+    from ran.data.datasets import load_splits
+    from ran.data.source import DataError
+
+    size = trained.interface.size
+    noise = torch.randint(
+        0, 256, (IMAGES, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    data = trained.config.data
+    data = dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
+    try:
+        return [("random", noise), ("test", load_splits(data).test.images[:IMAGES])]
+    except DataError as error:
+        print(f"not compared on real images: {error}", file=sys.stderr)
+        return [("random", noise)]
+
+
+def _mlflow(trained: "Trained", folder: Path) -> "Loaded":
+    """Writes an MLflow model; what loads it again gives the logarithm of its probabilities, logits up to a constant."""
+    import mlflow
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from ran import export
+
+    size, classes = trained.interface.size, len(trained.interface.classes)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, 3, size, size))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, classes))]),
+    )
+    with tempfile.TemporaryDirectory(prefix="ran-") as temporary:
+        program = Path(temporary) / "program.pt2"
+        export.export(trained, program, "pt2")
+        mlflow.pyfunc.save_model(
+            path=folder,
+            python_model=str(Path(__file__).with_name("serving.py")),
+            artifacts={"program": str(program)},
+            signature=signature,
+            input_example=np.zeros((1, 3, size, size), np.uint8),
+            pip_requirements=[f"{m.__name__}=={m.__version__.partition('+')[0]}" for m in (torch, np, mlflow)],
+            metadata={"classes": list(trained.interface.classes), "fingerprint": trained.fingerprint},
+        )
+    model = mlflow.pyfunc.load_model(str(folder))
+    return lambda images: torch.from_numpy(model.predict(images.numpy())).log()
+
+
+def _megabytes(path: Path) -> float:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(p.stat().st_size for p in files) / 1e6
+
+
+if __name__ == "__main__":
+    after.command("export", main)

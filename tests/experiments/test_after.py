@@ -1,0 +1,333 @@
+"""The commands on a trained network: evaluate, predict, export, on runs of a store, checkpoints and files."""
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lab import BOTH, ROOT, Lab, Said, make_cifar10
+from PIL import Image
+
+from experiments import after, evaluate, export, predict
+from experiments.finished import find
+from ran import names
+from ran.data import cluttershapes
+
+COMMANDS = {"evaluate": evaluate.main, "predict": predict.main, "export": export.main}
+
+
+def call(command: str, *arguments: str, stdin: bytes = b"") -> Said:
+    """One of the commands, in this process."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            after.command(command, lambda: COMMANDS[command](arguments))
+    finally:
+        sys.stdin = before
+    return Said(int(str(ended.value.code)), out.getvalue(), err.getvalue())
+
+
+def of_store(lab: Lab, command: str, run: str, *arguments: str, stdin: bytes = b"") -> Said:
+    return call(command, run, "--tracking-uri", lab.uri, *arguments, stdin=stdin)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Three test images of the built-in data, in folders of their classes."""
+    folder = tmp_path_factory.mktemp("images")
+    _, (pixels, labels) = cluttershapes.load(folder / "data", cluttershapes.DIFFICULTY, train_images=1, test_images=3)
+    for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        path = folder / "set" / cluttershapes.CLASSES[label] / f"{i}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    return folder / "set"
+
+
+def test_evaluation_gives_the_runs_own_error_and_is_logged_to_it(whole):
+    run = whole.children()["arl s0"]
+    said = of_store(whole, "evaluate", run.info.run_id)
+    assert said.status == 0, said.err
+    error = run.data.metrics[names.FINAL_TEST_ERR]
+    assert f"top-1 {error:.2f} %, top-5 {run.data.metrics[names.FINAL_TEST_ERR5]:.2f} %" in said.out
+    logged = whole.children()["arl s0"]
+    assert logged.data.metrics["evaluation/cluttershapes/err"] == error
+    assert logged.info.status == "FINISHED"
+    record = json.loads(whole.artifact(logged, "evaluation/cluttershapes.json").read_text())
+    assert record["fingerprint"] == run.data.tags[names.FINGERPRINT]
+    assert sum(map(sum, record["confusion"])) == record["images"] == 64
+
+
+@pytest.mark.parametrize("name", ["arl s0", "nal s0"])
+def test_a_fingerprint_may_be_shortened(name, whole):
+    print_ = whole.children()[name].data.tags[names.FINGERPRINT]
+    for digits in (print_, print_[:6]):
+        assert find(digits, whole.uri).name == name
+
+
+def test_a_folder_and_an_exported_file_need_no_store(whole, tmp_path):
+    run = whole.children()["arl s0"]
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    for name in (names.CONFIG_JSON, names.MODEL_JSON, names.WEIGHTS):
+        shutil.copy(whole.artifact(run, name), folder)
+    made = of_store(whole, "export", run.info.run_id, "--format", "safetensors", "--out", "one.safetensors")
+    assert made.status == 0, made.err
+    assert "64 test images: log-probabilities differ by at most 0.0e+00" in made.out
+    first = json.loads(of_store(whole, "evaluate", run.info.run_id, "--format", "json", "--no-log").out)
+    for files in (str(folder), "one.safetensors"):
+        said = call("evaluate", files, "--format", "json", "--data.root", whole.data)
+        assert "not logged" in said.err
+        found = json.loads(said.out)["cluttershapes"]
+        assert found["confusion"] == first["cluttershapes"]["confusion"]
+
+
+def test_a_checkpoint_of_a_run_that_goes_on(lab):
+    """Its configuration is in the store, and its weights are the checkpoint's."""
+    assert lab.launch(*BOTH, "--cells", "learning=arl", "--keep", "last", "--checkpoint-seconds", "0").status == 0
+    last, before = sorted(lab.checkpoints.glob("*/step-*.safetensors"), reverse=True)
+    final, earlier = (
+        find(str(path), lab.uri).trained.network.state_dict() for path in (last, before)
+    )  # fmt: skip
+    weights = lab.weights("arl s0")
+    assert all(torch.equal(final[key], weights[key]) for key in weights)
+    assert not torch.equal(earlier["head.weight"], weights["head.weight"])
+
+
+def test_other_images_by_folder(whole, images):
+    run = whole.children()["arl s0"].info.run_id
+    said = of_store(whole, "evaluate", run, "--folder", str(images))
+    assert said.status == 0, said.err
+    assert said.out.startswith("arl s0 on set: 3 images\n")
+    arrays = images.parent / "arrays"
+    arrays.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    for name, content in (("fog", pixels), ("snow", pixels[::-1]), ("labels", np.arange(5))):
+        np.save(arrays / f"{name}.npy", content)
+    said = of_store(whole, "evaluate", run, "--folder", str(arrays), "--confusion")
+    assert said.status == 0, said.err
+    assert "mean top-1 error over the 2: " in said.out
+    assert {"evaluation/fog/err", "evaluation/snow/ece"} <= whole.children()["arl s0"].data.metrics.keys()
+
+
+def test_predictions_agree_in_every_form(whole, images):
+    run = whole.children()["arl s0"].info.run_id
+    table = of_store(whole, "predict", run, str(images), "--top", "2")
+    rows = list(csv.DictReader(io.StringIO(of_store(whole, "predict", run, str(images), "--format", "csv").out)))
+    found = json.loads(of_store(whole, "predict", run, str(images), "--format", "json", "--top", "10").out)
+    assert [one["image"] for one in found] == sorted(map(str, images.rglob("*.png")))
+    lines = [line.split()[:3] for line in table.out.splitlines()]
+    for one in found:
+        assert sum(c["probability"] for c in one["classes"]) == pytest.approx(1, abs=1e-5)
+        ours = [row for row in rows if row["image"] == one["image"]]
+        assert [row["class"] for row in ours] == [c["class"] for c in one["classes"][:5]]
+        best = one["classes"][0]
+        assert [one["image"], best["class"], f"{100 * best['probability']:.1f}"] in lines
+    trained = find(run, whole.uri).trained
+    pixels = torch.stack([trained.interface.read(one["image"]) for one in found])
+    predicted = trained.logits(pixels).argmax(1).tolist()
+    assert [one["classes"][0]["class"] for one in found] == [trained.interface.classes[k] for k in predicted]
+
+
+def test_stdin_is_an_image_or_paths(whole, images):
+    run = whole.children()["arl s0"].info.run_id
+    paths = sorted(images.rglob("*.png"))
+
+    def classes(*arguments: str, stdin: bytes = b"") -> list:
+        said = of_store(whole, "predict", run, *arguments, "--format", "json", stdin=stdin)
+        assert said.status == 0, said.err
+        return json.loads(said.out)
+
+    by_file = classes(*map(str, paths))
+    assert classes("-", stdin="\n".join(map(str, paths)).encode()) == by_file
+    (piped,) = classes("-", stdin=paths[1].read_bytes())
+    assert (piped["image"], piped["classes"]) == ("-", by_file[1]["classes"])
+
+
+def test_pictures_of_masks(whole, images):
+    run = whole.children()["arl s0"].info.run_id
+    said = of_store(whole, "predict", run, str(images), "--masks", "pictures")
+    assert said.status == 0, said.err
+    assert "wrote 3 pictures into pictures" in said.err
+    for path in sorted(Path("pictures").iterdir()):
+        with Image.open(path) as picture:
+            assert picture.width > picture.height > 300
+            assert len(picture.convert("RGB").getcolors(2**24)) > 500
+
+
+def test_damaged_images_can_be_left_out(whole, images, tmp_path):
+    run = whole.children()["arl s0"].info.run_id
+    (tmp_path / "bad.png").write_text("no image")
+    said = of_store(whole, "predict", run, str(images), str(tmp_path / "bad.png"), "--skip-damaged", "--format", "json")
+    assert said.status == 1
+    assert len(json.loads(said.out)) == 3
+    assert "bad.png: not an image that can be read" in said.err
+
+
+def test_an_export_is_written_once(whole):
+    run = whole.children()["nal s0"].info.run_id
+    arguments = (run, "--format", "pt2", "--out", "there/net.pt2")
+    said = of_store(whole, "export", *arguments)
+    assert said.status == 0, said.err
+    assert "64 random images: log-probabilities differ by at most" in said.out
+    assert "wrote there/net.pt2" in said.out
+    again = of_store(whole, "export", *arguments)
+    assert (again.status, again.out) == (2, "")
+    assert "is there already" in again.err
+
+
+def test_an_mlflow_model_says_what_it_takes_and_gives(whole):
+    import mlflow
+
+    run = whole.children()["arl s0"].info.run_id
+    said = of_store(whole, "export", run, "--format", "mlflow", "--out", "model")
+    assert said.status == 0, said.err
+    assert "64 test images: log-probabilities differ by at most" in said.out
+    info = mlflow.models.get_model_info("model")
+    assert str(info.signature.inputs) == "[Tensor('uint8', (-1, 3, 32, 32))]"
+    assert info.metadata["classes"] == list(cluttershapes.CLASSES)
+    required = Path("model/requirements.txt").read_text().split()
+    assert [line.partition("==")[0] for line in required] == ["torch", "numpy", "mlflow"]
+    assert not any("+" in line for line in required)  # a local version is on no index
+
+
+@pytest.mark.slow
+def test_mlflow_serves_the_same_prediction(whole, images, tmp_path):
+    run = whole.children()["arl s0"].info.run_id
+    assert of_store(whole, "export", run, "--format", "mlflow", "--out", "model").status == 0
+    path = min(images.rglob("*.png"))
+    said = of_store(whole, "predict", run, str(path), "--top", "10", "--format", "json")
+    expected = {c["class"]: c["probability"] for c in json.loads(said.out)[0]["classes"]}
+    with np.errstate(all="raise"), Image.open(path) as image:
+        pixels = np.asarray(image).transpose(2, 0, 1)[None]
+    port = "5917"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "model", "--env-manager", "local", "-p", port]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            wait_for_server(f"http://127.0.0.1:{port}/ping", server)
+            answer = ask(f"http://127.0.0.1:{port}/invocations", {"inputs": pixels.tolist()})
+        finally:
+            server.terminate()
+    assert answer["predictions"][0] == pytest.approx([expected[name] for name in cluttershapes.CLASSES], abs=1e-5)
+
+
+def wait_for_server(url: str, server: subprocess.Popen, seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert server.poll() is None, server.stdout.read()
+        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.2)
+    raise AssertionError("no answer")
+
+
+def ask(url: str, content: dict) -> dict:
+    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory, migrated_store) -> Lab:
+    """A store with a run that diverged, one without artifacts and one that failed."""
+    torch.set_num_threads(1)
+    lab = Lab(tmp_path_factory.mktemp("unfinished"))
+    shutil.copy(migrated_store, lab.store)
+    one = ("--cells", "learning=arl")
+    assert lab.launch(*one, "--optim.lr", "1e30", "--optim.momentum", "0.0").status == 0
+    assert lab.launch(*one, "--keep", "none", "--train.steps", "2").status == 0
+    return lab
+
+
+def outcome(lab: Lab, wanted: str) -> str:
+    return next(
+        run.info.run_id
+        for run in lab.all_runs()
+        if run.data.tags.get(names.OUTCOME) == wanted and names.FINGERPRINT in run.data.tags
+    )
+
+
+def test_runs_without_a_network_to_use(unfinished):
+    for wanted, message in (
+        (names.DIVERGED, "not finite; the run diverged"),
+        (names.FINISHED, "left no weights: it was trained with --keep none"),
+    ):
+        said = of_store(unfinished, "evaluate", outcome(unfinished, wanted))
+        assert (said.status, said.out) == (2, "")
+        assert message in said.err
+        assert said.err.count("\n") == 1
+
+
+def test_a_run_that_was_killed_names_its_checkpoints(lab):
+    from experiments.tracking import Store
+
+    assert lab.launch(*BOTH, "--cells", "learning=arl").status == 0
+    run = lab.children()["arl s0"]
+    Store.peek(lab.uri).set_tags(run.info.run_id, {names.OUTCOME: names.KILLED})
+    (weights,) = lab.folder.rglob(f"mlruns/**/{names.WEIGHTS}")
+    weights.unlink()
+    said = of_store(lab, "predict", run.info.run_id, "x.png")
+    assert said.status == 2
+    print_ = run.data.tags[names.FINGERPRINT]
+    assert said.err.startswith("predict: arl s0 is killed and has no final weights; its launch, given again, continues")
+    assert f"(checkpoints/{print_[:16]}/step-*.safetensors) can be named in its place\n" in said.err
+
+
+BAD: list[tuple[str, Sequence[str], str]] = [
+    ("evaluate", ["zzz"], "no run 'zzz': neither a file or folder, nor an MLflow run id"),
+    ("evaluate", ["123456"], "has no run of this id, and none whose fingerprint begins with 123456"),
+    ("evaluate", ["123456", "--tracking-uri", "sqlite:///none.db"], "no tracking store sqlite:///none.db"),
+    ("evaluate", ["RUN", "--data", "cifar1"], "unknown data set 'cifar1'. Did you mean 'cifar10'?"),
+    ("evaluate", ["RUN", "--data", "cifar10", "--data.root", "cifar"], "does not fit: the network has 10 classes"),
+    ("evaluate", ["RUN", "--folder", "nowhere"], "no folder nowhere"),
+    ("evaluate", ["RUN", "--folder", "empty"], "holds no images in folders named after classes"),
+    ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder goes without --data"),
+    ("evaluate", ["RUN", "--import", "no_such_module"], "No module named 'no_such_module'"),
+    ("evaluate", [], "the following arguments are required: RUN"),
+    ("predict", ["RUN", "none.png"], "no file or folder none.png"),
+    ("predict", ["RUN", "empty"], "empty holds no images"),
+    ("predict", ["RUN", "text.png"], "text.png: not an image that can be read"),
+    ("predict", ["RUN", "text.png", "--top", "0"], "--top must be at least 1"),
+    ("predict", ["RUN", "-"], "nothing came from stdin"),
+    ("export", ["RUN", "--format", "tflite"], "invalid choice: 'tflite'"),
+    ("export", ["RUN", "--format", "pt2", "--out", "empty"], "empty is there already"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else v
+)
+def test_bad_input(command, arguments, message, whole, capsys):
+    Path("empty").mkdir()
+    Path("text.png").write_text("hello")
+    make_cifar10(Path("cifar"), train_images=10, test_images=10)
+    run = whole.children()["arl s0"].info.run_id
+    store = [] if "--tracking-uri" in arguments or not arguments else ["--tracking-uri", whole.uri]
+    before = sorted(p.name for p in Path().iterdir())
+    said = call(command, *(run if a == "RUN" else a for a in arguments), *store)
+    assert (said.status, said.out) == (2, "")
+    assert message in said.err
+    assert said.err.count("\n") == 1, said.err
+    assert sorted(p.name for p in Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_reads_well_at_80_columns(command):
+    environment = {"COLUMNS": "80", "PYTHONPATH": str(ROOT), "PATH": ""}
+    said = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}", "--help"], capture_output=True, text=True, env=environment
+    )
+    assert said.returncode == 0, said.stderr
+    assert max(map(len, said.stdout.splitlines())) <= 80
+    assert "RUN" in said.stdout

@@ -1,0 +1,157 @@
+"""A trained network with all that its use takes: written, read, and refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import ran
+from ran import names
+from ran.config import RunConfig, flatten, override
+from ran.data.augment import Pixels
+from ran.data.datasets import load_splits, open_source
+from ran.engine.checkpoint import Header, write_tensors
+from ran.engine.checkpoint import save as save_checkpoint
+from ran.engine.evaluate import evaluate
+from ran.engine.optim import sgd
+from ran.models.network import build, initialize
+from ran.models.zoo import config_spec
+from ran.trained import Interface, ModelError, Trained, from_run, load, save
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> RunConfig:
+    return override(RunConfig(), {
+        "model.name": "attention32c", "model.width": 0.125, "data.name": "cluttershapes", "seed": 3,
+        "data.root": str(tmp_path_factory.mktemp("data")), "data.train_images": 8, "data.test_images": 6,
+        "train.precision": "float32",
+    })  # fmt: skip
+
+
+@pytest.fixture
+def run_folder(config, tmp_path) -> Path:
+    folder = tmp_path / "run"
+    network = build(config_spec(config.model), num_classes=10)
+    initialize(network, 3)
+    write_tensors(folder / names.WEIGHTS, network.state_dict(), {"fingerprint": "0123"})
+    (folder / names.CONFIG_JSON).write_text(json.dumps(flatten(config)))
+    face = Interface.of(open_source(config.data), load_splits(config.data).pixels)
+    (folder / names.MODEL_JSON).write_text(json.dumps(face.to_json()))
+    return folder
+
+
+def test_a_runs_files_give_its_own_test_error(run_folder, config):
+    trained = ran.load(run_folder)
+    splits = load_splits(config.data)
+    assert str(trained) == "attention32c arl width=0.125 cluttershapes steps=160000 seed=3"
+    assert (trained.fingerprint, trained.interface.classes[0], trained.interface.size) == ("0123", "circle", 32)
+    assert not trained.network.training
+    network = build(config_spec(config.model), num_classes=10)
+    initialize(network, 3)
+    how = {"precision": "float32", "kernels": "eager", "channels_last": True}
+    score = evaluate(network.to(memory_format=torch.channels_last), splits.test.images, splits.test.labels,
+                     splits.pixels, **how)  # fmt: skip
+    logits = trained.logits(splits.test.images)
+    assert torch.nn.functional.cross_entropy(logits, splits.test.labels).item() == pytest.approx(score.loss)
+
+
+def test_without_model_json_the_data_set_is_read(run_folder, config):
+    with_it = load(run_folder)
+    (run_folder / names.MODEL_JSON).unlink()
+    without = load(run_folder)
+    assert without.interface.classes == with_it.interface.classes
+    assert torch.equal(without.interface.pixels.mean, with_it.interface.pixels.mean)
+
+
+def test_one_file_holds_all(run_folder, tmp_path):
+    trained = load(run_folder)
+    save(trained, tmp_path / "one.safetensors")
+    again = load(tmp_path / "one.safetensors")
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(again.logits(images), trained.logits(images))
+    assert (again.config, again.fingerprint) == (trained.config, trained.fingerprint)
+    assert again.interface.classes == trained.interface.classes
+
+
+def test_a_checkpoints_network(run_folder, tmp_path):
+    trained = load(run_folder)
+    optimizer = sgd(trained.network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.0)
+    save_checkpoint(tmp_path, Header("0123", 7, 1.0), trained.network, optimizer, {"loss": torch.zeros(())})
+    (path,) = tmp_path.glob("step-*.safetensors")
+    found = from_run(flatten(trained.config), trained.interface.to_json(), path)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(found.logits(images), trained.logits(images))
+    with pytest.raises(ModelError, match="checkpoint, which does not say of what network"):
+        load(path)
+
+
+@pytest.mark.parametrize("scale", [255.0, torch.tensor([[[50.0]], [[51.0]], [[52.5]]])])
+def test_interface_round_trip(scale):
+    """To the last bit, through JSON."""
+    face = Interface("set", ("a", "b"), 8, 0.875, Pixels(torch.rand(3, 8, 8) * 255, scale, pad=4, trim=2))
+    again = Interface.from_json(json.loads(json.dumps(face.to_json())))
+    assert {**vars(again), "pixels": None} == {**vars(face), "pixels": None}
+    assert torch.equal(again.pixels.mean, face.pixels.mean)
+    assert torch.equal(torch.as_tensor(again.pixels.scale), torch.as_tensor(scale))
+    assert (again.pixels.pad, again.pixels.trim) == (0, 0)
+
+
+def test_an_image_file_of_the_right_size_is_read_as_it_is(run_folder, tmp_path):
+    pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(tmp_path / "a.png")
+    assert torch.equal(load(run_folder).interface.read(str(tmp_path / "a.png")), pixels.permute(2, 0, 1))
+
+
+def spoil(folder: Path, what: str) -> None:
+    config, model, weights = (folder / name for name in (names.CONFIG_JSON, names.MODEL_JSON, names.WEIGHTS))
+    match what:
+        case "no config":
+            config.unlink()
+        case "list":
+            config.write_text("[]")
+        case "garbled":
+            model.write_text("{")
+        case "schema":
+            model.write_text(json.dumps(json.loads(model.read_text()) | {"schema": 99}))
+        case "field":
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"optim.rho": 1}))
+        case "no weights":
+            weights.unlink()
+        case "cut":
+            weights.write_bytes(weights.read_bytes()[:-1])
+        case "classes":
+            model.write_text(json.dumps(json.loads(model.read_text()) | {"classes": ["a", "b"]}))
+        case "nan":
+            trained: Trained = load(folder)
+            state = trained.network.state_dict()
+            state["head.bias"][0] = float("nan")
+            write_tensors(weights, state, {})
+
+
+@pytest.mark.parametrize(("what", "message"), [
+    ("no config", "holds no finished run: config.json: "),
+    ("list", "config.json holds no object"),
+    ("garbled", "holds no finished run: model.json: "),
+    ("schema", "model.json of another version"),
+    ("field", "a configuration of another version"),
+    ("no weights", "weights.safetensors is no safetensors file|is damaged"),
+    ("cut", "is damaged|is no safetensors file"),
+    ("classes", r"does not fit attention32c with 2 classes: .*head\.weight"),
+    ("nan", "not finite; the run diverged"),
+])  # fmt: skip
+def test_refused(run_folder, what, message):
+    spoil(run_folder, what)
+    with pytest.raises(ModelError, match=message) as caught:
+        load(run_folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_somebody_else_is_refused(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        load(tmp_path / "text")
+    write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
+    with pytest.raises(ModelError, match="no network that this program saved"):
+        load(tmp_path / "other.safetensors")
