@@ -19,36 +19,47 @@ def test_there_are_exactly_two_set_up_commands() -> None:
     ]
 
 
-def _deviations() -> list[str]:
-    found = []
-    for path in sorted([*(ROOT / "ran").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]):
-        # The first clause of the comment that the mark begins, which may run over several lines.
-        for text in re.findall(r"# Deviation: ((?:.*\n\s*# (?!Deviation))*.*)", path.read_text()):
-            found.append(re.split(r"[;.](?:\s|$)", re.sub(r"\s*\n\s*# ", " ", text))[0])
-    return found
+def test_the_deviations_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red after a new mark: python docs/deviations.py"""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import deviations
+
+    assert deviations.DOCUMENT.read_text() == deviations.document()
+    code = [path.read_text() for package in ("ran", "experiments") for path in (ROOT / package).rglob("*.py")]
+    assert len(deviations.deviations()) == sum(text.count("# Deviation:") for text in code)
 
 
-@pytest.mark.parametrize("deviation", _deviations())
-def test_every_deviation_is_listed(deviation: str) -> None:
-    assert deviation.lower() in " ".join(README.split()).lower()
+def _example(mark: str) -> str:
+    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if mark in block)
 
 
-def test_there_are_deviations() -> None:
-    assert len(_deviations()) >= 6
-
-
-def test_the_examples_run(tmp_path: Path) -> None:
-    study, mask = (
-        next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if mark in block)
-        for mark in ("STUDY = ", "MASK_ACTIVATIONS.register")
-    )
-    (tmp_path / "my_study.py").write_text(study.replace('"spatial"', '"softplus"'))
-    (tmp_path / "my_masks.py").write_text(mask)
-    command = [sys.executable, str(ROOT / "run_ablation.py"), "--study", "my_study.py", "--import", "my_masks"]
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    done = subprocess.run(
-        [*command, "--profile", "smoke", "--dry-run"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+def _run(folder: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    command = [sys.executable, str(ROOT / "run_ablation.py"), *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "softplus 2 s2" in done.stdout
+    return done.stdout
+
+
+def test_a_study_of_ones_own_with_a_mask_of_ones_own(tmp_path: Path) -> None:
+    study = _example("STUDY = ").replace('"spatial"', '"softplus"')
+    (tmp_path / "my_study.py").write_text(study)
+    (tmp_path / "my_masks.py").write_text(_example("MASK_ACTIVATIONS.register"))
+    said = _run(tmp_path, "--study", "my_study.py", "--import", "my_masks", "--profile", "smoke", "--dry-run")
+    assert "softplus 2 s2" in said
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix) == ["my_masks.py", "my_study.py"]
+
+
+PARTS = ("MASK_STRUCTURES.register", "UNITS.register", "DATASETS.register")
+
+
+def test_all_parts_of_ones_own_train_together(tmp_path: Path) -> None:
+    (tmp_path / "my_parts.py").write_text("\n".join(map(_example, PARTS)))
+    (tmp_path / "mine.py").write_text(
+        '"""A mask."""\nfrom experiments.study import Study, axis\n'
+        'STUDY = Study(name="mine", title="A mask", profile="smoke", seeds=(0,), dataset="stripes",\n'
+        '    axes=(axis("mask", ("shallow",), field="model.mask_structure"),))\n'
+    )
+    network = ("--model.name", "attention56_depthwise")
+    said = _run(tmp_path, "--study", "mine.py", "--import", "my_parts", "--data.name", "stripes", *network)
+    assert "Data: stripes" in said

@@ -316,7 +316,7 @@ def initialize(network: nn.Module, seed: int) -> None:
             fan_in = m.weight[0].numel()  # Caffe's MSRA filler counts the inputs
             _normal(m.weight, math.sqrt(2 / fan_in), generator)
         elif isinstance(m, nn.Linear):
-            # Deviation: the paper does not give the classifier's; variance-preserving without the ReLU's factor 2.
+            # Deviation: the classifier's initialisation is not given; variance-preserving, without the ReLU's factor 2.
             _normal(m.weight, math.sqrt(1 / m.in_features), generator)
             nn.init.zeros_(m.bias)
         elif isinstance(m, nn.BatchNorm2d):
