@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def parser(module: str, document: str | None, *, device: bool = True) -> argparse.ArgumentParser:
     """Returns the parser of a command, with what all have: RUN, --tracking-uri, --import and, if told to, --device."""
     made = OneLineParser(
-        f"python -m experiments.{module}", description=_wrapped(document or ""), allow_abbrev=False,
+        f"python -m experiments.{module}", description=wrapped(document or ""), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     made.add_argument(
@@ -37,8 +37,8 @@ def parser(module: str, document: str | None, *, device: bool = True) -> argpars
     return made
 
 
-def _wrapped(document: str) -> str:
-    """A docstring for the width of the terminal, its indented paragraphs, which are commands, as they are."""
+def wrapped(document: str) -> str:
+    """Returns a docstring for the width of the terminal, its indented paragraphs, which are commands, as they are."""
     width = shutil.get_terminal_size().columns - 2
     parts = document.strip().split("\n\n")
     return "\n\n".join(part if part.startswith(" ") else textwrap.fill(part, width) for part in parts)

@@ -48,8 +48,8 @@ def find(run: str, uri: str | None = None) -> Finished:
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}", run):
         return _on_record(run, uri)
     raise RunError(
-        f"no run {run!r}: neither a file or folder, nor an MLflow run id, nor a fingerprint or the first {SHORTEST} or "
-        "more of its digits (mlflow ui shows both; the latter is the tag ran.fingerprint)"
+        f"no run {run!r}: neither a file or folder, nor an MLflow run id, nor a fingerprint or its first {SHORTEST} or "
+        "more digits; python -m experiments.runs lists the runs"
     )
 
 
@@ -60,7 +60,7 @@ def _on_record(digits: str, uri: str | None, weights: Path | None = None) -> Fin
         raise TrackingError(f"no tracking store {where}; name the one that has the run with --tracking-uri")
     found = store.find(digits)
     if not found:
-        raise RunError(f"{where} has no run of this id, and none whose fingerprint begins with {digits}")
+        raise RunError(f"{where} has no run {digits}, by id or fingerprint; python -m experiments.runs lists them")
     if len(found) > 1:
         several = ", ".join(f"{r.name} {r.run_id}" for r in found[:4])
         raise RunError(f"{digits} is the beginning of {len(found)} runs: {several}; name one by its id")

@@ -120,12 +120,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Found:
-    """A run that somebody named."""
+    """A run that somebody looks for."""
 
     run_id: str
     name: str
     fingerprint: str
     outcome: str | None
+    study: str
+    profile: str
+    dataset: str
+    test_err: float | None
 
 
 def resolve_uri(uri: str | None) -> str:
@@ -275,14 +279,18 @@ class Store:
 
     @_asks
     def find(self, digits: str) -> "list[Found]":
-        """Returns the runs of all data sets whose id or fingerprint begins so; of several of a fingerprint the best."""
+        """Returns the run of this id, else those whose fingerprint begins so, the oldest first ("": all).
+
+        Of several of one fingerprint only that with a result.
+        """
         from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
 
-        with contextlib.suppress(MlflowException):
-            run = self.client.get_run(digits)  # whole ids
-            if names.FINGERPRINT in run.data.tags and run.info.lifecycle_stage == "active":
-                return [_found(run)]
+        if digits:
+            with contextlib.suppress(MlflowException):
+                run = self.client.get_run(digits)
+                if names.FINGERPRINT in run.data.tags and run.info.lifecycle_stage == "active":
+                    return [_found(run)]
         experiments = self.client.search_experiments(
             ViewType.ACTIVE_ONLY, filter_string=f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
         )
@@ -543,7 +551,16 @@ def _record(run: "Run") -> Record:
 
 def _found(run: "Run") -> Found:
     tags = run.data.tags
-    return Found(run.info.run_id, run.info.run_name, tags[names.FINGERPRINT], tags.get(names.OUTCOME))
+    return Found(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        fingerprint=tags[names.FINGERPRINT],
+        outcome=tags.get(names.OUTCOME),
+        study=tags.get(names.STUDY, ""),
+        profile=tags.get(names.PROFILE, ""),
+        dataset=tags.get(names.DATASET, ""),
+        test_err=run.data.metrics.get(names.FINAL_TEST_ERR),
+    )
 
 
 def _union(old: Any, new: list[dict]) -> list[dict]:

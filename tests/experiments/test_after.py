@@ -19,12 +19,12 @@ import torch
 from lab import BOTH, ROOT, Lab, Said, make_cifar10
 from PIL import Image
 
-from experiments import after, evaluate, export, predict
+from experiments import after, evaluate, export, predict, runs
 from experiments.finished import find
 from ran import names
 from ran.data import cluttershapes
 
-COMMANDS = {"evaluate": evaluate.main, "predict": predict.main, "export": export.main}
+COMMANDS = {"evaluate": evaluate.main, "predict": predict.main, "export": export.main, "runs": runs.main}
 
 
 def call(command: str, *arguments: str, stdin: bytes = b"") -> Said:
@@ -74,6 +74,22 @@ def test_a_fingerprint_may_be_shortened(name, whole):
     print_ = whole.children()[name].data.tags[names.FINGERPRINT]
     for digits in (print_, print_[:6]):
         assert find(digits, whole.uri).name == name
+
+
+def test_runs_are_listed_with_digits_that_name_them(whole):
+    said = call("runs", "--tracking-uri", whole.uri)
+    rows = [line.split() for line in said.out.splitlines()[2:]]
+    assert {row[1] for row in rows} == {"arl", "nal"}  # "arl s0"
+    for row in rows:
+        run = find(row[0], whole.uri)
+        assert run.name == f"{row[1]} {row[2]}"
+        assert row[3:7] == ["smoke", "smoke-1", "cluttershapes", "finished"]
+        assert row[7] == f"{whole.children()[run.name].data.metrics[names.FINAL_TEST_ERR]:.2f}"
+    none = call("runs", "--tracking-uri", whole.uri, "--study", "arl_vs_nal")
+    assert (none.status, none.out) == (0, "")
+    assert "no runs in" in none.err
+    assert call("runs", "--tracking-uri", "sqlite:///none.db").status == 2
+    assert not Path("none.db").exists()
 
 
 def test_a_folder_and_an_exported_file_need_no_store(whole, tmp_path):
@@ -286,7 +302,7 @@ def test_a_run_that_was_killed_names_its_checkpoints(lab):
 
 BAD: list[tuple[str, Sequence[str], str]] = [
     ("evaluate", ["zzz"], "no run 'zzz': neither a file or folder, nor an MLflow run id"),
-    ("evaluate", ["123456"], "has no run of this id, and none whose fingerprint begins with 123456"),
+    ("evaluate", ["123456"], "has no run 123456, by id or fingerprint; python -m experiments.runs lists"),
     ("evaluate", ["123456", "--tracking-uri", "sqlite:///none.db"], "no tracking store sqlite:///none.db"),
     ("evaluate", ["RUN", "--data", "cifar1"], "unknown data set 'cifar1'. Did you mean 'cifar10'?"),
     ("evaluate", ["RUN", "--data", "cifar10", "--data.root", "cifar"], "does not fit: the network has 10 classes"),
@@ -330,4 +346,3 @@ def test_help_reads_well_at_80_columns(command):
     )
     assert said.returncode == 0, said.stderr
     assert max(map(len, said.stdout.splitlines())) <= 80
-    assert "RUN" in said.stdout
