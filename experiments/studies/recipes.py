@@ -1,0 +1,52 @@
+"""How should a network be trained where only a pass or so over the images can be paid? (beyond the paper)
+
+Attention-56 with attention residual learning, 40,000 images of CIFAR-10 at half width: batch size and rate of a
+one-cycle schedule, beside the paper's protocol shrunk to as many images. The profiles `quick` and `short` and the fast recipe of
+benchmarks/accuracy.py are chosen here, by validation error. Naive attention learning is never looked at, so that a
+comparison of the two under the recipe found is not one of how each was tuned.
+
+    python run_ablation.py --study recipes
+
+Cost: 5 runs of 4 to 6 minutes each on two cores.
+Expect: more and smaller steps are better at so few images; the paper's protocol needs many more.
+"""
+
+from experiments.study import Comparison, Study, axis
+
+
+def _one_cycle(lr: float, batch: int) -> dict[str, object]:
+    return {
+        "optim.schedule": "one_cycle", "optim.lr": lr, "optim.weight_decay": 5e-4, "train.batch_size": batch,
+        "train.steps": 40_000 // batch,
+    }  # fmt: skip
+
+
+STUDY = Study(
+    name="recipes",
+    title="A recipe for few images",
+    profile="short",
+    seeds=(0,),
+    axes=(
+        axis(
+            "recipe",
+            {
+                "cycle_0.1_32": _one_cycle(0.1, 32),
+                "cycle_0.2_32": _one_cycle(0.2, 32),
+                "cycle_0.2_64": _one_cycle(0.2, 64),
+                "cycle_0.4_64": _one_cycle(0.4, 64),
+                "paper": {
+                    "optim.schedule": "step", "optim.lr": 0.1, "optim.weight_decay": 1e-4, "train.batch_size": 64,
+                    "train.steps": 625,
+                },
+            },
+            label={
+                "cycle_0.1_32": "one cycle to 0.1, batches of 32",
+                "cycle_0.2_32": "one cycle to 0.2, batches of 32",
+                "cycle_0.2_64": "one cycle to 0.2, batches of 64",
+                "cycle_0.4_64": "one cycle to 0.4, batches of 64",
+                "paper": "the paper's: 0.1, /10 at 2/5 and 3/5, batches of 64",
+            }.__getitem__,
+        ),
+    ),
+    compare=Comparison(axis="recipe", baseline="cycle_0.2_64"),
+)  # fmt: skip
