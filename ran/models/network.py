@@ -181,17 +181,38 @@ class ResidualAttentionNetwork(nn.Module):
         """
         if output_fmt != "NCHW":
             raise ConfigError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
+        chosen = self._chosen(indices)
+        first = max(chosen) + 1 if stop_early or intermediates_only else len(self.stages)
+        outputs = self.stage_outputs(x, first)
+        features = self._activated(outputs[-1]) if first == len(self.stages) else outputs[-1]
+        if norm:
+            outputs[-1] = features
+        taken = [outputs[i] for i in chosen]
+        return taken if intermediates_only else (features, taken)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Removes the stages behind those chosen (as in `forward_intermediates`) and the classifier, as in timm.
+
+        Returns the numbers of the chosen stages. The last norm goes with the last stage.
+        """
+        chosen = self._chosen(indices)
+        first = max(chosen) + 1
+        if prune_norm or first < len(self.stages):
+            self.norm = None
+        self.stages = self.stages[:first]
+        self.num_features = self.feature_info[first - 1]["num_chs"]
+        if prune_head:
+            self.reset_classifier(0)
+        return chosen
+
+    def _chosen(self, indices: int | Sequence[int] | None) -> list[int]:
         count = len(self.stages)
         wanted = range(-indices, 0) if isinstance(indices, int) else range(count) if indices is None else indices
         if not wanted or not all(-count <= i < count for i in wanted):
             raise ConfigError(f"indices must be of the {count} stages, got {indices}")
-        last = max(i % count for i in wanted) + 1 if stop_early or intermediates_only else count
-        outputs = self.stage_outputs(x, last)
-        features = self._activated(outputs[-1]) if last == count else outputs[-1]
-        if norm:
-            outputs[-1] = features
-        taken = [outputs[i % count] for i in wanted]
-        return taken if intermediates_only else (features, taken)
+        return [i % count for i in wanted]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Returns the activated output of the last stage, (B, C, H', W')."""
@@ -233,7 +254,7 @@ class ResidualAttentionNetwork(nn.Module):
         if not global_pool and num_classes > 0:
             raise ConfigError(f"global_pool='' is without a classifier, but num_classes is {num_classes}, not 0")
         like = next(self.parameters())
-        self.head = _classifier(self.num_features, num_classes).to(like.device, like.dtype)
+        self.head = _classifier(self.num_features, num_classes).to(like.device, like.dtype).train(self.training)
         self.num_classes = num_classes
         self.global_pool = global_pool
 

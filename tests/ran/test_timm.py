@@ -115,11 +115,25 @@ def test_every_wrapper_for_features(name: str, wrapper: str) -> None:
     assert extractor.feature_info.channels() == [out.shape[1] for out in features]
 
 
-def test_feature_extractors_train_with_recomputation() -> None:
-    extractor = small("attention56", features_only=True).train()
-    extractor.set_grad_checkpointing()
+@pytest.mark.parametrize("wrapper", ["list", "getter"])
+def test_feature_extractors_hold_no_parameter_in_vain(wrapper: str) -> None:
+    """As DistributedDataParallel wants it; and with recomputation."""
+    extractor = small("attention56", features_only=True, feature_cls=wrapper, out_indices=(0, 1)).train()
+    getattr(extractor, "model", extractor).set_grad_checkpointing()
     sum(out.mean() for out in extractor(torch.randn(4, 3, 32, 32))).backward()
-    assert all(p.grad is not None for p in extractor.parameters())
+    assert [name for name, p in extractor.named_parameters() if p.grad is None] == []
+
+
+def test_pruning_leaves_what_the_stages_need() -> None:
+    network, pruned = kept("attention56"), small("attention56")
+    x = images(network)
+    assert pruned.prune_intermediate_layers([-1], prune_head=False) == [2]
+    assert torch.equal(pruned(x), network(x))
+    assert pruned.prune_intermediate_layers([-1], prune_norm=True) == [2]
+    assert torch.equal(pruned.forward_features(x), network.stage_outputs(x)[2])
+    assert pruned.prune_intermediate_layers([1, 0]) == [1, 0]
+    assert (len(pruned.stages), pruned.norm, pruned.num_features, pruned.num_classes) == (2, None, 16, 0)
+    assert torch.equal(pruned(x), network.stage_outputs(x)[1].mean((2, 3)))
 
 
 def test_intermediates() -> None:
@@ -258,10 +272,10 @@ def test_a_name_that_timm_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         ran.timm._register()
 
 
-def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess:
+def run(*command: str | Path, launcher: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess:
     path = os.pathsep.join(filter(None, (environment.pop("PYTHONPATH", None), str(ROOT))))
     return subprocess.run(
-        [sys.executable, "-m", "ran.timm", *map(str, command)],
+        [sys.executable, "-m", *launcher, "ran.timm", *map(str, command)],
         env={**os.environ, "PYTHONPATH": path, **environment}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
 
@@ -371,6 +385,28 @@ def test_a_script_for_torchvision_runs_as_by_python(tmp_path: Path) -> None:
         *["ResidualAttentionNetwork torch.Size([1, 2])"] * 2,
         "attention32c has no pretrained weights",
     ]
+
+
+DISTRIBUTED_SCRIPT = """
+import pathlib, sys
+import timm, torch
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+model = torch.nn.parallel.DistributedDataParallel(timm.create_model("attention32c", num_classes=2))
+model(torch.randn(2, 3, 32, 32)).sum().backward()
+pathlib.Path(sys.argv[1], f"{dist.get_rank()} of {dist.get_world_size()}").touch()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_a_script_under_torchrun(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(DISTRIBUTED_SCRIPT)
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    done = run(tmp_path / "train.py", tmp_path, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("* of *")) == ["0 of 2", "1 of 2"]
 
 
 @pytest.mark.slow
