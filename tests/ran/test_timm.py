@@ -25,7 +25,10 @@ from timm.optim import create_optimizer_v2
 import ran.timm
 
 ROOT = Path(__file__).parent.parent.parent
-NAMES = list(NETWORKS)
+DEEP = ("attention236", "attention452", "attention452_r2", "resnet1001")
+every_network = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in NETWORKS]
+)
 
 
 def small(name: str, seed: int = 0, **options) -> nn.Module:
@@ -49,12 +52,12 @@ def images(network: nn.Module) -> torch.Tensor:
 
 
 def test_timm_lists_every_network() -> None:
-    assert set(NAMES) <= set(timm.list_models())
-    assert set(timm.list_models(module="timm")) == set(NAMES)
-    assert not set(NAMES) & set(timm.list_models(pretrained=True))
+    assert set(NETWORKS) <= set(timm.list_models())
+    assert set(timm.list_models(module="timm")) == set(NETWORKS)
+    assert not set(NETWORKS) & set(timm.list_models(pretrained=True))
 
 
-@pytest.mark.parametrize("name", ["attention452", "attentionnext56_imagenet", "wrn16_8"])
+@pytest.mark.parametrize("name", ["attention92", "attentionnext56_imagenet", "wrn16_8"])
 def test_the_network_is_ours(name: str) -> None:
     with torch.device("meta"):
         theirs, ours = timm.create_model(name), create_model(name)
@@ -63,7 +66,7 @@ def test_the_network_is_ours(name: str) -> None:
     assert theirs.num_classes == theirs.default_cfg["num_classes"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_network
 def test_what_timm_reads_of_a_network(name: str) -> None:
     network = kept(name)
     config = network.default_cfg
@@ -83,7 +86,7 @@ def test_what_timm_reads_of_a_network(name: str) -> None:
     assert network.forward_head(features).shape == (1, 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_network
 def test_features(name: str) -> None:
     network, extractor = kept(name), small(name, features_only=True)
     x = images(network)
@@ -159,7 +162,7 @@ def test_intermediates() -> None:
             network.forward_intermediates(x, **bad)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_network
 def test_layer_decay(name: str) -> None:
     """The rate falls by a half a layer from the classifier to the stem; a layer is a unit or an attention module."""
     network = kept(name)
@@ -182,7 +185,7 @@ def test_coarse_groups_are_the_stages() -> None:
     assert starts == [["stem"], ["stages"], ["stages"], ["norm", "stages"], ["head"]]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_network
 def test_checkpoints_and_other_classifiers(name: str, tmp_path: Path) -> None:
     network, other = kept(name), small(name, seed=1)
     optimizer, resumed = (create_optimizer_v2(m, opt="sgd", lr=lr) for m, lr in ((network, 0.1), (other, 0.3)))
@@ -414,8 +417,9 @@ def test_timm_s_own_script(tmp_path: Path, folder: Path) -> None:
     script = os.environ.get("RAN_TIMM_TRAIN")
     if script is None:
         pytest.skip("RAN_TIMM_TRAIN names no copy of timm's train.py")
+    (tmp_path / "cpu.yaml").write_text("device: cpu")
     options = "--model attention32c --num-classes 2 -b 4 --epochs 1 --workers 1 --layer-decay 0.9 --experiment run"
-    done = run(script, folder, *options.split(), "--output", tmp_path, CUDA_VISIBLE_DEVICES="")
+    done = run(script, folder, *options.split(), "--output", tmp_path, "-c", tmp_path / "cpu.yaml")
     assert done.returncode == 0, done.stderr
     assert "Best metric" in done.stderr
     assert (tmp_path / "run" / "last.pth.tar").is_file()
