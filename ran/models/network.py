@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ran.config import ConfigError
@@ -125,11 +126,15 @@ class ResidualAttentionNetwork(nn.Module):
         self.feature_info = list(feature_info)
         """of each stage: num_chs, reduction (pixels of the image a pixel) and module (its name), as in timm"""
         self.num_features: int = self.feature_info[-1]["num_chs"]
+        self.drop_rate = 0.0
+        """dropout before the classifier"""
+        self.global_pool = "avg"
+        """or '', without a classifier: the output is the map itself"""
         self.recomputes = False
         self.smallest_input = smallest_input
         """the least side of an image"""
         self.stem = stem
-        self.stages = nn.ModuleList(stages)
+        self.stages = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(self.num_features) if preactivated else None
         self.head = _classifier(self.num_features, num_classes)
 
@@ -141,28 +146,87 @@ class ResidualAttentionNetwork(nn.Module):
             )
         return self.stem(x)
 
-    def stage_outputs(self, x: Tensor) -> list[Tensor]:
+    def _through(self, stage: nn.Module, x: Tensor) -> Tensor:
+        return _recomputed(stage, x) if self.recomputes and torch.is_grad_enabled() else stage(x)
+
+    def _activated(self, x: Tensor) -> Tensor:
+        return x if self.norm is None else norm_relu(self.norm, x)
+
+    def stage_outputs(self, x: Tensor, first: int | None = None) -> list[Tensor]:
         """Returns the output of each stage, (B, C, H/reduction, W/reduction): of pre-activation units the raw sums.
 
-        Raises UserError, as `forward` does, for an image that is too small for the masks.
+        `first`: only those of the first so many stages. Raises UserError, as `forward` does, for an image that is too
+        small for the masks.
         """
         x = self._stem(x)
         outputs: list[Tensor] = []
-        for stage in self.stages:
-            x = stage(x)
+        for stage in list(self.stages)[:first]:
+            x = self._through(stage, x)
             outputs.append(x)
         return outputs
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Returns timm's (features, outputs of stages), or the latter alone; as in `stage_outputs`, raw sums.
+
+        `indices`: of the stages, a number for the last so many, None for all. With `norm` the last stage's is the
+        activated one. With `stop_early` the features are those of the last stage asked for.
+        """
+        if output_fmt != "NCHW":
+            raise ConfigError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
+        chosen = self._chosen(indices)
+        first = max(chosen) + 1 if stop_early or intermediates_only else len(self.stages)
+        outputs = self.stage_outputs(x, first)
+        features = self._activated(outputs[-1]) if first == len(self.stages) else outputs[-1]
+        if norm:
+            outputs[-1] = features
+        taken = [outputs[i] for i in chosen]
+        return taken if intermediates_only else (features, taken)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Removes the stages behind those chosen (as in `forward_intermediates`) and the classifier, as in timm.
+
+        Returns the numbers of the chosen stages. The last norm goes with the last stage.
+        """
+        chosen = self._chosen(indices)
+        first = max(chosen) + 1
+        if prune_norm or first < len(self.stages):
+            self.norm = None
+        self.stages = self.stages[:first]
+        self.num_features = self.feature_info[first - 1]["num_chs"]
+        if prune_head:
+            self.reset_classifier(0)
+        return chosen
+
+    def _chosen(self, indices: int | Sequence[int] | None) -> list[int]:
+        count = len(self.stages)
+        wanted = range(-indices, 0) if isinstance(indices, int) else range(count) if indices is None else indices
+        if not wanted or not all(-count <= i < count for i in wanted):
+            raise ConfigError(f"indices must be of the {count} stages, got {indices}")
+        return [i % count for i in wanted]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Returns the activated output of the last stage, (B, C, H', W')."""
         x = self._stem(x)
         for stage in self.stages:
-            x = _recomputed(stage, x) if self.recomputes and torch.is_grad_enabled() else stage(x)
-        return x if self.norm is None else norm_relu(self.norm, x)
+            x = self._through(stage, x)
+        return self._activated(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Returns the logits of the features, (B, num_classes), or with `pre_logits` what they are read from."""
-        x = x.mean((2, 3))
+        if self.global_pool:
+            x = x.mean((2, 3))
+        if self.drop_rate > 0:
+            x = F.dropout(x, self.drop_rate, self.training)
         return x if pre_logits else self.head(x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,11 +243,32 @@ class ResidualAttentionNetwork(nn.Module):
         """Returns the classifier."""
         return self.head
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces the classifier, with PyTorch's default weights; 0 classes: the pooled features are the output."""
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier, with PyTorch's default weights; 0 classes: the pooled features are the output.
+
+        `global_pool`: "avg"; "" leaves the features as a map, which no classifier reads; None keeps what it is.
+        """
+        global_pool = self.global_pool if global_pool is None else global_pool
+        if global_pool not in ("avg", ""):
+            raise ConfigError(f"global_pool must be 'avg', or '' without a classifier, got {global_pool!r}")
+        if not global_pool and num_classes > 0:
+            raise ConfigError(f"global_pool='' is without a classifier, but num_classes is {num_classes}, not 0")
         like = next(self.parameters())
-        self.head = _classifier(self.num_features, num_classes).to(like.device, like.dtype)
+        self.head = _classifier(self.num_features, num_classes).to(like.device, like.dtype).train(self.training)
         self.num_classes = num_classes
+        self.global_pool = global_pool
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Returns the layers in their order as patterns of parameters' names, which timm's layer decay takes.
+
+        Each unit and attention module is a layer, or with `coarse` each stage; the last norm belongs to the last one.
+        """
+        stages = range(len(self.stages))
+        layers = [rf"^stages\.{i}\.{part}\.(\d+)" for i in stages for part in ("units", "attention")]
+        if coarse:
+            layers = [rf"^stages\.{i}\." for i in stages]
+        with_the_one_before = 99999
+        return {"stem": "^stem", **{layer: layer for layer in layers}, "norm": [("^norm", (with_the_one_before,))]}
 
 
 def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:

@@ -1,0 +1,166 @@
+"""Our networks inside others' tools. Importing this module registers every network with timm:
+
+    import ran.timm, timm
+    network = timm.create_model("attention56_imagenet", num_classes=100)
+
+`python -m ran.timm SCRIPT ARGS...` runs an unmodified training script, to which timm and torchvision offer them too.
+"""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ran.data.imagefolder import MEAN, STD
+from ran.errors import UserError
+from ran.models.network import initialize
+from ran.models.zoo import NETWORKS, create_model
+
+INSTALL = "pip install -e '.[timm]'"
+HELP = f"""usage: python -m ran.timm SCRIPT ARGS...
+
+Runs a training script as `python SCRIPT ARGS...` does, with every network of ran.list_models() known to
+timm.create_model and torchvision.models.get_model. Needs the extra timm: {INSTALL}
+
+  python -m ran.timm train.py DIR --model attention56_imagenet ...            timm's script
+  python -m ran.timm train.py --data-path DIR --model attention56_imagenet    torchvision's
+  torchrun --nproc-per-node 2 -m ran.timm train.py ...                        either, in several processes
+"""
+
+
+def _register() -> None:
+    """Makes every network one of timm's. Raises UserError without timm and where timm has the name already."""
+    try:
+        from timm.models import generate_default_cfgs, is_model, register_model
+    except ModuleNotFoundError as error:
+        raise UserError(f"ran.timm needs timm ({error.name} is not installed): {INSTALL}") from None
+    taken = [name for name in NETWORKS if is_model(name)]
+    if taken:
+        raise UserError(f"timm has networks of its own by the names {', '.join(taken)}")
+    # Where timm's decorator looks: in the module of the function.
+    globals()["default_cfgs"] = generate_default_cfgs({name: _default_cfg(name) for name in NETWORKS})
+    for name in NETWORKS:
+        globals()[name] = register_model(_entrypoint(name))
+
+
+def _default_cfg(name: str) -> dict[str, Any]:
+    """Returns what timm asks of a network: the images it was made for, and the names of its first and last layer."""
+    imagenet = name.endswith("_imagenet")
+    side = 224 if imagenet else 32
+    return {
+        "input_size": (3, side, side),
+        "pool_size": (side // 32, side // 32) if imagenet else (side // 4, side // 4),
+        "num_classes": 1000 if imagenet else 10,
+        "crop_pct": 0.875 if imagenet else 1.0,
+        "interpolation": "bilinear",
+        "mean": MEAN,
+        "std": STD,
+        "first_conv": "stem" if NETWORKS[name].stem == "conv3" else "stem.conv",
+        "classifier": "head",
+        "paper_name": "Residual Attention Network for Image Classification",
+        "paper_ids": "arXiv:1704.06904",
+    }
+
+
+def _entrypoint(name: str) -> Callable[..., Any]:
+    def create(pretrained: bool = False, **options: Any) -> Any:
+        from timm.models import build_model_with_cfg
+
+        return build_model_with_cfg(
+            lambda **options: _build(name, **options),
+            name,
+            pretrained,
+            # With flattened parts timm finds the stages in the network.
+            feature_cfg={"out_indices": tuple(range(len(NETWORKS[name].stages))), "flatten_sequential": True},
+            **options,
+        )
+
+    create.__name__ = name
+    create.__doc__ = f"Returns {name}; options are timm's and those of `ran.create_model`."
+    return create
+
+
+def _build(
+    name: str,
+    *,
+    in_chans: int = 3,
+    num_classes: int | None = None,
+    drop_rate: float = 0.0,
+    global_pool: str = "avg",
+    device: Any = None,
+    dtype: Any = None,
+    **options: Any,
+) -> Any:
+    """Returns a network as timm wants it; its weights are the paper's, drawn from torch's generator."""
+    for absent in ("drop_path_rate", "drop_block_rate"):
+        rate = options.pop(absent, 0)
+        if rate:
+            raise UserError(f"{name} has no {absent}, got {rate}; drop_rate is the dropout before the classifier")
+    if not 0 <= drop_rate < 1:
+        raise UserError(f"drop_rate must be at least 0 and below 1, got {drop_rate}")
+    network: Any = create_model(name, num_classes=num_classes, in_channels=in_chans, **options)
+    network.reset_classifier(network.num_classes, global_pool)
+    network.drop_rate = drop_rate
+    network.in_chans, network.head_hidden_size = in_chans, network.num_features
+    if not next(network.parameters()).is_meta:
+        initialize(network, int(torch.randint(2**62, (), device="cpu")))
+    return network.to(device=device, dtype=dtype)
+
+
+def run(script: str, arguments: Sequence[str]) -> None:
+    """Runs a script as `python script arguments...` does, with the networks known to timm and torchvision."""
+    _register_with_torchvision()
+    sys.argv = [script, *arguments]
+    if not sys.flags.safe_path:
+        sys.path[0] = str(Path(script).resolve().parent)
+    runpy.run_path(os.path.abspath(script), run_name="__main__")
+
+
+def _register_with_torchvision() -> None:
+    from torchvision import models
+    from torchvision.models._api import register_model  # under a public name nowhere
+
+    for name in NETWORKS:
+        builder = _torchvision_builder(name)
+        register_model(name)(builder)
+        setattr(models, name, builder)  # where scripts older than `get_model` look
+
+
+def _torchvision_builder(name: str) -> Callable[..., Any]:
+    def build(*, weights: Any = None, pretrained: bool = False, progress: bool = True, **options: Any) -> Any:
+        import timm
+
+        if weights is not None or pretrained:
+            raise UserError(f"{name} has no pretrained weights")
+        return timm.create_model(name, **options)
+
+    return build
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr; a script has its own."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] in (["-h"], ["--help"]):
+        print(HELP, end="")
+        return 0
+    try:
+        if not argv:
+            raise UserError("which script? python -m ran.timm SCRIPT ARGS...")
+        if not Path(argv[0]).is_file():
+            raise UserError(f"the script {argv[0]} is no file")
+        from ran.timm import run  # under its own name this module registers the networks
+    except UserError as error:
+        print(f"ran.timm: {error}", file=sys.stderr)
+        return 2
+    run(argv[0], argv[1:])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+else:
+    _register()
