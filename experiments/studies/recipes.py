@@ -1,9 +1,9 @@
 """How should a network be trained where only a pass or so over the images can be paid? (beyond the paper)
 
 Attention-56 with attention residual learning, 40,000 images of CIFAR-10 at half width: batch size and rate of a
-one-cycle schedule, beside the paper's protocol shrunk to as many images. The profiles `quick` and `short` and the fast recipe of
-benchmarks/accuracy.py are chosen here, by validation error. Naive attention learning is never looked at, so that a
-comparison of the two under the recipe found is not one of how each was tuned.
+one-cycle schedule, beside the paper's protocol shrunk to as many images. The profiles `quick` and `short` and the fast
+recipe of benchmarks/accuracy.py are chosen here, by validation error. Naive attention learning is never looked at, so
+that a comparison of the two under the recipe found is not one of how each was tuned.
 
     python run_ablation.py --study recipes
 
