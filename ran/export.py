@@ -91,7 +91,8 @@ class Classifier(nn.Module):
         self.register_buffer("scale", torch.as_tensor(trained.interface.pixels.scale, dtype=torch.float32).clone())
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network((images.float() - self.mean) / self.scale)
+        x = (images.float() - self.mean) / self.scale
+        return self.network(x.contiguous(memory_format=torch.channels_last))  # twice as fast on CPUs
 
 
 def program(trained: Trained, *, fold: bool = True) -> ExportedProgram:
@@ -141,14 +142,19 @@ def _write_pt2(trained: Trained, path: Path) -> None:
     write_whole(path, content.getvalue())
 
 
-def _load_pt2(path: Path) -> Loaded:
-    module = torch.export.load(path).module()
+def loaded_program(exported: ExportedProgram) -> Loaded:
+    """Returns what a graph computes, without gradients."""
+    module = exported.module()
 
     def run(images: Tensor) -> Tensor:
         with torch.no_grad():
             return module(images)
 
     return run
+
+
+def _load_pt2(path: Path) -> Loaded:
+    return loaded_program(torch.export.load(path))
 
 
 def _write_onnx(trained: Trained, path: Path) -> None:

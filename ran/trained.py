@@ -122,11 +122,12 @@ class Trained:
         return predict(self.network, images.to(self.device), self.interface.pixels, **self.how)
 
 
-def load(path: Path) -> Trained:
+def load(path: Path | str) -> Trained:
     """Returns the network of a folder with a run's artifacts, or of a file that `save` wrote, on the CPU.
 
     Raises ModelError; see `from_run` for runs without model.json.
     """
+    path = Path(path)
     if path.is_dir():
         config, model = path / names.CONFIG_JSON, path / names.MODEL_JSON
         return from_run(read_json(config), read_json(model) if model.exists() else None, path / names.WEIGHTS)
