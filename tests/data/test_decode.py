@@ -71,7 +71,8 @@ def test_a_crop_is_torchvisions(box, tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize(("box", "factor"), [
-    ((0, 0, 800, 600), 4), ((100, 60, 356, 188), 1), ((100, 60, 356, 316), 2), ((0, 0, 127, 127), 1),
+    ((0, 0, 800, 600), 4), ((100, 60, 356, 188), 1), ((100, 60, 228, 316), 1),
+    ((100, 60, 356, 316), 2), ((0, 0, 127, 127), 1),
 ])  # fmt: skip
 def test_a_large_crop_is_decoded_at_a_fraction_and_is_nearly_the_same(box, factor, mode, tmp_path, monkeypatch):
     x, y = np.meshgrid(np.arange(800), np.arange(600))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from PIL import Image
 from torchvision.transforms import functional as reference
 
 from ran.config import DataConfig
-from ran.data import decode, listing
+from ran.data import decode, imagefolder, listing
 from ran.data.datasets import load_splits, open_source, split_indices
+from ran.data.imagefolder import open_evaluation_folder
 from ran.errors import DataError
+from ran.files import WriteError
 
 CLASSES = ("n01", "n02", "n10", "n11")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -119,6 +122,12 @@ def test_the_digest_is_of_paths_and_sizes(config, folder, tmp_path_factory):
     assert digest() == before
 
 
+def test_the_digest_is_of_the_pipeline_too(config, monkeypatch):
+    before = open_source(config).digest
+    monkeypatch.setattr(imagefolder, "PIPELINE", imagefolder.PIPELINE + 1)
+    assert open_source(config).digest != before
+
+
 def test_a_file_that_came_is_seen_without_a_new_process(config, folder):
     before = open_source(config)
     new = folder / "imagenet" / "train" / "n11" / "new.png"
@@ -155,6 +164,15 @@ def test_nothing_is_decoded_before_it_is_wanted(config, monkeypatch):
     monkeypatch.setattr(decode, "centre", None)
     monkeypatch.setattr(decode, "crop", None)
     assert len(load_splits(config).train) == 24
+
+
+def test_the_same_images_elsewhere_are_read_there(config, folder, tmp_path_factory):
+    there = tmp_path_factory.mktemp("there")
+    shutil.copytree(folder / "imagenet", there / "imagenet")
+    one, other = (load_splits(replace(config, root=str(root))) for root in (folder, there))
+    assert (one.train.images.folder, other.train.images.folder) == tuple(
+        r / "imagenet" / "train" for r in (folder, there)
+    )
 
 
 def test_sizes_are_not_confused(config):
@@ -231,3 +249,184 @@ def test_too_few_images_are_refused_with_numbers(sizes, word, config):
 @pytest.mark.parametrize("sizes", [{"image_size": 32}, {"test_size": 32}])
 def test_other_data_sets_have_one_size(sizes, tmp_path):
     refuse(DataConfig(name="cluttershapes", root=str(tmp_path), **sizes), "image folders", "cluttershapes has one size")
+
+
+# What is left out
+def spoil(folder, *names):
+    for name in names:
+        path = folder / "imagenet" / name
+        path.write_bytes(path.read_bytes()[:100])
+    listing._list.cache_clear()
+
+
+def records(folder):
+    return {path.name.split("-")[1]: path.read_text().split() for path in (folder / "imagenet").glob("damaged-*.txt")}
+
+
+def test_a_damaged_file_is_refused_where_it_is_read_first(config, folder):
+    spoil(folder, "train/n02/n02_1.png")
+    splits = load_splits(config)
+    with pytest.raises(DataError, match=r"train/n02/n02_1\.png: not an image that can be read .*--data\.damaged skip"):
+        splits.train.images.read()
+
+
+def test_damaged_files_are_skipped_told_once_and_change_the_digest(config, folder, caplog):
+    spoil(folder, "train/n02/n02_1.png", "train/n11/n11_5.png", "val/n01/n01_0.png")
+    refusing, skipping = open_source(config), open_source(replace(config, damaged="skip"))
+    assert (skipping.train_images, skipping.test_images) == (22, 11)
+    assert skipping.digest != refusing.digest
+    assert [r.getMessage().partition(": ")[2] for r in caplog.records] == [
+        "2 damaged images are left out: n02/n02_1.png, n11/n11_5.png", "1 damaged images are left out: n01/n01_0.png",
+    ]  # fmt: skip
+    assert records(folder) == {"train": ["n02/n02_1.png", "n11/n11_5.png"], "val": ["n01/n01_0.png"]}
+    splits = load_splits(replace(config, damaged="skip"))
+    assert len(splits.train.images.read()) == 22
+    assert len(splits.test.images.read()) == 11
+    assert len(caplog.records) == 2
+    # It is the folder without them, by hand.
+    for name in ("train/n02/n02_1.png", "train/n11/n11_5.png", "val/n01/n01_0.png"):
+        (folder / "imagenet" / name).unlink()
+    listing._list.cache_clear()
+    assert open_source(config).digest == skipping.digest
+
+
+def test_an_undamaged_folder_is_the_same_with_skip(config, folder, caplog):
+    assert open_source(replace(config, damaged="skip")).digest == open_source(config).digest
+    assert not caplog.records
+    assert records(folder) == {"train": [], "val": []}
+
+
+def test_all_images_are_read_once_for_all_processes(config, folder, monkeypatch, caplog):
+    spoil(folder, "val/n02/n02_2.png")
+    read, damage = [], decode.damage
+    monkeypatch.setattr(decode, "damage", lambda path: read.append(path) or damage(path))
+    first = open_source(replace(config, damaged="skip"))
+    assert sorted(read) == sorted([*files(folder, "train"), *files(folder, "val")])
+    listing._list.cache_clear()  # another process
+    assert open_source(replace(config, damaged="skip")) == first
+    assert len(read) == 36
+    assert len(caplog.records) == 2
+    save(folder / "imagenet" / "train" / "n01" / "new.png", picture(40, 40))
+    os.utime(folder / "imagenet" / "train" / "n01", ns=(0, 0))
+    open_source(replace(config, damaged="skip"))
+    assert len(read) == 36 + 25
+
+
+def test_a_folder_that_cannot_be_written_is_skipped_in_alike(config, folder, monkeypatch):
+    def fail(path, content):
+        raise WriteError("read-only")
+
+    monkeypatch.setattr(imagefolder, "write_whole", fail)
+    spoil(folder, "val/n02/n02_2.png")
+    assert open_source(replace(config, damaged="skip")).test_images == 11
+
+
+def test_a_folder_of_damaged_images_alone_is_refused(config, folder):
+    spoil(folder, *(path.split("imagenet/")[1] for path in files(folder, "val")))
+    refuse(replace(config, damaged="skip"), str(folder / "imagenet" / "val"), "all of its images are left out")
+
+
+@pytest.fixture
+def exclude(folder, config):
+    """Returns the config that leaves the images of some lines out of the test."""
+
+    def config_with(*lines):
+        (folder / "list.txt").write_text("\n".join(lines))
+        return replace(config, exclude=str(folder / "list.txt"))
+
+    return config_with
+
+
+def test_excluded_images_are_left_out_of_the_test(exclude, config, folder):
+    whole, part = load_splits(config), exclude("# comment", "n02/n02_1.png", "", "n11_0.png  # by name")
+    splits, source = load_splits(part), open_source(part)
+    assert set(whole.test.images.names) - set(splits.test.images.names) == {"n02/n02_1.png", "n11/n11_0.png"}
+    assert (source.test_images, source.train_images, len(splits.test)) == (10, 24, 10)
+    assert all(CLASSES[label] in name for label, name in zip(splits.test.labels, splits.test.images.names, strict=True))
+    assert source.digest != open_source(config).digest
+    (folder / "list.txt").rename(folder / "renamed.txt")
+    assert open_source(replace(config, exclude=str(folder / "renamed.txt"))).digest == source.digest
+    assert open_source(exclude("n11/n11_0.png", "n02_1.png", "n02_1.png")).digest == source.digest
+    assert open_source(exclude()).digest == open_source(config).digest
+
+
+def test_imagenets_numbers_are_those_of_its_files(exclude, folder):
+    for number, name in ((36, "n01"), (50_000, "n02"), (7, "n02")):
+        save(folder / "imagenet" / "val" / name / f"ILSVRC2012_val_{number:08}.JPEG", picture(20, 20))
+    listing._list.cache_clear()
+    names = load_splits(exclude("36", "00050000")).test.images.names
+    assert [name for name in names if "ILSVRC" in name] == ["n02/ILSVRC2012_val_00000007.JPEG"]
+    refuse(exclude("36", "37"), "line 2 of", "'37'", f"fits no image of {folder / 'imagenet' / 'val'}")
+
+
+def test_lines_that_fit_no_image_or_several_are_refused(exclude, config, folder):
+    refuse(exclude("n02_1.png", "n02/n02_9.png"), "data.exclude: line 2 of", "'n02/n02_9.png'", "fits no image of")
+    refuse(exclude("n02"), "'n02'", "fits no image of")
+    for name in CLASSES[:2]:
+        save(folder / "imagenet" / "val" / name / "same.png", picture(20, 20))
+    listing._list.cache_clear()
+    refuse(exclude("same.png"), "line 1 of", "fits 2 images of", "write <class>/same.png")
+    assert open_source(exclude("n01/same.png")).test_images == 13
+    refuse(exclude(*(path.split("val/")[1] for path in files(folder, "val"))), "all of its images are left out")
+
+
+def test_a_list_that_cannot_be_read_is_refused(config, folder):
+    refuse(replace(config, exclude=str(folder / "none.txt")), "none.txt cannot be read (No such file")
+    refuse(replace(config, exclude=str(folder)), "cannot be read (Is a directory)")
+    (folder / "binary").write_bytes(b"\xff\xfe\x00")
+    refuse(replace(config, exclude=str(folder / "binary")), "cannot be read (not text)")
+
+
+@pytest.mark.parametrize("settings", [{"damaged": "skip"}, {"exclude": "x.txt"}])
+def test_other_data_sets_leave_nothing_out(settings, tmp_path):
+    refuse(DataConfig(name="cluttershapes", root=str(tmp_path), **settings), "image folders, not of cluttershapes")
+
+
+# A folder of images to test on
+def test_any_folder_is_tested_on_by_the_names_of_its_classes(folder):
+    path = folder / "imagenet" / "val"
+    images, pixels = open_evaluation_folder(str(path), ["x", "n11", "n02", "n10", "n01"], test_size=21)
+    assert len(images) == 12
+    assert images.images.names == tuple(f"{c}/{c}_{i}.png" for c in CLASSES for i in range(3))
+    assert images.labels.tolist() == [4] * 3 + [2] * 3 + [3] * 3 + [1] * 3
+    assert torch.equal(images.images.read()[4], square(path / "n02" / "n02_1.png", 21))
+    assert torch.equal(pixels.mean, imagefolder.imagenet_pixels().mean)
+    usual, _ = open_evaluation_folder(str(path), CLASSES)
+    assert usual.images.shape == (12, 3, 224, 224)
+
+
+def test_a_folder_to_test_on_may_lack_classes_and_leave_images_out(folder):
+    path = folder / "imagenet" / "val"
+    (path / "n10").rename(folder / "n10")
+    (folder / "list.txt").write_text("n01_0.png")
+    images, _ = open_evaluation_folder(str(path), CLASSES, exclude=str(folder / "list.txt"))
+    assert images.labels.tolist() == [0] * 2 + [1] * 3 + [3] * 3
+
+
+def test_a_folder_to_test_on_with_unknown_classes_is_refused_in_one_line(folder):
+    path = folder / "imagenet" / "val"
+    with pytest.raises(DataError) as caught:
+        open_evaluation_folder(str(path), ["n01", "dog"])
+    assert str(caught.value).startswith(f"{path}: 3 of its 4 classes are none of the network's 2 (n02, n10, n11); ")
+    with pytest.raises(DataError, match=r"no folder .*none"):
+        open_evaluation_folder(str(folder / "none"), CLASSES)
+
+
+# The command
+def test_the_command_names_damaged_files_and_counts(folder, capsys):
+    assert imagefolder.main([str(folder)]) == 0
+    assert capsys.readouterr().out == "0 of 36 images are damaged\n"
+    spoil(folder, "val/n01/n01_0.png", "train/n10/n10_2.png")
+    assert imagefolder.main([str(folder / "imagenet")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:2]] == [
+        str(folder / "imagenet" / name) for name in ("train/n10/n10_2.png", "val/n01/n01_0.png")
+    ]
+    assert lines[2:] == ["2 of 36 images are damaged"]
+    assert not records(folder)
+
+
+def test_the_command_refuses_what_holds_no_image(folder, tmp_path, capsys):
+    for path in (tmp_path / "none", folder / "imagenet" / "val" / "n01" / "n01_0.png"):
+        assert imagefolder.main([str(path)]) == 2
+        assert capsys.readouterr().err == f"ran.data.imagefolder: {path}: no such folder, or no image in it\n"
