@@ -28,11 +28,11 @@ def centre(path: str, side: int, share: float) -> np.ndarray:
         return _scaled(image, (left, top, left + kept, top + kept), side)
 
 
-def crop(path: str, side: int, choose: Callable[[int, int], Box]) -> np.ndarray:
+def crop(path: str, side: int, choose: Callable[[int, int], Box], flip: bool = False) -> np.ndarray:
     """Returns the part of an image that `choose` names, given its width and height, as uint8 (side, side, 3).
 
-    A JPEG of which a half, a quarter or an eighth of the pixels a side suffices is decoded at that size, which takes
-    half the time (unlike a test image, whose pixels shall be everyone's). Raises DataError for a damaged file.
+    A JPEG of which a half, a quarter or an eighth of the pixels a side suffices is decoded at that size: a third less
+    time at 1500x1125 (unlike a test image, whose pixels shall be everyone's). Raises DataError for a damaged file.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -41,7 +41,7 @@ def crop(path: str, side: int, choose: Callable[[int, int], Box]) -> np.ndarray:
         least = (math.ceil(width * side / (right - left)), math.ceil(height * side / (bottom - top)))
         image.draft(None, least)
         x, y = image.size[0] / width, image.size[1] / height
-        return _scaled(image, (left * x, top * y, right * x, bottom * y), side)
+        return _scaled(image, (left * x, top * y, right * x, bottom * y), side, flip)
 
 
 def damage(path: str) -> str | None:
@@ -70,9 +70,10 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _scaled(image: Image.Image, box: Box, side: int) -> np.ndarray:
+def _scaled(image: Image.Image, box: Box, side: int, flip: bool = False) -> np.ndarray:
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode != "RGB":
         image = image.convert("RGB")
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box))
+    image = image.resize((side, side), Image.Resampling.BILINEAR, box)
+    return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image)

@@ -62,8 +62,7 @@ class Files:
         """Returns the drawn crops, one of each file, flipped where drawn, as they begin to be read."""
 
         def read(i: int) -> np.ndarray:
-            found = decode.crop(self._path(i), self.side, functools.partial(draws.box, i))
-            return found[:, ::-1] if draws.flips[i] else found
+            return decode.crop(self._path(i), self.side, functools.partial(draws.box, i), bool(draws.flips[i]))
 
         return Reading(len(self), self.side, read)
 

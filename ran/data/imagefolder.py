@@ -134,7 +134,7 @@ def _damaged(listing: Listing) -> frozenset[str]:
             write_whole(record, "".join(f"{name}\n" for name in found).encode())
     if found:
         first = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-        logger.warning("%s: %d damaged images are left out: %s", listing.folder, len(found), first)
+        logger.warning("%s: damaged and left out: %d (%s)", listing.folder, len(found), first)
     return frozenset(found)
 
 

@@ -276,7 +276,7 @@ def test_damaged_files_are_skipped_told_once_and_change_the_digest(config, folde
     assert (skipping.train_images, skipping.test_images) == (22, 11)
     assert skipping.digest != refusing.digest
     assert [r.getMessage().partition(": ")[2] for r in caplog.records] == [
-        "2 damaged images are left out: n02/n02_1.png, n11/n11_5.png", "1 damaged images are left out: n01/n01_0.png",
+        "damaged and left out: 2 (n02/n02_1.png, n11/n11_5.png)", "damaged and left out: 1 (n01/n01_0.png)",
     ]  # fmt: skip
     assert records(folder) == {"train": ["n02/n02_1.png", "n11/n11_5.png"], "val": ["n01/n01_0.png"]}
     splits = load_splits(replace(config, damaged="skip"))
