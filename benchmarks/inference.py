@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = override(RunConfig(), {"model.name": options.network, "train.precision": "float32"})
     network = build(config_spec(config.model), num_classes=10, image_size=options.image_size)
     initialize(network, 0)
-    face = Interface("none", tuple("abcdefghij"), options.image_size, 1.0, Pixels(torch.zeros(3, 1, 1), 255.0, 0, 0))
+    face = Interface("none", tuple("abcdefghij"), options.image_size, 1.0, Pixels(torch.zeros(3, 1, 1), 255.0, pad=0))
     trained = Trained(network.eval().to(memory_format=torch.channels_last), config, face, "")
     images = torch.randint(0, 256, (options.batch, 3, options.image_size, options.image_size), dtype=torch.uint8)
     times = report.in_turns(steps(trained, images), options.rounds)

@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = after.parser("evaluate", __doc__)
     parser.add_argument("--folder", type=Path, metavar="PATH", help="test images other than the run's own")
+    parser.add_argument("--exclude", metavar="FILE", help="text file with images of --folder to leave out, one a line")
     parser.add_argument("--data", metavar="NAME", help="a registered data set with the run's classes")
     parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
@@ -59,6 +60,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.folder is not None and (options.data is not None or options.root is not None):
         parser.error("--folder goes without --data and --data.root")
+    if options.exclude is not None and options.folder is None:
+        parser.error("--exclude goes with --folder")
     return options
 
 
@@ -66,18 +69,21 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
     """The labelled images that the options name, with a name. Raises UserError for those that do not fit."""
     from ran.data.arrays import array_sets, read_arrays
     from ran.data.datasets import load_splits, open_source
-    from ran.data.folders import read_class_folders
-    from ran.data.source import DataError
+    from ran.data.folders import class_folders
+    from ran.errors import DataError
 
     face = trained.interface
     if options.folder is not None:
         if not options.folder.is_dir():
             raise DataError(f"no folder {options.folder}")
         arrays = array_sets(options.folder)
-        for name, (images, labels) in arrays.items():
-            yield name, read_arrays(images, labels, size=face.size, num_classes=len(face.classes))
+        for name, (pixels, labels) in arrays.items():
+            yield name, read_arrays(pixels, labels, size=face.size, num_classes=len(face.classes))
         if not arrays:
-            yield options.folder.resolve().name, read_class_folders(options.folder, face.classes, face.read)
+            images = class_folders(
+                options.folder, face.classes, side=face.size, share=face.share, exclude=options.exclude
+            )
+            yield options.folder.resolve().name, images
         return
     # The test images do not depend on what else a configuration says of the training images.
     config = dataclasses.replace(trained.config.data, noise=0.0, noise_labels=None)

@@ -71,7 +71,8 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
     import torch
 
     from ran.data.datasets import load_splits
-    from ran.data.source import DataError
+    from ran.data.files import loaded
+    from ran.errors import DataError
 
     size = trained.interface.size
     noise = torch.randint(
@@ -80,7 +81,7 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
     data = trained.config.data
     data = dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
     try:
-        return [("random", noise), ("test", load_splits(data).test.images[:IMAGES])]
+        return [("random", noise), ("test", loaded(load_splits(data).test.images[:IMAGES]))]
     except DataError as error:
         print(f"not compared on real images: {error}", file=sys.stderr)
         return [("random", noise)]

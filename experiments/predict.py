@@ -74,7 +74,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     """The image files that the arguments name; an image from stdin is kept as `piped`. Raises DataError."""
     from ran.data.folders import image_files
-    from ran.data.source import DataError
+    from ran.errors import DataError
 
     for name in given:
         if name == STDIN:
@@ -93,7 +93,7 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
 def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
     from PIL import Image
 
-    from ran.data.source import DataError
+    from ran.errors import DataError
 
     try:
         with Image.open(io.BytesIO(content)):
@@ -112,7 +112,7 @@ def _read(trained: "Trained", paths: Sequence[str], *, skip: bool) -> "tuple[lis
     """The paths that could be read, their images, and how many could not. Raises DataError for one, without `skip`."""
     import torch
 
-    from ran.data.source import DataError
+    from ran.errors import DataError
 
     def read(path: str) -> "Tensor | DataError":
         try:

@@ -319,10 +319,10 @@ def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) 
     """What the figures are drawn from. A network of the user's that cannot be probed does not lose its run."""
     device = next(result.network.parameters()).device
     pixels = splits.pixels.to(device)
-    images, labels = splits.test.images.to(device), splits.test.labels.to(device)
+    test = splits.test.to(device)
     try:
-        probes = snapshot.probes(result.network, images, pixels)
-        masks = snapshot.masks(result.network, images, labels, run.source.classes, pixels)
+        probes = snapshot.probes(result.network, test.images, pixels)
+        masks = snapshot.masks(result.network, test.images, test.labels, run.source.classes, pixels)
     except Exception:
         logger.warning("%s: the network could not be probed; probe_error.txt says why", run.name)
         log.text("probe_error.txt", traceback.format_exc())

@@ -1,8 +1,8 @@
 """What decides the result of one run, as frozen dataclasses, and its fingerprint.
 
 The defaults are the paper's CIFAR protocol (section 4.1). The line under a field is its documentation and the command
-line's help. Fields marked `_outside` say where or how a run is done, not what it computes: they stay out of the
-fingerprint and are only logged.
+line's help. Fields marked `_outside` say where or how a run is done, not what it computes, or choose files, which the
+data set's digest covers: they stay out of the fingerprint and are only logged.
 """
 
 import dataclasses
@@ -82,6 +82,12 @@ class DataConfig:
     """image folders only: side of the square training crop in pixels; None = 224 (section 4.2)"""
     test_size: int | None = _added(None)
     """image folders only: side of the square test crop; None = the training crop's (Table 7: 224, 299 or 320)"""
+    damaged: str = _outside("refuse")
+    """image folders only: refuse = the first damaged file ends a run; skip = all are found before, and left out"""
+    exclude: str | None = _outside(None)
+    """image folders only: text file with test images to leave out, as section 4.2 does with ImageNet's blacklist"""
+    workers: int | None = _outside(None)
+    """image folders only: threads that decode images; None = one a core"""
 
 
 @dataclass(frozen=True)
@@ -238,6 +244,8 @@ def check(config: RunConfig) -> None:
         (0 <= d.noise < 1, f"data.noise must lie in [0, 1), got {d.noise}"),
         (d.noise == 0 or d.noise_labels is None, "data.noise and data.noise_labels exclude each other: choose one"),
         *((n is None or n >= 8, f"data.{k} must be at least 8, got {n}") for k, n in sides.items()),
+        (d.damaged in ("refuse", "skip"), f"data.damaged: valid are refuse, skip; got {d.damaged!r}"),
+        (d.workers is None or 1 <= d.workers <= 1024, f"data.workers must lie in 1..1024, got {d.workers}"),
         (0 < o.lr < float("inf"), f"optim.lr must be above 0 and finite, got {o.lr}"),
         (0 <= o.momentum < 1, f"optim.momentum must lie in [0, 1), got {o.momentum}"),
         (0 <= o.weight_decay < float("inf"), f"optim.weight_decay must not be negative, got {o.weight_decay}"),

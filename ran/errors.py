@@ -10,6 +10,10 @@ class UserError(ValueError):
         super().__init__(mask_secrets(message))
 
 
+class DataError(UserError):
+    """A data set that is absent, damaged or too small; the message is one line and says what to do."""
+
+
 def one_line(error: BaseException) -> str:
     """Returns "KeyError: 'x'": the type of an exception of somebody else's code, and the first line of its message."""
     message = mask_secrets(str(error)).strip()

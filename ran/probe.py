@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ran import names
 from ran.data.augment import Pixels
+from ran.data.files import Stack
 from ran.data.loader import chunks
 from ran.errors import UserError
 from ran.models.attention import AttentionModule
@@ -115,7 +116,7 @@ def soft_masks(
     }
 
 
-def stage_responses(network: nn.Module, images: Tensor, pixels: Pixels, *, batch: int = BATCH) -> list[float]:
+def stage_responses(network: nn.Module, images: Stack, pixels: Pixels, *, batch: int = BATCH) -> list[float]:
     """Returns the mean absolute value of each stage's output over uint8 images (N, 3, H, W), summed in float64.
 
     Divide by the first for Figure 4 (`relative`). The output is the last unit's raw sum, before BatchNorm and ReLU of
@@ -149,7 +150,7 @@ def relative(responses: Sequence[float]) -> list[float]:
 
 def receptive_field(
     network: nn.Module,
-    images: Tensor,
+    images: Stack,
     pixels: Pixels,
     output: str,
     input: str | None = None,
@@ -187,7 +188,7 @@ def receptive_field(
 
     first = network if input is None else modules[input]
     handles = [first.register_forward_pre_hook(begin), modules[output].register_forward_hook(stop)]
-    total = torch.zeros((), dtype=torch.float64, device=images.device)
+    total = torch.zeros((), dtype=torch.float64, device=pixels.mean.device)
     with _observed(network, handles), torch.enable_grad():
         for chunk in chunks(images, batch):
             network(pixels.normalize(chunk))

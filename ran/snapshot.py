@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ran.data.augment import Pixels
+from ran.data.files import Stack, loaded
 from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
 from ran.probe import attention_names, receptive_field, soft_masks, stage_responses
@@ -23,7 +24,7 @@ FIELD_IMAGES = 16
 MASK_IMAGES = 6
 
 
-def probes(network: nn.Module, images: Tensor, pixels: Pixels) -> dict[str, Any]:
+def probes(network: nn.Module, images: Stack, pixels: Pixels) -> dict[str, Any]:
     """Returns the response by stage and the receptive fields of trunk and mask, as JSON holds them.
 
     Over the first 1,000 and the first 16 of the uint8 test images (N, 3, H, W). The fields are of the first attention
@@ -54,7 +55,7 @@ def _has_mask(network: nn.Module, module: str) -> bool:
     return isinstance(attention, AttentionModule) and attention.mask is not None
 
 
-def _field(network: nn.Module, stage: int, module: str, branch: str, images: Tensor, pixels: Pixels) -> dict[str, Any]:
+def _field(network: nn.Module, stage: int, module: str, branch: str, images: Stack, pixels: Pixels) -> dict[str, Any]:
     field = receptive_field(network, images, pixels, f"{module}.{branch}")
     gradient = field.gradient.cpu()
     peak = gradient.max().item()
@@ -71,7 +72,7 @@ def _field(network: nn.Module, stage: int, module: str, branch: str, images: Ten
 
 
 def masks(
-    network: nn.Module, images: Tensor, labels: Tensor, classes: Sequence[str], pixels: Pixels
+    network: nn.Module, images: Stack, labels: Tensor, classes: Sequence[str], pixels: Pixels
 ) -> dict[str, np.ndarray] | None:
     """Returns a few images with the feature before the mask, the mask and the feature after it; None without masks.
 
@@ -83,7 +84,7 @@ def masks(
     if not modules:
         return None
     first = [int((labels == k).nonzero()[0]) for k in range(len(classes)) if (labels == k).any()][:MASK_IMAGES]
-    chosen = images[first]
+    chosen = loaded(images[first])
     shown = [modules[0], modules[-1]] if len(modules) > 1 else modules
     seen = soft_masks(network, chosen, pixels, shown)
     arrays = {

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from ran import names
 from ran.config import RunConfig, flatten, unflatten
+from ran.data import decode
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits, open_source
-from ran.data.imagefolder import USUAL_SIDE, USUAL_SIZE, decode
+from ran.data.files import Stack
+from ran.data.imagefolder import test_share
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
@@ -54,7 +56,7 @@ class Interface:
         """Returns that of a network trained on a data set."""
         one_size = source.test_size is None  # its images are taken whole
         size = source.image_size if source.test_size is None else source.test_size
-        return cls(source.name, source.classes, size, 1.0 if one_size else USUAL_SIZE / USUAL_SIDE, pixels)
+        return cls(source.name, source.classes, size, 1.0 if one_size else test_share(size), pixels)
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as `from_json` reads it."""
@@ -71,18 +73,16 @@ class Interface:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Interface":
-        """Returns what `to_json` gave, without the cropping of training images. Raises ModelError."""
+        """Returns what `to_json` gave, without the padding of training images. Raises ModelError."""
         if content.get("schema") != SCHEMA:
             raise ModelError(f"{names.MODEL_JSON} of another version of this program")
         scale = content["scale"]
-        pixels = Pixels(
-            torch.tensor(content["mean"]), torch.tensor(scale) if isinstance(scale, list) else scale, pad=0, trim=0
-        )
+        pixels = Pixels(torch.tensor(content["mean"]), torch.tensor(scale) if isinstance(scale, list) else scale, pad=0)
         return cls(content["dataset"], tuple(content["classes"]), content["size"], content["share"], pixels)
 
     def read(self, path: str) -> Tensor:
         """Returns an image file as uint8 (3, size, size), scaled and cropped as test images are. Raises DataError."""
-        return decode(path, self.size, self.share)
+        return torch.from_numpy(decode.centre(path, self.size, self.share)).permute(2, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +117,9 @@ class Trained:
             "precision": t.precision, "kernels": t.kernels if can else "eager", "channels_last": t.channels_last,
         }  # fmt: skip
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Stack) -> Tensor:
         """Returns float32 (N, K) for uint8 (N, 3, H, W), computed as an evaluation of the run computes them."""
-        return predict(self.network, images.to(self.device), self.interface.pixels, **self.how)
+        return predict(self.network, images, self.interface.pixels, **self.how)
 
 
 def load(path: Path | str) -> Trained:

@@ -9,13 +9,12 @@ not among our networks.
     python run_ablation.py --study imagenet
 
 Needs ImageNet, or another image folder, as <data.root>/imagenet/{train,val}/<class>/<image>. A folder of fewer classes
-or images makes a table of that folder, never an ImageNet result. All images of a run lie in memory, so ImageNet's 240
-GiB of them want limits: --data.train_images 50000 --data.test_images 5000.
+or images makes a table of that folder, never an ImageNet result. Section 4.2 tests "non-blacklisted" images:
+--data.exclude names a file with those to leave out, which ImageNet's development kit has.
 
 Cost: 18 runs. paper: 530k steps of 256 images each, 6 to 12G multiply-adds an image; a day or more of a large GPU each.
 short: half width, 64 images a step; 4 to 8 hours each on two cores. quick: quarter width; 12 to 20 minutes each.
-Expect: the paper's differences are of half a percent, and only its 106 passes over ImageNet show them; these here are
-without its augmentation of scale, shape and colour, so that errors will be above the paper's.
+Expect: the paper's differences are of half a percent, and only its 106 passes over ImageNet show them.
 """
 
 from experiments.study import Comparison, Study, axis

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ran.data.source import DataError, Images, as_images
+from ran.data.source import Images, as_images
+from ran.errors import DataError
 
 
 def array_sets(folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -21,8 +21,6 @@ class Pixels:
     """(3, 1, 1), or one number for all channels"""
     pad: int
     """zeros around a training image after the mean is subtracted, on each side"""
-    trim: int
-    """rows and columns that a training image has more than its crop"""
 
     def to(self, device: torch.device) -> "Pixels":
         """Returns the same on a device."""
@@ -30,24 +28,18 @@ class Pixels:
         return replace(self, mean=self.mean.to(device), scale=scale)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Returns uint8 (B, 3, H, W) as float32, of the same size."""
-        return (images.float() - self.mean) / self.scale
-
-    def centre(self, images: Tensor) -> Tensor:
-        """Returns the middle of training images, of the crop's size: a view of (B, 3, H, W)."""
-        top = left = self.trim // 2
-        height, width = (side - self.trim for side in images.shape[2:])
-        return images[:, :, top : top + height, left : left + width]
+        """Returns uint8 (B, 3, H, W), from any device, as float32 of the same size on the mean's."""
+        return (images.to(self.mean.device).float() - self.mean) / self.scale
 
     def draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns row and column offsets in 0..2*pad+trim and whether to flip, each of shape (n,)."""
-        offsets = rng.integers(0, 2 * self.pad + self.trim + 1, size=(2, n))
+        """Returns row and column offsets in 0..2*pad and whether to flip, each of shape (n,)."""
+        offsets = rng.integers(0, 2 * self.pad + 1, size=(2, n))
         return offsets[0], offsets[1], rng.integers(0, 2, size=n).astype(bool)
 
     def augment(self, images: Tensor, rows: Tensor, cols: Tensor, flip: Tensor) -> Tensor:
         """Returns normalised images, zero-padded by `pad`, cropped at (rows, cols) and flipped where told.
 
-        uint8 (B, 3, H, W), int64 (B,), int64 (B,), bool (B,) -> float32 (B, 3, H - trim, W - trim).
+        uint8 (B, 3, H, W), int64 (B,), int64 (B,), bool (B,) -> float32 (B, 3, H, W).
         """
         how = self._copied if images.device.type == "cpu" else self._gathered
         return how(images, rows, cols, flip)
@@ -58,7 +50,6 @@ class Pixels:
         border = (self.pad,) * 4
         padded = F.pad(images, border).permute(0, 2, 3, 1)  # (B, H + 2 pad, W + 2 pad, 3)
         padded_mean = F.pad(self.mean.expand(3, height, width), border).permute(1, 2, 0)
-        height, width = height - self.trim, width - self.trim
         y = rows[:, None] + torch.arange(height, device=images.device)  # (B, H)
         x = torch.arange(width, device=images.device).expand(batch, width)
         x = cols[:, None] + torch.where(flip[:, None], width - 1 - x, x)  # (B, W)
@@ -75,7 +66,6 @@ class Pixels:
         padded[:, pad : pad + height, pad : pad + width] = images.permute(0, 2, 3, 1).numpy()
         mean = np.zeros(padded.shape[1:], np.float32)
         mean[pad : pad + height, pad : pad + width] = self.mean.permute(1, 2, 0).numpy()
-        height, width = height - self.trim, width - self.trim
         # A pixel's three channels are moved as one element, of 3 and of 12 bytes.
         pixels, means = padded.view("V3")[..., 0], mean.view("V12")[..., 0]
         cropped, subtrahend = (np.empty((batch, height, width), of.dtype) for of in (pixels, means))
@@ -98,4 +88,4 @@ def pixel_mean(images: Tensor) -> Tensor:
 def cifar_pixels(images: Tensor) -> Pixels:
     """Returns section 4.1's for training images (N, 3, H, W): their mean subtracted, padded by 4, cropped to size."""
     # Section 4.1 subtracts the per-pixel mean and says nothing of a scale; the first BatchNorm undoes any.
-    return Pixels(pixel_mean(images), scale=255, pad=4, trim=0)
+    return Pixels(pixel_mean(images), scale=255, pad=4)

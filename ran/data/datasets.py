@@ -17,7 +17,8 @@ import torch
 from ran.config import DataConfig
 from ran.data import cifar, cluttershapes, imagefolder, noise
 from ran.data.augment import Pixels
-from ran.data.source import DataError, Images, Source, as_images
+from ran.data.source import Images, Source, as_images
+from ran.errors import DataError
 from ran.registry import Registry
 from ran.rng import stream
 
@@ -52,8 +53,12 @@ def open_source(config: DataConfig) -> Source:
     registered, DataError for files that are absent or unreadable and for settings that the data set does not have.
     """
     source = DATASETS[config.name](config)
-    if source.test_size is None and (config.image_size, config.test_size) != (None, None):
-        raise DataError(f"data.image_size and data.test_size are of image folders; {config.name} has one size of image")
+    if source.test_size is None:
+        if (config.image_size, config.test_size) != (None, None):
+            one = f"{config.name} has one size of image"
+            raise DataError(f"data.image_size and data.test_size are of image folders; {one}")
+        if (config.damaged, config.exclude) != ("refuse", None):
+            raise DataError(f"data.damaged and data.exclude are of image folders, not of {config.name}")
     if config.noise > 0 and source.num_classes < 2:
         raise DataError(f"data.noise={config.noise}: {config.name} has one class, so no label can be wrong")
     if config.noise_labels is None:
@@ -126,7 +131,7 @@ class _Clean:
     val: np.ndarray
 
 
-# Two: a study's data set and the one before it. CIFAR takes 180 MB.
+# Two: a study's data set and the one before it. CIFAR takes 180 MB, an image folder what its images are called.
 @functools.lru_cache(maxsize=2)
 def _split(source: Source, train_images: int | None, val_images: int, test_images: int | None) -> _Clean:
     official, test = source.load()
@@ -135,8 +140,6 @@ def _split(source: Source, train_images: int | None, val_images: int, test_image
         raise DataError(f"{source.name}: data.test_images={test_images}, there are {len(test)}; ask for fewer")
     images, held_out = official.pick(train), official.pick(val)
     pixels = source.pixels(images.images)
-    # Validation images are evaluated, and so cropped, as training images are; only test images may have another size.
-    held_out = Images(pixels.centre(held_out.images).contiguous(), held_out.labels)
     splits = Splits(images, held_out, test.pick(np.arange(len(test))[:test_images]), pixels)
     return _Clean(splits, official.labels.numpy(), train, val)
 
@@ -184,6 +187,6 @@ def _imagenet(config: DataConfig) -> Source:
         config.root,
         image_size=config.image_size,
         test_size=config.test_size,
-        train_images=None if config.train_images is None else config.train_images + config.val_images,
-        test_images=config.test_images,
+        damaged=config.damaged,
+        exclude=config.exclude,
     )

@@ -1,13 +1,13 @@
-"""Any folder of images, a folder a class, as a test set for a network that knows these classes."""
+"""Folders of images that are no data set to train on: to test on, or to ask about."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ran.data.imagefolder import SUFFIXES
-from ran.data.source import DataError, Images
+from ran.data.files import Files
+from ran.data.listing import SUFFIXES, list_images, read_exclusions, without
+from ran.data.source import Images
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -16,28 +16,17 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
-def class_folders(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """Returns the images of `folder`/<class>/ with their labels, the classes known by their folders' names.
+def class_folders(
+    folder: Path, classes: Sequence[str], *, side: int, share: float, exclude: str | None = None
+) -> Images:
+    """Returns the images of <folder>/<class>/<image> for a network that knows `classes`, read as they are used.
 
-    Not every class needs a folder. Raises DataError for a folder of no such class, and where there is no image.
+    Classes are matched by name, and not all need be there. Each image is the central square, `share` of the shorter
+    side long, at `side` pixels. `exclude` is a text file with images to leave out (`read_exclusions`). Raises DataError
+    for a class that is none of `classes`, and where there is no image.
     """
-    paths: list[Path] = []
-    labels: list[int] = []
-    for inside in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if inside.name not in classes:
-            raise DataError(
-                f"{inside}: the network has no class {inside.name!r}, but {len(classes)} such as "
-                f"{', '.join(classes[:5])}; name the folders after them"
-            )
-        files = image_files(inside)
-        paths += files
-        labels += [classes.index(inside.name)] * len(files)
-    if not paths:
-        raise DataError(f"{folder} holds no images in folders named after classes such as {', '.join(classes[:3])}")
-    return paths, labels
-
-
-def read_class_folders(folder: Path, classes: Sequence[str], read: Callable[[str], Tensor]) -> Images:
-    """Returns them, read by `read`: path -> uint8 (3, H, W). Raises DataError, for a damaged file too."""
-    paths, labels = class_folders(folder, classes)
-    return Images(torch.stack([read(str(path)) for path in paths]), torch.tensor(labels))
+    listing = list_images(folder)
+    if exclude is not None:
+        listing = without(listing, read_exclusions(exclude, listing))
+    listing = listing.matched(classes)
+    return Images(Files(folder, listing.names, side, share), torch.tensor(listing.labels))

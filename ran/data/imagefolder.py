@@ -1,65 +1,38 @@
 """ImageNet, or any image folder: <root>/imagenet/{train,val}/<class>/<image>; val is the test set.
 
-The images that a run uses are decoded once, into memory, from which each step takes a crop. So much for small folders:
-nothing is read while a network trains, nor are there crops of any scale and shape, which need the files at each step.
+Images are read while a network trains and is tested; they are never in memory all at once.
+
+python -m ran.data.imagefolder FOLDER    # reads every image below a folder; a line for each that is damaged
 """
 
+import argparse
+import contextlib
 import functools
-import hashlib
+import logging
 import os
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import psutil
 import torch
-from PIL import Image
 
+from ran.data import decode
 from ran.data.augment import Pixels
-from ran.data.source import DataError, Images, Official, Source
+from ran.data.files import Files, pool
+from ran.data.listing import SUFFIXES, Listing, digest, list_images, read_exclusions, without
+from ran.data.source import Images, Source
+from ran.errors import DataError, UserError
+from ran.files import WriteError, write_whole
 from ran.rng import stream
 
 NAME = "imagenet"
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+# In the digest, and so in the identity of every run on an image folder. Raised by a change that makes other batches or
+# test images of the same files; 1 cropped images that were decoded whole.
+PIPELINE = 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-USUAL_SIZE, USUAL_SIDE = 224, 256  # a crop, and the shorter side of the image that it is taken from
-MEMORY_SHARE = 0.5  # of what is available now; the rest is the networks'
+USUAL_SIZE, USUAL_SIDE = 224, 256  # a crop, and the shorter side of the test image that it is taken from
 
-
-@dataclass(frozen=True)
-class _Split:
-    """The files of one split below its folder, sorted."""
-
-    files: tuple[str, ...]  # <class>/<image>
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Folder:
-    classes: tuple[str, ...]
-    train: _Split
-    val: _Split
-    digest: str
-
-
-@dataclass(frozen=True, eq=False)
-class Files:
-    """Labelled image files, decoded where they are picked."""
-
-    paths: tuple[str, ...]
-    labels: torch.Tensor  # int64 (N,)
-    side: int  # of a decoded image in pixels
-    share: float  # of an image's shorter side that is kept
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def pick(self, positions: np.ndarray) -> Images:
-        """Returns the images at int64 (M,) positions. Raises DataError for a damaged one, which it names."""
-        images = torch.empty(len(positions), 3, self.side, self.side, dtype=torch.uint8)
-        for i, position in enumerate(positions):
-            images[i] = decode(self.paths[position], self.side, self.share)
-        return Images(images, self.labels[torch.from_numpy(positions)])
+logger = logging.getLogger(__name__)
 
 
 def open_imagefolder(
@@ -67,150 +40,131 @@ def open_imagefolder(
     *,
     image_size: int | None = None,
     test_size: int | None = None,
-    train_images: int | None = None,
-    test_images: int | None = None,
+    damaged: str = "refuse",
+    exclude: str | None = None,
 ) -> Source:
-    """Returns the folder with the digest of its paths and sizes, nothing decoded.
+    """Returns the folder with the digest of the paths and sizes of the images that are used, nothing decoded.
 
-    Training crops have the side `image_size` (None = 224), test images `test_size` (None = the same). Loading the
-    Source raises DataError where `train_images` (validation included) and `test_images` (None = all) would take more
-    than half of the memory that is available. Raises DataError for folders that are absent or do not agree.
+    Training crops have the side `image_size` (None = 224), test images `test_size` (None = the same). `damaged`: "skip"
+    reads all images, once for a folder, and leaves out what cannot be read; "refuse" leaves it to who reads them.
+    `exclude` is a text file with test images that are left out (`read_exclusions`). Raises DataError for folders that
+    are absent or do not agree.
     """
     crop = USUAL_SIZE if image_size is None else image_size
     tested = crop if test_size is None else test_size
-    stored = _side(crop)
     folder = Path(root) / NAME
-    found = _list(folder, _changes(folder))
-    train, test = len(found.train.files), len(found.val.files)
+    train, val = _list_both(folder)
+    # Deviation: section 4.2 leaves blacklisted validation images out of the test; all are tested here but those of
+    # `--data.exclude`.
+    excluded = frozenset() if exclude is None else read_exclusions(exclude, val)
+    if damaged == "skip":
+        train, excluded = without(train, _damaged(train)), excluded | _damaged(val)
+    val = without(val, excluded)
 
-    def load() -> tuple[Official, Official]:
-        _check_memory(3 * (_limited(train, train_images) * stored**2 + _limited(test, test_images) * tested**2))
-        # Deviation: section 4.2 leaves blacklisted validation images out of the test; all are tested here.
+    def load() -> tuple[Images, Images]:
         # Shuffled, for the first so many test images must not be of the first classes alone.
-        order = stream(0, "test_order", NAME).permutation(test)
-        return (
-            _files(folder / "train", found.train, np.arange(train), stored, share=1.0),
-            _files(folder / "val", found.val, order, tested, share=tested / _side(tested)),
-        )
+        order = stream(0, "test_order", NAME).permutation(len(val.names))
+        return _centres(train, crop), _centres(val, tested).pick(order)
 
     return Source(
         name=NAME,
-        classes=found.classes,
+        classes=train.classes,
         image_size=crop,
-        train_images=train,
-        test_images=test,
-        digest=found.digest,
+        train_images=len(train.names),
+        test_images=len(val.names),
+        digest=digest(PIPELINE, train, val),
         load=load,
-        pixels=lambda _: imagenet_pixels(trim=stored - crop),
+        pixels=lambda _: imagenet_pixels(),
         test_size=tested,
+        folder=folder.absolute(),
     )
 
 
-def imagenet_pixels(trim: int) -> Pixels:
+def imagenet_pixels() -> Pixels:
     """Returns section 4.2's: scaled to [0, 1], mean subtracted, divided by the standard deviation, by channel."""
     # Deviation: section 4.2 does not give mean and standard deviation; ImageNet's usual ones, by channel.
     mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return Pixels(mean, std, pad=0, trim=trim)
+    return Pixels(mean, std, pad=0)
 
 
-def decode(path: str, side: int, share: float) -> torch.Tensor:
-    """Returns the central square of an image as uint8 (3, side, side), `share` of the shorter side long.
-
-    Scaled bilinearly with antialiasing; greyscale, palette and CMYK images become RGB. Raises DataError.
-    """
-    # Deviation: section 4.2 draws training crops of any scale and aspect ratio and changes their colours; here training
-    # images are scaled to a shorter side of 8/7 of the crop's, and a crop of their central square is drawn.
-    # Deviation: section 4.2 does not say how a test image is cropped; the central 7/8 of its shorter side.
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            kept = min(width, height) * share
-            left, top = (width - kept) / 2, (height - kept) / 2
-            box = (left, top, left + kept, top + kept)
-            square = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR, box)
-    except Exception as error:  # a damaged image can provoke nearly any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not an image that can be read ({reason}); fetch it anew") from error
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+def test_share(side: int) -> float:
+    """Returns what a test crop of so many pixels keeps of an image's shorter side: for 224, 224 of 256."""
+    return side / round(side * USUAL_SIDE / USUAL_SIZE)
 
 
-def _side(size: int) -> int:
-    """The shorter side of the image that a crop is taken from: 256 of 224."""
-    return round(size * USUAL_SIDE / USUAL_SIZE)
+def _centres(listing: Listing, side: int) -> Images:
+    """The images of a listing as they are evaluated: the centre, of a shorter side of 256 for one of 224."""
+    return Images(Files(listing.folder, listing.names, side, test_share(side)), torch.tensor(listing.labels))
 
 
-def _files(folder: Path, split: _Split, order: np.ndarray, side: int, share: float) -> Files:
-    paths = tuple(os.path.join(folder, split.files[i]) for i in order)
-    return Files(paths, torch.tensor(split.labels)[torch.from_numpy(order)], side, share)
-
-
-_Changes = tuple[tuple[str, int], ...]
-
-
-def _changes(folder: Path) -> _Changes:
-    """Every class's folder below `folder`, sorted, with the time of its last change."""
-    found = []
+def _list_both(folder: Path) -> tuple[Listing, Listing]:
     for split in ("train", "val"):
-        try:
-            with os.scandir(folder / split) as entries:
-                inside = sorted((e.name, e.stat().st_mtime_ns) for e in entries if e.is_dir() and e.name[0] != ".")
-        except OSError as error:
+        if not (folder / split).is_dir():
             raise DataError(
-                f"{NAME}: no folder {folder / split} ({error.strerror}); put the images there, as "
-                f"{folder}/train/<class>/<image> and {folder}/val/<class>/<image>, or name another --data.root"
-            ) from error
-        found += [(f"{split}/{name}", changed) for name, changed in inside]
-    return tuple(found)
+                f"{NAME}: no folder {folder / split}; put the images there, as {folder}/train/<class>/<image> and "
+                f"{folder}/val/<class>/<image>, or name another --data.root"
+            )
+    train, val = list_images(folder / "train"), list_images(folder / "val")
+    for one, other in ((train, val), (val, train)):
+        if lone := sorted(set(one.classes) - set(other.classes)):
+            raise DataError(f"{one.folder / lone[0]}: {other.folder} has no such class; both need the same")
+    return train, val
 
 
-# Every run of a study asks; ImageNet takes seconds. A file that was written over while the process lives goes unseen.
-@functools.lru_cache(maxsize=4)
-def _list(folder: Path, changes: _Changes) -> _Folder:
-    hashed = hashlib.sha256()
-    classes: dict[str, list[str]] = {"train": [], "val": []}
-    files: dict[str, list[str]] = {"train": [], "val": []}
-    labels: dict[str, list[int]] = {"train": [], "val": []}
-    for inside, _ in changes:
-        split, name = inside.split("/")
-        images = _images(folder / inside)
-        hashed.update("".join(f"{inside}/{file} {size}\n" for file, size in images).encode())
-        files[split] += [f"{name}/{file}" for file, _ in images]
-        labels[split] += [len(classes[split])] * len(images)
-        classes[split].append(name)
-    for split in classes:
-        if not classes[split]:
-            raise DataError(f"{folder / split} holds no folders, one for each class; sort the images into them")
-    for split, other in (("train", "val"), ("val", "train")):
-        if lone := sorted(set(classes[split]) - set(classes[other])):
-            raise DataError(f"{folder / split / lone[0]}: {folder / other} has no such class; both need the same")
-    train, val = (_Split(tuple(files[split]), tuple(labels[split])) for split in ("train", "val"))
-    return _Folder(tuple(classes["train"]), train, val, hashed.hexdigest()[:32])
-
-
-def _images(folder: Path) -> list[tuple[str, int]]:
-    """The names of a folder's images, sorted, with their sizes in bytes."""
+@functools.lru_cache(maxsize=8)
+def _damaged(listing: Listing) -> frozenset[str]:
+    """The images of a listing that cannot be read; told once, and kept beside the folder for other processes."""
+    # ImageNet takes 25 minutes of a core for each of these readings, so all the runs and workers share one.
+    record = listing.folder.with_name(f"damaged-{listing.folder.name}-{digest(0, listing)}.txt")
     try:
-        with os.scandir(folder) as entries:
-            suffixed = [e for e in entries if e.name.lower().endswith(SUFFIXES) and e.name[0] != "."]
-            found = sorted((e.name, e.stat().st_size) for e in suffixed)
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder}: cannot be read ({error.strerror}); mend the image folder"
-        ) from error
-    if not found:
-        raise DataError(f"{folder} holds no images; a class needs at least one, with a suffix of {' '.join(SUFFIXES)}")
-    return found
+        found = record.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        found = [name for name, _ in find_damaged(listing.folder, listing.names)]
+        with contextlib.suppress(WriteError):  # a folder that is only to be read is read by each process
+            write_whole(record, "".join(f"{name}\n" for name in found).encode())
+    if found:
+        first = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        logger.warning("%s: damaged and left out: %d (%s)", listing.folder, len(found), first)
+    return frozenset(found)
 
 
-def _limited(count: int, limit: int | None) -> int:
-    return count if limit is None else min(count, limit)
+def find_damaged(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields those of some images below a folder that cannot be read, each with the reason; reads with all cores."""
+    paths = [os.path.join(folder, name) for name in names]
+    for start in range(0, len(names), 4096):
+        part = slice(start, start + 4096)
+        for name, reason in zip(names[part], pool().map(decode.damage, paths[part]), strict=True):
+            if reason is not None:
+                yield name, reason
 
 
-def _check_memory(need: int) -> None:
-    available = psutil.virtual_memory().available
-    if need > MEMORY_SHARE * available:
-        raise DataError(
-            f"{NAME}: {need / 2**30:.1f} GiB of decoded images in memory, of which {available / 2**30:.1f} GiB are "
-            f"available and {MEMORY_SHARE:.0%} may be used; limit them with --data.train_images and --data.test_images "
-            "(images that are read while a network trains are still to come)"
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 where an image is damaged, 2 where the input is refused with a line on stderr."""
+    parser = argparse.ArgumentParser(
+        "python -m ran.data.imagefolder",
+        description="Reads every image below a folder; prints those that are damaged, a line each, and their number.",
+    )
+    parser.add_argument("folder", type=Path, help="with images at any depth")
+    folder = parser.parse_args(argv).folder
+    try:
+        names = sorted(
+            os.path.relpath(os.path.join(place, file), folder)
+            for place, _, files in os.walk(folder)
+            for file in files
+            if file.lower().endswith(SUFFIXES) and file[0] != "."
         )
+        if not names:
+            raise UserError(f"{folder}: no such folder, or no image in it")
+        count = 0
+        for name, reason in find_damaged(folder, names):
+            print(f"{folder / name}: {reason}", flush=True)
+            count += 1
+    except UserError as error:
+        print(f"ran.data.imagefolder: {error}", file=sys.stderr)
+        return 2
+    print(f"{count} of {len(names)} images are damaged")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

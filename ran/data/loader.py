@@ -1,55 +1,116 @@
 """Which images make up the batch of a step: a pure function of (seed, step), so nothing has to be saved."""
 
+import itertools
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from ran.data import crops
 from ran.data.augment import Pixels
+from ran.data.files import Files, Reading, Stack, ahead
 from ran.rng import stream
 
 
-class TrainBatches:
-    """The augmented training batches of one run; `batches(step)` returns images and labels.
+class Order:
+    """The positions in the training set of each step's images.
 
     The passes over the data are joined end to end, each in an order of its own, and batch `step` is the window
     [step*B, (step+1)*B) of that sequence: no image is left out where B does not divide their number.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
-        """uint8 (N, 3, H, W), int64 (N, ...) and `pixels`, all on the device where the batches are wanted."""
-        self.images, self.labels, self.pixels = images, labels, pixels
-        self.batch_size, self.seed = batch_size, seed
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count, self.batch_size, self.seed = count, batch_size, seed
         self._orders: dict[int, np.ndarray] = {}
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
             # A batch reaches back one epoch at most, unless it is larger than the data set.
             self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = stream(self.seed, "order", epoch).permutation(len(self.images))
+            self._orders[epoch] = stream(self.seed, "order", epoch).permutation(self.count)
         return self._orders[epoch]
 
-    def indices(self, step: int) -> np.ndarray:
-        """Returns the positions of the step's images in the training set, (B,)."""
+    def __call__(self, step: int) -> np.ndarray:
+        """Returns int64 (B,)."""
         position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs, within = np.divmod(position, len(self.images))
+        epochs, within = np.divmod(position, self.count)
         return np.concatenate([self._order(int(e))[within[epochs == e]] for e in np.unique(epochs)])
 
+
+class TrainBatches:
+    """The augmented training batches of one run, of images in memory; `batches(step)` returns images and labels."""
+
+    def __init__(self, images: Tensor, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
+        """uint8 (N, 3, H, W), int64 (N, ...) and `pixels`, all on the device where the batches are wanted."""
+        self.images, self.labels, self.pixels = images, labels, pixels
+        self.indices = Order(len(images), batch_size, seed)
+
     def __call__(self, step: int, positions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        """Returns float32 (B, 3, H, W), of the crop's size, and int64 (B, ...).
+        """Returns float32 (B, 3, H, W) and int64 (B, ...).
 
         With `positions` only those of the batch, as they are in the whole.
         """
         device = self.images.device
-        indices = self.indices(step)
-        drawn = self.pixels.draw(stream(self.seed, "augment", step), self.batch_size)
+        order = self.indices
+        drawn = self.pixels.draw(stream(order.seed, "augment", step), order.batch_size)
         chosen = slice(None) if positions is None else positions
-        index, rows, cols, flip = (torch.from_numpy(d[chosen]).to(device) for d in (indices, *drawn))
+        index, rows, cols, flip = (torch.from_numpy(d[chosen]).to(device) for d in (order(step), *drawn))
         return self.pixels.augment(self.images[index], rows, cols, flip), self.labels[index]
+
+
+class FileBatches:
+    """The same of images in files: random crops, flips and lights, the following steps' read meanwhile."""
+
+    def __init__(self, files: Files, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
+        """`labels`, int64 (N, ...), and `pixels` lie on the device where the batches are wanted."""
+        self.files, self.labels, self.pixels = files, labels, pixels
+        self.indices = Order(len(files), batch_size, seed)
+        self._next: tuple[int, np.ndarray | None] | None = None
+        self._coming: Iterator[Tensor] = iter(())
+
+    def __call__(self, step: int, positions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """Returns float32 (B, 3, side, side) and int64 (B, ...); raises DataError for a damaged file, which it names.
+
+        With `positions` only those of the batch, as they are in the whole.
+        """
+        if self._next is None or self._next[0] != step or self._next[1] is not positions:
+            self._coming = ahead(_readings(self.files, self.indices, step, positions))
+        self._next = (step + 1, positions)
+        index, draws = _drawn(self.indices, step, positions)
+        images = next(self._coming)
+        return crops.lit(images, draws.lights, self.pixels), self.labels[torch.from_numpy(index).to(self.labels.device)]
+
+
+def _readings(files: Files, order: Order, step: int, positions: np.ndarray | None) -> Iterable[Reading]:
+    for later in itertools.count(step):
+        index, draws = _drawn(order, later, positions)
+        yield files[index].crops(draws)
+
+
+def _drawn(order: Order, step: int, positions: np.ndarray | None) -> tuple[np.ndarray, crops.Draws]:
+    draws = crops.draw(stream(order.seed, "augment", step), order.batch_size)
+    chosen = slice(None) if positions is None else positions
+    return order(step)[chosen], draws.pick(chosen)
+
+
+def train_batches(
+    images: Stack, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int
+) -> TrainBatches | FileBatches:
+    """Returns the training batches of labelled images, wherever they lie."""
+    if isinstance(images, Files):
+        return FileBatches(images, labels, pixels, batch_size=batch_size, seed=seed)
+    return TrainBatches(images, labels, pixels, batch_size=batch_size, seed=seed)
 
 
 PIXELS = 2**21  # 41 images of 224x224: a map of an ImageNet network's first stage then takes 130 MB
 
 
-def chunks(images: Tensor, most: int) -> tuple[Tensor, ...]:
-    """Returns images (N, 3, H, W) in parts of `most`, of fewer where they are so large that memory could be short."""
-    return images.split(max(1, min(most, PIXELS // (images.shape[2] * images.shape[3]))))
+def chunk_size(images: Stack, most: int) -> int:
+    """Returns how many of images (N, 3, H, W) are looked at together: `most`, fewer where memory could be short."""
+    return max(1, min(most, PIXELS // (images.shape[2] * images.shape[3])))
+
+
+def chunks(images: Stack, most: int) -> Iterable[Tensor]:
+    """Returns images (N, 3, H, W) in parts of `chunk_size`."""
+    return images.split(chunk_size(images, most))

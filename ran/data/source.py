@@ -3,24 +3,22 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ran.data.augment import Pixels, cifar_pixels
-from ran.errors import UserError
-
-
-class DataError(UserError):
-    """A data set that is absent, damaged or too small; the message is one line and says what to do."""
+from ran.data.files import Stack
+from ran.errors import DataError
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images in memory."""
+    """Labelled images, in memory or in files."""
 
-    images: torch.Tensor  # uint8 (N, 3, H, W), contiguous
+    images: Stack  # uint8 (N, 3, H, W)
     labels: torch.Tensor  # int64 (N,)
 
     def __len__(self) -> int:
@@ -31,16 +29,17 @@ class Images:
         index = torch.from_numpy(positions)
         return Images(self.images[index], self.labels[index])
 
+    def to(self, device: torch.device) -> "Images":
+        """Returns the same, what of it lies in memory on a device."""
+        return Images(self.images.to(device), self.labels.to(device))
 
-class Official(Protocol):
-    """An official training or test set: Images, or what need not have all its images in memory."""
-
-    @property
-    def labels(self) -> torch.Tensor: ...
-
-    def __len__(self) -> int: ...
-
-    def pick(self, positions: np.ndarray) -> Images: ...
+    def check_classes(self, count: int) -> None:
+        """Raises DataError where a label is not one of a network's `count` classes."""
+        if len(self) and (last := int(self.labels.max())) >= count:
+            raise DataError(
+                f"a label of {last} needs {last + 1} classes or more and the network has {count}: these are not the "
+                "images that it is for"
+            )
 
 
 def as_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
@@ -58,10 +57,11 @@ class Source:
     train_images: int  # of the official training set
     test_images: int  # of the official test set
     digest: str  # at most 36 characters, MLflow's limit
-    load: Callable[[], tuple[Official, Official]] = field(compare=False)  # official training set, official test set
-    pixels: Callable[[torch.Tensor], Pixels] = field(default=cifar_pixels, compare=False)
-    """of the training images (N, 3, H, W)"""
+    load: Callable[[], tuple[Images, Images]] = field(compare=False)  # official training set, official test set
+    pixels: Callable[[Any], Pixels] = field(default=cifar_pixels, compare=False)
+    """of the training images (N, 3, H, W), a Stack"""
     test_size: int | None = None  # side of a test image; None where a data set has one size only
+    folder: Path | None = None  # that images are read from while a network trains: the same ones elsewhere are others
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):  # an experiment and a folder are named after it

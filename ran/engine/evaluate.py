@@ -1,6 +1,6 @@
 """Exact evaluation: every image once, counts in integers."""
 
-import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ran.data.augment import Pixels
-from ran.data.loader import chunks
+from ran.data.files import Stack
+from ran.data.loader import chunk_size, chunks
+from ran.data.source import Images
 from ran.engine.device import arithmetic, memory_format
 from ran.engine.processes import ALONE, Processes
 
@@ -43,25 +45,25 @@ class Memorisation:
 
 
 def predict(
-    network: nn.Module, images: Tensor, pixels: Pixels, *, precision: str, kernels: str, channels_last: bool,
+    network: nn.Module, images: Stack, pixels: Pixels, *, precision: str, kernels: str, channels_last: bool,
     stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Tensor:  # fmt: skip
     """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode.
 
-    Raises Stopped where `stop()` holds, which is asked before each batch of 200. Several processes share the images
-    out, ask equally often, and all have all logits.
+    The network lies on the device of `pixels`. Raises Stopped where `stop()` holds, which is asked before each batch of
+    200, fewer of large images. Several processes share the images out, ask equally often, and all have all logits.
     """
     was_training = network.training
     network.eval()
     logits = []
-    parts = chunks(processes.part(images), BATCH)
-    most = len(chunks(processes.part(images, rank=0), BATCH))
+    parts = iter(chunks(processes.part(images), BATCH))
+    turns = math.ceil(len(processes.part(images, rank=0)) / chunk_size(images, BATCH))
     try:
-        with torch.inference_mode(), arithmetic(images.device, precision, kernels):
-            for x in itertools.chain(parts, [None] * (most - len(parts))):
+        with torch.inference_mode(), arithmetic(pixels.mean.device, precision, kernels):
+            for _ in range(turns):
                 if stop():
                     raise Stopped
-                if x is not None:
+                if (x := next(parts, None)) is not None:
                     x = pixels.normalize(x).to(memory_format=memory_format(channels_last))
                     logits.append(network(x).float())
     finally:
@@ -70,10 +72,15 @@ def predict(
 
 
 def evaluate(
-    network: nn.Module, images: Tensor, labels: Tensor, pixels: Pixels, *, precision: str, kernels: str,
+    network: nn.Module, images: Stack, labels: Tensor, pixels: Pixels, *, precision: str, kernels: str,
     channels_last: bool, stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Score:  # fmt: skip
-    """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,). Raises Stopped as `predict` does."""
+    """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,).
+
+    Raises Stopped as `predict` does, and DataError for a label that is none of the network's classes.
+    """
+    if (classes := getattr(network, "num_classes", None)) is not None:  # known before any image is looked at
+        Images(images, labels).check_classes(classes)
     logits = predict(
         network, images, pixels, precision=precision, kernels=kernels, channels_last=channels_last, stop=stop,
         processes=processes,

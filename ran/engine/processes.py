@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ran.data.files import Stack
 from ran.errors import one_line
 
 GIVE_UP_SECONDS = 30.0
@@ -99,11 +100,14 @@ class Processes:
             with _watched():
                 dist.all_reduce(tensor, group=self.data)
 
-    def part(self, items: Tensor, rank: int | None = None) -> Tensor:
+    def part(self, items: Stack, rank: int | None = None) -> Stack:
         """Returns the items (N, ...) that fall to a process, one more to the first ones; the first item if none do."""
         if self.alone:
             return items
-        found = items.tensor_split(self.world)[self.rank if rank is None else rank]
+        rank = self.rank if rank is None else rank
+        each, more = divmod(len(items), self.world)
+        start = rank * each + min(rank, more)
+        found = items[start : start + each + (rank < more)]
         return found if len(found) else items[:1]
 
     def join(self, mine: Tensor, count: int) -> Tensor:

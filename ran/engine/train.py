@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from ran import names
 from ran.config import RunConfig
-from ran.data.datasets import Images, Splits
-from ran.data.loader import TrainBatches
+from ran.data.datasets import Splits
+from ran.data.files import set_workers
+from ran.data.loader import train_batches
 from ran.engine import checkpoint, sharing
 from ran.engine.checkpoint import Header
 from ran.engine.device import abilities, arithmetic, check_kernels, keep_freed_memory, memory_format
@@ -77,7 +78,8 @@ def train(
     be safe before its steps become permanent, and a point of a step that is taken again is logged again, with the same
     value. `after_save` is called after each. `stop` is asked before each step and before each batch of an evaluation. A
     loss or weight that is not finite ends the run within `log_interval` steps, 100 at most. Raises CheckpointError for
-    a checkpoint of another configuration, ConfigError for kernels that cannot be built and WriteError where no
+    a checkpoint of another configuration, DataError for a damaged image file and classes of images that are not among
+    `num_classes`, ConfigError for kernels that cannot be built and WriteError where no
     checkpoint can be written.
 
     Several `processes` call it alike; the first one's `folder`, `log`, `flush` and `after_save` are used, any one's
@@ -89,6 +91,7 @@ def train(
     keep_freed_memory()
     if t.threads is not None:
         torch.set_num_threads(t.threads)
+    set_workers(config.data.workers)
     share = sharing.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
     stop = processes.agreed(stop)
     layout = memory_format(t.channels_last)
@@ -104,13 +107,15 @@ def train(
     schedule = SCHEDULES[o.schedule]
 
     pixels = splits.pixels.to(device)
-    data = {name: _on(device, getattr(splits, name)) for name in ("train", "val", "test")}
+    data = {name: getattr(splits, name).to(device) for name in ("train", "val", "test")}
+    for images in data.values():
+        images.check_classes(num_classes)
     noise = splits.noise
     true_labels = None if noise is None else noise.true_labels.to(device)
-    train_images, train_labels = data["train"]
+    train_images, train_labels = data["train"].images, data["train"].labels
     # With label noise a batch has two labels an image: the one trained on and the true one.
     labels_of = train_labels if true_labels is None else torch.stack((train_labels, true_labels), 1)
-    batches = TrainBatches(train_images, labels_of, pixels, batch_size=t.batch_size, seed=config.seed)
+    batches = train_batches(train_images, labels_of, pixels, batch_size=t.batch_size, seed=config.seed)
 
     # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
     curve = "val" if len(splits.val) else "test"
@@ -121,11 +126,11 @@ def train(
     }  # fmt: skip
 
     def score(split: str) -> Score:
-        return evaluate(network, *data[split], pixels, **how)
+        return evaluate(network, data[split].images, data[split].labels, pixels, **how)
 
     def response() -> dict[str, float]:
         with arithmetic(device, t.precision, t.kernels):
-            stages = stage_responses(network, data[curve][0][:RESPONSE_IMAGES], pixels)
+            stages = stage_responses(network, data[curve].images[:RESPONSE_IMAGES], pixels)
         return {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1)}
 
     curve_names = {"val": (names.VAL_LOSS, names.VAL_ERR), "test": (names.TEST_LOSS, names.TEST_ERR)}[curve]
@@ -227,7 +232,7 @@ def train(
         if test.err5 is not None:
             metrics[names.FINAL_TEST_ERR5] = test.err5
         if true_labels is not None:
-            logits = predict(network, pixels.centre(train_images), pixels, **how)
+            logits = predict(network, train_images, pixels, **how)
             fit = memorisation(logits, train_labels, true_labels)
             metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
             if fit.memorised is not None:
@@ -252,7 +257,3 @@ def _largest(network: nn.Module) -> float:
 def _finite(point: dict[str, float]) -> dict[str, float]:
     """What a tracker can keep: a run that is diverging has no finite response."""
     return {name: value for name, value in point.items() if math.isfinite(value)}
-
-
-def _on(device: torch.device, images: Images) -> tuple[Tensor, Tensor]:
-    return images.images.to(device), images.labels.to(device)

@@ -123,6 +123,7 @@ SMALL = {
     "roofline": ["--network", "attention32c", "--batch", "2", "--rounds", "1"],
     "data": ["--batches", "1", "--rounds", "1", "--batch", "2", "--workers", "1"],
     "inference": ["--network", "attention32c", "--rounds", "1"],
+    "decode": ["--width", "60", "--height", "50", "--images", "4", "--batch", "2", "--rounds", "1", "--workers", "1"],
     "evaluation": ["--width", "0.125", "--batches", "500", "--rounds", "1"],
     "memory": ["--network", "attention32c", "--batch", "2"],
     "overhead": ["--seconds", "1", "--repeats", "1"],

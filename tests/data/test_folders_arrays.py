@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ran.data.arrays import array_sets, read_arrays
-from ran.data.folders import class_folders, image_files, read_class_folders
-from ran.data.source import DataError
+from ran.data.files import loaded
+from ran.data.folders import class_folders, image_files
+from ran.errors import DataError
 
 
 def image(path, value=7):
@@ -17,25 +17,33 @@ def image(path, value=7):
 
 def test_classes_are_known_by_their_folders_names(tmp_path):
     """Not by their order, nor need all be there."""
-    image(tmp_path / "dog" / "b.png")
-    image(tmp_path / "dog" / "inner" / "a.JPG")
-    image(tmp_path / "cat" / "c.png")
+    image(tmp_path / "dog" / "b.png", 7)
+    image(tmp_path / "dog" / "a.PNG", 8)
+    image(tmp_path / "cat" / "c.png", 9)
     image(tmp_path / "cat" / ".hidden.png")
     (tmp_path / "cat" / "notes.txt").write_text("")
-    paths, labels = class_folders(tmp_path, ("ape", "dog", "cat"))
-    assert [p.name for p in paths] == ["c.png", "b.png", "a.JPG"]
-    assert labels == [2, 1, 1]
-    assert image_files(tmp_path) == paths
-    read = read_class_folders(tmp_path, ("ape", "dog", "cat"), lambda path: torch.zeros(3, 2, 2, dtype=torch.uint8))
-    assert (read.images.shape, read.labels.tolist()) == ((3, 3, 2, 2), labels)
+    found = class_folders(tmp_path, ("ape", "dog", "cat"), side=2, share=1.0)
+    assert found.labels.tolist() == [2, 1, 1]
+    assert found.images.shape == (3, 3, 2, 2)
+    assert loaded(found.images)[:, 0, 0, 0].tolist() == [9, 8, 7]
+    (tmp_path / "list").write_text("b.png\n")
+    fewer = class_folders(tmp_path, ("ape", "dog", "cat"), side=2, share=1.0, exclude=str(tmp_path / "list"))
+    assert fewer.images.names == ("cat/c.png", "dog/a.PNG")
+
+
+def test_files_at_any_depth(tmp_path):
+    image(tmp_path / "b.png")
+    image(tmp_path / "a" / "deep" / "c.jpg")
+    image(tmp_path / ".thumbnails" / "d.png")
+    assert image_files(tmp_path) == [tmp_path / "a" / "deep" / "c.jpg", tmp_path / "b.png"]
 
 
 def test_folders_that_do_not_fit(tmp_path):
-    with pytest.raises(DataError, match="holds no images in folders named after classes such as a"):
-        class_folders(tmp_path, ("a",))
+    with pytest.raises(DataError, match="holds no folders, one for each class"):
+        class_folders(tmp_path, ("a",), side=2, share=1.0)
     image(tmp_path / "b" / "x.png")
-    with pytest.raises(DataError, match=r"the network has no class 'b', but 1 such as a; name the folders"):
-        class_folders(tmp_path, ("a",))
+    with pytest.raises(DataError, match=r"1 of its 1 classes are none of the network's 1 \(b\)"):
+        class_folders(tmp_path, ("a",), side=2, share=1.0)
 
 
 def arrays(folder, **named):

@@ -1,32 +1,35 @@
-"""Image folders: what is listed, how an image is decoded, cropped and normalised, and what is refused."""
+"""Image folders: what is listed, split and normalised, and what is refused."""
 
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import functional as reference
 
 from ran.config import DataConfig
-from ran.data import datasets, imagefolder
-from ran.data.datasets import DataError, load_splits, open_source, split_indices
-from ran.data.imagefolder import decode
-from ran.data.loader import TrainBatches
+from ran.data import decode, imagefolder, listing
+from ran.data.datasets import load_splits, open_source, split_indices
+from ran.errors import DataError
+from ran.files import WriteError
 
 CLASSES = ("n01", "n02", "n10", "n11")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SIZE = 28  # of a crop; it is taken from 32x32
+SIZE = 28  # of a crop; in a test from a shorter side of 32
 
 
-def picture(width, height, seed=0, mode="RGB"):
-    rng = np.random.default_rng(seed)
-    channels = {"RGB": (3,), "L": (), "CMYK": (4,), "RGBA": (4,), "LA": (2,)}[mode]
-    return Image.fromarray(rng.integers(0, 256, (height, width, *channels), dtype=np.uint8), mode)
+def picture(width, height, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def square(path, side):
+    """The centre of an image as it is tested."""
+    return torch.tensor(decode.centre(str(path), side, side / round(side * 8 / 7))).permute(2, 0, 1)
 
 
 def save(path, image, **options):
@@ -37,7 +40,6 @@ def save(path, image, **options):
 @pytest.fixture
 def folder(tmp_path):
     """4 classes, 6 + 3 images of each, of 29 to 60 pixels a side. The classes are made in disorder."""
-    datasets._split.cache_clear()  # every test's folder has the same digest
     rng = np.random.default_rng(0)
     for split, count in (("val", 3), ("train", 6)):
         for name in CLASSES[::-1]:
@@ -92,13 +94,13 @@ def test_other_files_are_not_images(config, folder):
         (folder / "imagenet" / "train" / "n01" / name).write_text("x")
     (folder / "imagenet" / "train" / ".cache").mkdir()
     (folder / "imagenet" / "train" / "classes.json").write_text("{}")
-    imagefolder._list.cache_clear()
+    listing._list.cache_clear()
     assert open_source(config) == before
 
 
 def test_the_digest_is_of_paths_and_sizes(config, folder, tmp_path_factory):
     def digest(root=folder):
-        imagefolder._list.cache_clear()
+        listing._list.cache_clear()
         return open_source(replace(config, root=str(root))).digest
 
     before, path = digest(), folder / "imagenet" / "val" / "n02" / "n02_1.png"
@@ -119,6 +121,12 @@ def test_the_digest_is_of_paths_and_sizes(config, folder, tmp_path_factory):
     assert digest() == before
 
 
+def test_the_digest_is_of_the_pipeline_too(config, monkeypatch):
+    before = open_source(config).digest
+    monkeypatch.setattr(imagefolder, "PIPELINE", imagefolder.PIPELINE + 1)
+    assert open_source(config).digest != before
+
+
 def test_a_file_that_came_is_seen_without_a_new_process(config, folder):
     before = open_source(config)
     new = folder / "imagenet" / "train" / "n11" / "new.png"
@@ -127,138 +135,70 @@ def test_a_file_that_came_is_seen_without_a_new_process(config, folder):
     assert open_source(config).train_images == before.train_images + 1
 
 
-# How an image is decoded
-def resampled(pixels, box, side):
-    """Rows of the triangle filter's weighted means over `box` (first, last) of the first axis, as wide as the step."""
-    step = (box[1] - box[0]) / side
-    reach = max(step, 1.0)
-    out = []
-    for i in range(side):
-        middle = box[0] + (i + 0.5) * step
-        weights = np.array([max(0.0, 1 - abs(x + 0.5 - middle) / reach) for x in range(len(pixels))])
-        out.append(np.tensordot(weights / weights.sum(), pixels, 1))
-    return np.stack(out)
-
-
-@pytest.mark.parametrize("share", [1.0, 0.875, 7 / 9])
-@pytest.mark.parametrize(("width", "height"), [(32, 32), (37, 53), (91, 40), (12, 20), (9, 9), (200, 33), (1, 5)])
-def test_decoding_is_the_literal_filter(width, height, share, tmp_path):
-    save(tmp_path / "x.png", picture(width, height))
-    kept = min(width, height) * share
-    pixels = np.asarray(picture(width, height)).astype(float)  # (H, W, 3)
-    rows, cols = (((side - kept) / 2, (side + kept) / 2) for side in (height, width))
-    once = resampled(pixels.transpose(1, 0, 2), cols, 24)
-    expected = resampled(once.transpose(1, 0, 2), rows, 24)
-    found = decode(str(tmp_path / "x.png"), 24, share)
-    assert found.shape == (3, 24, 24)
-    assert found.dtype == torch.uint8
-    assert np.abs(found.permute(1, 2, 0).numpy() - expected).max() <= 1.01  # rounded after each direction
-
-
-@pytest.mark.parametrize(("size", "scaled", "crop"), [(512, 256, 224), (384, 384, 336), (128, 256, 224)])
-def test_a_test_image_is_torchvisions_resize_and_centre_crop(size, scaled, crop, tmp_path):
-    image = picture(size, size)
-    save(tmp_path / "x.png", image)
-    bilinear = reference.InterpolationMode.BILINEAR
-    expected = reference.center_crop(reference.resize(image, scaled, bilinear), crop)
-    assert torch.equal(decode(str(tmp_path / "x.png"), crop, crop / scaled), reference.pil_to_tensor(expected))
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "LA", "P", "1"])
-def test_every_kind_of_colour_becomes_rgb(mode, tmp_path):
-    made = picture(40, 30, mode=mode) if mode not in ("P", "1") else picture(40, 30).convert(mode)
-    path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
-    save(path, made)
-    with Image.open(path) as kept:
-        assert kept.mode == mode
-        rgb = kept.convert("RGB")
-    save(tmp_path / "rgb.png", rgb)
-    found = decode(str(path), 20, 1.0)
-    assert torch.equal(found, decode(str(tmp_path / "rgb.png"), 20, 1.0))
-    assert mode != "L" or torch.equal(found[0], found[2])
-
-
 # Splits
 def test_the_splits_are_the_files(config, folder):
     splits = load_splits(replace(config, val_images=5, test_size=21))
-    train, val = split_indices("imagenet", 24, train_images=None, val_images=5)
     paths = files(folder, "train")
-    assert splits.train.images.shape == (19, 3, 32, 32)
-    assert splits.train.images.is_contiguous()
-    for image, label, i in zip(splits.train.images, splits.train.labels, train, strict=True):
-        assert torch.equal(image, decode(paths[i], 32, 1.0))
-        assert CLASSES[label] in paths[i]
-    assert splits.val.images.shape == (5, 3, SIZE, SIZE)
-    for image, label, i in zip(splits.val.images, splits.val.labels, val, strict=True):
-        assert torch.equal(image, decode(paths[i], 32, 1.0)[:, 2:30, 2:30])
-        assert CLASSES[label] in paths[i]
-    assert splits.test.images.shape == (12, 3, 21, 21)
-    decoded = {decode(path, 21, 0.875).numpy().tobytes(): path for path in files(folder, "val")}
-    found = [decoded.pop(image.numpy().tobytes()) for image in splits.test.images]
+    places = split_indices("imagenet", 24, train_images=None, val_images=5)
+    for split, found, side in zip((splits.train, splits.val), places, (SIZE, SIZE), strict=True):
+        images = split.images.read()
+        assert images.shape == (len(found), 3, side, side)
+        for image, label, i in zip(images, split.labels, found, strict=True):
+            assert torch.equal(image, square(paths[i], side))
+            assert CLASSES[label] in paths[i]
+    decoded = {square(path, 21).numpy().tobytes(): path for path in files(folder, "val")}
+    tested = [decoded.pop(image.numpy().tobytes()) for image in splits.test.images.read()]
     assert not decoded
-    assert all(CLASSES[label] in path for label, path in zip(splits.test.labels, found, strict=True))
+    assert all(CLASSES[label] in path for label, path in zip(splits.test.labels, tested, strict=True))
 
 
 def test_the_first_test_images_are_of_all_classes_and_the_same_each_time(config):
     few, all_ = load_splits(replace(config, test_images=6)), load_splits(config)
     assert len(set(few.test.labels.tolist())) > 2
-    assert torch.equal(few.test.images, all_.test.images[:6])
+    assert few.test.images.names == all_.test.images.names[:6]
     assert torch.equal(few.test.labels, all_.test.labels[:6])
 
 
-def test_only_the_images_of_the_run_are_decoded(config, folder, monkeypatch):
-    seen = []
-    monkeypatch.setattr(imagefolder, "decode", lambda path, *args: seen.append(path) or decode(path, *args))
-    splits = load_splits(replace(config, train_images=3, val_images=2, test_images=4))
-    assert (len(splits.train), len(splits.val), len(splits.test)) == (3, 2, 4)
-    assert len(seen) == 9
-    whole = load_splits(replace(config, val_images=2))
-    assert torch.equal(splits.train.images, whole.train.images[:3])
-    assert torch.equal(splits.val.images, whole.val.images)
+def test_nothing_is_decoded_before_it_is_wanted(config, monkeypatch):
+    monkeypatch.setattr(decode, "centre", None)
+    monkeypatch.setattr(decode, "crop", None)
+    assert len(load_splits(config).train) == 24
+
+
+def test_the_same_images_elsewhere_are_read_there(config, folder, tmp_path_factory):
+    there = tmp_path_factory.mktemp("there")
+    shutil.copytree(folder / "imagenet", there / "imagenet")
+    one, other = (load_splits(replace(config, root=str(root))) for root in (folder, there))
+    assert (one.train.images.folder, other.train.images.folder) == tuple(
+        r / "imagenet" / "train" for r in (folder, there)
+    )
 
 
 def test_sizes_are_not_confused(config):
     shapes = {
-        (size, tested): (splits.train.images.shape[-1], splits.val.images.shape[-1], splits.test.images.shape[-1])
+        (size, tested): (splits.train.images.side, splits.val.images.side, splits.test.images.side)
         for size, tested in ((None, None), (28, None), (28, 40), (None, 299), (63, 63))
         for splits in [load_splits(replace(config, image_size=size, test_size=tested, train_images=2, val_images=1))]
     }
     assert shapes == {
-        (None, None): (256, 224, 224), (28, None): (32, 28, 28), (28, 40): (32, 28, 40), (None, 299): (256, 224, 299),
-        (63, 63): (72, 63, 63),
+        (None, None): (224, 224, 224), (28, None): (28, 28, 28), (28, 40): (28, 28, 40), (None, 299): (224, 224, 299),
+        (63, 63): (63, 63, 63),
     }  # fmt: skip
 
 
-# Crops and normalisation
-def test_batches_are_literal_crops_flipped_and_normalised(config):
-    splits = load_splits(config)
-    batches = TrainBatches(splits.train.images, splits.train.labels, splits.pixels, batch_size=24, seed=3)
-    places = set()
-    for step in range(20):
-        images, labels = batches(step)
-        assert images.shape == (24, 3, SIZE, SIZE)
-        index = batches.indices(step)
-        assert torch.equal(labels, splits.train.labels[index])
-        for image, i in zip(images, index, strict=True):
-            levels = torch.stack([(255 * (c * s + m)).round() for c, m, s in zip(image, MEAN, STD, strict=True)])
-            fits = [
-                (row, col, flip)
-                for row in range(5)
-                for col in range(5)
-                for flip in (False, True)
-                for crop in [splits.train.images[i][:, row : row + SIZE, col : col + SIZE]]
-                if torch.equal(crop.flip(-1) if flip else crop, levels)
-            ]
-            assert len(fits) == 1
-            places |= set(fits)
-    assert len(places) == 50, "every offset, with and without a flip"
+@pytest.mark.parametrize(("side", "scaled"), [(224, 256), (299, 342), (320, 366)])
+def test_a_test_images_shorter_side_is_8_7_of_the_crop(side, scaled, config):
+    images = load_splits(replace(config, test_size=side, test_images=2)).test.images
+    assert images.share == side / scaled
+    assert images.read().shape == (2, 3, side, side)
 
 
 def test_normalisation_is_the_papers(config):
     """Scaled to [0, 1], mean subtracted, divided by the standard deviation (section 4.2)."""
     splits = load_splits(config)
-    expected = reference.normalize(splits.test.images.double() / 255, MEAN, STD)
-    torch.testing.assert_close(splits.pixels.normalize(splits.test.images).double(), expected, rtol=0, atol=1e-6)
+    images = splits.test.images.read()
+    expected = reference.normalize(images.double() / 255, MEAN, STD)
+    torch.testing.assert_close(splits.pixels.normalize(images).double(), expected, rtol=0, atol=1e-6)
 
 
 # What is refused
@@ -287,46 +227,10 @@ def test_an_empty_class_is_refused(config, folder):
     refuse(config, str(folder / "imagenet" / "train" / "n99"), "holds no images", ".jpeg")
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"no image", lambda b: b[9:]])
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_a_damaged_image_is_named(split, damage, config, folder):
-    path = folder / "imagenet" / split / "n02" / "n02_1.png"
-    path.write_bytes(damage(path.read_bytes()))
-    imagefolder._list.cache_clear()
-    refuse(config, f"{path}: not an image that can be read", "fetch it anew")
-
-
 def test_a_link_to_nowhere_is_named(config, folder):
     path = folder / "imagenet" / "train" / "n02" / "away.png"
     path.symlink_to(folder / "nowhere.png")
     refuse(config, f"{path}: cannot be read")
-
-
-def test_more_than_memory_holds_is_refused_before_any_is_decoded(config, monkeypatch):
-    monkeypatch.setattr(imagefolder, "decode", None)
-    # 24 of 32x32 and 12 of 28x28, three bytes a pixel, in half of what is available.
-    need = 3 * (24 * 32**2 + 12 * 28**2)
-    memory = type("Memory", (), {"available": 2 * need - 1})
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    refuse(config, "imagenet: 0.0 GiB of decoded images", "0.0 GiB are available", "50%", "--data.train_images")
-    memory.available = 2 * need
-    with pytest.raises(TypeError, match="NoneType"):
-        load_splits(config)
-    memory.available = 2 * 3 * (5 * 32**2 + 4 * 28**2)
-    fits = {"train_images": 3, "val_images": 2, "test_images": 4}
-    with pytest.raises(TypeError, match="NoneType"):
-        load_splits(replace(config, **fits))
-    for more in fits:
-        refuse(replace(config, **{**fits, more: fits[more] + 1}), "--data.test_images")
-
-
-def test_imagenet_itself_is_refused_on_a_small_machine(config, monkeypatch):
-    """1,281,167 images of 256x256 and 50,000 of 224x224 are 242 GiB."""
-    split = imagefolder._Split
-    whole = imagefolder._Folder(CLASSES, split(("x",) * 1_281_167, ()), split(("x",) * 50_000, ()), "0" * 32)
-    monkeypatch.setattr(imagefolder, "_list", lambda folder, changes: whole)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 64 * 2**30}))
-    refuse(replace(config, image_size=None), "241.6 GiB of decoded images", "64.0 GiB are available")
 
 
 @pytest.mark.parametrize(
@@ -344,3 +248,154 @@ def test_too_few_images_are_refused_with_numbers(sizes, word, config):
 @pytest.mark.parametrize("sizes", [{"image_size": 32}, {"test_size": 32}])
 def test_other_data_sets_have_one_size(sizes, tmp_path):
     refuse(DataConfig(name="cluttershapes", root=str(tmp_path), **sizes), "image folders", "cluttershapes has one size")
+
+
+# What is left out
+def spoil(folder, *names):
+    for name in names:
+        path = folder / "imagenet" / name
+        path.write_bytes(path.read_bytes()[:100])
+    listing._list.cache_clear()
+
+
+def records(folder):
+    return {path.name.split("-")[1]: path.read_text().split() for path in (folder / "imagenet").glob("damaged-*.txt")}
+
+
+def test_a_damaged_file_is_refused_where_it_is_read_first(config, folder):
+    spoil(folder, "train/n02/n02_1.png")
+    splits = load_splits(config)
+    with pytest.raises(DataError, match=r"train/n02/n02_1\.png: not an image that can be read .*--data\.damaged skip"):
+        splits.train.images.read()
+
+
+def test_damaged_files_are_skipped_told_once_and_change_the_digest(config, folder, caplog):
+    spoil(folder, "train/n02/n02_1.png", "train/n11/n11_5.png", "val/n01/n01_0.png")
+    refusing, skipping = open_source(config), open_source(replace(config, damaged="skip"))
+    assert (skipping.train_images, skipping.test_images) == (22, 11)
+    assert skipping.digest != refusing.digest
+    assert [r.getMessage().partition(": ")[2] for r in caplog.records] == [
+        "damaged and left out: 2 (n02/n02_1.png, n11/n11_5.png)", "damaged and left out: 1 (n01/n01_0.png)",
+    ]  # fmt: skip
+    assert records(folder) == {"train": ["n02/n02_1.png", "n11/n11_5.png"], "val": ["n01/n01_0.png"]}
+    splits = load_splits(replace(config, damaged="skip"))
+    assert len(splits.train.images.read()) == 22
+    assert len(splits.test.images.read()) == 11
+    assert len(caplog.records) == 2
+    # It is the folder without them, by hand.
+    for name in ("train/n02/n02_1.png", "train/n11/n11_5.png", "val/n01/n01_0.png"):
+        (folder / "imagenet" / name).unlink()
+    listing._list.cache_clear()
+    assert open_source(config).digest == skipping.digest
+
+
+def test_an_undamaged_folder_is_the_same_with_skip(config, folder, caplog):
+    assert open_source(replace(config, damaged="skip")).digest == open_source(config).digest
+    assert not caplog.records
+    assert records(folder) == {"train": [], "val": []}
+
+
+def test_all_images_are_read_once_for_all_processes(config, folder, monkeypatch, caplog):
+    spoil(folder, "val/n02/n02_2.png")
+    read, damage = [], decode.damage
+    monkeypatch.setattr(decode, "damage", lambda path: read.append(path) or damage(path))
+    first = open_source(replace(config, damaged="skip"))
+    assert sorted(read) == sorted([*files(folder, "train"), *files(folder, "val")])
+    listing._list.cache_clear()  # another process
+    assert open_source(replace(config, damaged="skip")) == first
+    assert len(read) == 36
+    assert len(caplog.records) == 2
+    save(folder / "imagenet" / "train" / "n01" / "new.png", picture(40, 40))
+    os.utime(folder / "imagenet" / "train" / "n01", ns=(0, 0))
+    open_source(replace(config, damaged="skip"))
+    assert len(read) == 36 + 25
+
+
+def test_a_folder_that_cannot_be_written_is_skipped_in_alike(config, folder, monkeypatch):
+    def fail(path, content):
+        raise WriteError("read-only")
+
+    monkeypatch.setattr(imagefolder, "write_whole", fail)
+    spoil(folder, "val/n02/n02_2.png")
+    assert open_source(replace(config, damaged="skip")).test_images == 11
+
+
+def test_a_folder_of_damaged_images_alone_is_refused(config, folder):
+    spoil(folder, *(path.split("imagenet/")[1] for path in files(folder, "val")))
+    refuse(replace(config, damaged="skip"), str(folder / "imagenet" / "val"), "all of its images are left out")
+
+
+@pytest.fixture
+def exclude(folder, config):
+    """Returns the config that leaves the images of some lines out of the test."""
+
+    def config_with(*lines):
+        (folder / "list.txt").write_text("\n".join(lines))
+        return replace(config, exclude=str(folder / "list.txt"))
+
+    return config_with
+
+
+def test_excluded_images_are_left_out_of_the_test(exclude, config, folder):
+    whole, part = load_splits(config), exclude("# comment", "n02/n02_1.png", "", "n11_0.png  # by name")
+    splits, source = load_splits(part), open_source(part)
+    assert set(whole.test.images.names) - set(splits.test.images.names) == {"n02/n02_1.png", "n11/n11_0.png"}
+    assert (source.test_images, source.train_images, len(splits.test)) == (10, 24, 10)
+    assert all(CLASSES[label] in name for label, name in zip(splits.test.labels, splits.test.images.names, strict=True))
+    assert source.digest != open_source(config).digest
+    (folder / "list.txt").rename(folder / "renamed.txt")
+    assert open_source(replace(config, exclude=str(folder / "renamed.txt"))).digest == source.digest
+    assert open_source(exclude("n11/n11_0.png", "n02_1.png", "n02_1.png")).digest == source.digest
+    assert open_source(exclude()).digest == open_source(config).digest
+
+
+def test_imagenets_numbers_are_those_of_its_files(exclude, folder):
+    for number, name in ((36, "n01"), (50_000, "n02"), (7, "n02")):
+        save(folder / "imagenet" / "val" / name / f"ILSVRC2012_val_{number:08}.JPEG", picture(20, 20))
+    listing._list.cache_clear()
+    names = load_splits(exclude("36", "00050000")).test.images.names
+    assert [name for name in names if "ILSVRC" in name] == ["n02/ILSVRC2012_val_00000007.JPEG"]
+    refuse(exclude("36", "37"), "line 2 of", "'37'", f"fits no image of {folder / 'imagenet' / 'val'}")
+
+
+def test_lines_that_fit_no_image_or_several_are_refused(exclude, config, folder):
+    refuse(exclude("n02_1.png", "n02/n02_9.png"), "data.exclude: line 2 of", "'n02/n02_9.png'", "fits no image of")
+    refuse(exclude("n02"), "'n02'", "fits no image of")
+    for name in CLASSES[:2]:
+        save(folder / "imagenet" / "val" / name / "same.png", picture(20, 20))
+    listing._list.cache_clear()
+    refuse(exclude("same.png"), "line 1 of", "fits 2 images of", "write <class>/same.png")
+    assert open_source(exclude("n01/same.png")).test_images == 13
+    refuse(exclude(*(path.split("val/")[1] for path in files(folder, "val"))), "all of its images are left out")
+
+
+def test_a_list_that_cannot_be_read_is_refused(config, folder):
+    refuse(replace(config, exclude=str(folder / "none.txt")), "none.txt cannot be read (No such file")
+    refuse(replace(config, exclude=str(folder)), "cannot be read (Is a directory)")
+    (folder / "binary").write_bytes(b"\xff\xfe\x00")
+    refuse(replace(config, exclude=str(folder / "binary")), "cannot be read (not text)")
+
+
+@pytest.mark.parametrize("settings", [{"damaged": "skip"}, {"exclude": "x.txt"}])
+def test_other_data_sets_leave_nothing_out(settings, tmp_path):
+    refuse(DataConfig(name="cluttershapes", root=str(tmp_path), **settings), "image folders, not of cluttershapes")
+
+
+# The command
+def test_the_command_names_damaged_files_and_counts(folder, capsys):
+    assert imagefolder.main([str(folder)]) == 0
+    assert capsys.readouterr().out == "0 of 36 images are damaged\n"
+    spoil(folder, "val/n01/n01_0.png", "train/n10/n10_2.png")
+    assert imagefolder.main([str(folder / "imagenet")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:2]] == [
+        str(folder / "imagenet" / name) for name in ("train/n10/n10_2.png", "val/n01/n01_0.png")
+    ]
+    assert lines[2:] == ["2 of 36 images are damaged"]
+    assert not records(folder)
+
+
+def test_the_command_refuses_what_holds_no_image(folder, tmp_path, capsys):
+    for path in (tmp_path / "none", folder / "imagenet" / "val" / "n01" / "n01_0.png"):
+        assert imagefolder.main([str(path)]) == 2
+        assert capsys.readouterr().err == f"ran.data.imagefolder: {path}: no such folder, or no image in it\n"

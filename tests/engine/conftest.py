@@ -1,7 +1,10 @@
 """Tiny but real: 8-pixel images, a network of one attention module, a handful of steps."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from crew import Crew
 
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from ran.data.augment import cifar_pixels
@@ -27,6 +30,13 @@ def splits() -> Splits:
 
     train = images(20)
     return Splits(train, images(6), images(6), cifar_pixels(train.images))
+
+
+@pytest.fixture(scope="session")
+def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+    members = Crew(3, tmp_path_factory.mktemp("crew"))
+    yield members
+    members.dismiss()
 
 
 @pytest.fixture

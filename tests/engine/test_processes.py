@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from crew import Crew
 from torch import nn
 
 from ran import names
@@ -28,13 +27,6 @@ from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 
 PRINT = "f" * 64
-
-
-@pytest.fixture(scope="module")
-def crew(tmp_path_factory):
-    members = Crew(3, tmp_path_factory.mktemp("crew"))
-    yield members
-    members.dismiss()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import torch
 
 from ran import names
 from ran.config import RunConfig, fingerprint, override
-from ran.data.augment import Pixels
 from ran.data.datasets import LabelNoise, Splits
 from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, path_of, paths
@@ -481,19 +480,3 @@ def test_a_noisy_run_that_was_stopped_ends_alike(step, config, splits, tmp_path)
     assert_same_bits(one, other)
     assert parts.kept == whole.kept
     assert parts.again == 0
-
-
-def test_images_with_a_margin_are_judged_by_their_middle(config, splits, tmp_path, monkeypatch):
-    """As an image folder's: stored larger than a network sees them."""
-
-    def middle(part):
-        return replace(part, images=part.images[:, :, 1:7, 1:7])
-
-    predict, judged = loop.predict, []
-    monkeypatch.setattr(
-        loop, "predict", lambda n, x, *rest, **options: judged.append(x) or predict(n, x, *rest, **options)
-    )
-    pixels = Pixels(torch.full((3, 1, 1), 120.0), torch.full((3, 1, 1), 60.0), pad=0, trim=2)
-    noisy = replace(with_noise(splits), val=middle(splits.val), test=middle(splits.test), pixels=pixels)
-    assert names.FINAL_TRAIN_ERR in run(config, noisy, tmp_path).metrics
-    assert torch.equal(*judged, middle(noisy.train).images)

@@ -12,6 +12,7 @@ from experiments.catalog import load_study, study_names
 from experiments.profiles import PROFILES
 from ran import names
 from ran.config import check
+from ran.engine.optim import SCHEDULES
 from ran.models.cost import cost
 from ran.models.zoo import network_spec
 
@@ -117,6 +118,9 @@ def test_imagenet_is_the_papers_protocol_and_tests_at_table_7s_sizes():
     }  # fmt: skip
     paper = launching.base_config(study, PROFILES["paper"])
     assert (paper.data.image_size, paper.data.val_images, paper.optim.lr, paper.train.steps) == (None, 0, 0.1, 530_000)
+    rate = SCHEDULES[paper.optim.schedule]
+    falls = [s for s in range(0, 530_000, 1_000) if s and rate(s, 530_000) < rate(s - 1, 530_000)]
+    assert falls == [200_000, 400_000, 500_000]
     for profile in PROFILES.values():
         check(launching.base_config(study, profile))
 

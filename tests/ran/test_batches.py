@@ -26,14 +26,14 @@ def pictures(n, height=6, width=5, seed=0):
 def literal(images, pixels, rows, cols, flip):
     """Subtract the mean, divide, pad with zeros, crop, flip: image by image, pixel by pixel."""
     n, _, height, width = images.shape
-    pad, trim = pixels.pad, pixels.trim
-    out = torch.empty(n, 3, height - trim, width - trim)
+    pad = pixels.pad
+    out = torch.empty(n, 3, height, width)
     for b in range(n):
         padded = torch.zeros(3, height + 2 * pad, width + 2 * pad)
         padded[:, pad : pad + height, pad : pad + width] = (images[b].float() - pixels.mean) / pixels.scale
-        for i in range(height - trim):
-            for j in range(width - trim):
-                column = width - trim - 1 - j if flip[b] else j
+        for i in range(height):
+            for j in range(width):
+                column = width - 1 - j if flip[b] else j
                 out[b, :, i, j] = padded[:, rows[b] + i, cols[b] + column]
     return out
 
@@ -42,17 +42,17 @@ def crops(rows, cols, flip):
     return torch.tensor(rows), torch.tensor(cols), torch.tensor(flip)
 
 
-def by_channel(pad=0, trim=0):
+def by_channel(pad=0):
     """As an image folder's: one mean and one scale for each channel."""
     mean, scale = (torch.tensor(values).view(3, 1, 1) for values in ([100.0, 120.5, 90.25], [50.0, 60.0, 70.5]))
-    return Pixels(mean, scale, pad=pad, trim=trim)
+    return Pixels(mean, scale, pad=pad)
 
 
 @given(sizes, st.integers(0, 2**32 - 1))
 def test_crop_and_flip_is_the_literal_loop(size, seed):
     images = pictures(*size, seed=seed)
     pixels = cifar_pixels(pictures(3, *size[1:], seed=seed + 1))
-    assert (pixels.pad, pixels.trim) == (PAD, 0)
+    assert pixels.pad == PAD
     drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
     assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn))
 
@@ -68,19 +68,16 @@ def test_gathered_and_copied_are_the_same_bits(size, pad, seed):
     assert gathered.stride() == copied.stride()
 
 
-@given(sizes, st.integers(0, 2), st.integers(0, 3), st.integers(0, 2**32 - 1))
-def test_smaller_crops_are_the_literal_loop(size, pad, trim, seed):
-    n, height, width = size
-    images, pixels = pictures(n, height + trim, width + trim, seed=seed), by_channel(pad, trim)
-    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), n)]
-    out = pixels.augment(images, *drawn)
-    assert out.shape == (n, 3, height, width)
-    assert torch.equal(out, literal(images, pixels, *drawn))
+@given(sizes, st.integers(0, 2), st.integers(0, 2**32 - 1))
+def test_one_mean_and_scale_a_channel_is_the_literal_loop(size, pad, seed):
+    images, pixels = pictures(*size, seed=seed), by_channel(pad)
+    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
+    assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn))
 
 
 def test_every_offset_with_and_without_flip():
-    for images, pixels in ((pictures(1), cifar_pixels(pictures(4))), (pictures(1, 9, 8), by_channel(trim=3))):
-        last = 2 * pixels.pad + pixels.trim
+    for images, pixels in ((pictures(1), cifar_pixels(pictures(4))), (pictures(1, 9, 8), by_channel(2))):
+        last = 2 * pixels.pad
         for i in range(last + 1):
             for j in range(last + 1):
                 for flip in (False, True):
@@ -91,7 +88,7 @@ def test_every_offset_with_and_without_flip():
 def test_border_is_zero_after_the_mean_is_subtracted():
     images = torch.zeros(1, 3, 6, 5, dtype=torch.uint8)
     for mean in (torch.full((3, 6, 5), 100.0), torch.full((3, 1, 1), 100.0)):
-        out = Pixels(mean, 255, pad=PAD, trim=0).augment(images, *crops([0], [2 * PAD], [False]))
+        out = Pixels(mean, 255, pad=PAD).augment(images, *crops([0], [2 * PAD], [False]))
         assert not out[:, :, :PAD].any()
         assert not out[:, :, :, -PAD:].any()
         assert torch.equal(out[:, :, PAD:, :-PAD], torch.full((1, 3, 2, 1), -100 / 255))
@@ -102,15 +99,6 @@ def test_the_middle_crop_is_the_image_and_flipped_its_mirror():
     straight, mirrored = pixels.augment(images, *crops([PAD, PAD], [PAD, PAD], [False, True]))
     assert torch.equal(straight, pixels.normalize(images)[0])
     assert torch.equal(mirrored, pixels.normalize(images)[1].flip(-1))
-    assert torch.equal(pixels.centre(images), images)
-
-
-@pytest.mark.parametrize("trim", [0, 1, 2, 5])
-def test_the_centre_is_the_middle_crop(trim):
-    images, pixels = pictures(2, 6 + trim, 5 + trim), by_channel(trim=trim)
-    middle = pixels.augment(images, *crops([trim // 2] * 2, [trim // 2] * 2, [False] * 2))
-    assert torch.equal(pixels.normalize(pixels.centre(images)), middle)
-    assert middle.shape == (2, 3, 6, 5)
 
 
 def test_images_are_left_as_they_were():
@@ -123,7 +111,7 @@ def test_images_are_left_as_they_were():
 
 
 def test_batches_have_their_channels_innermost_in_memory():
-    for images, pixels in ((pictures(4), cifar_pixels(pictures(5))), (pictures(4, 9, 8), by_channel(trim=3))):
+    for images, pixels in ((pictures(4), cifar_pixels(pictures(5))), (pictures(4, 9, 8), by_channel())):
         out = pixels.augment(images, *crops([0] * 4, [0] * 4, [True] * 4))
         assert out.is_contiguous(memory_format=torch.channels_last)
 
@@ -149,12 +137,6 @@ def test_draws_reach_every_offset_and_both_flips_evenly():
     assert abs(places[1] - mean).max() < 5 * mean**0.5
 
 
-@pytest.mark.parametrize("trim", [0, 1, 32])
-def test_draws_reach_every_offset_of_a_smaller_crop(trim):
-    rows, cols, _ = by_channel(trim=trim).draw(stream(0, "augment", 0), 2_000)
-    assert set(rows) == set(cols) == set(range(trim + 1))
-
-
 @pytest.mark.parametrize(("side", "most"), [(8, 500), (32, 500), (64, 500), (224, 41), (320, 20), (2048, 1)])
 def test_large_images_come_in_smaller_chunks(side, most):
     images = torch.empty(1_001, 3, side, side, dtype=torch.uint8, device="meta")
@@ -165,7 +147,7 @@ def test_large_images_come_in_smaller_chunks(side, most):
 
 
 def plain(height, width):
-    return Pixels(torch.zeros(3, height, width), 255, pad=PAD, trim=0)
+    return Pixels(torch.zeros(3, height, width), 255, pad=PAD)
 
 
 def numbered(n, batch_size, seed=0):
@@ -273,4 +255,4 @@ def test_orders_of_past_passes_are_forgotten():
     batches = numbered(50, 8)
     for step in range(200):
         batches(step)
-    assert len(batches._orders) <= 2
+    assert len(batches.indices._orders) <= 2

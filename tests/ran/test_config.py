@@ -146,6 +146,8 @@ LIMITS = [
     ("data.noise", [-0.1, 1.0, NAN, INF], [0.0, 0.7]),
     ("data.image_size", [0, 7, -1], [8, None]),
     ("data.test_size", [0, 7, -1], [8, None]),
+    ("data.damaged", ["keep", ""], ["refuse", "skip"]),
+    ("data.workers", [0, -1, 1025], [1, None]),
     ("optim.lr", [0.0, -0.1, NAN, INF], [1e-9, 10.0]),
     ("optim.momentum", [-0.1, 1.0, NAN, INF], [0.0, 0.99]),
     ("optim.weight_decay", [-1e-9, NAN, INF], [0.0]),
@@ -188,4 +190,4 @@ def test_check_admits(key, value):
 def test_check_looks_at_every_number():
     """A new field with a number needs a row in LIMITS."""
     numbers = {key for key, hint in HINTS.items() if {int, float} & set(typing.get_args(hint) or (hint,))}
-    assert numbers == {key for key, *_ in LIMITS} - {"train.precision", "train.kernels"}
+    assert numbers == {key for key, *_ in LIMITS} - {"data.damaged", "train.precision", "train.kernels"}

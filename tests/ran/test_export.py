@@ -31,7 +31,7 @@ def trained(name="attention32c", size=32, width=0.125, **model) -> Trained:
             for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.bias, -0.5, 0.5), (norm.running_mean, -0.2, 0.2),
                                       (norm.running_var, 0.5, 2.0)):  # fmt: skip
                 tensor.data.uniform_(low, high, generator=generator)
-    pixels = Pixels(torch.rand(3, size, size, generator=generator) * 255, 255.0, 0, 0)
+    pixels = Pixels(torch.rand(3, size, size, generator=generator) * 255, 255.0, pad=0)
     network.eval().to(memory_format=torch.channels_last)
     return Trained(network, config, Interface("set", tuple("abcdef"), size, 1.0, pixels), "0123")
 
@@ -101,7 +101,7 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
 
 def test_normalisation_is_part_of_it():
     one = trained()
-    face = dataclasses.replace(one.interface, pixels=Pixels(torch.zeros(3, 32, 32), 1.0, 0, 0))
+    face = dataclasses.replace(one.interface, pixels=Pixels(torch.zeros(3, 32, 32), 1.0, pad=0))
     bare = dataclasses.replace(one, interface=face)
     with torch.no_grad():
         assert torch.allclose(Classifier(one)(IMAGES), one.logits(IMAGES), atol=1e-5)

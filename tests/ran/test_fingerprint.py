@@ -25,7 +25,10 @@ GOLDEN = "a44d2b7dbe6912434b39dd090e234c3f48be1a1e97699da4e87bd56f8709c59d"
 BASE = override(RunConfig(), {"train.precision": "float32"})
 FIELDS = list(flatten(BASE))
 # Where and how, not what: a change of these must find the run that is there already.
-OUTSIDE = {"data.root", "data.download", "train.threads", "train.evals", "train.recompute"}
+OUTSIDE = {
+    "data.root", "data.download", "data.damaged", "data.exclude", "data.workers",
+    "train.threads", "train.evals", "train.recompute",
+}  # fmt: skip
 # Fields that came after there were runs: in the identity only where they are not the default.
 ADDED = {"data.noise", "data.noise_labels", "data.image_size", "data.test_size", "train.kernels"}
 FLOATS = [
@@ -46,7 +49,7 @@ def another(key):
     if key == "train.kernels":
         return "fused"
     if value is None:
-        return {"data.difficulty": 0.5, "data.noise_labels": "worse"}.get(key, 3)
+        return {"data.difficulty": 0.5, "data.noise_labels": "worse", "data.exclude": "x.txt"}.get(key, 3)
     return {bool: lambda: not value, str: lambda: value + "x", int: lambda: value + 1, float: lambda: value + 0.25}[
         type(value)
     ]()

@@ -24,7 +24,7 @@ def images(n: int = 3, side: int = 16) -> Tensor:
 
 
 def minus_100(side: int = 16) -> Pixels:
-    return Pixels(torch.full((3, side, side), 100.0), 255, pad=4, trim=0)
+    return Pixels(torch.full((3, side, side), 100.0), 255, pad=4)
 
 
 def tiny(**options: Any) -> nn.Module:

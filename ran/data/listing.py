@@ -1,0 +1,147 @@
+"""Which images a folder of class folders holds: <folder>/<class>/<image>."""
+
+import functools
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ran.errors import DataError
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of one folder, sorted by class and name."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    names: tuple[str, ...]  # <class>/<image>
+    sizes: tuple[int, ...]  # in bytes
+    labels: tuple[int, ...]
+
+    def matched(self, classes: Sequence[str]) -> "Listing":
+        """Returns it with the labels that its classes have among others. Raises DataError for one that is not there."""
+        position = {name: i for i, name in enumerate(classes)}
+        if unknown := [name for name in self.classes if name not in position]:
+            shown = f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
+            raise DataError(
+                f"{self.folder}: {len(unknown)} of its {len(self.classes)} classes are none of the network's "
+                f"{len(classes)} ({shown}); leave their folders out, or take a network that knows them"
+            )
+        own = [position[name] for name in self.classes]
+        return replace(self, classes=tuple(classes), labels=tuple(own[label] for label in self.labels))
+
+
+def list_images(folder: Path) -> Listing:
+    """Returns what lies in a folder. Raises DataError for one without class folders or with an empty one.
+
+    Kept for the life of the process while its class folders do not change; a file written over goes unseen.
+    """
+    return _list(folder, _changes(folder))
+
+
+def _changes(folder: Path) -> tuple[tuple[str, int], ...]:
+    """The names of a folder's class folders, sorted, with the time of each one's last change."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((e.name, e.stat().st_mtime_ns) for e in entries if e.is_dir() and e.name[0] != ".")
+    except OSError as error:
+        raise DataError(
+            f"no folder {folder} ({error.strerror}); put the images there, as {folder}/<class>/<image>"
+        ) from error
+    if not found:
+        raise DataError(f"{folder} holds no folders, one for each class; sort the images into them")
+    return tuple(found)
+
+
+# Every run of a study asks, and ImageNet takes seconds: here, in `without` and for `digest`. Listings that are kept are
+# told apart as objects.
+@functools.lru_cache(maxsize=8)
+def _list(folder: Path, changed: tuple[tuple[str, int], ...]) -> Listing:
+    classes = tuple(name for name, _ in changed)
+    found = [(f"{name}/{image}", size, i) for i, name in enumerate(classes) for image, size in _images(folder / name)]
+    names, sizes, labels = zip(*found, strict=True)
+    return Listing(folder, classes, names, sizes, labels)
+
+
+def _images(folder: Path) -> list[tuple[str, int]]:
+    """The names of a folder's images, sorted, with their sizes in bytes."""
+    try:
+        with os.scandir(folder) as entries:
+            suffixed = [e for e in entries if e.name.lower().endswith(SUFFIXES) and e.name[0] != "."]
+            found = sorted((e.name, e.stat().st_size) for e in suffixed)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: cannot be read ({error.strerror}); mend the image folder"
+        ) from error
+    if not found:
+        raise DataError(f"{folder} holds no images; a class needs at least one, with a suffix of {' '.join(SUFFIXES)}")
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def without(listing: Listing, names: frozenset[str]) -> Listing:
+    """Returns a listing without some images; its classes stay. Raises DataError where no image is left."""
+    if not names:
+        return listing
+    kept = [i for i, name in enumerate(listing.names) if name not in names]
+    if not kept:
+        raise DataError(f"{listing.folder}: all of its images are left out, for damage or by data.exclude")
+    return replace(
+        listing,
+        names=tuple(listing.names[i] for i in kept),
+        sizes=tuple(listing.sizes[i] for i in kept),
+        labels=tuple(listing.labels[i] for i in kept),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def digest(version: int, *listings: Listing) -> str:
+    """Returns 32 hex digits of the paths and sizes of all images, and of what is made of them."""
+    hashed = hashlib.sha256(f"{version}\n".encode())
+    for listing in listings:
+        lines = zip(listing.names, listing.sizes, strict=True)
+        hashed.update("".join(f"{listing.folder.name}/{name} {size}\n" for name, size in lines).encode())
+    return hashed.hexdigest()[:32]
+
+
+def read_exclusions(path: str, listing: Listing) -> frozenset[str]:
+    """Returns the names of the images that a text file lists, one a line; '#' begins a comment.
+
+    A line is <class>/<image>, a file's name, or a number n, which stands for ILSVRC2012_val_{n:08}. Raises DataError
+    for a file that cannot be read and a line that fits no image, or more than one.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise DataError(f"data.exclude: {path} cannot be read ({reason})") from None
+    files = [name.partition("/")[2] for name in listing.names]
+    times = Counter(files)
+    # Every way to write an image, for the whole listing at once: the blacklist of ImageNet has 1,762 lines.
+    known = {name: name for name in listing.names}
+    for name, file in zip(listing.names, files, strict=True):
+        known[file] = name
+        stem = os.path.splitext(file)[0]
+        if stem.startswith("ILSVRC2012_val_") and stem[15:].isdigit():
+            known[str(int(stem[15:]))] = name
+    found = set()
+    for number, line in enumerate(lines, 1):
+        if not (entry := line.partition("#")[0].strip()):
+            continue
+        entry = str(int(entry)) if entry.isdecimal() else entry
+        if entry not in known:
+            raise DataError(
+                f"data.exclude: line {number} of {path}, {entry[:100]!r}, fits no image of {listing.folder}"
+            )
+        if times[entry] > 1:
+            raise DataError(
+                f"data.exclude: line {number} of {path}, {entry[:100]!r}, fits {times[entry]} images of "
+                f"{listing.folder}; write <class>/{entry[:100]}"
+            )
+        found.add(known[entry])
+    return frozenset(found)
