@@ -61,9 +61,10 @@ def predict(
     try:
         with torch.inference_mode(), arithmetic(pixels.mean.device, precision, kernels):
             for _ in range(turns):
+                x = next(parts, None)  # before `stop`, in which all processes meet: a file may be damaged
                 if stop():
                     raise Stopped
-                if (x := next(parts, None)) is not None:
+                if x is not None:
                     x = pixels.normalize(x).to(memory_format=memory_format(channels_last))
                     logits.append(network(x).float())
     finally:

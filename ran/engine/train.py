@@ -169,6 +169,10 @@ def train(
         log(0, {names.NOISE_RATE: noise.rate})
     training_seconds = 0.0
     for step in range(start, steps):
+        tick = time.monotonic()
+        # Before `stop`, in which all processes meet: a damaged file that one of them finds must end it in all.
+        images, labels = batches(step, share.positions)
+        training_seconds += time.monotonic() - tick
         try:
             if stop():
                 raise Stopped
@@ -185,7 +189,6 @@ def train(
         lr = o.lr * schedule(step, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        images, labels = batches(step, share.positions)
         given, true = (labels, labels) if true_labels is None else labels.unbind(1)
         for x, y, y_true in deal(zip(*(part.split(share.size) for part in (images, given, true)), strict=True)):
             with arithmetic(device, t.precision, t.kernels):

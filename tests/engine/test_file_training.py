@@ -1,6 +1,7 @@
 """Runs on images that lie in files: the same bits after a stop, with any workers and as if the images lay in memory."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from ran.data.files import set_workers
 from ran.data.source import Images
 from ran.engine import evaluate as evaluation
 from ran.engine.evaluate import Stopped, evaluate, predict
-from ran.engine.processes import ALONE
+from ran.engine.processes import ALONE, AbandonedError, telling
 from ran.engine.train import Result, train
 from ran.errors import DataError
 from ran.models.network import build, initialize
@@ -209,6 +210,22 @@ def test_two_processes_train_and_test_as_one(config, crew, tmp_path):
     for key, value in one.network.state_dict().items():
         torch.testing.assert_close(first[2][key], value, rtol=1e-4, atol=1e-4)
         assert torch.equal(first[2][key], second[2][key])
+
+
+def fall_out(processes, config, folder):
+    with telling(processes):
+        return take_part(processes, config, folder)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_damaged_file_that_one_process_reads_ends_the_run_of_all(split, config, root, crew, tmp_path):
+    shutil.copytree(root / "imagenet", tmp_path / "imagenet")
+    paths = sorted((tmp_path / "imagenet" / split).rglob("*.jpg"))
+    paths[4].write_bytes(b"no image")
+    config = override(config, {"data.root": str(tmp_path), "data.val_images": 0})
+    answers = crew(2, fall_out, config, tmp_path / "run")
+    assert {type(answer) for answer in answers} == {AbandonedError, DataError}
+    assert all(f"{paths[4]}: not an image that can be read" in str(answer) for answer in answers)
 
 
 def share_of_test(processes, config, batch):

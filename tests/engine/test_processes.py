@@ -13,6 +13,7 @@ from ran import names
 from ran.config import ConfigError, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits
+from ran.data.loader import train_batches
 from ran.engine import processes as talk
 from ran.engine import sharing
 from ran.engine import train as loop
@@ -218,7 +219,7 @@ def test_what_can_be_shared(batch, micro, world, sync):
 
 
 def test_part_of_a_batch_is_as_in_the_whole(splits):
-    batches = loop.TrainBatches(splits.train.images, splits.train.labels, splits.pixels, batch_size=12, seed=3)
+    batches = train_batches(splits.train.images, splits.train.labels, splits.pixels, batch_size=12, seed=3)
     images, labels = batches(5)
     positions = share_of(Processes(1, 3), 12, 2).positions
     some, their = batches(5, positions)
