@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises UserError."""
     options = _parse(argv)
+    from ran.engine.assess import assess
+
     found = after.finished(options)
-    trained = found.trained
+    trained = found.trained if options.size is None else found.trained.at(options.size)
     results = {}
     for name, images in _test_sets(trained, options):
         began = time.monotonic()
-        seen = _assess(trained, images)
+        seen = assess(trained.logits(images.images), images.labels)
         results[name] = _record(trained, name, seen, len(images) / (time.monotonic() - began))
         if options.format == "text":
             print(_text(f"{found.name} on {name}", trained.interface.classes, seen, results[name], options.confusion))
@@ -54,6 +56,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--exclude", metavar="FILE", help="text file with images of --folder to leave out, one a line")
     parser.add_argument("--data", metavar="NAME", help="a registered data set with the run's classes")
     parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="side of the test crop of image files, as 320; default: the run's"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--confusion", action="store_true", help="print the whole confusion matrix")
     parser.add_argument("--no-log", action="store_true", help="log nothing to the run")
@@ -91,23 +96,22 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
         config = dataclasses.replace(config, root=options.root)
     if options.data not in (None, config.name):
         config = dataclasses.replace(type(config)(), name=options.data, root=config.root)
+    if options.size is not None:
+        config = dataclasses.replace(config, test_size=options.size)
     source = open_source(config)
     if source.classes != face.classes:
         raise DataError(
             f"{source.name} does not fit: the network has {len(face.classes)} classes ({_few(face.classes)}), the data "
             f"set {len(source.classes)} ({_few(source.classes)})"
         )
-    yield source.name, load_splits(config).test
+    images = load_splits(config).test
+    if images.images.shape[2:] != (face.size, face.size):
+        raise DataError(f"{source.name} does not fit: the network is for images of {face.size}x{face.size}")
+    yield source.name, images
 
 
 def _few(classes: Sequence[str]) -> str:
     return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-
-
-def _assess(trained: "Trained", images: "Images") -> "Assessment":
-    from ran.engine.assess import assess
-
-    return assess(trained.logits(images.images), images.labels)
 
 
 def _record(trained: "Trained", name: str, seen: "Assessment", images_per_s: float) -> dict[str, Any]:

@@ -108,6 +108,19 @@ class Trained:
         interface = dataclasses.replace(self.interface, pixels=self.interface.pixels.to(device))
         return dataclasses.replace(self, network=self.network.to(device), interface=interface)
 
+    def at(self, size: int) -> "Trained":
+        """Returns the same for test images of another side, in pixels.
+
+        Raises ModelError where the normalisation is of one size, and for a size below the network's smallest.
+        """
+        if self.interface.pixels.mean.shape[1:] != (1, 1):
+            raise ModelError(f"{self.config.model.name} was trained on images of one size, {self.interface.size}")
+        if size < self.network.smallest_input:
+            raise ModelError(f"size={size}: the smallest image for this network is {self.network.smallest_input}")
+        return dataclasses.replace(
+            self, interface=dataclasses.replace(self.interface, size=size, share=test_share(size))
+        )
+
     @property
     def how(self) -> dict[str, Any]:
         """The run's arithmetic as `ran.engine.evaluate.predict` takes it; without our kernels where there are none."""

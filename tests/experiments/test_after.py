@@ -44,6 +44,16 @@ def of_store(lab: Lab, command: str, run: str, *arguments: str, stdin: bytes = b
 
 
 @pytest.fixture(scope="module")
+def trained_lab(tmp_path_factory, migrated_store) -> Lab:
+    """A lab with the two runs of the study smoke, to which evaluations are logged."""
+    torch.set_num_threads(1)
+    lab = Lab(tmp_path_factory.mktemp("trained"))
+    shutil.copy(migrated_store, lab.store)
+    assert lab.launch().status == 0
+    return lab
+
+
+@pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
     """Three test images of the built-in data, in folders of their classes."""
     folder = tmp_path_factory.mktemp("images")
@@ -55,55 +65,55 @@ def images(tmp_path_factory) -> Path:
     return folder / "set"
 
 
-def test_evaluation_gives_the_runs_own_error_and_is_logged_to_it(whole):
-    run = whole.children()["arl s0"]
-    said = of_store(whole, "evaluate", run.info.run_id)
+def test_evaluation_gives_the_runs_own_error_and_is_logged_to_it(trained_lab):
+    run = trained_lab.children()["arl s0"]
+    said = of_store(trained_lab, "evaluate", run.info.run_id)
     assert said.status == 0, said.err
     error = run.data.metrics[names.FINAL_TEST_ERR]
     assert f"top-1 {error:.2f} %, top-5 {run.data.metrics[names.FINAL_TEST_ERR5]:.2f} %" in said.out
-    logged = whole.children()["arl s0"]
+    logged = trained_lab.children()["arl s0"]
     assert logged.data.metrics["evaluation/cluttershapes/err"] == error
     assert logged.info.status == "FINISHED"
-    record = json.loads(whole.artifact(logged, "evaluation/cluttershapes.json").read_text())
+    record = json.loads(trained_lab.artifact(logged, "evaluation/cluttershapes.json").read_text())
     assert record["fingerprint"] == run.data.tags[names.FINGERPRINT]
     assert sum(map(sum, record["confusion"])) == record["images"] == 64
 
 
 @pytest.mark.parametrize("name", ["arl s0", "nal s0"])
-def test_a_fingerprint_may_be_shortened(name, whole):
-    print_ = whole.children()[name].data.tags[names.FINGERPRINT]
+def test_a_fingerprint_may_be_shortened(name, trained_lab):
+    print_ = trained_lab.children()[name].data.tags[names.FINGERPRINT]
     for digits in (print_, print_[:6]):
-        assert find(digits, whole.uri).name == name
+        assert find(digits, trained_lab.uri).name == name
 
 
-def test_runs_are_listed_with_digits_that_name_them(whole):
-    said = call("runs", "--tracking-uri", whole.uri)
+def test_runs_are_listed_with_digits_that_name_them(trained_lab):
+    said = call("runs", "--tracking-uri", trained_lab.uri)
     rows = [line.split() for line in said.out.splitlines()[2:]]
     assert {row[1] for row in rows} == {"arl", "nal"}  # "arl s0"
     for row in rows:
-        run = find(row[0], whole.uri)
+        run = find(row[0], trained_lab.uri)
         assert run.name == f"{row[1]} {row[2]}"
         assert row[3:7] == ["smoke", "smoke-1", "cluttershapes", "finished"]
-        assert row[7] == f"{whole.children()[run.name].data.metrics[names.FINAL_TEST_ERR]:.2f}"
-    none = call("runs", "--tracking-uri", whole.uri, "--study", "arl_vs_nal")
+        assert row[7] == f"{trained_lab.children()[run.name].data.metrics[names.FINAL_TEST_ERR]:.2f}"
+    none = call("runs", "--tracking-uri", trained_lab.uri, "--study", "arl_vs_nal")
     assert (none.status, none.out) == (0, "")
     assert "no runs in" in none.err
     assert call("runs", "--tracking-uri", "sqlite:///none.db").status == 2
     assert not Path("none.db").exists()
 
 
-def test_a_folder_and_an_exported_file_need_no_store(whole, tmp_path):
-    run = whole.children()["arl s0"]
+def test_a_folder_and_an_exported_file_need_no_store(trained_lab, tmp_path):
+    run = trained_lab.children()["arl s0"]
     folder = tmp_path / "artifacts"
     folder.mkdir()
     for name in (names.CONFIG_JSON, names.MODEL_JSON, names.WEIGHTS):
-        shutil.copy(whole.artifact(run, name), folder)
-    made = of_store(whole, "export", run.info.run_id, "--format", "safetensors", "--out", "one.safetensors")
+        shutil.copy(trained_lab.artifact(run, name), folder)
+    made = of_store(trained_lab, "export", run.info.run_id, "--format", "safetensors", "--out", "one.safetensors")
     assert made.status == 0, made.err
     assert "64 test images: log-probabilities differ by at most 0.0e+00" in made.out
-    first = json.loads(of_store(whole, "evaluate", run.info.run_id, "--format", "json", "--no-log").out)
+    first = json.loads(of_store(trained_lab, "evaluate", run.info.run_id, "--format", "json", "--no-log").out)
     for files in (str(folder), "one.safetensors"):
-        said = call("evaluate", files, "--format", "json", "--data.root", whole.data)
+        said = call("evaluate", files, "--format", "json", "--data.root", trained_lab.data)
         assert "not logged" in said.err
         found = json.loads(said.out)["cluttershapes"]
         assert found["confusion"] == first["cluttershapes"]["confusion"]
@@ -121,9 +131,9 @@ def test_a_checkpoint_of_a_run_that_goes_on(lab):
     assert not torch.equal(earlier["head.weight"], weights["head.weight"])
 
 
-def test_other_images_by_folder(whole, images):
-    run = whole.children()["arl s0"].info.run_id
-    said = of_store(whole, "evaluate", run, "--folder", str(images))
+def test_other_images_by_folder(trained_lab, images):
+    run = trained_lab.children()["arl s0"].info.run_id
+    said = of_store(trained_lab, "evaluate", run, "--folder", str(images))
     assert said.status == 0, said.err
     assert said.out.startswith("arl s0 on set: 3 images\n")
     arrays = images.parent / "arrays"
@@ -131,17 +141,17 @@ def test_other_images_by_folder(whole, images):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     for name, content in (("fog", pixels), ("snow", pixels[::-1]), ("labels", np.arange(5))):
         np.save(arrays / f"{name}.npy", content)
-    said = of_store(whole, "evaluate", run, "--folder", str(arrays), "--confusion")
+    said = of_store(trained_lab, "evaluate", run, "--folder", str(arrays), "--confusion")
     assert said.status == 0, said.err
     assert "mean top-1 error over the 2: " in said.out
-    assert {"evaluation/fog/err", "evaluation/snow/ece"} <= whole.children()["arl s0"].data.metrics.keys()
+    assert {"evaluation/fog/err", "evaluation/snow/ece"} <= trained_lab.children()["arl s0"].data.metrics.keys()
 
 
-def test_predictions_agree_in_every_form(whole, images):
-    run = whole.children()["arl s0"].info.run_id
-    table = of_store(whole, "predict", run, str(images), "--top", "2")
-    rows = list(csv.DictReader(io.StringIO(of_store(whole, "predict", run, str(images), "--format", "csv").out)))
-    found = json.loads(of_store(whole, "predict", run, str(images), "--format", "json", "--top", "10").out)
+def test_predictions_agree_in_every_form(trained_lab, images):
+    run = trained_lab.children()["arl s0"].info.run_id
+    table = of_store(trained_lab, "predict", run, str(images), "--top", "2")
+    rows = list(csv.DictReader(io.StringIO(of_store(trained_lab, "predict", run, str(images), "--format", "csv").out)))
+    found = json.loads(of_store(trained_lab, "predict", run, str(images), "--format", "json", "--top", "10").out)
     assert [one["image"] for one in found] == sorted(map(str, images.rglob("*.png")))
     lines = [line.split()[:3] for line in table.out.splitlines()]
     for one in found:
@@ -150,18 +160,18 @@ def test_predictions_agree_in_every_form(whole, images):
         assert [row["class"] for row in ours] == [c["class"] for c in one["classes"][:5]]
         best = one["classes"][0]
         assert [one["image"], best["class"], f"{100 * best['probability']:.1f}"] in lines
-    trained = find(run, whole.uri).trained
+    trained = find(run, trained_lab.uri).trained
     pixels = torch.stack([trained.interface.read(one["image"]) for one in found])
     predicted = trained.logits(pixels).argmax(1).tolist()
     assert [one["classes"][0]["class"] for one in found] == [trained.interface.classes[k] for k in predicted]
 
 
-def test_stdin_is_an_image_or_paths(whole, images):
-    run = whole.children()["arl s0"].info.run_id
+def test_stdin_is_an_image_or_paths(trained_lab, images):
+    run = trained_lab.children()["arl s0"].info.run_id
     paths = sorted(images.rglob("*.png"))
 
     def classes(*arguments: str, stdin: bytes = b"") -> list:
-        said = of_store(whole, "predict", run, *arguments, "--format", "json", stdin=stdin)
+        said = of_store(trained_lab, "predict", run, *arguments, "--format", "json", stdin=stdin)
         assert said.status == 0, said.err
         return json.loads(said.out)
 
@@ -171,9 +181,9 @@ def test_stdin_is_an_image_or_paths(whole, images):
     assert (piped["image"], piped["classes"]) == ("-", by_file[1]["classes"])
 
 
-def test_pictures_of_masks(whole, images):
-    run = whole.children()["arl s0"].info.run_id
-    said = of_store(whole, "predict", run, str(images), "--masks", "pictures")
+def test_pictures_of_masks(trained_lab, images):
+    run = trained_lab.children()["arl s0"].info.run_id
+    said = of_store(trained_lab, "predict", run, str(images), "--masks", "pictures")
     assert said.status == 0, said.err
     assert "wrote 3 pictures into pictures" in said.err
     for path in sorted(Path("pictures").iterdir()):
@@ -182,32 +192,35 @@ def test_pictures_of_masks(whole, images):
             assert len(picture.convert("RGB").getcolors(2**24)) > 500
 
 
-def test_damaged_images_can_be_left_out(whole, images, tmp_path):
-    run = whole.children()["arl s0"].info.run_id
+def test_damaged_images_can_be_left_out(trained_lab, images, tmp_path):
+    run = trained_lab.children()["arl s0"].info.run_id
     (tmp_path / "bad.png").write_text("no image")
-    said = of_store(whole, "predict", run, str(images), str(tmp_path / "bad.png"), "--skip-damaged", "--format", "json")
+    said = of_store(
+        trained_lab, "predict", run, str(images), str(tmp_path / "bad.png"), "--skip-damaged", "--format", "json"
+    )
     assert said.status == 1
     assert len(json.loads(said.out)) == 3
     assert "bad.png: not an image that can be read" in said.err
 
 
-def test_an_export_is_written_once(whole):
-    run = whole.children()["nal s0"].info.run_id
-    arguments = (run, "--format", "pt2", "--out", "there/net.pt2")
-    said = of_store(whole, "export", *arguments)
+def test_an_export_is_written_once(trained_lab):
+    run = trained_lab.children()["nal s0"].info.run_id
+    arguments = (run, "--format", "safetensors", "--out", "there/one.safetensors")
+    said = of_store(trained_lab, "export", *arguments)
     assert said.status == 0, said.err
     assert "64 random images: log-probabilities differ by at most" in said.out
-    assert "wrote there/net.pt2" in said.out
-    again = of_store(whole, "export", *arguments)
+    assert "wrote there/one.safetensors" in said.out
+    again = of_store(trained_lab, "export", *arguments)
     assert (again.status, again.out) == (2, "")
     assert "is there already" in again.err
 
 
-def test_an_mlflow_model_says_what_it_takes_and_gives(whole):
+@pytest.mark.slow
+def test_an_mlflow_model_says_what_it_takes_and_gives(trained_lab):
     import mlflow
 
-    run = whole.children()["arl s0"].info.run_id
-    said = of_store(whole, "export", run, "--format", "mlflow", "--out", "model")
+    run = trained_lab.children()["arl s0"].info.run_id
+    said = of_store(trained_lab, "export", run, "--format", "mlflow", "--out", "model")
     assert said.status == 0, said.err
     assert "64 test images: log-probabilities differ by at most" in said.out
     info = mlflow.models.get_model_info("model")
@@ -219,11 +232,11 @@ def test_an_mlflow_model_says_what_it_takes_and_gives(whole):
 
 
 @pytest.mark.slow
-def test_mlflow_serves_the_same_prediction(whole, images, tmp_path):
-    run = whole.children()["arl s0"].info.run_id
-    assert of_store(whole, "export", run, "--format", "mlflow", "--out", "model").status == 0
+def test_mlflow_serves_the_same_prediction(trained_lab, images, tmp_path):
+    run = trained_lab.children()["arl s0"].info.run_id
+    assert of_store(trained_lab, "export", run, "--format", "mlflow", "--out", "model").status == 0
     path = min(images.rglob("*.png"))
-    said = of_store(whole, "predict", run, str(path), "--top", "10", "--format", "json")
+    said = of_store(trained_lab, "predict", run, str(path), "--top", "10", "--format", "json")
     expected = {c["class"]: c["probability"] for c in json.loads(said.out)[0]["classes"]}
     with np.errstate(all="raise"), Image.open(path) as image:
         pixels = np.asarray(image).transpose(2, 0, 1)[None]
@@ -309,6 +322,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("evaluate", ["RUN", "--folder", "nowhere"], "no folder nowhere"),
     ("evaluate", ["RUN", "--folder", "empty"], "empty holds no folders, one for each class"),
     ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder goes without --data"),
+    ("evaluate", ["RUN", "--size", "64"], "was trained on images of one size, 32"),
     ("evaluate", ["RUN", "--exclude", "list"], "--exclude goes with --folder"),
     ("evaluate", ["RUN", "--import", "no_such_module"], "No module named 'no_such_module'"),
     ("evaluate", [], "the following arguments are required: RUN"),
@@ -325,12 +339,12 @@ BAD: list[tuple[str, Sequence[str], str]] = [
 @pytest.mark.parametrize(
     ("command", "arguments", "message"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else v
 )
-def test_bad_input(command, arguments, message, whole, capsys):
+def test_bad_input(command, arguments, message, trained_lab, capsys):
     Path("empty").mkdir()
     Path("text.png").write_text("hello")
     make_cifar10(Path("cifar"), train_images=10, test_images=10)
-    run = whole.children()["arl s0"].info.run_id
-    store = [] if "--tracking-uri" in arguments or not arguments else ["--tracking-uri", whole.uri]
+    run = trained_lab.children()["arl s0"].info.run_id
+    store = [] if "--tracking-uri" in arguments or not arguments else ["--tracking-uri", trained_lab.uri]
     before = sorted(p.name for p in Path().iterdir())
     said = call(command, *(run if a == "RUN" else a for a in arguments), *store)
     assert (said.status, said.out) == (2, "")

@@ -41,7 +41,7 @@ def needed(name: str) -> None:
         pytest.skip("needs the extra export")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "onnx" else n for n in FORMATS])
 def test_what_is_loaded_computes_the_same_for_any_number_of_images(name, tmp_path):
     needed(name)
     one = trained()

@@ -378,6 +378,7 @@ def test_a_script_for_timm_trains(tmp_path: Path, folder: Path) -> None:
     assert done.stdout == "step of (4, 3, 32, 32) True\n" * 2
 
 
+@pytest.mark.slow
 def test_a_script_for_torchvision_runs_as_by_python(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TORCHVISION_SCRIPT)
     (tmp_path / "neighbour.py").touch()

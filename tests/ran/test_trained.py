@@ -1,5 +1,6 @@
 """A trained network with all that its use takes: written, read, and refused."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -102,6 +103,18 @@ def test_an_image_file_of_the_right_size_is_read_as_it_is(run_folder, tmp_path):
     pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8)
     Image.fromarray(pixels.numpy()).save(tmp_path / "a.png")
     assert torch.equal(load(run_folder).interface.read(str(tmp_path / "a.png")), pixels.permute(2, 0, 1))
+
+
+def test_another_size_of_test_image(run_folder):
+    one = load(run_folder)
+    with pytest.raises(ModelError, match="was trained on images of one size, 32"):
+        one.at(64)
+    face = dataclasses.replace(one.interface, pixels=Pixels(torch.zeros(3, 1, 1), 255.0, pad=0))
+    other = dataclasses.replace(one, interface=face).at(48)
+    assert (other.interface.size, other.interface.share) == (48, 48 / 55)
+    assert other.logits(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape == (2, 10)
+    with pytest.raises(ModelError, match="size=1: the smallest image"):
+        other.at(1)
 
 
 def spoil(folder: Path, what: str) -> None:
