@@ -90,10 +90,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
             )
             yield options.folder.resolve().name, images
         return
-    # The test images do not depend on what else a configuration says of the training images.
-    config = dataclasses.replace(trained.config.data, noise=0.0, noise_labels=None)
-    if options.root is not None:
-        config = dataclasses.replace(config, root=options.root)
+    config = trained.test_data(options.root)
     if options.data not in (None, config.name):
         config = dataclasses.replace(type(config)(), name=options.data, root=config.root)
     if options.size is not None:

@@ -66,8 +66,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
     """What is compared: noise, and the run's first test images where its data set is here."""
-    import dataclasses
-
     import torch
 
     from ran.data.datasets import load_splits
@@ -78,10 +76,8 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
     noise = torch.randint(
         0, 256, (IMAGES, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    data = trained.config.data
-    data = dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
     try:
-        return [("random", noise), ("test", loaded(load_splits(data).test.images[:IMAGES]))]
+        return [("random", noise), ("test", loaded(load_splits(trained.test_data(root)).test.images[:IMAGES]))]
     except DataError as error:
         print(f"not compared on real images: {error}", file=sys.stderr)
         return [("random", noise)]

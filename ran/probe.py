@@ -2,24 +2,17 @@
 
 All work through forward hooks, in eval mode, and leave modes, hooks and gradients as they were. Network, images and
 `pixels`, which makes the images a network's input, lie on one device.
-
-python -m ran.probe WEIGHTS_FOLDER...    # Figure 4's curve of finished runs (folders with config.json and weights)
 """
 
-import argparse
-import dataclasses
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ran import names
 from ran.data.augment import Pixels
 from ran.data.files import Stack
 from ran.data.loader import chunks
@@ -225,47 +218,3 @@ def _observed(network: nn.Module, handles: Sequence[RemovableHandle]) -> Iterato
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        "python -m ran.probe",
-        description="Prints the response of each stage (Figure 4) of finished runs, a line a run.",
-    )
-    help_ = f"with {names.CONFIG_JSON} and {names.WEIGHTS}, as a run leaves them among its artifacts"
-    parser.add_argument("folder", nargs="+", type=Path, help=help_)
-    parser.add_argument("--data.root", dest="root", help="folder with the data sets' files (default: the run's)")
-    parser.add_argument("--images", type=int, help="so many test images (default: all of the run's)")
-    options = parser.parse_args(argv)
-    try:
-        if options.images is not None and options.images < 1:
-            raise UserError(f"--images must be at least 1, got {options.images}")
-        for folder in options.folder:
-            label, responses = run_responses(folder, root=options.root, count=options.images)
-            curve = " ".join(f"{r:.3f}" for r in relative(responses))
-            absolute = " ".join(f"{r:.4g}" for r in responses)
-            print(f"{label}: relative response {curve} (absolute {absolute})", flush=True)
-    except UserError as error:
-        print(f"ran.probe: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def run_responses(folder: Path, *, root: str | None = None, count: int | None = None) -> tuple[str, list[float]]:
-    """Returns what a finished run is and its stages' responses on the first `count` test images (None = all).
-
-    `folder` holds the run's config.json and weights; `root` replaces its data.root. Raises UserError.
-    """
-    from ran.data.datasets import load_splits
-    from ran.trained import load
-
-    trained = load(folder)
-    data = trained.config.data
-    data = data if root is None else dataclasses.replace(data, root=root)
-    images = load_splits(data, trained.config.seed).test.images[:count]
-    return f"{trained} images={len(images)}", stage_responses(trained.network, images, trained.interface.pixels)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

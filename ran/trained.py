@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ran import names
-from ran.config import RunConfig, flatten, unflatten
+from ran.config import DataConfig, RunConfig, flatten, unflatten
 from ran.data import decode
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits, open_source
@@ -107,6 +107,11 @@ class Trained:
         """Moves the network, and returns the same on that device."""
         interface = dataclasses.replace(self.interface, pixels=self.interface.pixels.to(device))
         return dataclasses.replace(self, network=self.network.to(device), interface=interface)
+
+    def test_data(self, root: str | None = None) -> DataConfig:
+        """Returns what the run's test set is opened by, in the folder `root` (None = the run's); it has no noise."""
+        data = self.config.data
+        return dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
 
     def at(self, size: int) -> "Trained":
         """Returns the same for test images of another side, in pixels.

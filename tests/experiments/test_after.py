@@ -19,12 +19,15 @@ import torch
 from lab import BOTH, ROOT, Lab, Said, make_cifar10
 from PIL import Image
 
-from experiments import after, evaluate, export, predict, runs
+from experiments import after, evaluate, export, predict, response, runs
 from experiments.finished import find
 from ran import names
 from ran.data import cluttershapes
 
-COMMANDS = {"evaluate": evaluate.main, "predict": predict.main, "export": export.main, "runs": runs.main}
+COMMANDS = {
+    "evaluate": evaluate.main, "predict": predict.main, "export": export.main, "response": response.main,
+    "runs": runs.main,
+}  # fmt: skip
 
 
 def call(command: str, *arguments: str, stdin: bytes = b"") -> Said:
@@ -215,6 +218,17 @@ def test_an_export_is_written_once(trained_lab):
     assert "is there already" in again.err
 
 
+def test_the_response_of_the_stages(trained_lab):
+    run = trained_lab.children()["nal s0"]
+    said = of_store(trained_lab, "response", run.info.run_id)
+    assert said.status == 0, said.err
+    probes = json.loads(trained_lab.artifact(run, names.PROBES_JSON).read_text())
+    absolute = " ".join(f"{r:.4g}" for r in probes["response"]["mean_abs"])
+    assert said.out.startswith("nal s0, 64 test images: relative response 1.000 ")
+    assert said.out.endswith(f"(absolute {absolute})\n")
+    assert of_store(trained_lab, "response", run.info.run_id, "--images", "3").out.startswith("nal s0, 3 test images: ")
+
+
 @pytest.mark.slow
 def test_an_mlflow_model_says_what_it_takes_and_gives(trained_lab):
     import mlflow
@@ -331,6 +345,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("predict", ["RUN", "text.png"], "text.png: not an image that can be read"),
     ("predict", ["RUN", "text.png", "--top", "0"], "--top must be at least 1"),
     ("predict", ["RUN", "-"], "nothing came from stdin"),
+    ("response", ["RUN", "--images", "0"], "--images must be at least 1"),
     ("export", ["RUN", "--format", "tflite"], "invalid choice: 'tflite'"),
     ("export", ["RUN", "--format", "pt2", "--out", "empty"], "empty is there already"),
 ]  # fmt: skip

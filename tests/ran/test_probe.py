@@ -1,20 +1,16 @@
 """Probes against values by hand, on networks small enough for it, and what they must leave as it was."""
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ran import config, names, probe
+from ran import probe
 from ran.data.augment import Pixels
-from ran.engine.checkpoint import write_tensors
 from ran.errors import UserError
 from ran.models.network import NetworkSpec, StageSpec, build, initialize
-from ran.models.zoo import create_model
 
 MODULE = "stages.0.attention.0"
 
@@ -264,54 +260,3 @@ def test_nothing_is_left_behind() -> None:
         probe.receptive_field(network, images(side=8), minus_100(), f"{MODULE}.mask", MODULE)
     assert unchanged()
     mine.remove()
-
-
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    values = {
-        "model.name": "attention56",
-        "model.width": 0.125,
-        "model.learning": "nal",
-        "data.name": "cluttershapes",
-        "data.root": str(tmp_path / "data"),
-        "data.train_images": 8,
-        "data.test_images": 6,
-        "seed": 3,
-    }
-    folder = tmp_path / "run"
-    network = create_model("attention56", num_classes=10, width=0.125, learning="nal")
-    initialize(network, 3)
-    write_tensors(folder / names.WEIGHTS, network.state_dict(), {})
-    (folder / names.CONFIG_JSON).write_text(json.dumps(config.flatten(config.unflatten(values))))
-    return folder
-
-
-def test_command_prints_a_line_a_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    label, responses = probe.run_responses(run_folder)
-    assert label == "attention56 nal width=0.125 cluttershapes steps=160000 seed=3 images=6"
-    assert len(responses) == 3
-    curve = " ".join(f"{r:.3f}" for r in probe.relative(responses))
-    capsys.readouterr()
-    assert probe.main([str(run_folder), str(run_folder)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith(f"{label}: relative response {curve} (absolute ")
-    assert probe.main([str(run_folder), "--images", "2"]) == 0
-    assert "images=2: relative response 1.000 " in capsys.readouterr().out
-
-
-def test_command_refuses(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = run_folder.parent / "other"
-    other.mkdir()
-    (other / names.CONFIG_JSON).write_text((run_folder / names.CONFIG_JSON).read_text().replace("0.125", "0.25"))
-    (other / names.WEIGHTS).write_bytes((run_folder / names.WEIGHTS).read_bytes())
-    for argv, message in (
-        ([str(tmp_path)], "holds no finished run"),
-        ([str(other)], "does not fit attention56"),
-        ([str(run_folder), "--images", "0"], "--images must be at least 1"),
-    ):
-        capsys.readouterr()
-        assert probe.main(argv) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1

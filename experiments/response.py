@@ -1,0 +1,42 @@
+"""Prints the response of each stage of a trained network (Figure 4), relative to the first's.
+
+    python -m experiments.response RUN
+    python -m experiments.response RUN --images 500
+
+The mean absolute value of the stage's last output over the run's test images.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from experiments import after
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status, 0. Raises UserError."""
+    options = _parse(argv)
+    from ran.data.datasets import load_splits
+    from ran.probe import relative, stage_responses
+
+    found = after.finished(options)
+    trained = found.trained
+    images = load_splits(trained.test_data(options.root)).test.images[: options.images]
+    responses = stage_responses(trained.network, images, trained.interface.pixels)
+    curve = " ".join(f"{r:.3f}" for r in relative(responses))
+    absolute = " ".join(f"{r:.4g}" for r in responses)
+    print(f"{found.name}, {len(images):,} test images: relative response {curve} (absolute {absolute})")
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = after.parser("response", __doc__)
+    parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    parser.add_argument("--images", type=int, metavar="N", help="so many test images; default: all of the run's")
+    options = parser.parse_args(argv)
+    if options.images is not None and options.images < 1:
+        parser.error(f"--images must be at least 1, got {options.images}")
+    return options
+
+
+if __name__ == "__main__":
+    after.command("response", main)
