@@ -69,3 +69,14 @@ def test_the_slurm_script_is_bash_and_starts_ray_and_the_launch(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "name the MLflow server" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_tour_goes_to_its_end(tmp_path):
+    """In the profile smoke, which measures nothing."""
+    command = ["bash", str(EXAMPLES / "tour.sh"), "smoke"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert {"network.pt2", "masks", "images", "results"} <= {path.name for path in tmp_path.iterdir()}
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 4
+    assert "log-probabilities differ by at most" in done.stdout
