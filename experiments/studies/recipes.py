@@ -7,7 +7,7 @@ that a comparison of the two under the recipe found is not one of how each was t
 
     python run_ablation.py --study recipes
 
-Cost: 5 runs of 4 to 6 minutes each on two cores.
+Cost: 7 runs of 4 to 6 minutes each on two cores.
 Expect: more and smaller steps are better at so few images; the paper's protocol needs many more.
 """
 
@@ -33,7 +33,9 @@ STUDY = Study(
                 "cycle_0.1_32": _one_cycle(0.1, 32),
                 "cycle_0.2_32": _one_cycle(0.2, 32),
                 "cycle_0.2_64": _one_cycle(0.2, 64),
+                "cycle_0.4_32": _one_cycle(0.4, 32),
                 "cycle_0.4_64": _one_cycle(0.4, 64),
+                "cycle_0.8_64": _one_cycle(0.8, 64),
                 "paper": {
                     "optim.schedule": "step", "optim.lr": 0.1, "optim.weight_decay": 1e-4, "train.batch_size": 64,
                     "train.steps": 625,
@@ -43,8 +45,10 @@ STUDY = Study(
                 "cycle_0.1_32": "one cycle to 0.1, batches of 32",
                 "cycle_0.2_32": "one cycle to 0.2, batches of 32",
                 "cycle_0.2_64": "one cycle to 0.2, batches of 64",
+                "cycle_0.4_32": "one cycle to 0.4, batches of 32",
                 "cycle_0.4_64": "one cycle to 0.4, batches of 64",
-                "paper": "the paper's: 0.1, /10 at 2/5 and 3/5, batches of 64",
+                "cycle_0.8_64": "one cycle to 0.8, batches of 64",
+                "paper": "the paper's steps from 0.1, of 64",
             }.__getitem__,
         ),
     ),
