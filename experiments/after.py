@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import shutil
 import sys
 import textwrap
@@ -24,7 +25,7 @@ def parser(module: str, document: str | None, *, device: bool = True) -> argpars
     made.add_argument(
         "run", metavar="RUN",
         help="MLflow run id, fingerprint (or its first 6 or more digits), checkpoint, folder of a run's artifacts, or "
-        "a file that experiments.export wrote",
+        "a .safetensors file of experiments.export",
     )  # fmt: skip
     made.add_argument("--tracking-uri", metavar="URI", help="MLflow store; default: as run_ablation.py")
     made.add_argument(
@@ -49,11 +50,15 @@ def finished(options: argparse.Namespace) -> "Finished":
     from experiments.catalog import import_module
     from experiments.finished import find
     from ran.engine.device import pick_device
+    from ran.registry import UnknownNameError
 
     device = pick_device(options.device)
     for module in options.imports:
         import_module(module)
-    found = find(options.run, options.tracking_uri)
+    try:
+        found = find(options.run, options.tracking_uri)
+    except UnknownNameError as error:
+        raise UserError(f"{error} Is it your own? --import MODULE with the module that registers it") from None
     return dataclasses.replace(found, trained=found.trained.to(device))
 
 
@@ -61,6 +66,7 @@ def command(module: str, main: Callable[[], int]) -> None:
     """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
     try:
         status = main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"{module}: {error}", file=sys.stderr)
         status = 2
@@ -68,6 +74,6 @@ def command(module: str, main: Callable[[], int]) -> None:
         print(f"{module}: stopped", file=sys.stderr)
         status = 130
     except BrokenPipeError:  # the reader of our output, as head, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own flush at the end goes
         status = 0
     sys.exit(status)

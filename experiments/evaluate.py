@@ -11,6 +11,7 @@ with images of any size, or arrays as CIFAR-10.1 and CIFAR-10-C are published. W
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises UserError."""
     options = _parse(argv)
     from ran.engine.assess import assess
+    from ran.errors import UserError
 
     found = after.finished(options)
     trained = found.trained if options.size is None else found.trained.at(options.size)
@@ -37,11 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, images in _test_sets(trained, options):
         began = time.monotonic()
         seen = assess(trained.logits(images.images), images.labels)
-        results[name] = _record(trained, name, seen, len(images) / (time.monotonic() - began))
+        if not math.isfinite(seen.loss):
+            raise UserError(f"{found.name} on {name}: logits that are not finite")
+        results[name] = _record(found, options, name, seen, len(images) / (time.monotonic() - began))
+        if not options.no_log:  # before it is printed: the reader of our output may leave early
+            _log(found, name, results[name])
         if options.format == "text":
             print(_text(f"{found.name} on {name}", trained.interface.classes, seen, results[name], options.confusion))
-        if not options.no_log:
-            _log(found, name, results[name])
     if options.format == "json":
         print(json.dumps(results, indent=1))
     elif len(results) > 1:
@@ -83,12 +87,13 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
             raise DataError(f"no folder {options.folder}")
         arrays = array_sets(options.folder)
         for name, (pixels, labels) in arrays.items():
-            yield name, read_arrays(pixels, labels, size=face.size, num_classes=len(face.classes))
+            set_name = f"{options.folder.resolve().name}-{name}"
+            yield set_name, read_arrays(pixels, labels, size=face.size, num_classes=len(face.classes))
         if not arrays:
             images = class_folders(
                 options.folder, face.classes, side=face.size, share=face.share, exclude=options.exclude
             )
-            yield options.folder.resolve().name, images
+            yield "-".join(options.folder.resolve().parts[-2:]), images
         return
     config = trained.test_data(options.root)
     if options.data not in (None, config.name):
@@ -104,17 +109,22 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
     images = load_splits(config).test
     if images.images.shape[2:] != (face.size, face.size):
         raise DataError(f"{source.name} does not fit: the network is for images of {face.size}x{face.size}")
-    yield source.name, images
+    yield source.name if options.size is None else f"{source.name}-{options.size}", images
 
 
 def _few(classes: Sequence[str]) -> str:
     return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
 
 
-def _record(trained: "Trained", name: str, seen: "Assessment", images_per_s: float) -> dict[str, Any]:
+def _record(
+    found: "Finished", options: argparse.Namespace, name: str, seen: "Assessment", images_per_s: float
+) -> dict[str, Any]:
     """What evaluation/NAME.json holds."""
+    trained = found.trained
     return {
-        "network": str(trained), "fingerprint": trained.fingerprint, "data": name, "images": seen.images,
+        "network": str(trained), "fingerprint": trained.fingerprint, "step": found.step, "data": name,
+        "folder": options.folder and str(options.folder.resolve()), "exclude": options.exclude,
+        "size": options.size or trained.interface.size, "images": seen.images,
         "err": seen.err, "err5": seen.err5, "loss": seen.loss, "ece": seen.ece, "images_per_s": images_per_s,
         "classes": list(trained.interface.classes), "class_err": seen.class_err, "confusion": seen.confusion.tolist(),
         "calibration": seen.bins.tolist(),
@@ -128,15 +138,14 @@ def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
     if found.store is None or found.run_id is None:
         print("not logged: files are no run in a tracking store", file=sys.stderr)
         return
-    now, step, key = int(time.time() * 1000), found.trained.config.train.steps, metric_name(name)
+    now, step, key = int(time.time() * 1000), found.step, metric_name(name)
     values = {what: record[what] for what in ("err", "err5", "loss", "ece", "images_per_s") if record[what] is not None}
     points = [(names.EVALUATION.format(key, what), step, value, now) for what, value in values.items()]
     found.store.log_points(found.run_id, points)
-    found.store.log_json(found.run_id, record, f"{names.EVALUATIONS}/{key}.json")
-    print(
-        f"logged to {found.name}: {names.EVALUATION.format(key, '...')}, {names.EVALUATIONS}/{key}.json",
-        file=sys.stderr,
-    )
+    last = step == found.trained.config.train.steps
+    artifact = f"{names.EVALUATIONS}/{key}{'' if last else f'-step-{step}'}.json"
+    found.store.log_json(found.run_id, record, artifact)
+    print(f"logged to {found.name}: {names.EVALUATION.format(key, '...')}, {artifact}", file=sys.stderr)
 
 
 def _text(title: str, classes: Sequence[str], seen: "Assessment", record: dict[str, Any], whole: bool) -> str:

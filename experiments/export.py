@@ -13,6 +13,9 @@ largest refuse the export.
 """
 
 import argparse
+import contextlib
+import functools
+import os
 import shutil
 import sys
 import tempfile
@@ -37,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     from ran import export
     from ran.errors import UserError
+    from ran.files import writing
 
     found = after.finished(options)
     trained = found.trained
@@ -44,14 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")
     if out.exists():
         raise UserError(f"{out} is there already; move it away or name another --out")
+    partial = out.with_name(f".{out.name}.partial")  # it has its name when it was compared
     try:
-        loaded = _mlflow(trained, out) if options.format == "mlflow" else export.export(trained, out, options.format)
+        with writing(out):
+            write = _mlflow if options.format == "mlflow" else functools.partial(export.export, name=options.format)
+            loaded = write(trained, partial)
         for kind, images in _images(trained, options.root):
             apart = export.difference(trained, loaded, images)
             print(f"{len(images)} {kind} images: log-probabilities differ by at most {apart:.1e} of the largest")
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True) if out.is_dir() else out.unlink(missing_ok=True)
-        raise
+        os.replace(partial, out)
+    finally:
+        _remove(partial)
     print(f"wrote {out} ({_megabytes(out):.1f} MB) of {found.name}: {trained}")
     return 0
 
@@ -70,7 +77,7 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
 
     from ran.data.datasets import load_splits
     from ran.data.files import loaded
-    from ran.errors import DataError
+    from ran.errors import UserError
 
     size = trained.interface.size
     noise = torch.randint(
@@ -78,7 +85,7 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
     )
     try:
         return [("random", noise), ("test", loaded(load_splits(trained.test_data(root)).test.images[:IMAGES]))]
-    except DataError as error:
+    except UserError as error:
         print(f"not compared on real images: {error}", file=sys.stderr)
         return [("random", noise)]
 
@@ -112,6 +119,11 @@ def _mlflow(trained: "Trained", folder: Path) -> "Loaded":
         )
     model = mlflow.pyfunc.load_model(str(folder))
     return lambda images: torch.from_numpy(model.predict(images.numpy())).log()
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _megabytes(path: Path) -> float:

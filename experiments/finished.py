@@ -3,6 +3,7 @@
 The only place that resolves it. `ran.trained` reads the files and knows no tracking store.
 """
 
+import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ class Finished:
     """None for files: nothing can be logged back"""
     run_id: str | None
     name: str
-    """that of the run in the store, else the path"""
+    """that of the run in the store, else the path; of a checkpoint with its step"""
+    step: int
+    """optimizer steps that the network has taken"""
 
 
 def find(run: str, uri: str | None = None) -> Finished:
@@ -41,9 +44,10 @@ def find(run: str, uri: str | None = None) -> Finished:
     RunError, ModelError and TrackingError, each in one line.
     """
     path = Path(run)
-    if path.exists():
+    if os.path.exists(run):  # unlike Path.exists, also of a name that no file can have
         if path.is_dir() or metadata(path).get("format") != FORMAT:
-            return Finished(load(path), None, None, run)
+            trained = load(path)
+            return Finished(trained, None, None, run, trained.config.train.steps)
         return _on_record(read_header(path).fingerprint, uri, weights=path)
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}", run):
         return _on_record(run, uri)
@@ -76,7 +80,11 @@ def _on_record(digits: str, uri: str | None, weights: Path | None = None) -> Fin
         if names.MODEL_JSON in there:
             model = read_json(store.download(run.run_id, names.MODEL_JSON, Path(folder)))
         path = weights or store.download(run.run_id, names.WEIGHTS, Path(folder))
-        return Finished(from_run(config, model, path), store, run.run_id, run.name)
+        trained = from_run(config, model, path)
+        steps = trained.config.train.steps
+        step = steps if weights is None else read_header(weights).step
+        name = run.name if step == steps else f"{run.name} at step {step}/{steps}"
+        return Finished(trained, store, run.run_id, name, step)
 
 
 def _without_weights(name: str, outcome: str | None, fingerprint: str) -> str:

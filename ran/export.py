@@ -26,9 +26,6 @@ from ran.trained import Trained
 
 TOLERANCE = 1e-4
 """of log-probabilities after loading, relative to the largest: a thousand roundings of float32"""
-MOST_IMAGES = 4096
-"""at once"""
-
 Loaded = Callable[[Tensor], Tensor]
 """uint8 (N, 3, size, size) -> float32 (N, K), both on the CPU"""
 
@@ -99,7 +96,7 @@ def program(trained: Trained, *, fold: bool = True) -> ExportedProgram:
     """Returns images -> logits as a graph of PyTorch's operations, BatchNorms folded into convolutions if told to."""
     size = trained.interface.size
     images = torch.zeros(2, 3, size, size, dtype=torch.uint8)
-    batch = {"images": {0: Dim("batch", min=1, max=MOST_IMAGES)}}
+    batch = {"images": {0: Dim("batch", min=1)}}
     exported = torch.export.export(Classifier(trained).eval(), (images,), dynamic_shapes=batch)
     if fold:
         fold_batchnorm(exported)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole path on the built-in data, about five minutes on two cores: train, tables, figures, test, look, export.
+# The whole path on the built-in data, four minutes on two cores: train, tables, figures, test, look, export.
 # Run it in an empty folder; ROOT is this repository.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

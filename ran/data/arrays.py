@@ -18,8 +18,8 @@ def array_sets(folder: Path) -> dict[str, tuple[Path, Path]]:
     for path in sorted(folder.glob("*.npy")):
         if path.stem.endswith("labels"):
             continue
-        own = path.with_name(path.name.replace("data", "labels"))
-        labels = own if own != path and own.exists() else folder / "labels.npy"
+        own = path.with_name(f"{path.stem.removesuffix('_data')}_labels.npy")
+        labels = own if own.exists() else folder / "labels.npy"
         if not labels.exists():
             raise DataError(f"{path} has no labels: put them beside it, as {labels.name}")
         found[path.stem.removesuffix("_data")] = (path, labels)
@@ -42,6 +42,9 @@ def read_arrays(images: Path, labels: Path, *, size: int, num_classes: int) -> I
 
 def _array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("an archive of several")
+        return found
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is no NumPy array that can be read ({error})") from None

@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ran.data.crops import Box
 from ran.errors import DataError
 
 
-def centre(path: str, side: int, share: float) -> np.ndarray:
+def centre(path: str, side: int, share: float, *, upright: bool = False) -> np.ndarray:
     """Returns the central square of an image, `share` of its shorter side long, as uint8 (side, side, 3).
 
-    Scaled bilinearly with antialiasing. Raises DataError for a damaged file.
+    Scaled bilinearly with antialiasing. `upright` turns it as a camera noted (EXIF), which data sets are read without,
+    here as in torchvision. Raises DataError for a damaged file.
     """
     # Deviation: section 4.2 does not say how a test image is cropped; the central 7/8 of its shorter side.
     with _opened(path) as image:
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
         width, height = image.size
         kept = min(width, height) * share
         left, top = (width - kept) / 2, (height - kept) / 2
@@ -71,6 +74,8 @@ def _reason(error: Exception) -> str:
 
 
 def _scaled(image: Image.Image, box: Box, side: int, flip: bool = False) -> np.ndarray:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode != "RGB":

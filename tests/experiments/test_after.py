@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -126,19 +127,53 @@ def test_a_checkpoint_of_a_run_that_goes_on(lab):
     """Its configuration is in the store, and its weights are the checkpoint's."""
     assert lab.launch(*BOTH, "--cells", "learning=arl", "--keep", "last", "--checkpoint-seconds", "0").status == 0
     last, before = sorted(lab.checkpoints.glob("*/step-*.safetensors"), reverse=True)
-    final, earlier = (
-        find(str(path), lab.uri).trained.network.state_dict() for path in (last, before)
-    )  # fmt: skip
+    final, earlier = (find(str(path), lab.uri).trained.network.state_dict() for path in (last, before))
     weights = lab.weights("arl s0")
     assert all(torch.equal(final[key], weights[key]) for key in weights)
     assert not torch.equal(earlier["head.weight"], weights["head.weight"])
+    run = lab.children()["arl s0"].info.run_id
+    step = int(before.stem.removeprefix("step-"))
+    said = call("evaluate", str(before), "--tracking-uri", lab.uri)
+    assert said.out.startswith(f"arl s0 at step {step}/20 on cluttershapes: ")
+    assert of_store(lab, "evaluate", run).status == 0
+    points = lab.points(lab.children()["arl s0"])["evaluation/cluttershapes/loss"]
+    assert [at for at, _ in points] == [step, 20]
+    assert json.loads(lab.artifact(lab.children()["arl s0"], "evaluation/cluttershapes.json").read_text())["step"] == 20
+    assert lab.artifact(lab.children()["arl s0"], f"evaluation/cluttershapes-step-{step}.json").exists()
+
+
+def test_a_reader_that_leaves_early_takes_no_log_with_it(trained_lab):
+    run = trained_lab.children()["nal s0"].info.run_id
+    command = [sys.executable, "-m", "experiments.evaluate", run, "--tracking-uri", trained_lab.uri, "--confusion"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**environment, "PYTHONPATH": str(ROOT)}
+    ) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+    assert "evaluation/cluttershapes/err" in trained_lab.children()["nal s0"].data.metrics
+
+
+def test_an_export_that_fails_leaves_nothing(trained_lab, monkeypatch):
+    run = trained_lab.children()["arl s0"].info.run_id
+    monkeypatch.setattr("ran.export.TOLERANCE", -1.0)
+    said = of_store(trained_lab, "export", run, "--format", "pt2", "--out", "there/net.pt2")
+    assert said.status == 2
+    assert "computes something else" in said.err
+    assert list(Path("there").iterdir()) == []
+    Path("file").write_text("")
+    said = of_store(trained_lab, "export", run, "--format", "safetensors", "--out", "file/net.safetensors")
+    assert (said.status, said.err.count("\n")) == (2, 1)
 
 
 def test_other_images_by_folder(trained_lab, images):
     run = trained_lab.children()["arl s0"].info.run_id
     said = of_store(trained_lab, "evaluate", run, "--folder", str(images))
     assert said.status == 0, said.err
-    assert said.out.startswith("arl s0 on set: 3 images\n")
+    assert said.out.startswith(f"arl s0 on {images.parent.name}-set: 3 images\n")
     arrays = images.parent / "arrays"
     arrays.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
@@ -147,7 +182,9 @@ def test_other_images_by_folder(trained_lab, images):
     said = of_store(trained_lab, "evaluate", run, "--folder", str(arrays), "--confusion")
     assert said.status == 0, said.err
     assert "mean top-1 error over the 2: " in said.out
-    assert {"evaluation/fog/err", "evaluation/snow/ece"} <= trained_lab.children()["arl s0"].data.metrics.keys()
+    assert {"evaluation/arrays-fog/err", "evaluation/arrays-snow/ece"} <= trained_lab.children()[
+        "arl s0"
+    ].data.metrics.keys()
 
 
 def test_predictions_agree_in_every_form(trained_lab, images):
