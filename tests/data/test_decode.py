@@ -146,3 +146,21 @@ def test_a_damaged_image_is_named_in_one_line(suffix, how, tmp_path):
 
 def test_a_missing_file_is_damaged(tmp_path):
     assert "No such file" in decode.damage(str(tmp_path / "x.png"))
+
+
+def test_a_photograph_stands_upright_where_asked(tmp_path):
+    """EXIF 6: to be turned a quarter to the right. Data sets are read as they are."""
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[0] = 255  # the upper row is the right column of the upright image
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    assert decode.centre(str(tmp_path / "photo.png"), 4, 1.0)[:, :, 0].tolist() == pixels[:, :, 0].tolist()
+    turned = decode.centre(str(tmp_path / "photo.png"), 4, 1.0, upright=True)
+    assert turned[:, :, 0].tolist() == np.rot90(pixels, -1)[:, :, 0].tolist()
+
+
+def test_pixels_of_an_unknown_range_are_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(DataError, match="floating-point pixels"):
+        decode.centre(str(tmp_path / "float.tiff"), 4, 1.0)
