@@ -30,6 +30,7 @@ import torch
 
 from benchmarks import report
 from ran import names
+from ran.command import entry
 from ran.config import RunConfig, fingerprint, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import abilities, pick_device, resolve
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto", help="default: auto")
     parser.add_argument("--images-per-s", type=float, help="speed measured before (default: measured now)")
     parser.add_argument("--folder", type=Path, help="where runs keep checkpoints, to go on from (default: nowhere)")
     options = parser.parse_args(argv)
@@ -116,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for recipe in options.recipes:
             config = override(RunConfig(), {
                 **BASE, **RECIPES[recipe], "data.name": options.data, "data.root": options.data_root,
-                "model.width": options.width, "seed": seed,
+                "model.width": options.width, "train.precision": options.precision, "seed": seed,
             })  # fmt: skip
             with tempfile.TemporaryDirectory(prefix="accuracy-") as passing:
                 folder = options.folder / f"{recipe}-{seed}" if options.folder else Path(passing)
@@ -168,4 +170,4 @@ def run(config: RunConfig, minutes: float, images_per_s: float | None, device: t
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("accuracy", main)

@@ -18,6 +18,7 @@ from torchvision import transforms
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
+from ran.command import entry
 from ran.data.augment import cifar_pixels
 from ran.data.loader import TrainBatches
 from ran.engine.device import abilities, keep_freed_memory
@@ -91,4 +92,4 @@ def loader(images: Tensor, labels: Tensor, batch: int, workers: int) -> Iterator
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("data", main)

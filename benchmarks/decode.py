@@ -25,6 +25,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
 from benchmarks import report
+from ran.command import entry
 from ran.data.files import Files, set_workers
 from ran.data.imagefolder import MEAN, STD, imagenet_pixels
 from ran.data.loader import FileBatches
@@ -138,4 +139,4 @@ def loader(folder: Path, batch: int, workers: int) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("decode", main)

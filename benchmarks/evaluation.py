@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 
 from benchmarks import report
+from ran.command import entry
 from ran.data.augment import cifar_pixels
 from ran.engine import evaluate
 from ran.engine.device import abilities, keep_freed_memory
@@ -49,4 +50,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("evaluation", main)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks import report
 from ran import export
+from ran.command import entry
 from ran.config import RunConfig, override
 from ran.data.augment import Pixels
 from ran.models.network import build, initialize
@@ -63,4 +64,4 @@ def steps(trained: Trained, images: Tensor) -> dict[str, Callable[[], object]]:
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("inference", main)

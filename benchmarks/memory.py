@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import report
+from ran.command import entry
 from ran.engine.device import abilities, arithmetic, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
 from ran.models.zoo import NETWORKS, create_model
@@ -100,4 +101,4 @@ def measure(name: str, size: int, batch: int, device: str, recomputed: bool) -> 
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("memory", main)

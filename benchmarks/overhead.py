@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from ran.command import entry
 
 RUN = [
     *(sys.executable, str(report.ROOT / "run_ablation.py"), "--study", "arl_vs_nal", "--profile", "quick"),
@@ -92,4 +93,4 @@ def timed_run(folder: Path, steps: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("overhead", main)

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ran.errors import UserError
-
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "benchmarks"
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -90,15 +88,6 @@ def seconds(folder: Path, command: Sequence[str], **environment: str) -> float:
         sys.stderr.write(done.stderr[-4_000:])
         done.check_returncode()
     return took
-
-
-def entry(main: Callable[[], int]) -> None:
-    """Runs a benchmark and exits: 2, after one line, for what it refuses."""
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def ratio(base: Sequence[float], other: Sequence[float]) -> float:

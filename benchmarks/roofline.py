@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
+from ran.command import entry
 from ran.engine.device import abilities, keep_freed_memory, pick_device
 from ran.kernels import ops
 
@@ -139,4 +140,4 @@ def _tensors(shapes: Sequence[Any]) -> Iterator[Sequence[int]]:
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("roofline", main)

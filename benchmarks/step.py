@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks import report
+from ran.command import entry
 from ran.config import ModelConfig
 from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format, pick_device
 from ran.engine.optim import sgd
@@ -158,4 +159,4 @@ def peer_network(name: str, classes: int) -> nn.Module:
 
 
 if __name__ == "__main__":
-    report.entry(main)
+    entry("step", main)

@@ -1,12 +1,9 @@
-"""What the commands on a trained network share: how they name it, and how they refuse and end."""
+"""What the commands on a trained network share: how they name it."""
 
 import argparse
 import dataclasses
-import os
 import shutil
-import sys
 import textwrap
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ran.command import OneLineParser
@@ -38,6 +35,13 @@ def parser(module: str, document: str | None, *, device: bool = True) -> argpars
     return made
 
 
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Adds --size, which `Trained.at` takes."""
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="side of the test crop of image files, as 320; default: the run's"
+    )
+
+
 def wrapped(document: str) -> str:
     """Returns a docstring for the width of the terminal, its indented paragraphs, which are commands, as they are."""
     width = shutil.get_terminal_size().columns - 2
@@ -60,20 +64,3 @@ def finished(options: argparse.Namespace) -> "Finished":
     except UnknownNameError as error:
         raise UserError(f"{error} Is it your own? --import MODULE with the module that registers it") from None
     return dataclasses.replace(found, trained=found.trained.to(device))
-
-
-def command(module: str, main: Callable[[], int]) -> None:
-    """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
-    try:
-        status = main()
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"{module}: {error}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        print(f"{module}: stopped", file=sys.stderr)
-        status = 130
-    except BrokenPipeError:  # the reader of our output, as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own flush at the end goes
-        status = 0
-    sys.exit(status)

@@ -5,22 +5,27 @@
     python -m experiments.evaluate checkpoints/0123.../step-00400.safetensors
 
 The images are the run's own test set, or with --folder others of its classes: a folder a class (named like the class)
-with images of any size, or arrays as CIFAR-10.1 and CIFAR-10-C are published. What is found is logged to the run.
+with images of any size, or arrays as CIFAR-10.1 and CIFAR-10-C are published, the latter also by severity. What is
+found is logged to the run.
 """
 
 import argparse
 import dataclasses
 import json
 import math
+import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import after
+from ran.command import entry
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from experiments.finished import Finished
     from ran.data.source import Images
     from ran.engine.assess import Assessment
@@ -38,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = {}
     for name, images in _test_sets(trained, options):
         began = time.monotonic()
-        seen = assess(trained.logits(images.images), images.labels)
+        logits = trained.logits(images.images)
+        seconds = time.monotonic() - began
+        seen = assess(logits, images.labels)
         if not math.isfinite(seen.loss):
             raise UserError(f"{found.name} on {name}: logits that are not finite")
-        results[name] = _record(found, options, name, seen, len(images) / (time.monotonic() - began))
+        results[name] = _record(found, options, name, seen, len(images) / seconds)
+        results[name]["severity_err"] = _by_severity(logits, images.labels)
         if not options.no_log:  # before it is printed: the reader of our output may leave early
             _log(found, name, results[name])
         if options.format == "text":
@@ -49,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.format == "json":
         print(json.dumps(results, indent=1))
     elif len(results) > 1:
-        mean = sum(r["err"] for r in results.values()) / len(results)
-        print(f"mean top-1 error over the {len(results)}: {mean:.2f} %")
+        print(_means({name: record["err"] for name, record in results.items()}))
     return 0
 
 
@@ -60,9 +67,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--exclude", metavar="FILE", help="text file with images of --folder to leave out, one a line")
     parser.add_argument("--data", metavar="NAME", help="a registered data set with the run's classes")
     parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
-    parser.add_argument(
-        "--size", type=int, metavar="N", help="side of the test crop of image files, as 320; default: the run's"
-    )
+    after.add_size(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--confusion", action="store_true", help="print the whole confusion matrix")
     parser.add_argument("--no-log", action="store_true", help="log nothing to the run")
@@ -86,6 +91,8 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
         if not options.folder.is_dir():
             raise DataError(f"no folder {options.folder}")
         arrays = array_sets(options.folder)
+        if arrays and options.exclude is not None:
+            raise DataError(f"--exclude goes with folders of images; {options.folder} holds arrays")
         for name, (pixels, labels) in arrays.items():
             set_name = f"{options.folder.resolve().name}-{name}"
             yield set_name, read_arrays(pixels, labels, size=face.size, num_classes=len(face.classes))
@@ -110,6 +117,26 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
     if images.images.shape[2:] != (face.size, face.size):
         raise DataError(f"{source.name} does not fit: the network is for images of {face.size}x{face.size}")
     yield source.name if options.size is None else f"{source.name}-{options.size}", images
+
+
+def _by_severity(logits: "Tensor", labels: "Tensor") -> list[float] | None:
+    """The top-1 errors in % of the corruptions of one test set, from weak to strong; None for other test sets."""
+    from ran.data.arrays import SEVERITIES, by_severity
+    from ran.engine.assess import assess
+
+    if not by_severity(labels):
+        return None
+    return [assess(*part).err for part in zip(logits.chunk(SEVERITIES), labels.chunk(SEVERITIES), strict=True)]
+
+
+def _means(errors: Mapping[str, float]) -> str:
+    from ran.data.arrays import EXTRA
+
+    text = f"mean top-1 error over the {len(errors)}: {statistics.mean(errors.values()):.2f} %"
+    counted = [err for name, err in errors.items() if not name.endswith(EXTRA)]
+    if 0 < len(counted) < len(errors):
+        text += f"; over {len(counted)}, without {', '.join(EXTRA)}: {statistics.mean(counted):.2f} %"
+    return text
 
 
 def _few(classes: Sequence[str]) -> str:
@@ -158,8 +185,10 @@ def _text(title: str, classes: Sequence[str], seen: "Assessment", record: dict[s
         f"loss       {seen.loss:.4f}",
         f"ECE        {seen.ece:.2f} % (15 bins)",
         f"speed      {record['images_per_s']:.0f} images/s",
-        "",
     ]
+    if record["severity_err"] is not None:
+        lines.append("severity   " + ", ".join(f"{i}: {err:.2f} %" for i, err in enumerate(record["severity_err"], 1)))
+    lines.append("")
     rows = []
     for i, (name, err) in enumerate(zip(classes, seen.class_err, strict=True)):
         if err is None:
@@ -179,4 +208,4 @@ def _text(title: str, classes: Sequence[str], seen: "Assessment", record: dict[s
 
 
 if __name__ == "__main__":
-    after.command("evaluate", main)
+    entry("evaluate", main)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import after
+from ran.command import entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,4 +133,4 @@ def _megabytes(path: Path) -> float:
 
 
 if __name__ == "__main__":
-    after.command("export", main)
+    entry("export", main)

@@ -12,15 +12,17 @@ attention module (its mean over the channels) and its product with the image.
 import argparse
 import csv
 import io
+import itertools
 import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import after
+from ran.command import entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,32 +32,28 @@ if TYPE_CHECKING:
 BATCH = 64  # images that are read, and lie in memory, at once
 STDIN = "-"
 
-Prediction = tuple[str, list[tuple[str, float]]]
-"""(path, [(class, probability)], the most probable first)"""
+
+@dataclass(frozen=True)
+class Prediction:
+    image: str
+    """its path as a terminal takes it, "-" for one from stdin"""
+    classes: list[tuple[str, float]]
+    """with their probabilities, the most probable first"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 where --skip-damaged left images out. Raises UserError."""
     options = _parse(argv)
     trained = after.finished(options).trained
-    predictions: list[Prediction] = []
-    skipped = 0
+    if options.size is not None:
+        trained = trained.at(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:
-        piped = Path(folder) / "stdin"
-        paths = list(_paths(options.images, piped))
-        for begin in range(0, len(paths), BATCH):
-            read, images, damaged = _read(trained, paths[begin : begin + BATCH], skip=options.skip_damaged)
-            skipped += damaged
-            if read:
-                found = _predict(trained, read, images, options.top)
-                if options.masks is not None:
-                    _draw(trained, images, found, options.masks, begin)
-                predictions += [(STDIN if path == str(piped) else path, classes) for path, classes in found]
-    if predictions:
-        print(FORMATS[options.format](predictions))
+        predicting = _Predicting(trained, options, Path(folder) / "stdin")
+        for line in FORMATS[options.format](predicting):
+            print(line, flush=True)  # what is done is not lost if something stops it
     if options.masks is not None:
-        print(f"wrote {len(predictions)} pictures into {options.masks}", file=sys.stderr)
-    return 1 if skipped else 0
+        print(f"wrote {predicting.done} pictures into {options.masks}", file=sys.stderr)
+    return 1 if predicting.left_out else 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -64,6 +62,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--top", type=int, default=5, metavar="K", help="so many classes an image; default: 5")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="default: table")
     parser.add_argument("--masks", type=Path, metavar="OUT", help="folder for a picture of each image and its masks")
+    after.add_size(parser)
     parser.add_argument("--skip-damaged", action="store_true", help="leave out files that are no images, and name them")
     options = parser.parse_args(argv)
     if options.top < 1:
@@ -71,10 +70,72 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+class _Predicting:
+    """The images that the arguments name, and what the network sees in them, a batch at a time."""
+
+    def __init__(self, trained: "Trained", options: argparse.Namespace, piped: Path):
+        """An image from stdin is kept as `piped`. Raises DataError for what is not there."""
+        self.trained, self.options, self.piped = trained, options, str(piped)
+        self.paths = list(_paths(options.images, piped))
+        self.top = min(options.top, len(trained.interface.classes))
+        self.done = self.left_out = 0
+
+    def shown(self, path: str) -> str:
+        from ran.text import printable
+
+        return STDIN if path == self.piped else printable(path)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        """Raises DataError for a damaged image, unless those are left out."""
+        for begin in range(0, len(self.paths), BATCH):
+            paths, images = self._read(self.paths[begin : begin + BATCH])
+            if not paths:
+                continue
+            found = self._predict(paths, images)
+            if self.options.masks is not None:
+                _draw(self.trained, images, paths, found, self.options.masks, self.done)
+            self.done += len(found)
+            yield from found
+
+    def _read(self, paths: Sequence[str]) -> "tuple[list[str], Tensor]":
+        """The paths that could be read, and their images."""
+        import torch
+
+        from ran.data.files import pool
+        from ran.errors import DataError
+
+        def read(path: str) -> "Tensor | DataError":
+            try:
+                return self.trained.interface.read(path)
+            except DataError as error:
+                return error
+
+        good, images = [], []
+        for path, found in zip(paths, pool().map(read, paths), strict=True):
+            if not isinstance(found, DataError):
+                good.append(path)
+                images.append(found)
+            elif self.options.skip_damaged:
+                print(f"left out: {str(found).replace(path, self.shown(path))}", file=sys.stderr)
+                self.left_out += 1
+            else:
+                raise DataError(f"{str(found).replace(path, self.shown(path))} by --skip-damaged")
+        return good, torch.stack(images) if images else torch.empty(0)
+
+    def _predict(self, paths: Sequence[str], images: "Tensor") -> list[Prediction]:
+        classes = self.trained.interface.classes
+        best = self.trained.logits(images).double().softmax(1).topk(self.top)
+        return [
+            Prediction(self.shown(path), [(classes[k], p) for k, p in zip(index, values, strict=True)])
+            for path, values, index in zip(paths, best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     """The image files that the arguments name; an image from stdin is kept as `piped`. Raises DataError."""
-    from ran.data.folders import image_files
+    from ran.data.listing import image_files
     from ran.errors import DataError
+    from ran.text import printable
 
     for name in given:
         if name == STDIN:
@@ -82,12 +143,12 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
         elif Path(name).is_dir():
             found = image_files(Path(name))
             if not found:
-                raise DataError(f"{name} holds no images")
-            yield from map(str, found)
+                raise DataError(f"{printable(name)} holds no images")
+            yield from (str(Path(name) / file) for file in found)
         elif Path(name).exists():
             yield name
         else:
-            raise DataError(f"no file or folder {name}")
+            raise DataError(f"no file or folder {printable(name)}")
 
 
 def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
@@ -100,48 +161,18 @@ def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
             pass
     except Exception:  # no image: paths
         lines = [line for line in content.decode(errors="surrogateescape").splitlines() if line.strip()]
-        if not lines:
-            raise DataError("nothing came from stdin: neither an image nor paths of images") from None
+        if not lines or b"\0" in content:
+            raise DataError("stdin holds neither an image nor paths of images, one a line") from None
         yield from _paths([line for line in lines if line != STDIN], piped)
         return
     piped.write_bytes(content)
     yield str(piped)
 
 
-def _read(trained: "Trained", paths: Sequence[str], *, skip: bool) -> "tuple[list[str], Tensor, int]":
-    """The paths that could be read, their images, and how many could not. Raises DataError for one, without `skip`."""
-    import torch
-
-    from ran.errors import DataError
-
-    def read(path: str) -> "Tensor | DataError":
-        try:
-            return trained.interface.read(path)
-        except DataError as error:
-            if not skip:
-                raise
-            return error
-
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(read, paths))
-    for one in found:
-        if isinstance(one, DataError):
-            print(f"left out: {one}", file=sys.stderr)
-    good = [(path, one) for path, one in zip(paths, found, strict=True) if not isinstance(one, DataError)]
-    images = torch.stack([one for _, one in good]) if good else torch.empty(0)
-    return [path for path, _ in good], images, len(paths) - len(good)
-
-
-def _predict(trained: "Trained", paths: Sequence[str], images: "Tensor", top: int) -> list[Prediction]:
-    classes = trained.interface.classes
-    best = trained.logits(images).double().softmax(1).topk(min(top, len(classes)))
-    return [
-        (path, [(classes[k], p) for k, p in zip(index, values, strict=True)])
-        for path, values, index in zip(paths, best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
-
-
-def _draw(trained: "Trained", images: "Tensor", predictions: Sequence[Prediction], folder: Path, number: int) -> None:
+def _draw(
+    trained: "Trained", images: "Tensor", paths: Sequence[str], predictions: Sequence[Prediction], folder: Path,
+    number: int,
+) -> None:  # fmt: skip
     """Writes the pictures of a batch, numbered from `number`, for two files may have one name."""
     from experiments.overlays import draw, mean_masks, module_titles
     from ran.errors import UserError
@@ -150,37 +181,60 @@ def _draw(trained: "Trained", images: "Tensor", predictions: Sequence[Prediction
     if not masks:
         raise UserError(f"--masks: {trained.config.model.name} has no masks to draw")
     titles = module_titles(trained.network)
-    for i, (path, classes) in enumerate(predictions):
+    for i, (path, prediction) in enumerate(zip(paths, predictions, strict=True)):
         target = folder / f"{number + i:04}-{Path(path).stem}.png"
-        draw(images[i], {name: mask[i] for name, mask in masks.items()}, titles, classes, target)
+        draw(images[i], {name: mask[i] for name, mask in masks.items()}, titles, prediction.classes, target)
 
 
-def _table(predictions: Sequence[Prediction]) -> str:
-    from ran.text import columns
+def _table(predicting: _Predicting) -> Iterator[str]:
+    from ran.text import aligned, header
 
-    rows = [(path, *(f"{name} {100 * p:.1f} %" for name, p in classes)) for path, classes in predictions]
-    return columns(("image", "class", *(f"{i}." for i in range(2, len(rows[0])))), rows)
+    heads = ("image", "class", *(f"{i}." for i in range(2, predicting.top + 1)))
+    named = max(map(len, predicting.trained.interface.classes))
+    longest = max(len(predicting.shown(path)) for path in predicting.paths)
+    widths = [max(longest, len("image")), *[named + len(" 100.0 %")] * predicting.top]
+    for i, one in enumerate(predicting):
+        if i == 0:
+            yield from header(heads, widths)
+        yield aligned((one.image, *(f"{name} {100 * p:.1f} %" for name, p in one.classes)), widths)
 
 
-def _csv(predictions: Sequence[Prediction]) -> str:
+def _csv(predicting: _Predicting) -> Iterator[str]:
     """A line for each image and class."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "rank", "class", "probability"))
-    for path, classes in predictions:
-        writer.writerows((path, rank, name, f"{p:.6f}") for rank, (name, p) in enumerate(classes, 1))
-    return text.getvalue().rstrip("\n")
+    writer = csv.writer(text, lineterminator="")
+
+    def line(*cells: str | int) -> str:
+        text.seek(0)
+        text.truncate()
+        writer.writerow(cells)
+        return text.getvalue()
+
+    yield line("image", "rank", "class", "probability")
+    for one in predicting:
+        for rank, (name, p) in enumerate(one.classes, 1):
+            yield line(one.image, rank, name, f"{p:.6f}")
 
 
-def _json(predictions: Sequence[Prediction]) -> str:
-    return json.dumps([
-        {"image": path, "classes": [{"class": name, "probability": round(p, 6)} for name, p in classes]}
-        for path, classes in predictions
-    ], indent=1)  # fmt: skip
+def _json(predicting: _Predicting) -> Iterator[str]:
+    """A list with a line for each image, which is whole even if an image or Ctrl-C ends it early."""
+    marks = itertools.chain(["["], itertools.repeat(","))
+    try:
+        for one in predicting:
+            classes = [{"class": name, "probability": round(p, 6)} for name, p in one.classes]
+            yield next(marks) + json.dumps({"image": one.image, "classes": classes})
+    except (Exception, KeyboardInterrupt):
+        yield _closing(next(marks))
+        raise
+    yield _closing(next(marks))
+
+
+def _closing(mark: str) -> str:
+    return "[]" if mark == "[" else "]"
 
 
 FORMATS = {"table": _table, "csv": _csv, "json": _json}
 
 
 if __name__ == "__main__":
-    after.command("predict", main)
+    entry("predict", main)

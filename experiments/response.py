@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from experiments import after
+from ran.command import entry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,4 +40,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    after.command("response", main)
+    entry("response", main)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import after
-from ran.command import OneLineParser
+from ran.command import OneLineParser, entry
 
 DIGITS = 12  # of a fingerprint: what two of a million runs do not share
 
@@ -54,4 +54,4 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    after.command("runs", main)
+    entry("runs", main)

@@ -82,7 +82,7 @@ class Interface:
 
     def read(self, path: str) -> Tensor:
         """Returns an image file as uint8 (3, size, size), scaled and cropped as test images are. Raises DataError."""
-        return torch.tensor(decode.centre(path, self.size, self.share, upright=True)).permute(2, 0, 1)
+        return torch.tensor(decode.centre(path, self.size, self.share, as_shown=True)).permute(2, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,18 +1,31 @@
 """Test sets that are published as NumPy arrays: CIFAR-10.1 (NAME_data.npy, NAME_labels.npy), CIFAR-10-C and -100-C
-(gaussian_noise.npy, ..., and one labels.npy for all)."""
+(gaussian_noise.npy, ..., and one labels.npy for all; Hendrycks and Dietterich, 2019)."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ran.data.source import Images, as_images
 from ran.errors import DataError
+
+SEVERITIES = 5
+"""how strong the corruptions of CIFAR-10-C are: each file has the same images so many times, weakest first"""
+EXTRA = ("gaussian_blur", "saturate", "spatter", "speckle_noise")
+"""corruptions of CIFAR-10-C that the mean over its 15 leaves out, being made to tune on"""
+
+
+def by_severity(labels: Tensor) -> bool:
+    """Whether labels (N,) are those of one test set five times, as in CIFAR-10-C."""
+    first, *others = labels.chunk(SEVERITIES)
+    return len(others) == SEVERITIES - 1 and len(first.unique()) > 1 and all(torch.equal(first, o) for o in others)
 
 
 def array_sets(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Returns the files of images and of labels of each set in a folder, by name; empty where it holds none.
 
-    Raises DataError for images without labels.
+    Raises DataError for images without labels, and for a folder that holds other folders too.
     """
     found = {}
     for path in sorted(folder.glob("*.npy")):
@@ -23,6 +36,10 @@ def array_sets(folder: Path) -> dict[str, tuple[Path, Path]]:
         if not labels.exists():
             raise DataError(f"{path} has no labels: put them beside it, as {labels.name}")
         found[path.stem.removesuffix("_data")] = (path, labels)
+    if found and (inside := sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")):
+        raise DataError(
+            f"{folder} holds arrays ({', '.join(found)}) and folders ({', '.join(inside)}); test them apart"
+        )
     return found
 
 

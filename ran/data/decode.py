@@ -15,16 +15,16 @@ from ran.data.crops import Box
 from ran.errors import DataError
 
 
-def centre(path: str, side: int, share: float, *, upright: bool = False) -> np.ndarray:
+def centre(path: str, side: int, share: float, *, as_shown: bool = False) -> np.ndarray:
     """Returns the central square of an image, `share` of its shorter side long, as uint8 (side, side, 3).
 
-    Scaled bilinearly with antialiasing. `upright` turns it as a camera noted (EXIF), which data sets are read without,
-    here as in torchvision. Raises DataError for a damaged file.
+    Scaled bilinearly with antialiasing. `as_shown`: as a browser shows it, turned as a camera noted (EXIF) and what is
+    transparent in white; data sets are read without, here as in torchvision. Raises DataError for a damaged file.
     """
     # Deviation: section 4.2 does not say how a test image is cropped; the central 7/8 of its shorter side.
     with _opened(path) as image:
-        if upright:
-            ImageOps.exif_transpose(image, in_place=True)
+        if as_shown:
+            image = _on_white(ImageOps.exif_transpose(image))
         width, height = image.size
         kept = min(width, height) * share
         left, top = (width - kept) / 2, (height - kept) / 2
@@ -67,6 +67,13 @@ def _opened(path: str) -> Iterator[Image.Image]:
         raise DataError(
             f"{path}: not an image that can be read ({_reason(error)}); fetch it anew, or have it left out"
         ) from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def _reason(error: Exception) -> str:

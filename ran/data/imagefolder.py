@@ -5,25 +5,25 @@ Images are read while a network trains and is tested; they are never in memory a
 python -m ran.data.imagefolder FOLDER    # reads every image below a folder; a line for each that is damaged
 """
 
-import argparse
 import contextlib
 import functools
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
+from ran.command import OneLineParser, entry
 from ran.data import decode
 from ran.data.augment import Pixels
 from ran.data.files import Files, pool
-from ran.data.listing import SUFFIXES, Listing, digest, list_images, read_exclusions, without
+from ran.data.listing import Listing, digest, image_files, list_images, read_exclusions, without
 from ran.data.source import Images, Source
-from ran.errors import DataError, UserError
+from ran.errors import DataError
 from ran.files import WriteError, write_whole
 from ran.rng import stream
+from ran.text import printable
 
 NAME = "imagenet"
 # In the digest, and so in the identity of every run on an image folder. Raised by a change that makes other batches or
@@ -139,32 +139,23 @@ def find_damaged(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 where an image is damaged, 2 where the input is refused with a line on stderr."""
-    parser = argparse.ArgumentParser(
+    """Returns the exit status: 0, or 1 where an image is damaged. Raises DataError where there is none."""
+    parser = OneLineParser(
         "python -m ran.data.imagefolder",
         description="Reads every image below a folder; prints those that are damaged, a line each, and their number.",
     )
     parser.add_argument("folder", type=Path, help="with images at any depth")
     folder = parser.parse_args(argv).folder
-    try:
-        names = sorted(
-            os.path.relpath(os.path.join(place, file), folder)
-            for place, _, files in os.walk(folder)
-            for file in files
-            if file.lower().endswith(SUFFIXES) and file[0] != "."
-        )
-        if not names:
-            raise UserError(f"{folder}: no such folder, or no image in it")
-        count = 0
-        for name, reason in find_damaged(folder, names):
-            print(f"{folder / name}: {reason}", flush=True)
-            count += 1
-    except UserError as error:
-        print(f"ran.data.imagefolder: {error}", file=sys.stderr)
-        return 2
+    names = image_files(folder)
+    if not names:
+        raise DataError(f"{folder}: no such folder, or no image in it")
+    count = 0
+    for name, reason in find_damaged(folder, names):
+        print(f"{printable(folder / name)}: {reason}", flush=True)
+        count += 1
     print(f"{count} of {len(names)} images are damaged")
     return 1 if count else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry("ran.data.imagefolder", main)

@@ -1,4 +1,4 @@
-"""Which images a folder of class folders holds: <folder>/<class>/<image>."""
+"""Which images a folder holds: in class folders, as <folder>/<class>/<image>, or anywhere below it."""
 
 import functools
 import hashlib
@@ -36,12 +36,28 @@ class Listing:
         return replace(self, classes=tuple(classes), labels=tuple(own[label] for label in self.labels))
 
 
-def list_images(folder: Path) -> Listing:
-    """Returns what lies in a folder. Raises DataError for one without class folders or with an empty one.
+def image_files(folder: Path) -> list[str]:
+    """Returns the paths, from `folder`, of the images at any depth below it, sorted; hidden ones are left out."""
+    seen, found = set(), []
+    for place, inside, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        # A link to a folder further up would go round for ever.
+        inside[:] = [i for i in inside if i[0] != "." and os.path.realpath(os.path.join(place, i)) not in seen]
+        found += [os.path.relpath(os.path.join(place, file), folder) for file in files if _is_image(file)]
+    return sorted(found)
 
-    Kept for the life of the process while its class folders do not change; a file written over goes unseen.
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and name[0] != "."
+
+
+def list_images(folder: Path, *, some_empty: bool = False) -> Listing:
+    """Returns what lies in a folder.
+
+    Kept for the life of the process while its class folders do not change; a file written over goes unseen. Raises
+    DataError for a folder without class folders or images, and for an empty class folder unless `some_empty`.
     """
-    return _list(folder, _changes(folder))
+    return _list(folder, _changes(folder), some_empty)
 
 
 def _changes(folder: Path) -> tuple[tuple[str, int], ...]:
@@ -61,9 +77,15 @@ def _changes(folder: Path) -> tuple[tuple[str, int], ...]:
 # Every run of a study asks, and ImageNet takes seconds: here, in `without` and for `digest`. Listings that are kept are
 # told apart as objects.
 @functools.lru_cache(maxsize=8)
-def _list(folder: Path, changed: tuple[tuple[str, int], ...]) -> Listing:
+def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) -> Listing:
     classes = tuple(name for name, _ in changed)
-    found = [(f"{name}/{image}", size, i) for i, name in enumerate(classes) for image, size in _images(folder / name)]
+    images = [_images(folder / name) for name in classes]
+    lacking = [folder / name for name, found in zip(classes, images, strict=True) if not found]
+    if len(lacking) == len(classes) or (lacking and not some_empty):
+        raise DataError(
+            f"{lacking[0]} holds no images; a class needs at least one, with a suffix of {' '.join(SUFFIXES)}"
+        )
+    found = [(f"{classes[i]}/{image}", size, i) for i, files in enumerate(images) for image, size in files]
     names, sizes, labels = zip(*found, strict=True)
     return Listing(folder, classes, names, sizes, labels)
 
@@ -72,15 +94,11 @@ def _images(folder: Path) -> list[tuple[str, int]]:
     """The names of a folder's images, sorted, with their sizes in bytes."""
     try:
         with os.scandir(folder) as entries:
-            suffixed = [e for e in entries if e.name.lower().endswith(SUFFIXES) and e.name[0] != "."]
-            found = sorted((e.name, e.stat().st_size) for e in suffixed)
+            return sorted((e.name, e.stat().st_size) for e in entries if _is_image(e.name))
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); mend the image folder"
         ) from error
-    if not found:
-        raise DataError(f"{folder} holds no images; a class needs at least one, with a suffix of {' '.join(SUFFIXES)}")
-    return found
 
 
 @functools.lru_cache(maxsize=8)
@@ -90,7 +108,7 @@ def without(listing: Listing, names: frozenset[str]) -> Listing:
         return listing
     kept = [i for i, name in enumerate(listing.names) if name not in names]
     if not kept:
-        raise DataError(f"{listing.folder}: all of its images are left out, for damage or by data.exclude")
+        raise DataError(f"{listing.folder}: all of its images are left out, for damage or as excluded")
     return replace(
         listing,
         names=tuple(listing.names[i] for i in kept),
@@ -109,8 +127,8 @@ def digest(version: int, *listings: Listing) -> str:
     return hashed.hexdigest()[:32]
 
 
-def read_exclusions(path: str, listing: Listing) -> frozenset[str]:
-    """Returns the names of the images that a text file lists, one a line; '#' begins a comment.
+def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -> frozenset[str]:
+    """Returns the names of the images that a text file, named by `option`, lists, one a line; '#' begins a comment.
 
     A line is <class>/<image>, a file's name, or a number n, which stands for ILSVRC2012_val_{n:08}. Raises DataError
     for a file that cannot be read and a line that fits no image, or more than one.
@@ -119,7 +137,7 @@ def read_exclusions(path: str, listing: Listing) -> frozenset[str]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise DataError(f"data.exclude: {path} cannot be read ({reason})") from None
+        raise DataError(f"{option}: {path} cannot be read ({reason})") from None
     files = [name.partition("/")[2] for name in listing.names]
     times = Counter(files)
     # Every way to write an image, for the whole listing at once: the blacklist of ImageNet has 1,762 lines.
@@ -135,12 +153,10 @@ def read_exclusions(path: str, listing: Listing) -> frozenset[str]:
             continue
         entry = str(int(entry)) if entry.isdecimal() else entry
         if entry not in known:
-            raise DataError(
-                f"data.exclude: line {number} of {path}, {entry[:100]!r}, fits no image of {listing.folder}"
-            )
+            raise DataError(f"{option}: line {number} of {path}, {entry[:100]!r}, fits no image of {listing.folder}")
         if times[entry] > 1:
             raise DataError(
-                f"data.exclude: line {number} of {path}, {entry[:100]!r}, fits {times[entry]} images of "
+                f"{option}: line {number} of {path}, {entry[:100]!r}, fits {times[entry]} images of "
                 f"{listing.folder}; write <class>/{entry[:100]}"
             )
         found.add(known[entry])

@@ -41,7 +41,7 @@ inline void store(bf16* to, float value) {  // to the nearest, ties to even
 }
 
 constexpr int64_t ROW = 256;       // elements of a row, at least
-constexpr int64_t CHUNK = 32768;   // elements of a chunk, at least: few enough to add them up in float
+constexpr int64_t CHUNK = 128;     // rows of a chunk: few enough to add them up in float
 constexpr int PIVOTS = 16;         // pixels whose mean is taken off before squares are added up
 
 struct Shape {
@@ -49,7 +49,7 @@ struct Shape {
 
     Shape(int64_t p, int64_t c) : pixels(p), channels(c) {
         row = c * ((ROW + c - 1) / c);
-        chunk = row * ((CHUNK + row - 1) / row);
+        chunk = row * CHUNK;
         elements = p * c;
         chunks = (elements + chunk - 1) / chunk;
     }
@@ -86,11 +86,19 @@ inline void repeat(const Shape& s, float* table) {
     for (int64_t i = s.channels; i < s.row; ++i) table[i] = table[i - s.channels];
 }
 
-// What a channel's sum over all chunks is: `sums` is (chunks, 2, C).
-inline double total(const Shape& s, const std::vector<double>& sums, int which, int64_t c) {
-    double sum = 0;
-    for (int64_t k = 0; k < s.chunks; ++k) sum += sums[(2 * k + which) * s.channels + c];
-    return sum;
+// Adds up (chunks, 2, C) sums over the chunks, for the calling thread's share of the channels: calls body(c, first,
+// second) for each of them.
+template <class Body>
+inline void totals(const Shape& s, const std::vector<double>& sums, Body body) {
+    int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    int64_t from = s.channels * thread / threads, to = s.channels * (thread + 1) / threads;
+    std::vector<double> first(to - from), second(to - from);
+    for (int64_t k = 0; k < s.chunks; ++k) {
+        const double* row = &sums[2 * k * s.channels] + from;
+        for (int64_t i = 0; i < to - from; ++i) first[i] += row[i];
+        for (int64_t i = 0; i < to - from; ++i) second[i] += row[s.channels + i];
+    }
+    for (int64_t c = from; c < to; ++c) body(c, first[c - from], second[c - from]);
 }
 
 // The innermost loops, each over a row: functions of their own, so that the compiler may vectorise them.
@@ -182,10 +190,9 @@ void forward(
             fold(s, second, &sums[(2 * k + 1) * channels]);
         }
 #pragma omp barrier
-#pragma omp for schedule(static)
-        for (int64_t c = 0; c < channels; ++c) {
-            double off = total(s, sums, 0, c) / pixels;
-            double var = total(s, sums, 1, c) / pixels - off * off;
+        totals(s, sums, [&](int64_t c, double deviations, double squares) {
+            double off = deviations / pixels;
+            double var = squares / pixels - off * off;
             var = var < 0 ? 0 : var;  // NaN stays
             double m = pivot[c] + off, invstd = 1 / std::sqrt(var + eps);
             mean[c] = saved[c] = static_cast<float>(m);
@@ -195,7 +202,8 @@ void forward(
             running_mean[c] = static_cast<float>((1 - momentum) * running_mean[c] + momentum * m);
             running_var[c] =
                 static_cast<float>((1 - momentum) * running_var[c] + momentum * var * pixels / (pixels - 1.0));
-        }
+        });
+#pragma omp barrier
 #pragma omp single
         {
             repeat(s, mean.data());
@@ -258,14 +266,14 @@ void backward(
             fold(s, of_both, &sums[(2 * chunk + 1) * channels]);
         }
 #pragma omp barrier
-#pragma omp for schedule(static)
-        for (int64_t c = 0; c < channels; ++c) {
-            double sum = total(s, sums, 0, c), both = total(s, sums, 1, c), invstd = saved[channels + c];
+        totals(s, sums, [&](int64_t c, double sum, double both) {
+            double invstd = saved[channels + c];
             dbias[c] = static_cast<float>(sum);
             dweight[c] = static_cast<float>(both * invstd);
             first[c] = static_cast<float>(sum / pixels);
             second[c] = static_cast<float>(both * invstd * invstd / pixels);
-        }
+        });
+#pragma omp barrier
 #pragma omp single
         {
             repeat(s, first.data());

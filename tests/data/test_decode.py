@@ -156,7 +156,7 @@ def test_a_photograph_stands_upright_where_asked(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
     assert decode.centre(str(tmp_path / "photo.png"), 4, 1.0)[:, :, 0].tolist() == pixels[:, :, 0].tolist()
-    turned = decode.centre(str(tmp_path / "photo.png"), 4, 1.0, upright=True)
+    turned = decode.centre(str(tmp_path / "photo.png"), 4, 1.0, as_shown=True)
     assert turned[:, :, 0].tolist() == np.rot90(pixels, -1)[:, :, 0].tolist()
 
 

@@ -6,7 +6,8 @@ from PIL import Image
 
 from ran.data.arrays import array_sets, read_arrays
 from ran.data.files import loaded
-from ran.data.folders import class_folders, image_files
+from ran.data.folders import class_folders
+from ran.data.listing import image_files
 from ran.errors import DataError
 
 
@@ -35,7 +36,10 @@ def test_files_at_any_depth(tmp_path):
     image(tmp_path / "b.png")
     image(tmp_path / "a" / "deep" / "c.jpg")
     image(tmp_path / ".thumbnails" / "d.png")
-    assert image_files(tmp_path) == [tmp_path / "a" / "deep" / "c.jpg", tmp_path / "b.png"]
+    image(tmp_path.with_name("elsewhere") / "e.png")
+    (tmp_path / "a" / "linked").symlink_to(tmp_path.with_name("elsewhere"))
+    (tmp_path / "a" / "round").symlink_to(tmp_path)
+    assert image_files(tmp_path) == ["a/deep/c.jpg", "a/linked/e.png", "b.png"]
 
 
 def test_folders_that_do_not_fit(tmp_path):

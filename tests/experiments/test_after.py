@@ -20,9 +20,10 @@ import torch
 from lab import BOTH, ROOT, Lab, Said, make_cifar10
 from PIL import Image
 
-from experiments import after, evaluate, export, predict, response, runs
+from experiments import evaluate, export, predict, response, runs
 from experiments.finished import find
 from ran import names
+from ran.command import entry
 from ran.data import cluttershapes
 
 COMMANDS = {
@@ -37,7 +38,7 @@ def call(command: str, *arguments: str, stdin: bytes = b"") -> Said:
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin))
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            after.command(command, lambda: COMMANDS[command](arguments))
+            entry(command, lambda: COMMANDS[command](arguments))
     finally:
         sys.stdin = before
     return Said(int(str(ended.value.code)), out.getvalue(), err.getvalue())
@@ -176,12 +177,23 @@ def test_other_images_by_folder(trained_lab, images):
     assert said.out.startswith(f"arl s0 on {images.parent.name}-set: 3 images\n")
     arrays = images.parent / "arrays"
     arrays.mkdir(exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    for name, content in (("fog", pixels), ("snow", pixels[::-1]), ("labels", np.arange(5))):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    labels = np.repeat([[3, 1]], 5, 0).flatten()
+    for name, content in (("fog", pixels), ("snow", pixels[::-1]), ("spatter", pixels), ("labels", labels)):
         np.save(arrays / f"{name}.npy", content)
+    said = of_store(trained_lab, "evaluate", run, "--folder", str(arrays), "--format", "json")
+    assert said.status == 0, said.err
+    found = {name: record["err"] for name, record in json.loads(said.out).items()}
+    logits = find(run, trained_lab.uri).trained.logits(torch.tensor(pixels).permute(0, 3, 1, 2))
+    wrong = (logits.argmax(1) != torch.tensor(labels)).view(5, 2).double().mean(1)
+    assert json.loads(said.out)["arrays-fog"]["severity_err"] == (100 * wrong).tolist()
     said = of_store(trained_lab, "evaluate", run, "--folder", str(arrays), "--confusion")
     assert said.status == 0, said.err
-    assert "mean top-1 error over the 2: " in said.out
+    assert f"severity   1: {100 * wrong[0]:.2f} %, 2: " in said.out
+    all_three, two = (sum(found[f"arrays-{name}"] for name in names) / len(names) for names in (
+        ("fog", "snow", "spatter"), ("fog", "snow")))  # fmt: skip
+    assert f"mean top-1 error over the 3: {all_three:.2f} %; over 2, without gaussian_blur" in said.out
+    assert said.out.endswith(f": {two:.2f} %\n")
     assert {"evaluation/arrays-fog/err", "evaluation/arrays-snow/ece"} <= trained_lab.children()[
         "arl s0"
     ].data.metrics.keys()
@@ -241,6 +253,41 @@ def test_damaged_images_can_be_left_out(trained_lab, images, tmp_path):
     assert said.status == 1
     assert len(json.loads(said.out)) == 3
     assert "bad.png: not an image that can be read" in said.err
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_what_is_predicted_is_said_before_a_damaged_image_ends_it(form, trained_lab, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "BATCH", 2)
+    run = trained_lab.children()["arl s0"].info.run_id
+    (tmp_path / "bad.png").write_bytes(next(images.rglob("*.png")).read_bytes()[:-30])
+    said = of_store(trained_lab, "predict", run, str(images), str(tmp_path / "bad.png"), "--format", form, "--top", "1")
+    assert said.status == 2
+    assert "have it left out by --skip-damaged" in said.err
+    assert said.err.count("\n") == 1
+    shown = sorted(map(str, images.rglob("*.png")))[:2]
+    if form == "json":
+        assert [one["image"] for one in json.loads(said.out)] == shown
+    else:
+        assert [line.split(",")[0].split()[0] for line in said.out.splitlines()][-2:] == shown
+
+
+def test_names_that_are_no_text_and_pictures_that_are_transparent(trained_lab, tmp_path):
+    run = trained_lab.children()["arl s0"].info.run_id
+    folder = tmp_path / "set"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    pixels[:16, :, 3], pixels[16:, :, 3] = 0, 255
+    Image.fromarray(pixels).save(folder / "a.png")
+    opaque = np.where(pixels[..., 3:] == 255, pixels[..., :3], 255).astype(np.uint8)
+    Image.fromarray(opaque).save(os.fsencode(folder) + b"/\xff.png")
+    said = of_store(trained_lab, "predict", run, str(folder), "--format", "json")
+    assert said.status == 0, said.err
+    transparent, white = json.loads(said.out)
+    assert Path(white["image"]).name == "\\xff.png"
+    assert transparent["classes"] == white["classes"]
+    table = of_store(trained_lab, "predict", run, str(folder))
+    assert table.status == 0
+    assert "\\xff.png" in table.out
 
 
 def test_an_export_is_written_once(trained_lab):
@@ -381,7 +428,12 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("predict", ["RUN", "empty"], "empty holds no images"),
     ("predict", ["RUN", "text.png"], "text.png: not an image that can be read"),
     ("predict", ["RUN", "text.png", "--top", "0"], "--top must be at least 1"),
-    ("predict", ["RUN", "-"], "nothing came from stdin"),
+    ("predict", ["RUN", "text.png", "--size", "64"], "was trained on images of one size, 32"),
+    ("predict", ["RUN", "-"], "stdin holds neither an image nor paths of images"),
+    ("evaluate", ["RUN", "--folder", "splits"], "splits holds val, which is no class; name splits/val"),
+    ("evaluate", ["RUN", "--folder", "both"], "both holds arrays (fog) and folders (val); test them apart"),
+    ("evaluate", ["RUN", "--folder", "arrays", "--exclude", "text.png"], "--exclude goes with folders of images"),
+    ("evaluate", ["RUN", "--folder", "splits/val", "--exclude", "no"], "--exclude: no cannot be read"),
     ("response", ["RUN", "--images", "0"], "--images must be at least 1"),
     ("export", ["RUN", "--format", "tflite"], "invalid choice: 'tflite'"),
     ("export", ["RUN", "--format", "pt2", "--out", "empty"], "empty is there already"),
@@ -393,6 +445,13 @@ BAD: list[tuple[str, Sequence[str], str]] = [
 )
 def test_bad_input(command, arguments, message, trained_lab, capsys):
     Path("empty").mkdir()
+    Path("splits/val/circle").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save("splits/val/circle/a.png")
+    for name in ("arrays", "both"):
+        Path(name).mkdir()
+        for file in ("fog", "labels"):
+            np.save(f"{name}/{file}.npy", np.zeros(1))
+    Path("both/val").mkdir()
     Path("text.png").write_text("hello")
     make_cifar10(Path("cifar"), train_images=10, test_images=10)
     run = trained_lab.children()["arl s0"].info.run_id
