@@ -2,7 +2,9 @@
 
 import importlib
 import importlib.util
+import os
 import pkgutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -74,7 +76,12 @@ def _study_of(module: ModuleType, name: str) -> Study:
 
 
 def import_module(name: str) -> None:
-    """Imports a user's module, which registers its masks, data sets and so on. Raises StudyError."""
+    """Imports a user's module, which registers its masks, data sets and so on. Raises StudyError.
+
+    It may lie in the folder that the command was given in, which Python looks into for `python -m` only.
+    """
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the user's code raises

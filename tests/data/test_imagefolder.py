@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as reference
 
+from ran.command import entry
 from ran.config import DataConfig
 from ran.data import decode, imagefolder, listing
 from ran.data.datasets import load_splits, open_source, split_indices
@@ -397,5 +398,7 @@ def test_the_command_names_damaged_files_and_counts(folder, capsys):
 
 def test_the_command_refuses_what_holds_no_image(folder, tmp_path, capsys):
     for path in (tmp_path / "none", folder / "imagenet" / "val" / "n01" / "n01_0.png"):
-        assert imagefolder.main([str(path)]) == 2
+        with pytest.raises(SystemExit) as ended:
+            entry("ran.data.imagefolder", lambda path=path: imagefolder.main([str(path)]))
+        assert ended.value.code == 2
         assert capsys.readouterr().err == f"ran.data.imagefolder: {path}: no such folder, or no image in it\n"

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -424,3 +425,18 @@ def test_timm_s_own_script(tmp_path: Path, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Best metric" in done.stderr
     assert (tmp_path / "run" / "last.pth.tar").is_file()
+
+
+@pytest.mark.slow
+def test_torchvisions_own_script(tmp_path: Path, folder: Path) -> None:
+    script = os.environ.get("RAN_TORCHVISION_TRAIN")
+    if script is None:
+        pytest.skip("RAN_TORCHVISION_TRAIN names no copy of torchvision's references/classification/train.py")
+    for split in ("train", "val"):  # its top-5 needs five classes
+        for label in "abcde":
+            shutil.copytree(folder / split / "blue", tmp_path / split / label)
+    options = "--model attention32c --device cpu -b 4 --epochs 1 --workers 0 --val-resize-size 32 --val-crop-size 32"
+    done = run(script, "--data-path", tmp_path, *options.split(), "--train-crop-size", "32", "--output-dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Acc@1" in done.stdout
+    assert (tmp_path / "model_0.pth").is_file()
