@@ -23,8 +23,8 @@ from ran.data.datasets import Source, open_source
 from ran.engine import checkpoint
 from ran.engine.device import Abilities, resolve
 from ran.engine.optim import SCHEDULES
-from ran.engine.throughput import seconds_per_image
-from ran.errors import UserError, one_line
+from ran.engine.throughput import seconds_per_image, seconds_to_read
+from ran.errors import DataError, UserError, one_line
 from ran.models.attention import LEARNING
 from ran.models.cost import Cost, cost
 from ran.models.network import build
@@ -327,7 +327,7 @@ def estimate_seconds(
 
     From the throughput of the plan's finished runs where there are any, else of a few steps of its smallest network
     measured now, where the runs will train (`measure`); scaled by multiply-adds, as depth scales both arithmetic and
-    overhead.
+    overhead. Image files take at least as long as decoding them.
     """
     if not plan.todo:
         return {}
@@ -337,7 +337,18 @@ def estimate_seconds(
         if run.record is not None and run.record.images_per_s
     ]
     rate = sorted(rates)[len(rates) // 2] if rates else _measured_rate(plan, device, measure)
-    return {run.fingerprint: _training_images(run, run.source) * run.cost.macs / rate for run in plan.todo}
+    reading = {source: _reading(source) for source in {run.source for run in plan.todo}}
+    return {
+        run.fingerprint: _training_images(run, run.source) * max(run.cost.macs / rate, reading[run.source])
+        for run in plan.todo
+    }
+
+
+def _reading(source: Source) -> float:
+    """Seconds an image; none where one of those tried is damaged, which the run will say."""
+    with contextlib.suppress(DataError):
+        return seconds_to_read(source)
+    return 0.0
 
 
 def _measured_rate(plan: Plan, device: torch.device, measure: Callable[..., float]) -> float:

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,14 @@ from PIL import Image
 
 from ran import names
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
-from ran.data.datasets import Splits, load_splits
+from ran.data import decode
+from ran.data.datasets import Splits, load_splits, open_source
 from ran.data.files import set_workers
 from ran.data.source import Images
 from ran.engine import evaluate as evaluation
 from ran.engine.evaluate import Stopped, evaluate, predict
 from ran.engine.processes import ALONE, AbandonedError, telling
+from ran.engine.throughput import seconds_to_read
 from ran.engine.train import Result, train
 from ran.errors import DataError
 from ran.models.network import build, initialize
@@ -177,6 +180,20 @@ def test_a_damaged_file_ends_a_run_with_its_name(config, root, tmp_path):
     finally:
         path.write_bytes(content)
     assert run(config, tmp_path).outcome == names.FINISHED
+
+
+def test_how_long_reading_takes(config, root, monkeypatch):
+    original = decode.centre
+
+    def slowly(*arguments):
+        time.sleep(0.01)
+        return original(*arguments)
+
+    monkeypatch.setattr(decode, "centre", slowly)
+    for workers in (1, 4):
+        set_workers(workers)
+        assert 0.01 / workers <= seconds_to_read(open_source(config.data)) < 0.1 / workers
+    assert seconds_to_read(open_source(DataConfig("cluttershapes"))) == 0
 
 
 # Classes

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments import plan as planning
 from experiments.cli import parse_launch, parse_overrides
 from experiments.launch import base_config
 from experiments.plan import DONE, FAILED, NEW, RESUMABLE, PlanError, make_plan, parse_seeds, parse_shard, select_cells
@@ -386,3 +388,22 @@ def test_a_test_image_too_small_for_the_network_is_refused_with_the_plan(monkeyp
     size = 4
     with pytest.raises(ConfigError, match="smallest image_size is 8"):
         plan(overrides={"data.name": "shrunk"})
+
+
+# Cost
+
+
+def test_image_files_take_at_least_as_long_as_decoding_them(monkeypatch):
+    def seconds(step: float, reading: float) -> list[float]:
+        monkeypatch.setattr(planning, "seconds_to_read", lambda source: reading)
+        estimates = planning.estimate_seconds(plan(), torch.device("cpu"), lambda *_, **__: step)
+        return [estimates[run.fingerprint] for run in plan().runs[:3:2]]
+
+    shallow, deep = seconds(1e-3, 0)
+    assert deep > 1.3 * shallow
+    assert seconds(1e-3, 1e-6) == [shallow, deep]
+    assert seconds(1e-6, 1e-3) == pytest.approx([shallow, shallow])
+    monkeypatch.setattr(planning, "seconds_to_read", lambda source: open_source(DataConfig("imagenet", root="none")))
+    assert planning.estimate_seconds(plan(), torch.device("cpu"), lambda *_, **__: 1e-3)[
+        plan().runs[0].fingerprint
+    ] == (pytest.approx(shallow))
