@@ -96,7 +96,7 @@ stages = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.builds(
         NetworkSpec,

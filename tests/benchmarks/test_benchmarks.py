@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import accuracy, overhead, report, roofline, step
 from ran import names
+from ran.command import entry
 from ran.engine.optim import SCHEDULES
 from ran.kernels.build import library, why_not
 
@@ -144,7 +145,7 @@ def test_bad_input(arguments, words, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pytorchcv.model_provider", None)
     module = importlib.import_module(f"benchmarks.{arguments[0]}")
     with pytest.raises(SystemExit) as caught:
-        report.entry(lambda: module.main(arguments[1:]))
+        entry(arguments[0], lambda: module.main(arguments[1:]))
     said = capsys.readouterr()
     assert (caught.value.code, len(said.err.splitlines()), said.out) == (2, 1, "")
     assert words in said.err

@@ -110,6 +110,7 @@ def losses(ran: Ran) -> list[float]:
     return [value for (_, key), value in sorted(ran.points.items()) if key == names.TRAIN_LOSS]
 
 
+@pytest.mark.slow
 def test_ten_steps_of_a_real_network_are_those_of_one_process(crew, tmp_path):
     """Two micro-batches: a + b has the bits of b + a, so rounding makes no difference that could grow."""
     config = override(ATTENTION, {"data.root": str(tmp_path)})

@@ -372,6 +372,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_script_for_timm_trains(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "train.py").write_text(TIMM_SCRIPT)
     done = run(tmp_path / "train.py", folder, "--model", "attention32c")
