@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         seen = assess(logits, images.labels)
         if not math.isfinite(seen.loss):
             raise UserError(f"{found.name} on {name}: logits that are not finite")
-        results[name] = _record(found, options, name, seen, len(images) / seconds)
-        results[name]["severity_err"] = _by_severity(logits, images.labels)
+        severity_err = _by_severity(logits, images.labels)
+        results[name] = _record(found, options, name, seen, severity_err, len(images) / seconds)
         if not options.no_log:  # before it is printed: the reader of our output may leave early
             _log(found, name, results[name])
         if options.format == "text":
@@ -144,15 +144,17 @@ def _few(classes: Sequence[str]) -> str:
 
 
 def _record(
-    found: "Finished", options: argparse.Namespace, name: str, seen: "Assessment", images_per_s: float
-) -> dict[str, Any]:
+    found: "Finished", options: argparse.Namespace, name: str, seen: "Assessment", severity_err: list[float] | None,
+    images_per_s: float,
+) -> dict[str, Any]:  # fmt: skip
     """What evaluation/NAME.json holds."""
     trained = found.trained
     return {
         "network": str(trained), "fingerprint": trained.fingerprint, "step": found.step, "data": name,
         "folder": options.folder and str(options.folder.resolve()), "exclude": options.exclude,
         "size": options.size or trained.interface.size, "images": seen.images,
-        "err": seen.err, "err5": seen.err5, "loss": seen.loss, "ece": seen.ece, "images_per_s": images_per_s,
+        "err": seen.err, "err5": seen.err5, "loss": seen.loss, "ece": seen.ece, "severity_err": severity_err,
+        "images_per_s": images_per_s,
         "classes": list(trained.interface.classes), "class_err": seen.class_err, "confusion": seen.confusion.tolist(),
         "calibration": seen.bins.tolist(),
     }  # fmt: skip
