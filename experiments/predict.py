@@ -10,18 +10,15 @@ attention module (its mean over the channels) and its product with the image.
 """
 
 import argparse
-import csv
 import io
-import itertools
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import after
+from experiments.predictions import FORMATS, Prediction
 from ran.command import entry
 
 if TYPE_CHECKING:
@@ -33,14 +30,6 @@ BATCH = 64  # images that are read, and lie in memory, at once
 STDIN = "-"
 
 
-@dataclass(frozen=True)
-class Prediction:
-    image: str
-    """its path as a terminal takes it, "-" for one from stdin"""
-    classes: list[tuple[str, float]]
-    """with their probabilities, the most probable first"""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 where --skip-damaged left images out. Raises UserError."""
     options = _parse(argv)
@@ -49,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = trained.at(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:
         predicting = _Predicting(trained, options, Path(folder) / "stdin")
-        for line in FORMATS[options.format](predicting):
+        longest = max(len(predicting.shown(path)) for path in predicting.paths)
+        widths = (longest, max(map(len, predicting.classes)))
+        for line in FORMATS[options.format](predicting, widths, predicting.top):
             print(line, flush=True)  # what is done is not lost if something stops it
     if options.masks is not None:
         print(f"wrote {predicting.done} pictures into {options.masks}", file=sys.stderr)
@@ -62,6 +53,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--top", type=int, default=5, metavar="K", help="so many classes an image; default: 5")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="default: table")
     parser.add_argument("--masks", type=Path, metavar="OUT", help="folder for a picture of each image and its masks")
+    parser.add_argument(
+        "--names", type=Path, metavar="FILE",
+        help="text file with a class and how to call it a line, as ImageNet's LOC_synset_mapping.txt",
+    )  # fmt: skip
     after.add_size(parser)
     parser.add_argument("--skip-damaged", action="store_true", help="leave out files that are no images, and name them")
     options = parser.parse_args(argv)
@@ -77,7 +72,8 @@ class _Predicting:
         """An image from stdin is kept as `piped`. Raises DataError for what is not there."""
         self.trained, self.options, self.piped = trained, options, str(piped)
         self.paths = list(_paths(options.images, piped))
-        self.top = min(options.top, len(trained.interface.classes))
+        self.classes = _named(trained.interface.classes, options.names)
+        self.top = min(options.top, len(self.classes))
         self.done = self.left_out = 0
 
     def shown(self, path: str) -> str:
@@ -123,12 +119,28 @@ class _Predicting:
         return good, torch.stack(images) if images else torch.empty(0)
 
     def _predict(self, paths: Sequence[str], images: "Tensor") -> list[Prediction]:
-        classes = self.trained.interface.classes
         best = self.trained.logits(images).double().softmax(1).topk(self.top)
         return [
-            Prediction(self.shown(path), [(classes[k], p) for k, p in zip(index, values, strict=True)])
+            Prediction(self.shown(path), [(self.classes[k], p) for k, p in zip(index, values, strict=True)])
             for path, values, index in zip(paths, best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+
+def _named(classes: Sequence[str], path: Path | None) -> list[str]:
+    """The classes as the lines of a file, "n01440764 tench, Tinca tinca", call them: by the first of its names."""
+    from ran.errors import DataError
+
+    if path is None:
+        return list(classes)
+    try:
+        lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise DataError(f"--names: {path} cannot be read ({reason})") from None
+    names = {words[0]: words[1].split(",")[0].strip() for words in lines if len(words) == 2}
+    if unknown := [name for name in classes if name not in names]:
+        raise DataError(f"--names: {path} has no name for {len(unknown)} of {len(classes)} classes ({unknown[0]}, ...)")
+    return [names[name] for name in classes]
 
 
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
@@ -184,56 +196,6 @@ def _draw(
     for i, (path, prediction) in enumerate(zip(paths, predictions, strict=True)):
         target = folder / f"{number + i:04}-{Path(path).stem}.png"
         draw(images[i], {name: mask[i] for name, mask in masks.items()}, titles, prediction.classes, target)
-
-
-def _table(predicting: _Predicting) -> Iterator[str]:
-    from ran.text import aligned, header
-
-    heads = ("image", "class", *(f"{i}." for i in range(2, predicting.top + 1)))
-    named = max(map(len, predicting.trained.interface.classes))
-    longest = max(len(predicting.shown(path)) for path in predicting.paths)
-    widths = [max(longest, len("image")), *[named + len(" 100.0 %")] * predicting.top]
-    for i, one in enumerate(predicting):
-        if i == 0:
-            yield from header(heads, widths)
-        yield aligned((one.image, *(f"{name} {100 * p:.1f} %" for name, p in one.classes)), widths)
-
-
-def _csv(predicting: _Predicting) -> Iterator[str]:
-    """A line for each image and class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="")
-
-    def line(*cells: str | int) -> str:
-        text.seek(0)
-        text.truncate()
-        writer.writerow(cells)
-        return text.getvalue()
-
-    yield line("image", "rank", "class", "probability")
-    for one in predicting:
-        for rank, (name, p) in enumerate(one.classes, 1):
-            yield line(one.image, rank, name, f"{p:.6f}")
-
-
-def _json(predicting: _Predicting) -> Iterator[str]:
-    """A list with a line for each image, which is whole even if an image or Ctrl-C ends it early."""
-    marks = itertools.chain(["["], itertools.repeat(","))
-    try:
-        for one in predicting:
-            classes = [{"class": name, "probability": round(p, 6)} for name, p in one.classes]
-            yield next(marks) + json.dumps({"image": one.image, "classes": classes})
-    except (Exception, KeyboardInterrupt):
-        yield _closing(next(marks))
-        raise
-    yield _closing(next(marks))
-
-
-def _closing(mark: str) -> str:
-    return "[]" if mark == "[" else "]"
-
-
-FORMATS = {"table": _table, "csv": _csv, "json": _json}
 
 
 if __name__ == "__main__":

@@ -255,6 +255,17 @@ def test_damaged_images_can_be_left_out(trained_lab, images, tmp_path):
     assert "bad.png: not an image that can be read" in said.err
 
 
+def test_classes_by_other_names(trained_lab, images, tmp_path):
+    run = trained_lab.children()["arl s0"].info.run_id
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{name} the {name}, or so\n" for name in cluttershapes.CLASSES))
+    plain, other = (
+        json.loads(of_store(trained_lab, "predict", run, str(images), "--format", "json", *arguments).out)
+        for arguments in ((), ("--names", str(names)))
+    )
+    assert [c["class"] for c in other[0]["classes"]] == [f"the {c['class']}" for c in plain[0]["classes"]]
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_what_is_predicted_is_said_before_a_damaged_image_ends_it(form, trained_lab, images, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "BATCH", 2)
@@ -428,6 +439,8 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("predict", ["RUN", "empty"], "empty holds no images"),
     ("predict", ["RUN", "text.png"], "text.png: not an image that can be read"),
     ("predict", ["RUN", "text.png", "--top", "0"], "--top must be at least 1"),
+    ("predict", ["RUN", "splits", "--names", "text.png"], "text.png has no name for 10 of 10 classes (circle, ...)"),
+    ("predict", ["RUN", "splits", "--names", "none"], "--names: none cannot be read"),
     ("predict", ["RUN", "text.png", "--size", "64"], "was trained on images of one size, 32"),
     ("predict", ["RUN", "-"], "stdin holds neither an image nor paths of images"),
     ("evaluate", ["RUN", "--folder", "splits"], "splits holds val, which is no class; name splits/val"),

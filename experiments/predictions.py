@@ -1,0 +1,66 @@
+"""What was predicted, as lines of a table, csv or json, each as soon as it is known."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ran.text import aligned, header
+
+
+@dataclass(frozen=True)
+class Prediction:
+    image: str
+    """its path as a terminal takes it, "-" for one from stdin"""
+    classes: list[tuple[str, float]]
+    """with their probabilities, the most probable first"""
+
+
+def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: int) -> Iterator[str]:
+    """An image a line. `widths` are of the longest image and class, for a line is given before the next is known."""
+    heads = ("image", "class", *(f"{i}." for i in range(2, top + 1)))
+    columns = [max(widths[0], len("image")), *[widths[1] + len(" 100.0 %")] * top]
+    for i, one in enumerate(predictions):
+        if i == 0:
+            yield from header(heads, columns)
+        yield aligned((one.image, *(f"{name} {100 * p:.1f} %" for name, p in one.classes)), columns)
+
+
+def as_csv(predictions: Iterable[Prediction], *_: object) -> Iterator[str]:
+    """A line for each image and class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="")
+
+    def line(*cells: str | int) -> str:
+        text.seek(0)
+        text.truncate()
+        writer.writerow(cells)
+        return text.getvalue()
+
+    yield line("image", "rank", "class", "probability")
+    for one in predictions:
+        for rank, (name, p) in enumerate(one.classes, 1):
+            yield line(one.image, rank, name, f"{p:.6f}")
+
+
+def as_json(predictions: Iterable[Prediction], *_: object) -> Iterator[str]:
+    """A list with a line for each image, which is whole even if an image or Ctrl-C ends it early."""
+    marks = itertools.chain(["["], itertools.repeat(","))
+    try:
+        for one in predictions:
+            classes = [{"class": name, "probability": round(p, 6)} for name, p in one.classes]
+            yield next(marks) + json.dumps({"image": one.image, "classes": classes})
+    except (Exception, KeyboardInterrupt):
+        yield _closing(next(marks))
+        raise
+    yield _closing(next(marks))
+
+
+def _closing(mark: str) -> str:
+    return "[]" if mark == "[" else "]"
+
+
+Form = Callable[[Iterable[Prediction], tuple[int, int], int], Iterator[str]]
+FORMATS: dict[str, Form] = {"table": as_table, "csv": as_csv, "json": as_json}
