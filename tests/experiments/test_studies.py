@@ -17,6 +17,7 @@ from ran.models.cost import cost
 from ran.models.zoo import network_spec
 
 ON_CIFAR = ["cifar", "human_noise"]
+OF_ONE_PROFILE = [name for name in study_names() if load_study(name).profile not in (None, "smoke")]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,8 @@ def runs_to_the_end(lab, name, *arguments):
     return said
 
 
-@pytest.mark.parametrize("name", [_marked(name) for name in study_names() if name not in [*ON_CIFAR, "imagenet"]])
+@pytest.mark.parametrize("name", [_marked(name) for name in study_names()
+                                  if name not in [*ON_CIFAR, *OF_ONE_PROFILE, "imagenet"]])  # fmt: skip
 def test_every_study_runs_to_its_end(name, shared):
     runs_to_the_end(shared, name)
     again = runs_to_the_end(shared, name)
@@ -73,6 +75,26 @@ def test_studies_on_cifar_run_to_their_end(name, lab):
     said = lab.launch("--profile", "smoke", "--seeds", "0", *cells, study=name)
     assert said.status == 0, said.err
     assert "data cifar10" in said.err
+
+
+@pytest.mark.parametrize("name", OF_ONE_PROFILE)
+def test_studies_that_no_other_profile_shrinks_are_planned(name, lab):
+    make_cifar10(lab.folder / "data", train_images=5_064, test_images=64)
+    said = lab.launch("--seeds", "0", "--train.kernels", "auto", "--dry-run", study=name)
+    assert said.status == 0, said.err
+    runs = len(load_study(name).cells)
+    assert f"{runs} of {runs} runs to do" in said.out
+    assert len(re.findall(r" s0 +new ", said.out)) == runs
+
+
+@pytest.mark.slow
+def test_precisions_are_compared(lab):
+    small = "--data.val_images 16 --data.train_images 64 --data.test_images 32 --model.width 0.125 --train.evals 1"
+    said = lab.launch(*small.split(), "--data.name", "cluttershapes", "--train.steps", "4", "--seeds", "0,1",
+                      study="precision")  # fmt: skip
+    assert said.status == 0, said.err
+    assert re.search(r"bfloat16 by autocast .* \[", said.out)
+    assert {run.data.params["train.precision"] for run in lab.children().values()} == {"float32", "bf16"}
 
 
 @pytest.mark.parametrize("name", ON_CIFAR)

@@ -20,7 +20,10 @@ IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torc
 
 
 def trained(name="attention32c", size=32, width=0.125, **model) -> Trained:
-    """A network whose statistics are not those of a new one, for a BatchNorm of 0 and 1 is folded however wrongly."""
+    """A network whose statistics are not those of a new one, for a BatchNorm of 0 and 1 is folded however wrongly.
+
+    Weights are below 1: above, the logits of the deepest reach 1e9, and half of their digits are rounding.
+    """
     values = {"model.name": name, "model.width": width, "train.precision": "float32"}
     config = override(RunConfig(), {**values, **{f"model.{k}": v for k, v in model.items()}})
     network = build(config_spec(config.model), num_classes=6)
@@ -28,7 +31,7 @@ def trained(name="attention32c", size=32, width=0.125, **model) -> Trained:
     generator = torch.Generator().manual_seed(1)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.bias, -0.5, 0.5), (norm.running_mean, -0.2, 0.2),
+            for tensor, low, high in ((norm.weight, 0.2, 0.6), (norm.bias, -0.5, 0.5), (norm.running_mean, -0.2, 0.2),
                                       (norm.running_var, 0.5, 2.0)):  # fmt: skip
                 tensor.data.uniform_(low, high, generator=generator)
     pixels = Pixels(torch.rand(3, size, size, generator=generator) * 255, 255.0, pad=0)
@@ -69,8 +72,8 @@ def test_every_network_as_a_graph_folded(name):
     exported = program(one, fold=False)
     norms = len(exported.graph.find_nodes(op="call_function", target=torch.ops.aten.batch_norm.default))
     assert 0 < fold_batchnorm(exported) <= norms
-    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    assert difference(one, exported.module(), images) < 1e-4
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert difference(one, exported.module(), images) < 1e-5
 
 
 def test_a_norm_whose_input_others_read_stays():
