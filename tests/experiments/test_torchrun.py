@@ -1,6 +1,7 @@
 """torchrun of the command itself: one run in several processes, cut off in every way, and what is refused."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,7 +89,9 @@ def test_what_cannot_be_shared_is_refused_in_one_line(lab):
         "run_ablation: 2 processes cannot share the 1 micro-batch(es) of 16 in a batch of 16 equally; "
         "--train.micro_batch 8 works (it is part of a run's identity)"
     ]
-    assert "<NO_OTHER_FAILURES>" in err, "the other process leaves with status 0"
+    # torchrun lists the other process where a busy machine had not let it leave in time, with the signal that it sent.
+    assert set(re.findall(r"exitcode +: (\S+)", err)) <= {"2", "-15", "143"}
+    assert len(re.findall(r"exitcode +: 2\b", err)) == 1
     assert out == ""
     assert lab.all_runs() == []
 
