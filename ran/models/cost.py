@@ -16,19 +16,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ran.config import ConfigError
 from ran.errors import UserError
 from ran.kernels.ops import using
 from ran.models.masks import MASK_STRUCTURES
 from ran.models.network import NetworkSpec, build
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 COSTS_CSV = Path(__file__).parents[2] / "analysis" / "costs.csv"
 FIELDS = (
@@ -171,8 +173,10 @@ def _branch_of(name: str) -> str:
     return "trunk" if _TRUNK.search(name) else "units"
 
 
-def _count(network: nn.Module, image_size: int) -> FlopCounterMode:
+def _count(network: nn.Module, image_size: int) -> "FlopCounterMode":
     """Runs one image through torch's counter: a multiply-add counts as two, convolutions and matrix products alone."""
+    from torch.utils.flop_counter import FlopCounterMode  # which imports a compiler
+
     image = torch.empty(1, 3, image_size, image_size, device=next(network.parameters()).device)
     # no_grad, not inference_mode, in which the counter takes every operation apart in Python.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
