@@ -197,8 +197,8 @@ class Store:
         path = _sqlite_path(uri)
         if path is not None:
             check_writable(uri)
-            lock = Path(f"{path}.lock")
-            if lock.exists() or not path.exists() or not _holds_mlflow(path, uri):
+            lock = _creating(path)
+            if not path.exists() or not _holds_mlflow(path, uri) or lock.exists():
                 with FileLock(lock):  # two processes that create one store at once break it
                     cls._create(path, uri)
                     lock.unlink(missing_ok=True)
@@ -216,10 +216,17 @@ class Store:
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
-        """Returns the store for reading, or None if it is a sqlite file that does not exist yet or is empty."""
+        """Returns the store for reading, or None if it is a sqlite file that does not exist yet or is empty.
+
+        While another process creates it, waits for that: MLflow would make the same tables once more.
+        """
         path = _sqlite_path(uri)
-        if path is not None and (not path.exists() or not _holds_mlflow(path, uri)):
-            return None
+        if path is not None:
+            if not path.exists() or not _holds_mlflow(path, uri):
+                return None
+            if os.access(lock := _creating(path), os.W_OK):
+                with FileLock(lock):
+                    return cls(uri)
         return cls(uri)
 
     @_asks
@@ -498,6 +505,11 @@ class Superseded(TrackingError):
 def metric_name(text: str) -> str:
     """Returns `text` without the characters that MLflow refuses in the name of a metric."""
     return re.sub(r"[^\w.\- :]", "_", text) or "all"
+
+
+def _creating(path: Path) -> Path:
+    """The lock beside a sqlite store, there from before its first table until it has the last."""
+    return Path(f"{path}.lock")
 
 
 def _holds_mlflow(path: Path, uri: str) -> bool:

@@ -141,7 +141,10 @@ def test_a_process_reads_only_its_share(stack, monkeypatch):
     monkeypatch.setattr(decode, "crop", lambda path, *args: read.append(path) or crop(path, *args))
     made = batches(stack)
     made(0, np.array([1]))
-    time.sleep(0.1)
+    end = time.monotonic() + 60
+    while len(read) < 1 + AHEAD and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.1)  # for one too many to be seen
     assert len(read) == 1 + AHEAD
 
 
@@ -153,7 +156,7 @@ def test_the_following_steps_are_read_meanwhile(stack, monkeypatch):
     assert AHEAD >= 1
     for step in range(3):
         made(step)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while len(read) < (step + 1 + AHEAD) * BATCH and time.monotonic() < end:
             time.sleep(0.01)
         assert len(read) == (step + 1 + AHEAD) * BATCH

@@ -1,7 +1,8 @@
 """Processes that are started once and do what tests ask of them, in gloo groups of any size up to their number.
 
 What is asked is a function of a test's module, called with the member's `Processes` first. A member that raises answers
-with the exception; one that dies, or does not answer in time, with None.
+with the exception; one that dies, or does not answer in time, with None. The time begins when all have understood what
+they are asked: before that they import, which takes a busy machine longer than any task.
 """
 
 import datetime
@@ -17,6 +18,7 @@ from ran.engine import processes as talk
 from ran.engine.processes import Processes
 from ran.models.zoo import NETWORKS
 
+IMPORT_SECONDS = 300.0
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -24,8 +26,13 @@ def _serve(connection: Any) -> None:
     torch.set_num_threads(1)
     while True:
         function, rank, world, store, NETWORKS._entries["tiny"], arguments = connection.recv()
+        connection.send("understood")
         dist.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=datetime.timedelta(seconds=60)
+            "gloo",
+            init_method=f"file://{store}",
+            rank=rank,
+            world_size=world,
+            timeout=datetime.timedelta(seconds=IMPORT_SECONDS),
         )
         try:
             data = dist.new_group(timeout=datetime.timedelta(seconds=20))
@@ -55,18 +62,21 @@ class Crew:
         store = self.folder / f"store-{self.tasks}"
         for rank in range(world):
             self.members[rank][1].send((function, rank, world, str(store), NETWORKS["tiny"], arguments))
-        answers = [self._answer(rank, seconds) for rank in range(world)]
+        for rank in range(world):
+            self._heard(rank, IMPORT_SECONDS)
+        answers = [self._heard(rank, seconds) or (None, True) for rank in range(world)]
         for rank, (_, leaves) in enumerate(answers):
             if leaves:
                 self._fire(rank)
                 self.members[rank] = self._hire()
         return [answer for answer, _ in answers]
 
-    def _answer(self, rank: int, seconds: float) -> tuple[Any, bool]:
+    def _heard(self, rank: int, seconds: float) -> Any:
+        """What a member says next; None if it says nothing for so long, or is dead."""
         try:
-            return self.members[rank][1].recv() if self.members[rank][1].poll(seconds) else (None, True)
+            return self.members[rank][1].recv() if self.members[rank][1].poll(seconds) else None
         except (EOFError, OSError):
-            return None, True
+            return None
 
     def _fire(self, rank: int) -> None:
         self.members[rank][0].kill()

@@ -345,7 +345,7 @@ def test_the_last_checkpoint_of_two_processes_holds_what_one_would_write(config,
 # What goes wrong
 
 
-def failing(processes, config, splits, folder, where, who, error):
+def failing(processes, config, splits, folder, where, who, error, patience=60.0):
     """A run in which one process raises; as those that train do, it tells the others."""
     if processes.rank in who:
 
@@ -359,7 +359,7 @@ def failing(processes, config, splits, folder, where, who, error):
         elif where == "forward":
             loop.F.cross_entropy = fails
     began = time.monotonic()
-    talk.GIVE_UP_SECONDS = 2.0
+    talk.GIVE_UP_SECONDS = patience
     save, load, cross_entropy = ORIGINALS
     try:
         run(processes, config, splits, folder, seconds=0.0)
@@ -375,8 +375,10 @@ def failing(processes, config, splits, folder, where, who, error):
         return raised, time.monotonic() - began
     finally:
         loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy = save, load, cross_entropy
+        talk.GIVE_UP_SECONDS = GIVE_UP_SECONDS
 
 
+GIVE_UP_SECONDS = talk.GIVE_UP_SECONDS
 ORIGINALS = (loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy)
 
 
@@ -386,10 +388,9 @@ ORIGINALS = (loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy)
 def test_what_the_first_process_alone_suffers_leaves_none_hanging(where, error, config, splits, crew, tmp_path):
     (mine, _), *others = crew(3, failing, config, splits, tmp_path, where, [0], error)
     assert type(mine) is type(error)
-    for theirs, seconds in others:
+    for theirs, _ in others:
         assert isinstance(theirs, AbandonedError)
         assert str(theirs) == f"process 0: {one_line(error)}"
-        assert seconds < 20
 
 
 def test_what_all_suffer_is_known_to_all(config, splits, crew, tmp_path):
@@ -401,7 +402,7 @@ def test_what_all_suffer_is_known_to_all(config, splits, crew, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [0, 1])
 def test_what_one_suffers_between_gradients_ends_the_group(who, config, splits, crew, tmp_path):
-    found = crew(2, failing, config, splits, tmp_path, "forward", [who], MemoryError("too large"))
+    found = crew(2, failing, config, splits, tmp_path, "forward", [who], MemoryError("too large"), 2.0)
     assert isinstance(found[who][0], LostError)
     error, seconds = found[1 - who]
     assert talk.is_lost(error), error

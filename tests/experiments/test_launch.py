@@ -1,17 +1,21 @@
 """A launch from the command line to the table: what is stored, what is not done twice, and every way to be cut off."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import torch
+from filelock import FileLock
 from lab import ROOT, SLOW, STEPS, Lab, main, mine, same_bits, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 
@@ -19,6 +23,7 @@ from experiments import executors, runlog, runner
 from experiments import launch as launching
 from experiments.progress import Lines
 from experiments.studies import smoke
+from experiments.tracking import Store
 from ran import names
 from ran.config import RunConfig, fingerprint, flatten, unflatten
 from ran.data.datasets import open_source
@@ -566,11 +571,24 @@ def test_two_launches_at_once(store, empty_lab, migrated_store):
     assert empty_lab.launch().status == 0
 
 
+def test_a_look_at_a_store_that_is_being_created_waits_for_it(tmp_path, monkeypatch):
+    """Else MLflow makes the tables that are not there yet a second time, and both fail."""
+    path, order = tmp_path / "new.db", []
+    monkeypatch.setattr(Store, "__init__", lambda self, uri: order.append("is looked at"))
+    with FileLock(f"{path}.lock", is_singleton=False):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        look = threading.Thread(target=Store.peek, args=(f"sqlite:///{path}",))
+        look.start()
+        look.join(0.5)
+        order.append("is whole")
+    look.join()
+    assert order == ["is whole", "is looked at"]
+
+
 @pytest.mark.parametrize("ends", ["dies", pytest.param("finishes", marks=pytest.mark.slow)])
 def test_a_run_that_another_launch_holds_is_waited_for(ends, lab, whole, monkeypatch):
     """The lock of its folder, which the kernel releases with its process, and its result, if it comes to one."""
-    from filelock import FileLock
-
     folder = lab.checkpoints / whole.children()["arl s0"].data.tags[names.FINGERPRINT][:16]
     folder.mkdir(parents=True)
     lock = FileLock(folder / "lock", is_singleton=False)
