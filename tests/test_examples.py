@@ -56,7 +56,7 @@ def test_the_slurm_script_is_bash_and_starts_ray_and_the_launch(tmp_path):
         "SLURM_JOB_NODELIST": "n[1-3]", "MLFLOW_TRACKING_URI": "http://server:5000",
     }  # fmt: skip
     command = ["bash", str(EXAMPLES / "slurm.sh"), "--study", "arl_vs_nal", "--yes"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     said = sorted((tmp_path / "said").read_text().splitlines(), key=len)
     assert any(re.search(r"--nodes=1 .*--nodelist=n1 ray start --head --port=10007 --block", line) for line in said)
@@ -66,7 +66,7 @@ def test_the_slurm_script_is_bash_and_starts_ray_and_the_launch(tmp_path):
         for line in said
     )
     del environment["MLFLOW_TRACKING_URI"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "name the MLflow server" in done.stderr
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import run_ablation
 from ran import names
+from ran.files import write_whole
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "ran/cluttershapes"
@@ -42,20 +43,30 @@ STUDY = Study(
 )
 '''
 
-# A checkpoint after every step, and steps so slow that a signal meets a run in its middle.
+# A checkpoint after every step, and steps so slow that a signal meets a run in its middle; `Lab.hold` stops them.
 SLOW = """
 import functools
 import time
+from pathlib import Path
 
 import experiments.launch
 from experiments.progress import Lines
 from experiments.runner import Context
 
 
+def held(step):
+    try:
+        return step >= int(Path(__file__).with_name("hold").read_text())
+    except (OSError, ValueError):
+        return False
+
+
 class Slow(Lines):
     def step(self, name, step):
         super().step(name, step)
         time.sleep(0.05)
+        while held(step):
+            time.sleep(0.01)
 
 
 experiments.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)
@@ -109,6 +120,13 @@ class Lab:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder)}
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+    def hold(self, step: int) -> None:
+        """Runs of a process that imports SLOW stay at this step, until `go` or for good: none ends too early."""
+        write_whole(self.folder / "hold", str(step).encode())
+
+    def go(self) -> None:
+        (self.folder / "hold").unlink()
 
     def study(self, content: str, name: str = "mine.py") -> str:
         (self.folder / name).write_text(content)
@@ -211,7 +229,7 @@ def make_image_folder(root: Path, *, classes: int, train_images: int, test_image
                 Image.fromarray(pixels).save(folder / f"{name}_{i}.JPEG")
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 90.0) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], seconds: float = 300.0) -> None:
     """Waits until `condition()` holds, while the process lives."""
     end = time.monotonic() + seconds
     while not condition():

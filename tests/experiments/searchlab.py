@@ -127,3 +127,18 @@ runner.train = pretend(by_rate, lambda config, step: time.sleep(0.05))
 runner._leave_probes = lambda *arguments: None
 plan._measured_rate = lambda *arguments: 1e9
 """
+
+# Run after that: the first step of a launch waits until there are two.
+MEET = """
+import glob, os
+
+
+def meet(config, step):
+    open(f"here-{os.getpid()}", "w").close()
+    end = time.monotonic() + 200
+    while len(glob.glob("here-*")) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+runner.train = pretend(by_rate, meet)
+"""

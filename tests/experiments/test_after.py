@@ -19,6 +19,7 @@ import pytest
 import torch
 from lab import BOTH, ROOT, Lab, Said, make_cifar10
 from PIL import Image
+from server import free_port
 
 from experiments import evaluate, export, predict, response, runs
 from experiments.finished import find
@@ -349,7 +350,7 @@ def test_mlflow_serves_the_same_prediction(trained_lab, images, tmp_path):
     expected = {c["class"]: c["probability"] for c in json.loads(said.out)[0]["classes"]}
     with np.errstate(all="raise"), Image.open(path) as image:
         pixels = np.asarray(image).transpose(2, 0, 1)[None]
-    port = "5917"
+    port = str(free_port())
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "model", "--env-manager", "local", "-p", port]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:
@@ -360,7 +361,7 @@ def test_mlflow_serves_the_same_prediction(trained_lab, images, tmp_path):
     assert answer["predictions"][0] == pytest.approx([expected[name] for name in cluttershapes.CLASSES], abs=1e-5)
 
 
-def wait_for_server(url: str, server: subprocess.Popen, seconds: float = 90.0) -> None:
+def wait_for_server(url: str, server: subprocess.Popen, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert server.poll() is None, server.stdout.read()
@@ -372,7 +373,7 @@ def wait_for_server(url: str, server: subprocess.Popen, seconds: float = 90.0) -
 
 def ask(url: str, content: dict) -> dict:
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=180) as answer:
         return json.load(answer)
 
 

@@ -1,6 +1,5 @@
 """Runs in workers that Ray places: the same bits as in this process, whatever dies meanwhile."""
 
-import contextlib
 import http.server
 import os
 import re
@@ -26,9 +25,10 @@ pytestmark = pytest.mark.cluster
 GRID = ("--profile", "smoke", "--seeds", "0", "--train.steps", "12", "--train.evals", "2")
 EIGHT = [f"d{depth} {learning} s0" for depth in (56, 92, 128, 164) for learning in ("arl", "nal")]
 
-# Imported by workers: steps so slow that what happens to a worker meets a run in its middle; a checkpoint each.
+# Imported by workers: a checkpoint after every step, and a stay at that of `lab.hold` until the run is to stop.
 SLOWLY = """
 import time
+from pathlib import Path
 
 from experiments import launch
 from experiments.workers import worker
@@ -37,9 +37,18 @@ line_step = worker.Line.step
 context = launch.Context
 
 
+def held(step):
+    try:
+        return step >= int(Path({hold!r}).read_text())
+    except (OSError, ValueError):
+        return False
+
+
 def step(self, name, step):
     line_step(self, name, step)
     time.sleep({seconds})
+    while held(step) and not self.stop():
+        time.sleep(0.01)
 
 
 worker.Line.step = step
@@ -109,13 +118,24 @@ def workers(lab, verb="start|resume at step \\d+/\\d+"):
 
 
 def has_checkpoint(lab, name):
-    folder = lab.children()[name].data.tags[names.FINGERPRINT][:16]
+    run = lab.children().get(name)  # its worker may say that it began before the store knows it
+    if run is None:
+        return False
+    folder = run.data.tags[names.FINGERPRINT][:16]
     return any((lab.checkpoints / folder).glob("step-*.safetensors"))
 
 
-def slowly(lab, seconds=0.2):
-    (lab.folder / "slowly.py").write_text(SLOWLY.format(seconds=seconds))
+def slowly(lab, seconds=0.0):
+    (lab.folder / "slowly.py").write_text(SLOWLY.format(seconds=seconds, hold=str(lab.folder / "hold")))
     return ("--import", "slowly")
+
+
+def all_go(pids, seconds=120.0):
+    """Waits until none of these processes is left."""
+    end = time.monotonic() + seconds
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        assert time.monotonic() < end, "workers outlive their launch"
+        time.sleep(0.2)
 
 
 def as_whole(lab, whole, *runs):
@@ -140,16 +160,18 @@ def test_two_workers_do_what_this_process_does(lab, whole):
 
 def test_ctrl_c_stops_all_of_it_and_the_same_command_goes_on(lab, whole, start):
     arguments = (*BOTH, "--workers", "2", *slowly(lab))
+    lab.hold(5)
     process = start(*arguments)
     wait_for(lambda: len(workers(lab)) == 2 and len(lab.steps()) >= 2, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: Ray's processes get it too
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
+    lab.go()
     assert process.returncode == 130
     assert said(lab).count("killed: stopped at step") == 4
     assert said(lab).splitlines()[-1] == "2 of 2 runs are left; the same command continues"
     assert {run.info.status for run in lab.children().values()} == {"KILLED"}
     process = start(*arguments)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == 0, said(lab)
     as_whole(lab, whole, "arl s0", "nal s0")
 
@@ -161,29 +183,27 @@ def test_a_second_ctrl_c_stops_at_once(lab, start):
     wait_for(lambda: len(workers(lab)) == 2, process)
     pids = [pid for _, pid in workers(lab)]
     os.killpg(process.pid, signal.SIGINT)
-    time.sleep(2)
+    wait_for(lambda: "stopping: " in said(lab), process)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=180)
     assert process.returncode == 130
-    time.sleep(1)
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+    all_go(pids)
 
 
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_launch_that_is_killed_leaves_no_worker(lab, whole, start):
     arguments = (*BOTH, "--workers", "2", *slowly(lab))
+    lab.hold(5)
     process = start(*arguments)
     wait_for(lambda: len(workers(lab)) == 2 and len(lab.steps()) >= 2, process)
     pids = [pid for _, pid in workers(lab)]
     process.kill()
     process.wait()
-    end = time.monotonic() + 30
-    while any(psutil.pid_exists(pid) for pid in pids):
-        assert time.monotonic() < end, "workers outlive their launch"
-        time.sleep(0.2)
+    all_go(pids)
+    lab.go()
     process = start(*arguments)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == 0, said(lab)
     as_whole(lab, whole, "arl s0", "nal s0")
 
@@ -202,7 +222,7 @@ def test_a_run_that_fails_comes_back_with_its_log(lab, user_module):
 
 @pytest.mark.slow
 def test_a_worker_that_always_dies_fails_its_run_and_no_other(lab, start):
-    (lab.folder / "deadly.py").write_text(SLOWLY.format(seconds=0.0) + '''
+    (lab.folder / "deadly.py").write_text(SLOWLY.format(seconds=0.0, hold="") + '''
 
 def step(self, name, step):
     import os
@@ -233,23 +253,16 @@ def test_a_cluster_that_loses_a_node_and_a_worker(lab, migrated_store, tmp_path,
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         second = cluster.add_node(num_cpus=1)
-        process = start(*GRID, "--ray-address", cluster.address, *slowly(lab, 0.4), study="arl_vs_nal")
-        wait_for(lambda: len(workers(lab)) >= 2, process, 180)
-        killed, pid = workers(lab)[0]
-        wait_for(lambda: has_checkpoint(lab, killed), process)
+        raylet = second.all_processes["raylet"][0].process.pid
+        lab.hold(5)
+        process = start(*GRID, "--ray-address", cluster.address, *slowly(lab), study="arl_vs_nal")
+        wait_for(lambda: len(workers(lab)) == 2, process)  # a run on each node
+        ((killed, pid), (lost, _)) = sorted(workers(lab), key=lambda run: psutil.Process(run[1]).ppid() == raylet)
+        wait_for(lambda: has_checkpoint(lab, killed) and has_checkpoint(lab, lost), process)
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: [run for run, _ in workers(lab)].count(killed) == 2, process)
-        raylet = second.all_processes["raylet"][0].process.pid
-
-        def on_second(run_and_pid):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                return psutil.Process(run_and_pid[1]).ppid() == raylet
-
-        begun = len(workers(lab))
-        wait_for(lambda: any(map(on_second, workers(lab)[begun:])), process)
-        lost = [run for run, pid in workers(lab)[begun:] if on_second((run, pid))][-1]
-        wait_for(lambda: has_checkpoint(lab, lost), process)
         cluster.remove_node(second, allow_graceful=False)
+        lab.go()
         process.communicate(timeout=300)
     finally:
         cluster.shutdown()

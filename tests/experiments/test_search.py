@@ -405,6 +405,22 @@ class Slow(Lines):
 experiments.search.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)
 experiments.search.launch.reporter = Slow
 """
+# One that stays at its third step, for good.
+HELD = (
+    SLOW
+    + """
+from pathlib import Path
+
+class Held(Slow):
+    def step(self, name, step):
+        super().step(name, step)
+        if step == 3:
+            Path("held").touch()
+            time.sleep(3600)
+
+experiments.search.launch.reporter = Held
+"""
+)
 STEPS = ("--train.steps", "20", "--train.evals", "4")
 
 
@@ -423,14 +439,14 @@ def test_two_launches_one_killed(lab, monkeypatch):
     """All trials accounted for, none running, none twice; and the best value is reproduced by its configuration."""
     monkeypatch.setattr(searchlab, "NAME", NAMED)
     launch = ("--trials", "5", *STEPS)
-    first, second = (start(lab, *launch, before=SLOW) for _ in range(2))
+    first, second = (start(lab, *launch, before=before) for before in (HELD, SLOW))
 
     def both():
         found = _trials(lab)
         return len({t.user_attrs.get("launch") for t in found if t.state.name == "RUNNING"} - {None}) == 2
 
+    wait_for(lambda: (lab.folder / "held").exists(), first)
     wait_for(both, first)
-    wait_for(lambda: len(lab.steps()) >= 2, first)
     first.kill()
     first.wait()
     _, err = second.communicate(timeout=300)
@@ -478,7 +494,7 @@ def test_sigint_and_the_same_command_again(lab):
     process = start(lab, *launch, before=SLOW)
     wait_for(lambda: any(step > 5 for step in lab.steps()), process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 130, err
     assert states(_trials(lab)) == ["FAIL", "WAITING"]
     said = search(lab, *launch)

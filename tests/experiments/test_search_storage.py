@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 from postgres import PASSWORD, binaries, postgres
-from searchlab import MADE_UP, NAME, search, start, states, trials
+from searchlab import MADE_UP, MEET, NAME, search, start, states, trials
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def database():
 
 def test_two_launches_at_once_on_an_empty_database(lab, database):
     """Both find no tables and make them; they share the trials, and both end well."""
-    both = [start(lab, "--trials", "8", before=MADE_UP, storage=database) for _ in range(2)]
+    both = [start(lab, "--trials", "8", before=MADE_UP + MEET, storage=database) for _ in range(2)]
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     found = trials(lab, database)
