@@ -35,6 +35,11 @@ def parser(module: str, document: str | None, *, device: bool = True) -> argpars
     return made
 
 
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """Adds --data.root, which `Trained.test_data` takes."""
+    parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+
+
 def add_size(parser: argparse.ArgumentParser) -> None:
     """Adds --size, which `Trained.at` takes."""
     parser.add_argument(

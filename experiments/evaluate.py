@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,33 +41,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     found = after.finished(options)
     trained = found.trained if options.size is None else found.trained.at(options.size)
-    results = {}
-    for name, images in _test_sets(trained, options):
-        began = time.monotonic()
-        logits = trained.logits(images.images)
-        seconds = time.monotonic() - began
-        seen = assess(logits, images.labels)
-        if not math.isfinite(seen.loss):
-            raise UserError(f"{found.name} on {name}: logits that are not finite")
-        severity_err = _by_severity(logits, images.labels)
-        results[name] = _record(found, options, name, seen, severity_err, len(images) / seconds)
-        if not options.no_log:  # before it is printed: the reader of our output may leave early
-            _log(found, name, results[name])
-        if options.format == "text":
-            print(_text(f"{found.name} on {name}", trained.interface.classes, seen, results[name], options.confusion))
-    if options.format == "json":
-        print(json.dumps(results, indent=1))
-    elif len(results) > 1:
+    results: dict[str, dict[str, Any]] = {}
+    not_logged: UserError | None = None
+    try:
+        for tested in _test_sets(trained, options):
+            name, images = tested.name, tested.images
+            began = time.monotonic()
+            logits = trained.logits(images.images)
+            seconds = time.monotonic() - began
+            seen = assess(logits, images.labels)
+            if not math.isfinite(seen.loss):
+                raise UserError(f"{found.name} on {name}: logits that are not finite")
+            record = _record(found, tested, seen, _by_severity(logits, images.labels), len(images) / seconds)
+            results[name] = record
+            if not options.no_log and not_logged is None:  # before it is printed: a reader of our output may leave
+                try:
+                    _log(found, name, record)
+                except UserError as error:  # what was computed is told first
+                    not_logged = UserError(f"{name} is not logged: {error}")
+            if options.format == "text":
+                print(_text(f"{found.name} on {name}", trained.interface.classes, seen, record, options.confusion))
+    finally:
+        if options.format == "json" and results:  # whole, whatever ended it early
+            print(json.dumps(results, indent=1))
+    if options.format == "text" and len(results) > 1:
         print(_means({name: record["err"] for name, record in results.items()}))
+    if not_logged is not None:
+        raise not_logged
     return 0
+
+
+@dataclass(frozen=True)
+class _TestSet:
+    """Labelled images, and what tells them from others."""
+
+    name: str
+    images: "Images"
+    place: str
+    """folder or array file, or the data set's root"""
+    size: int
+    exclude: str | None = None
+    digest: str | None = None
+    """of a registered data set"""
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = after.parser("evaluate", __doc__)
     parser.add_argument("--folder", type=Path, metavar="PATH", help="test images other than the run's own")
-    parser.add_argument("--exclude", metavar="FILE", help="text file with images of --folder to leave out, one a line")
+    parser.add_argument(
+        "--exclude", metavar="FILE",
+        help="text file with image files to leave out, one a line; default for the run's own test set: the run's",
+    )  # fmt: skip
     parser.add_argument("--data", metavar="NAME", help="a registered data set with the run's classes")
-    parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    after.add_root(parser)
     after.add_size(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--confusion", action="store_true", help="print the whole confusion matrix")
@@ -74,13 +101,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.folder is not None and (options.data is not None or options.root is not None):
         parser.error("--folder goes without --data and --data.root")
-    if options.exclude is not None and options.folder is None:
-        parser.error("--exclude goes with --folder")
     return options
 
 
-def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tuple[str, Images]]":
-    """The labelled images that the options name, with a name. Raises UserError for those that do not fit."""
+def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_TestSet]:
+    """What the options name, each by a name of its own in the run's log. Raises UserError for what does not fit."""
     from ran.data.arrays import array_sets, read_arrays
     from ran.data.datasets import load_splits, open_source
     from ran.data.folders import class_folders
@@ -95,16 +120,20 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
             raise DataError(f"--exclude goes with folders of images; {options.folder} holds arrays")
         for name, (pixels, labels) in arrays.items():
             set_name = f"{options.folder.resolve().name}-{name}"
-            yield set_name, read_arrays(pixels, labels, size=face.size, num_classes=len(face.classes))
+            images = read_arrays(pixels, labels, size=face.size, num_classes=len(face.classes))
+            yield _TestSet(set_name, images, str(pixels.resolve()), face.size)
         if not arrays:
             images = class_folders(
                 options.folder, face.classes, side=face.size, share=face.share, exclude=options.exclude
             )
-            yield "-".join(options.folder.resolve().parts[-2:]), images
+            name = _named("-".join(options.folder.resolve().parts[-2:]), options.size, options.exclude)
+            yield _TestSet(name, images, str(options.folder.resolve()), face.size, options.exclude)
         return
     config = trained.test_data(options.root)
     if options.data not in (None, config.name):
         config = dataclasses.replace(type(config)(), name=options.data, root=config.root)
+    if options.exclude is not None:
+        config = dataclasses.replace(config, exclude=options.exclude)
     if options.size is not None:
         config = dataclasses.replace(config, test_size=options.size)
     source = open_source(config)
@@ -116,7 +145,17 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> "Iterator[tup
     images = load_splits(config).test
     if images.images.shape[2:] != (face.size, face.size):
         raise DataError(f"{source.name} does not fit: the network is for images of {face.size}x{face.size}")
-    yield source.name if options.size is None else f"{source.name}-{options.size}", images
+    name = source.name
+    if config.name == trained.config.data.name and not trained.is_of_data_in(config.root):
+        print(f"{config.root} holds other images of {name} than the run was trained and tested on", file=sys.stderr)
+        name = f"{name}-{source.digest[:8]}"
+    name = _named(name, options.size, options.exclude)
+    yield _TestSet(name, images, str(Path(config.root).resolve()), face.size, config.exclude, source.digest)
+
+
+def _named(name: str, size: int | None, exclude: str | None) -> str:
+    """A name with what is not as usual: what one evaluation found must not overwrite what another did."""
+    return name + (f"-{size}" if size else "") + (f"-without-{Path(exclude).stem}" if exclude else "")
 
 
 def _by_severity(logits: "Tensor", labels: "Tensor") -> list[float] | None:
@@ -144,15 +183,14 @@ def _few(classes: Sequence[str]) -> str:
 
 
 def _record(
-    found: "Finished", options: argparse.Namespace, name: str, seen: "Assessment", severity_err: list[float] | None,
-    images_per_s: float,
-) -> dict[str, Any]:  # fmt: skip
+    found: "Finished", tested: _TestSet, seen: "Assessment", severity_err: list[float] | None, images_per_s: float
+) -> dict[str, Any]:
     """What evaluation/NAME.json holds."""
     trained = found.trained
     return {
-        "network": str(trained), "fingerprint": trained.fingerprint, "step": found.step, "data": name,
-        "folder": options.folder and str(options.folder.resolve()), "exclude": options.exclude,
-        "size": options.size or trained.interface.size, "images": seen.images,
+        "network": str(trained), "fingerprint": trained.fingerprint, "step": found.step, "data": tested.name,
+        "place": tested.place, "digest": tested.digest, "exclude": tested.exclude, "size": tested.size,
+        "images": seen.images,
         "err": seen.err, "err5": seen.err5, "loss": seen.loss, "ece": seen.ece, "severity_err": severity_err,
         "images_per_s": images_per_s,
         "classes": list(trained.interface.classes), "class_err": seen.class_err, "confusion": seen.confusion.tolist(),

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")
     if out.exists():
         raise UserError(f"{out} is there already; move it away or name another --out")
-    partial = out.with_name(f".{out.name}.partial")  # it has its name when it was compared
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")  # it has its name when it was compared
     try:
         with writing(out):
             write = _mlflow if options.format == "mlflow" else functools.partial(export.export, name=options.format)
@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for kind, images in _images(trained, options.root):
             apart = export.difference(trained, loaded, images)
             print(f"{len(images)} {kind} images: log-probabilities differ by at most {apart:.1e} of the largest")
-        os.replace(partial, out)
+        with writing(out):
+            os.replace(partial, out)
     finally:
         _remove(partial)
     print(f"wrote {out} ({_megabytes(out):.1f} MB) of {found.name}: {trained}")
@@ -68,7 +69,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = after.parser("export", __doc__, device=False)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--out", type=Path, metavar="PATH", help="default: named after network and fingerprint, here")
-    parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    after.add_root(parser)
     return parser.parse_args(argv)
 
 

@@ -11,6 +11,7 @@ attention module (its mean over the channels) and its product with the image.
 
 import argparse
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import after
-from experiments.predictions import FORMATS, Prediction
+from experiments.predictions import FORMATS, Lines, Prediction
 from ran.command import entry
 
 if TYPE_CHECKING:
@@ -40,11 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         predicting = _Predicting(trained, options, Path(folder) / "stdin")
         longest = max(len(predicting.shown(path)) for path in predicting.paths)
         widths = (longest, max(map(len, predicting.classes)))
-        for line in FORMATS[options.format](predicting, widths, predicting.top):
-            print(line, flush=True)  # what is done is not lost if something stops it
+        _print(FORMATS[options.format](predicting, widths, predicting.top))
     if options.masks is not None:
         print(f"wrote {predicting.done} pictures into {options.masks}", file=sys.stderr)
     return 1 if predicting.left_out else 0
+
+
+def _print(lines: Lines) -> None:
+    """Each at once, so that what is done is not lost if something stops it."""
+    for line in lines:
+        try:
+            print(line, flush=True)
+        except KeyboardInterrupt as stop:
+            print(lines.throw(stop))  # what the format ends with; one that ends with nothing raises it again
+            raise
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -128,15 +138,12 @@ class _Predicting:
 
 def _named(classes: Sequence[str], path: Path | None) -> list[str]:
     """The classes as the lines of a file, "n01440764 tench, Tinca tinca", call them: by the first of its names."""
+    from ran.data.listing import read_lines
     from ran.errors import DataError
 
     if path is None:
         return list(classes)
-    try:
-        lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise DataError(f"--names: {path} cannot be read ({reason})") from None
+    lines = [line.split(maxsplit=1) for line in read_lines(path, "--names")]
     names = {words[0]: words[1].split(",")[0].strip() for words in lines if len(words) == 2}
     if unknown := [name for name in classes if name not in names]:
         raise DataError(f"--names: {path} has no name for {len(unknown)} of {len(classes)} classes ({unknown[0]}, ...)")
@@ -152,12 +159,12 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     for name in given:
         if name == STDIN:
             yield from _from_stdin(sys.stdin.buffer.read(), piped)
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):  # unlike Path.is_dir, also of a name that no file can have
             found = image_files(Path(name))
             if not found:
                 raise DataError(f"{printable(name)} holds no images")
             yield from (str(Path(name) / file) for file in found)
-        elif Path(name).exists():
+        elif os.path.exists(name):
             yield name
         else:
             raise DataError(f"no file or folder {printable(name)}")
@@ -172,10 +179,11 @@ def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
         with Image.open(io.BytesIO(content)):
             pass
     except Exception:  # no image: paths
-        lines = [line for line in content.decode(errors="surrogateescape").splitlines() if line.strip()]
+        lines = content.decode(errors="surrogateescape").splitlines()
+        lines = [line for line in lines if line.strip() and line != STDIN]
         if not lines or b"\0" in content:
             raise DataError("stdin holds neither an image nor paths of images, one a line") from None
-        yield from _paths([line for line in lines if line != STDIN], piped)
+        yield from _paths(lines, piped)
         return
     piped.write_bytes(content)
     yield str(piped)

@@ -4,10 +4,12 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from ran.text import aligned, header
+
+Lines = Generator[str, None, None]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Prediction:
     """with their probabilities, the most probable first"""
 
 
-def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: int) -> Iterator[str]:
+def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: int) -> Lines:
     """An image a line. `widths` are of the longest image and class, for a line is given before the next is known."""
     heads = ("image", "class", *(f"{i}." for i in range(2, top + 1)))
     columns = [max(widths[0], len("image")), *[widths[1] + len(" 100.0 %")] * top]
@@ -28,7 +30,7 @@ def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: in
         yield aligned((one.image, *(f"{name} {100 * p:.1f} %" for name, p in one.classes)), columns)
 
 
-def as_csv(predictions: Iterable[Prediction], *_: object) -> Iterator[str]:
+def as_csv(predictions: Iterable[Prediction], *_: object) -> Lines:
     """A line for each image and class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="")
@@ -45,7 +47,7 @@ def as_csv(predictions: Iterable[Prediction], *_: object) -> Iterator[str]:
             yield line(one.image, rank, name, f"{p:.6f}")
 
 
-def as_json(predictions: Iterable[Prediction], *_: object) -> Iterator[str]:
+def as_json(predictions: Iterable[Prediction], *_: object) -> Lines:
     """A list with a line for each image, which is whole even if an image or Ctrl-C ends it early."""
     marks = itertools.chain(["["], itertools.repeat(","))
     try:
@@ -62,5 +64,5 @@ def _closing(mark: str) -> str:
     return "[]" if mark == "[" else "]"
 
 
-Form = Callable[[Iterable[Prediction], tuple[int, int], int], Iterator[str]]
+Form = Callable[[Iterable[Prediction], tuple[int, int], int], Lines]
 FORMATS: dict[str, Form] = {"table": as_table, "csv": as_csv, "json": as_json}

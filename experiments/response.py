@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = after.parser("response", __doc__)
-    parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    after.add_root(parser)
     parser.add_argument("--images", type=int, metavar="N", help="so many test images; default: all of the run's")
     options = parser.parse_args(argv)
     if options.images is not None and options.images < 1:

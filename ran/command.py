@@ -1,6 +1,7 @@
 """What the small commands share: a parser that refuses in one line, and how a command ends."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +29,17 @@ def entry(name: str, main: Callable[[], int]) -> NoReturn:
         print(f"{name}: stopped", file=sys.stderr)
         status = 130
     except BrokenPipeError:  # the reader of our output, as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own flush at the end goes
+        _drop_output()
         status = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            raise
+        _drop_output()
+        print(f"{name}: the output cannot be written ({error.strerror})", file=sys.stderr)
+        status = 2
     sys.exit(status)
+
+
+def _drop_output() -> None:
+    """Lets Python's own flush at the end write to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

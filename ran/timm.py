@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ran.command import entry
 from ran.data.imagefolder import MEAN, STD
 from ran.errors import UserError
 from ran.models.network import initialize
@@ -142,25 +143,22 @@ def _torchvision_builder(name: str) -> Callable[..., Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr; a script has its own."""
+    """Returns the exit status, 0; a script has its own. Raises UserError."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] in (["-h"], ["--help"]):
         print(HELP, end="")
         return 0
-    try:
-        if not argv:
-            raise UserError("which script? python -m ran.timm SCRIPT ARGS...")
-        if not Path(argv[0]).is_file():
-            raise UserError(f"the script {argv[0]} is no file")
-        from ran.timm import run  # under its own name this module registers the networks
-    except UserError as error:
-        print(f"ran.timm: {error}", file=sys.stderr)
-        return 2
+    if not argv:
+        raise UserError("which script? python -m ran.timm SCRIPT ARGS...")
+    if not os.path.isfile(argv[0]):
+        raise UserError(f"the script {argv[0]} is no file")
+    from ran.timm import run  # under its own name this module registers the networks
+
     run(argv[0], argv[1:])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry("ran.timm", main)
 else:
     _register()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ran import names
-from ran.config import DataConfig, RunConfig, flatten, unflatten
+from ran.config import DataConfig, RunConfig, fingerprint, flatten, unflatten
 from ran.data import decode
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits, open_source
@@ -27,7 +27,7 @@ from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
 from ran.engine.device import abilities, memory_format
 from ran.engine.evaluate import predict
-from ran.errors import UserError
+from ran.errors import DataError, UserError
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
 
@@ -76,9 +76,12 @@ class Interface:
         """Returns what `to_json` gave, without the padding of training images. Raises ModelError."""
         if content.get("schema") != SCHEMA:
             raise ModelError(f"{names.MODEL_JSON} of another version of this program")
-        scale = content["scale"]
-        pixels = Pixels(torch.tensor(content["mean"]), torch.tensor(scale) if isinstance(scale, list) else scale, pad=0)
-        return cls(content["dataset"], tuple(content["classes"]), content["size"], content["share"], pixels)
+        try:
+            mean, scale = torch.tensor(content["mean"]), content["scale"]
+            pixels = Pixels(mean, torch.tensor(scale) if isinstance(scale, list) else scale, pad=0)
+            return cls(content["dataset"], tuple(content["classes"]), content["size"], content["share"], pixels)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{names.MODEL_JSON} is damaged ({type(error).__name__}: {error})") from None
 
     def read(self, path: str) -> Tensor:
         """Returns an image file as uint8 (3, size, size), scaled and cropped as test images are. Raises DataError."""
@@ -112,6 +115,17 @@ class Trained:
         """Returns what the run's test set is opened by, in the folder `root` (None = the run's); it has no noise."""
         data = self.config.data
         return dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
+
+    def is_of_data_in(self, root: str) -> bool:
+        """Whether the run's data set in the folder `root` is what it was trained and tested on, as far as can be told.
+
+        A part that is not there, as a file of labels that only training needs, cannot be told.
+        """
+        try:
+            digest = open_source(dataclasses.replace(self.config.data, root=root)).digest
+        except DataError:
+            return True
+        return fingerprint(self.config, digest) == self.fingerprint
 
     def at(self, size: int) -> "Trained":
         """Returns the same for test images of another side, in pixels.
@@ -157,7 +171,11 @@ def load(path: Path | str) -> Trained:
         )
     if header.get("format") != FORMAT:
         raise ModelError(f"{path} is no network that this program saved")
-    return _trained(path, json.loads(header["config"]), Interface.from_json(json.loads(header["model"])))
+    try:
+        config, model = json.loads(header["config"]), json.loads(header["model"])
+    except (KeyError, ValueError):
+        raise ModelError(f"{path} is damaged: its header cannot be read") from None
+    return _trained(path, config, Interface.from_json(model))
 
 
 def from_run(config: Mapping[str, Any], model: Mapping[str, Any] | None, weights: Path) -> Trained:

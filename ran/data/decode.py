@@ -48,11 +48,18 @@ def crop(path: str, side: int, choose: Callable[[int, int], Box], flip: bool = F
 
 
 def damage(path: str) -> str | None:
-    """Returns why an image cannot be read, one line; None where it can."""
+    """Returns why a file is no image that can be used, one line; None where it is one.
+
+    Raises DataError where that cannot be known, for the file system gives no answer or there is no memory.
+    """
     try:
         with Image.open(path) as image:
             image.draft(None, (1, 1))
-            image.load()
+            _rgb(image)
+    except (OSError, MemoryError) as error:
+        if isinstance(error, MemoryError) or error.errno is not None:  # Pillow's own have no number
+            raise DataError(f"{path}: cannot be read ({_reason(error)})") from error
+        return _reason(error)
     except Exception as error:  # a damaged image can provoke nearly any exception
         return _reason(error)
     return None
@@ -70,6 +77,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    image = _eight_bits(image)
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
@@ -80,12 +88,20 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _scaled(image: Image.Image, box: Box, side: int, flip: bool = False) -> np.ndarray:
+def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range is not known")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    image = image.resize((side, side), Image.Resampling.BILINEAR, box)
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    image = _eight_bits(image)
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled(image: Image.Image, box: Box, side: int, flip: bool = False) -> np.ndarray:
+    image = _rgb(image).resize((side, side), Image.Resampling.BILINEAR, box)
     return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image)

@@ -117,11 +117,15 @@ def _damaged(listing: Listing) -> frozenset[str]:
     # ImageNet takes 25 minutes of a core for each of these readings, so all the runs and workers share one.
     record = listing.folder.with_name(f"damaged-{listing.folder.name}-{digest(0, listing)}.txt")
     try:
-        found = record.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        found = [name for name, _ in find_damaged(listing.folder, listing.names)]
+        recorded = record.read_bytes().decode(errors="surrogateescape").splitlines()
+    except OSError:
+        recorded = None
+    # Those of the record are read again: one may have been mended since.
+    suspects = listing.names if recorded is None or set(recorded) - set(listing.names) else recorded
+    found = [name for name, _ in find_damaged(listing.folder, suspects)]
+    if found != recorded:
         with contextlib.suppress(WriteError):  # a folder that is only to be read is read by each process
-            write_whole(record, "".join(f"{name}\n" for name in found).encode())
+            write_whole(record, "".join(f"{name}\n" for name in found).encode(errors="surrogateescape"))
     if found:
         first = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
         logger.warning("%s: damaged and left out: %d (%s)", listing.folder, len(found), first)

@@ -123,8 +123,18 @@ def digest(version: int, *listings: Listing) -> str:
     hashed = hashlib.sha256(f"{version}\n".encode())
     for listing in listings:
         lines = zip(listing.names, listing.sizes, strict=True)
-        hashed.update("".join(f"{listing.folder.name}/{name} {size}\n" for name, size in lines).encode())
+        text = "".join(f"{listing.folder.name}/{name} {size}\n" for name, size in lines)
+        hashed.update(text.encode(errors="surrogateescape"))
     return hashed.hexdigest()[:32]
+
+
+def read_lines(path: str | Path, option: str) -> list[str]:
+    """Returns the lines of a text file that `option` names. Raises DataError for one that cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise DataError(f"{option}: {path} cannot be read ({reason})") from None
 
 
 def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -> frozenset[str]:
@@ -133,11 +143,7 @@ def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -
     A line is <class>/<image>, a file's name, or a number n, which stands for ILSVRC2012_val_{n:08}. Raises DataError
     for a file that cannot be read and a line that fits no image, or more than one.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise DataError(f"{option}: {path} cannot be read ({reason})") from None
+    lines = read_lines(path, option)
     files = [name.partition("/")[2] for name in listing.names]
     times = Counter(files)
     # Every way to write an image, for the whole listing at once: the blacklist of ImageNet has 1,762 lines.
