@@ -54,7 +54,7 @@ class Launch:
     list: Flag = False
     """list studies, searches and profiles, and leave"""
     dry_run: Flag = False
-    """print the plan with the state and cost of each run; writes nothing"""
+    """print the plan with the state and cost of each run; trains nothing, and writes nothing to the store"""
     profile: Annotated[str | None, _text("NAME")] = None
     """how big: smoke, quick, short or paper; default: paper where CUDA and the data are, else quick"""
     seeds: Annotated[str | None, _text("LIST")] = None

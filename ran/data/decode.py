@@ -4,6 +4,7 @@ By Pillow, for one library then reads every format, and on threads, for it leave
 decodes; benchmarks/decode.py has what else there is.
 """
 
+import errno
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from PIL import Image, ImageOps
 
 from ran.data.crops import Box
 from ran.errors import DataError
+
+TRANSIENT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+"""what an operating system says of its own state, not of a file's content"""
 
 
 def centre(path: str, side: int, share: float, *, as_shown: bool = False) -> np.ndarray:
@@ -50,17 +54,15 @@ def crop(path: str, side: int, choose: Callable[[int, int], Box], flip: bool = F
 def damage(path: str) -> str | None:
     """Returns why a file is no image that can be used, one line; None where it is one.
 
-    Raises DataError where that cannot be known, for the file system gives no answer or there is no memory.
+    Raises DataError where that cannot be known, for the disk gives no answer or there is no memory.
     """
     try:
         with Image.open(path) as image:
             image.draft(None, (1, 1))
             _rgb(image)
-    except (OSError, MemoryError) as error:
-        if isinstance(error, MemoryError) or error.errno is not None:  # Pillow's own have no number
-            raise DataError(f"{path}: cannot be read ({_reason(error)})") from error
-        return _reason(error)
     except Exception as error:  # a damaged image can provoke nearly any exception
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in TRANSIENT:
+            raise DataError(f"{path}: cannot be read now ({_reason(error)})") from error
         return _reason(error)
     return None
 

@@ -1,5 +1,7 @@
 """One image file as a square: against a literal filter and torchvision, of every kind, damaged, and cropped."""
 
+import errno
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -148,6 +150,23 @@ def test_a_missing_file_is_damaged(tmp_path):
     assert "No such file" in decode.damage(str(tmp_path / "x.png"))
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_what_passes_is_no_damage(error, tmp_path, monkeypatch):
+    def fails(path):
+        raise error
+
+    monkeypatch.setattr(decode.Image, "open", fails)
+    with pytest.raises(DataError, match=r"x\.png: cannot be read now"):
+        decode.damage(str(tmp_path / "x.png"))
+
+
+def test_sixteen_bits_with_a_transparent_value_are_no_white_picture(tmp_path):
+    levels = np.full((4, 4), 128 << 8, np.uint16)
+    Image.fromarray(levels).save(tmp_path / "grey.png", transparency=1)
+    for as_shown in (False, True):
+        assert (decode.centre(str(tmp_path / "grey.png"), 4, 1.0, as_shown=as_shown) == 128).all()
+
+
 def test_a_photograph_stands_upright_where_asked(tmp_path):
     """EXIF 6: to be turned a quarter to the right. Data sets are read as they are."""
     pixels = np.zeros((4, 4, 3), np.uint8)
@@ -164,3 +183,4 @@ def test_pixels_of_an_unknown_range_are_refused(tmp_path):
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(DataError, match="floating-point pixels"):
         decode.centre(str(tmp_path / "float.tiff"), 4, 1.0)
+    assert "floating-point pixels" in decode.damage(str(tmp_path / "float.tiff"))

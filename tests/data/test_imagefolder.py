@@ -304,12 +304,50 @@ def test_all_images_are_read_once_for_all_processes(config, folder, monkeypatch,
     assert sorted(read) == sorted([*files(folder, "train"), *files(folder, "val")])
     listing._list.cache_clear()  # another process
     assert open_source(replace(config, damaged="skip")) == first
-    assert len(read) == 36
+    assert read[36:] == [str(folder / "imagenet" / "val" / "n02" / "n02_2.png")], "it may have been mended"
     assert len(caplog.records) == 2
     save(folder / "imagenet" / "train" / "n01" / "new.png", picture(40, 40))
     os.utime(folder / "imagenet" / "train" / "n01", ns=(0, 0))
     open_source(replace(config, damaged="skip"))
-    assert len(read) == 36 + 25
+    assert len(read) == 37 + 25
+
+
+def test_a_mended_file_counts_again(config, folder):
+    path = folder / "imagenet" / "val" / "n02" / "n02_2.png"
+    whole, times = path.read_bytes(), path.parent.stat()
+    path.write_bytes(bytes(len(whole)))
+    before = open_source(config).digest
+    assert open_source(replace(config, damaged="skip")).test_images == 11
+    path.write_bytes(whole)
+    assert path.parent.stat().st_mtime_ns == times.st_mtime_ns
+    listing._list.cache_clear()  # another process
+    mended = open_source(replace(config, damaged="skip"))
+    assert (mended.test_images, mended.digest) == (12, before)
+    assert records(folder)["val"] == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"no/such.png\n", b""])
+def test_a_record_that_is_not_of_this_folder_is_made_anew(content, config, folder):
+    spoil(folder, "val/n02/n02_2.png")
+    open_source(replace(config, damaged="skip"))
+    (record,) = (folder / "imagenet").glob("damaged-val-*.txt")
+    if content:
+        record.write_bytes(content)
+    else:
+        record.unlink()
+    listing._list.cache_clear()
+    assert open_source(replace(config, damaged="skip")).test_images == 11
+    assert records(folder)["val"] == ["n02/n02_2.png"]
+
+
+def test_names_that_are_no_text(config, folder):
+    name = os.fsdecode(b"caf\xe9.png")
+    save(folder / "imagenet" / "val" / "n01" / name, picture(40, 40))
+    listing._list.cache_clear()
+    assert open_source(config).test_images == 13
+    (folder / "imagenet" / "val" / "n01" / name).write_bytes(b"x")
+    listing._list.cache_clear()
+    assert open_source(replace(config, damaged="skip")).test_images == 12
 
 
 def test_a_folder_that_cannot_be_written_is_skipped_in_alike(config, folder, monkeypatch):

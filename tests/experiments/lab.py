@@ -54,18 +54,19 @@ from experiments.progress import Lines
 from experiments.runner import Context
 
 
-def held(step):
+def held(name, step):
     try:
-        return step >= int(Path(__file__).with_name("hold").read_text())
+        at, *names = Path(__file__).with_name("hold").read_text().splitlines()
     except (OSError, ValueError):
         return False
+    return step >= int(at) and name in (names or [name])
 
 
 class Slow(Lines):
     def step(self, name, step):
         super().step(name, step)
         time.sleep(0.05)
-        while held(step):
+        while held(name, step):
             time.sleep(0.01)
 
 
@@ -121,9 +122,9 @@ class Lab:
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, stdout=pipe, stderr=pipe)
 
-    def hold(self, step: int) -> None:
-        """Runs of a process that imports SLOW stay at this step, until `go` or for good: none ends too early."""
-        write_whole(self.folder / "hold", str(step).encode())
+    def hold(self, step: int, *names: str) -> None:
+        """Runs, of these names or all, stay at a step in processes that import SLOW, until `go` or for good."""
+        write_whole(self.folder / "hold", "\n".join([str(step), *names]).encode())
 
     def go(self) -> None:
         (self.folder / "hold").unlink()

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lab import BOTH, ROOT, Lab, Said, make_cifar10
+from lab import BOTH, ROOT, Lab, Said, make_cifar10, make_image_folder
 from PIL import Image
 from server import free_port
 
 from experiments import evaluate, export, predict, response, runs
 from experiments.finished import find
+from experiments.predictions import FORMATS, Prediction
+from experiments.tracking import Store, StoreAway
 from ran import names
 from ran.command import entry
 from ran.data import cluttershapes
@@ -159,13 +162,99 @@ def test_a_reader_that_leaves_early_takes_no_log_with_it(trained_lab):
     assert "evaluation/cluttershapes/err" in trained_lab.children()["nal s0"].data.metrics
 
 
+def test_what_was_computed_is_told_even_if_it_cannot_be_logged(trained_lab, images, monkeypatch):
+    run = trained_lab.children()["arl s0"].info.run_id
+
+    def away(*arguments):
+        raise StoreAway("the tracking store does not answer")
+
+    monkeypatch.setattr(Store, "log_json", away)
+    said = of_store(trained_lab, "evaluate", run, "--folder", str(images))
+    assert said.status == 2
+    assert "3 images\nerror      top-1" in said.out
+    assert said.err.splitlines()[-1].endswith("set is not logged: the tracking store does not answer")
+
+
+def test_test_sets_before_a_damaged_one_are_told(trained_lab, tmp_path):
+    run = trained_lab.children()["arl s0"].info.run_id
+    for name, content in (
+        ("fog", np.zeros((10, 32, 32, 3), np.uint8)),
+        ("labels", np.zeros(10, np.int64)),
+        ("zoom", None),
+    ):
+        (tmp_path / f"{name}.npy").write_bytes(b"junk")
+        if content is not None:
+            np.save(tmp_path / f"{name}.npy", content)
+    said = of_store(trained_lab, "evaluate", run, "--folder", str(tmp_path), "--format", "json", "--no-log")
+    assert said.status == 2
+    assert "zoom.npy" in said.err
+    assert list(json.loads(said.out)) == [f"{tmp_path.name}-fog"]
+
+
+def test_no_evaluation_overwrites_another(tmp_path, migrated_store):
+    """Another size, without some, other images: each has a name of its own in the run's log."""
+    lab = Lab(tmp_path / "lab")
+    lab.folder.mkdir()
+    shutil.copy(migrated_store, lab.store)
+    make_image_folder(Path(lab.data), classes=2, train_images=8, test_images=3, side=40)
+    small = ("--data.image_size", "32", "--cells", "network=attention56_imagenet", "--seeds", "0")
+    few = ("--train.steps", "1", "--data.train_images", "16", "--data.val_images", "0", "--data.test_images", "5")
+    assert lab.launch("--profile", "smoke", *small, *few, study="imagenet").status == 0
+    experiment = lab.client.get_experiment_by_name("ran/imagenet")
+    filter_ = f"tags.`{names.FINGERPRINT}` != ''"
+    (run,) = lab.client.search_runs([experiment.experiment_id], filter_)
+    (tmp_path / "first.txt").write_text("n00/n00_0.JPEG\n")
+    other = tmp_path / "other"
+    make_image_folder(other, classes=2, train_images=8, test_images=4, side=40)
+    own, exclude = f"{lab.data}/imagenet/val", ("--exclude", str(tmp_path / "first.txt"))
+    for arguments in (
+        (), ("--size", "48"), exclude, ("--data.root", str(other)),
+        ("--folder", own), ("--folder", own, "--size", "48"), ("--folder", own, *exclude),
+    ):  # fmt: skip
+        said = of_store(lab, "evaluate", run.info.run_id, *arguments)
+        assert said.status == 0, said.err
+        assert ("holds other images of imagenet than the run" in said.err) is (str(other) in arguments)
+    logged = lab.client.get_run(run.info.run_id)
+    named = {key.split("/")[1] for key in logged.data.metrics if key.startswith("evaluation/")}
+    (of_other,) = (name for name in named if re.fullmatch("imagenet-[0-9a-f]{8}", name))
+    assert named == {
+        "imagenet", "imagenet-48", "imagenet-without-first", of_other,
+        "imagenet-val", "imagenet-val-48", "imagenet-val-without-first",
+    }  # fmt: skip
+    record = json.loads(lab.artifact(logged, "evaluation/imagenet-without-first.json").read_text())
+    assert (record["images"], Path(record["exclude"]).name) == (5, "first.txt")
+
+
+def test_an_output_that_cannot_be_written_is_one_line(trained_lab):
+    run = trained_lab.children()["nal s0"].info.run_id
+    command = [sys.executable, "-m", "experiments.evaluate", run, "--tracking-uri", trained_lab.uri, "--no-log"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+    assert (done.returncode, done.stderr) == (2, "evaluate: the output cannot be written (No space left on device)\n")
+
+
+def test_json_is_whole_even_if_it_is_cut_off_while_a_line_is_printed():
+    lines = FORMATS["json"](iter([Prediction("a.png", [("circle", 1.0)]), Prediction("b.png", [])]), (1, 1), 1)
+    said = [next(lines), lines.throw(KeyboardInterrupt())]
+    assert [one["image"] for one in json.loads("".join(said))] == ["a.png"]
+    with pytest.raises(KeyboardInterrupt):
+        next(lines)
+
+
 def test_an_export_that_fails_leaves_nothing(trained_lab, monkeypatch):
     run = trained_lab.children()["arl s0"].info.run_id
-    monkeypatch.setattr("ran.export.TOLERANCE", -1.0)
-    said = of_store(trained_lab, "export", run, "--format", "pt2", "--out", "there/net.pt2")
+    with monkeypatch.context() as patch:
+        patch.setattr("ran.export.TOLERANCE", -1.0)
+        said = of_store(trained_lab, "export", run, "--format", "pt2", "--out", "there/net.pt2")
     assert said.status == 2
     assert "computes something else" in said.err
     assert list(Path("there").iterdir()) == []
+    Path("there/.model.1.partial").mkdir()  # of one that was killed
+    Path("there/.model.1.partial/x").touch()
+    said = of_store(trained_lab, "export", run, "--format", "mlflow", "--out", "there/model")
+    assert said.status == 0, said.err
     Path("file").write_text("")
     said = of_store(trained_lab, "export", run, "--format", "safetensors", "--out", "file/net.safetensors")
     assert (said.status, said.err.count("\n")) == (2, 1)
@@ -230,6 +319,8 @@ def test_stdin_is_an_image_or_paths(trained_lab, images):
 
     by_file = classes(*map(str, paths))
     assert classes("-", stdin="\n".join(map(str, paths)).encode()) == by_file
+    for neither in (b"-\n", b"<html>" * 100):
+        assert of_store(trained_lab, "predict", run, "-", stdin=neither).status == 2
     (piped,) = classes("-", stdin=paths[1].read_bytes())
     assert (piped["image"], piped["classes"]) == ("-", by_file[1]["classes"])
 
@@ -433,7 +524,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("evaluate", ["RUN", "--folder", "empty"], "empty holds no folders, one for each class"),
     ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder goes without --data"),
     ("evaluate", ["RUN", "--size", "64"], "was trained on images of one size, 32"),
-    ("evaluate", ["RUN", "--exclude", "list"], "--exclude goes with --folder"),
+    ("evaluate", ["RUN", "--exclude", "list"], "data.damaged and data.exclude are of image folders"),
     ("evaluate", ["RUN", "--import", "no_such_module"], "No module named 'no_such_module'"),
     ("evaluate", [], "the following arguments are required: RUN"),
     ("predict", ["RUN", "none.png"], "no file or folder none.png"),
@@ -443,6 +534,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("predict", ["RUN", "splits", "--names", "text.png"], "text.png has no name for 10 of 10 classes (circle, ...)"),
     ("predict", ["RUN", "splits", "--names", "none"], "--names: none cannot be read"),
     ("predict", ["RUN", "text.png", "--size", "64"], "was trained on images of one size, 32"),
+    ("predict", ["RUN", "x" * 300], "no file or folder xxx"),
     ("predict", ["RUN", "-"], "stdin holds neither an image nor paths of images"),
     ("evaluate", ["RUN", "--folder", "splits"], "splits holds val, which is no class; name splits/val"),
     ("evaluate", ["RUN", "--folder", "both"], "both holds arrays (fog) and folders (val); test them apart"),

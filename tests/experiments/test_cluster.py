@@ -37,17 +37,18 @@ line_step = worker.Line.step
 context = launch.Context
 
 
-def held(step):
+def held(name, step):
     try:
-        return step >= int(Path({hold!r}).read_text())
+        at, *names = Path({hold!r}).read_text().splitlines()
     except (OSError, ValueError):
         return False
+    return step >= int(at) and name in (names or [name])
 
 
 def step(self, name, step):
     line_step(self, name, step)
     time.sleep({seconds})
-    while held(step) and not self.stop():
+    while held(name, step) and not self.stop():
         time.sleep(0.01)
 
 
@@ -260,6 +261,7 @@ def test_a_cluster_that_loses_a_node_and_a_worker(lab, migrated_store, tmp_path,
         ((killed, pid), (lost, _)) = sorted(workers(lab), key=lambda run: psutil.Process(run[1]).ppid() == raylet)
         wait_for(lambda: has_checkpoint(lab, killed) and has_checkpoint(lab, lost), process)
         os.kill(pid, signal.SIGKILL)
+        lab.hold(5, lost)
         wait_for(lambda: [run for run, _ in workers(lab)].count(killed) == 2, process)
         cluster.remove_node(second, allow_graceful=False)
         lab.go()

@@ -11,6 +11,7 @@ from torch import nn
 from ran import list_models
 from ran.config import RunConfig, override
 from ran.data.augment import Pixels
+from ran.engine.evaluate import predict
 from ran.export import FORMATS, Classifier, ExportError, difference, export, fold_batchnorm, program
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
@@ -100,6 +101,22 @@ def test_an_export_that_computes_something_else_is_refused(tmp_path):
     nan = torch.full((3, 6), float("nan"))
     with pytest.raises(ExportError, match="computes something else"):
         difference(one, lambda images: nan[: len(images)], IMAGES)
+
+
+def test_probabilities_that_float32_does_not_know_are_no_difference():
+    """What an MLflow model gives: the logarithm of a probability of 0 is -inf."""
+    one = trained()
+    with torch.no_grad():
+        one.network.head.weight.mul_(1e4)
+
+    def probabilities(images):
+        logits = predict(
+            one.network, images, one.interface.pixels, precision="float32", kernels="eager", channels_last=True
+        )
+        return logits.softmax(1).log()
+
+    assert probabilities(IMAGES).isinf().any()
+    assert difference(one, probabilities, IMAGES) <= 1e-4
 
 
 def test_normalisation_is_part_of_it():

@@ -288,12 +288,17 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert ran.timm.main(["--help"]) == 0
     assert "python -m ran.timm SCRIPT ARGS..." in capsys.readouterr().out
     for argv, words in (([], "which script?"), ([str(tmp_path / "absent.py")], "absent.py is no file")):
-        assert ran.timm.main(argv) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("ran.timm: ")
-        assert words in err
-        assert err.count("\n") == 1
+        with pytest.raises(UserError, match=words):
+            ran.timm.main(argv)
+
+
+def test_what_a_script_asks_for_in_vain_is_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import timm\ntimm.create_model('attention56', drop_path_rate=0.1)")
+    done = run(script)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ran.timm: attention56 has no drop_path_rate")
+    assert done.stderr.count("\n") == 1
 
 
 def test_without_timm(tmp_path: Path) -> None:

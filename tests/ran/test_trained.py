@@ -19,7 +19,7 @@ from ran.engine.evaluate import evaluate
 from ran.engine.optim import sgd
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
-from ran.trained import Interface, ModelError, Trained, from_run, load, save
+from ran.trained import FORMAT, Interface, ModelError, Trained, from_run, load, save
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,8 @@ def spoil(folder: Path, what: str) -> None:
             weights.unlink()
         case "cut":
             weights.write_bytes(weights.read_bytes()[:-1])
+        case "no scale":
+            model.write_text(json.dumps({k: v for k, v in json.loads(model.read_text()).items() if k != "scale"}))
         case "classes":
             model.write_text(json.dumps(json.loads(model.read_text()) | {"classes": ["a", "b"]}))
         case "nan":
@@ -151,6 +153,7 @@ def spoil(folder: Path, what: str) -> None:
     ("field", "a configuration of another version"),
     ("no weights", "weights.safetensors is no safetensors file|is damaged"),
     ("cut", "is damaged|is no safetensors file"),
+    ("no scale", "model.json is damaged .KeyError: 'scale'"),
     ("classes", r"does not fit attention32c with 2 classes: .*head\.weight"),
     ("nan", "not finite; the run diverged"),
 ])  # fmt: skip
@@ -159,6 +162,15 @@ def test_refused(run_folder, what, message):
     with pytest.raises(ModelError, match=message) as caught:
         load(run_folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_header_is_refused(run_folder, tmp_path):
+    one = load(run_folder)
+    for damage in ({"config": "{"}, {"model": ""}, {"model": json.dumps({"schema": 1})}):
+        header = {"format": FORMAT, "config": json.dumps(flatten(one.config)), "model": "{}", **damage}
+        write_tensors(tmp_path / "one.safetensors", one.network.state_dict(), header)
+        with pytest.raises(ModelError, match="damaged"):
+            load(tmp_path / "one.safetensors")
 
 
 def test_a_file_of_somebody_else_is_refused(tmp_path):
