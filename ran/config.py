@@ -83,8 +83,7 @@ class DataConfig:
     test_size: int | None = _added(None)
     """image folders only: side of the square test crop; None = the training crop's (Table 7: 224, 299 or 320)"""
     damaged: str = _outside("refuse")
-    """image folders only: refuse = the first damaged file ends a run; skip = all are read before, even by a dry run, and
-    those that are damaged left out; their names stay beside the images"""
+    """image folders only: refuse = the first damaged file ends a run; skip = all are read first, and such left out"""
     exclude: str | None = _outside(None)
     """image folders only: text file with test images to leave out, as section 4.2 does with ImageNet's blacklist"""
     workers: int | None = _outside(None)
