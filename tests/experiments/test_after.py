@@ -251,10 +251,6 @@ def test_an_export_that_fails_leaves_nothing(trained_lab, monkeypatch):
     assert said.status == 2
     assert "computes something else" in said.err
     assert list(Path("there").iterdir()) == []
-    Path("there/.model.1.partial").mkdir()  # of one that was killed
-    Path("there/.model.1.partial/x").touch()
-    said = of_store(trained_lab, "export", run, "--format", "mlflow", "--out", "there/model")
-    assert said.status == 0, said.err
     Path("file").write_text("")
     said = of_store(trained_lab, "export", run, "--format", "safetensors", "--out", "file/net.safetensors")
     assert (said.status, said.err.count("\n")) == (2, 1)
@@ -417,6 +413,17 @@ def test_the_response_of_the_stages(trained_lab):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_an_export_that_was_killed_is_not_in_the_way(trained_lab):
+    """What it left is of another process."""
+    run, partial = trained_lab.children()["arl s0"].info.run_id, Path(".model.1.partial")
+    partial.mkdir()
+    (partial / "MLmodel").touch()
+    said = of_store(trained_lab, "export", run, "--format", "mlflow", "--out", "model")
+    assert said.status == 0, said.err
+    assert sorted(path.name for path in Path().iterdir()) == [".model.1.partial", "model"]
+
+
 def test_an_mlflow_model_says_what_it_takes_and_gives(trained_lab):
     import mlflow
 
