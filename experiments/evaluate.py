@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -113,7 +114,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
 
     face = trained.interface
     if options.folder is not None:
-        if not options.folder.is_dir():
+        if not os.path.isdir(options.folder):  # unlike Path.is_dir, also of a name that no file can have
             raise DataError(f"no folder {options.folder}")
         arrays = array_sets(options.folder)
         if arrays and options.exclude is not None:
