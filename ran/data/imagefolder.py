@@ -127,7 +127,7 @@ def _damaged(listing: Listing) -> frozenset[str]:
         with contextlib.suppress(WriteError):  # a folder that is only to be read is read by each process
             write_whole(record, "".join(f"{name}\n" for name in found).encode(errors="surrogateescape"))
     if found:
-        first = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        first = ", ".join(map(printable, found[:5])) + (", ..." if len(found) > 5 else "")
         logger.warning("%s: damaged and left out: %d (%s)", listing.folder, len(found), first)
     return frozenset(found)
 
