@@ -157,22 +157,30 @@ def unite_lines(line: Line, held: Line) -> Line:
 
 
 def add(file: ArchiveFile, studies: Iterable[dict[str, Any]], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
-    """Writes the file with studies and runs added, whole or not at all; returns it and what could not be united.
+    """Writes the file with studies and runs added, whole or not at all; returns it and what its user must know.
 
-    What it holds stays. The order is always the same: studies by Study.key, then runs by fingerprint.
+    That is what could not be united, and every result that a newer one of the same run replaces: another machine rounds
+    otherwise, and tables made before say something else. The order is always the same: studies by Study.key, then runs
+    by fingerprint.
     """
     records: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     problems = add_records(records, [*file.studies, *_without_passwords(list(studies))])
     runs = dict(file.lines)
     for line in lines:
         held = runs.get(line["fingerprint"])
-        runs[line["fingerprint"]] = line if held is None else unite_lines(line, held)
+        runs[line["fingerprint"]] = kept = line if held is None else unite_lines(line, held)
+        if held is not None and (before := _error(held)) != (now := _error(kept)):
+            problems.append(f"{line['fingerprint'][:12]}: test error {now} % replaces {before} %, of an older run")
     content = [{"kind": "study", "study": records[key]} for key in sorted(records)] + [
         runs[key] for key in sorted(runs)
     ]
     text = "".join(f"{json.dumps(_finite(line), sort_keys=True, separators=(',', ':'))}\n" for line in content)
     write_whole(file.path, text)
     return read_file(file.path), problems
+
+
+def _error(line: Line) -> Any:
+    return line["metrics"].get(names.FINAL_TEST_ERR)
 
 
 def _finite(content: Any) -> Any:

@@ -2,11 +2,14 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from analysis import make_tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,6 +30,29 @@ def test_the_deviations_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -
     assert deviations.DOCUMENT.read_text() == deviations.document()
     code = [path.read_text() for package in ("ran", "experiments") for path in (ROOT / package).rglob("*.py")]
     assert len(deviations.deviations()) == sum(text.count("# Deviation:") for text in code)
+
+
+def _tables() -> list[tuple[str, str]]:
+    """Every command of the documents that makes a table, with what stands below as its output."""
+    found = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for commands, said in re.findall(r"```bash\n((?:[^`]*\n)?)```\n\n```text\n(.*?)```", path.read_text(), re.S):
+            made = [line for line in commands.splitlines() if "make_tables.py" in line]
+            found += [(made[-1], said)] if made else []
+    return found
+
+
+@pytest.mark.parametrize(("command", "said"), _tables(), ids=[command for command, _ in _tables()])
+def test_a_table_is_that_of_the_archive(command, said, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    arguments = shlex.split(command, comments=True)[2:]
+    assert make_tables.main([*arguments, "--archive", str(ROOT / "results/archive"), "--formats", "text"]) == 0
+    assert said.strip() in capsys.readouterr().out
+
+
+def test_such_tables_are_found() -> None:
+    assert len(_tables()) >= 4
 
 
 def _example(mark: str) -> str:

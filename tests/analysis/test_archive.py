@@ -139,7 +139,9 @@ def lines_of_any_kind() -> list[dict[str, Any]]:
     return [json.loads(text) for text in FILE.read_text().splitlines()]
 
 
-def test_a_newer_run_replaces_a_line_but_not_what_only_that_has(store_folder: Path, own_artifacts: Path) -> None:
+def test_a_newer_run_replaces_a_line_but_not_what_only_that_has(
+    store_folder: Path, own_artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert export() == 0
     kept = lines()
     for line in kept:
@@ -150,7 +152,9 @@ def test_a_newer_run_replaces_a_line_but_not_what_only_that_has(store_folder: Pa
     for path in own_artifacts.rglob("*"):
         if path.name in (names.PROBES_JSON, names.MASKS_NPZ):
             path.unlink()
+    capsys.readouterr()
     assert export() == 0
+    assert f"warning: {BASELINE[:12]}: test error 10.0 % replaces 99.0 %" in capsys.readouterr().err
     run = runs()[BASELINE]
     assert run["metrics"][names.FINAL_TEST_ERR] == 10.0
     assert run["probes"] == probes_json(BASELINE)
