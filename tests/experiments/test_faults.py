@@ -100,14 +100,31 @@ def raises(z):
     assert lab.children()["mixed s0"].data.tags[names.OUTCOME] == names.FINISHED
 
 
+DEADLY = """
+import os
+import signal
+
+import experiments.launch
+from experiments.progress import Lines
+
+
+class Deadly(Lines):
+    def step(self, name, step):
+        super().step(name, step)
+        if step == {step}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+experiments.launch.reporter = Deadly
+"""
+
+
 def die_in(lab, step):
-    """A launch whose process is killed at a step, in a process of its own."""
-    pid = os.fork()
-    if pid == 0:
-        launching.reporter = at_step(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        lab.launch(*STEPS)
-        os._exit(99)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    """A launch whose process is killed at a step."""
+    (lab.folder / "deadly.py").write_text(DEADLY.format(step=step))
+    process = lab.start(*STEPS, "--import", "deadly")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, err
 
 
 @pytest.mark.slow

@@ -137,15 +137,16 @@ def test_a_signal_stops_all_after_a_checkpoint(number, lab, alone):
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_process_that_is_killed_leaves_none_hanging(rank, lab, alone):
     process = start_slowly(lab)
-    workers(process)[rank].kill()
     lab.go()
+    workers(process)[rank].kill()
     _, err = process.communicate(timeout=180)
     assert process.returncode == 1
     run = lab.children()["arl s0"]
     if rank == 1:
         assert (run.data.tags[names.OUTCOME], run.info.status) == (names.KILLED, "KILLED")
         assert run.data.tags[names.REASON].startswith("a process of this run died or hangs")
-        assert "1 of 1 runs are left; the same command continues" in err
+        if "(SIGTERM)" not in err:  # torchrun ends the one that lives, which has said that its run is over
+            assert "1 of 1 runs are left; the same command continues" in err
         assert "run_ablation: process" not in err
     process = start(lab, *ONE)
     _, err = process.communicate(timeout=180)
