@@ -292,6 +292,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
             ran.timm.main(argv)
 
 
+@pytest.mark.slow
 def test_what_a_script_asks_for_in_vain_is_one_line(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text("import timm\ntimm.create_model('attention56', drop_path_rate=0.1)")
