@@ -127,7 +127,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
             images = class_folders(
                 options.folder, face.classes, side=face.size, share=face.share, exclude=options.exclude
             )
-            name = _named("-".join(options.folder.resolve().parts[-2:]), options.size, options.exclude)
+            name = _qualified("-".join(options.folder.resolve().parts[-2:]), options.size, options.exclude)
             yield _TestSet(name, images, str(options.folder.resolve()), face.size, options.exclude)
         return
     config = trained.test_data(options.root)
@@ -150,11 +150,11 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
     if config.name == trained.config.data.name and not trained.is_of_data_in(config.root):
         print(f"{config.root} holds other images of {name} than the run was trained and tested on", file=sys.stderr)
         name = f"{name}-{source.digest[:8]}"
-    name = _named(name, options.size, options.exclude)
+    name = _qualified(name, options.size, options.exclude)
     yield _TestSet(name, images, str(Path(config.root).resolve()), face.size, config.exclude, source.digest)
 
 
-def _named(name: str, size: int | None, exclude: str | None) -> str:
+def _qualified(name: str, size: int | None, exclude: str | None) -> str:
     """A name with what is not as usual: what one evaluation found must not overwrite what another did."""
     return name + (f"-{size}" if size else "") + (f"-without-{Path(exclude).stem}" if exclude else "")
 

@@ -197,7 +197,7 @@ class Store:
         path = _sqlite_path(uri)
         if path is not None:
             check_writable(uri)
-            lock = _creating(path)
+            lock = _creation_lock(path)
             if not path.exists() or not _holds_mlflow(path, uri) or lock.exists():
                 with FileLock(lock):  # two processes that create one store at once break it
                     cls._create(path, uri)
@@ -224,7 +224,7 @@ class Store:
         if path is not None:
             if not path.exists() or not _holds_mlflow(path, uri):
                 return None
-            if os.access(lock := _creating(path), os.W_OK):
+            if os.access(lock := _creation_lock(path), os.W_OK):
                 with FileLock(lock):
                     return cls(uri)
         return cls(uri)
@@ -507,7 +507,7 @@ def metric_name(text: str) -> str:
     return re.sub(r"[^\w.\- :]", "_", text) or "all"
 
 
-def _creating(path: Path) -> Path:
+def _creation_lock(path: Path) -> Path:
     """The lock beside a sqlite store, there from before its first table until it has the last."""
     return Path(f"{path}.lock")
 

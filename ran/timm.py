@@ -9,6 +9,7 @@
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,11 @@ def run(script: str, arguments: Sequence[str]) -> None:
     sys.argv = [script, *arguments]
     if not sys.flags.safe_path:
         sys.path[0] = str(Path(script).resolve().parent)
-    runpy.run_path(os.path.abspath(script), run_name="__main__")
+    try:
+        runpy.run_path(os.path.abspath(script), run_name="__main__")
+    except OSError:  # of its own files and output, which `entry` would take for ours
+        traceback.print_exc()
+        sys.exit(1)
 
 
 def _register_with_torchvision() -> None:

@@ -293,6 +293,16 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.slow
+def test_a_scripts_own_error_has_its_traceback(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("with open('/dev/full', 'w') as file:\n    file.write('weights')")
+    done = run(script)
+    assert done.returncode == 1
+    assert f'File "{script}", line 1' in done.stderr
+    assert done.stderr.splitlines()[-1] == "OSError: [Errno 28] No space left on device"
+
+
+@pytest.mark.slow
 def test_what_a_script_asks_for_in_vain_is_one_line(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text("import timm\ntimm.create_model('attention56', drop_path_rate=0.1)")
