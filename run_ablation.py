@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 all done, 1 some failed, 2 refused input, 130 Ctrl-C, 143 SIGTERM."""
     arguments = sys.argv[1:] if argv is None else argv
     if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun started several of us
-        from experiments.together import together
+        from experiments.runner.torchrun import together
 
         return together(lambda: _main(arguments), arguments)
     return _main(arguments)
@@ -99,7 +99,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
 
     from experiments import launch as launching
     from experiments.search import launch as searching
-    from experiments.search import plan as search_plan
+    from experiments.search import prepare as search_plan
     from experiments.search.confirm import confirming_study
 
     profile, why = launching.choose_profile(search, launch, DataConfig())
@@ -131,7 +131,7 @@ def _deliver(launch: "Launch") -> None:
 
 def _ask(launch: "Launch", seconds: float) -> None:
     from experiments.cli import UsageError, confirm
-    from experiments.progress import duration
+    from experiments.console.progress import duration
 
     if seconds > ASK_SECONDS and not launch.yes and not confirm(f"This takes about {duration(seconds)}. Start?"):
         raise UsageError(f"this takes about {duration(seconds)}; --yes starts it, --profile quick takes less")
@@ -139,7 +139,7 @@ def _ask(launch: "Launch", seconds: float) -> None:
 
 def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, config: "RunConfig") -> int:
     from experiments import launch as launching
-    from experiments.progress import duration
+    from experiments.console.progress import duration
 
     _deliver(launch)
     prepared = launching.prepare(launch, study, profile, config)
@@ -164,9 +164,9 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
 
 
 def _print_table(uri: str, parent_id: str) -> None:
-    from analysis.connect import StoreError  # only now: what trains does not wait for pandas
-    from analysis.render import to_text
-    from analysis.tables import study_table
+    from analysis.read.mlflow_client import StoreError  # only now: what trains does not wait for pandas
+    from analysis.tables.formats import to_text
+    from analysis.tables.study_table import study_table
 
     try:
         print(to_text(study_table(uri, parent_id)))

@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
-from analysis.connect import StoreError
 from analysis.options import OneLineParser
-from analysis.record import Study, Value, add_records, read_record
-from analysis.runs import RESULTS, RunData
-from analysis.store import Contents, read_contents
+from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
+from analysis.read.mlflow_client import StoreError
+from analysis.read.mlflow_store import Contents, read_contents
+from analysis.read.record import Study, Value, add_records, read_record
+from analysis.read.runs import RESULTS, RunData
 from ran import names
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.connect import StoreError
 from analysis.figures import FIGURES, FORMATS, Skipped, drawn_and_skipped, write
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
-from analysis.searches import SearchError, select_searches
+from analysis.read.mlflow_client import StoreError
+from analysis.read.searches import SearchError, select_searches
 
 FOLDER = "figures"  # below --out
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 def _searches(options: argparse.Namespace, formats: list[str]) -> int:
     """Draws the figures of --search. A search lives in the tracking store alone, so the archive is not read."""
     from analysis.figures.search import KINDS, figures_of
-    from analysis.store import read_searches
+    from analysis.read.mlflow_store import read_searches
 
     kinds = names_in(",".join(options.figure) or ",".join(KINDS), KINDS, "figure of a search")
     searches, notes, where = read_searches(options.tracking_uri, experiment=options.experiment)

@@ -11,10 +11,10 @@ from pathlib import Path
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.connect import StoreError
-from analysis.cost_tables import CostsError
 from analysis.files import write_whole
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
+from analysis.read.mlflow_client import StoreError
+from analysis.tables.network_table import CostsError
 
 NAME = "report.html"
 

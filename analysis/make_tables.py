@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.cells import Table
-from analysis.connect import StoreError
-from analysis.cost_tables import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
-from analysis.record import Study
-from analysis.render import FORMATS, to_text, write
+from analysis.read.mlflow_client import StoreError
+from analysis.read.record import Study
+from analysis.tables.cells import Table
+from analysis.tables.formats import FORMATS, to_text, write
+from analysis.tables.network_table import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
 
 if TYPE_CHECKING:
-    from analysis.measured import Run
-    from analysis.results import Results
+    from analysis.read.results import Results
+    from analysis.tables.cell_results import Run
 
 CLAIMS = "claims"
 # The paper's tables of errors and the study that fills each.
@@ -102,9 +102,9 @@ def all_tables(results: "Results | None", studies: Sequence[Study], wanted: Sequ
     runs: dict[str, Run] = {}
     made = []
     if results is not None:
-        from analysis.claims_table import claims_table
-        from analysis.measured import index_runs
-        from analysis.verdicts import judge_all
+        from analysis.claims.table import claims_table
+        from analysis.claims.verdicts import judge_all
+        from analysis.tables.cell_results import index_runs
 
         runs = index_runs(results.runs)
         if not wanted or CLAIMS in wanted:
@@ -128,8 +128,8 @@ def _of_studies(studies: Sequence[Study], runs: "dict[str, Run]", costs: Costs) 
     """A table a study, but one for all data sets of a table of networks."""
     if not studies:
         return []
-    from analysis.network_runs import fits, network_runs
-    from analysis.tables import build_table
+    from analysis.tables.network_runs import fits, network_runs
+    from analysis.tables.study_table import build_table
 
     united: dict[tuple[str, str, str], list[Study]] = {}
     for study in studies:
@@ -168,7 +168,7 @@ def _without_runs(
     results: "Results", studies: Sequence[Study], wanted: Sequence[str], profile: str | None
 ) -> list[str]:
     """A line for each of the paper's tables that no finished or diverged run fills."""
-    from analysis.runs import RESULTS
+    from analysis.read.runs import RESULTS
 
     over = set(results.runs.loc[results.runs["outcome"].isin(list(RESULTS)), "fingerprint"])
     filled = {study.table for study in studies if any(run.fingerprint in over for run in study.runs)}

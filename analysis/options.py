@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.archive_file import ARCHIVE
-from analysis.connect import StoreError
-from analysis.record import Study
+from analysis.read.archive_file import ARCHIVE
+from analysis.read.mlflow_client import StoreError
+from analysis.read.record import Study
 from ran.command import OneLineParser as OneLineParser
 
 if TYPE_CHECKING:
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 
 class SelectionError(ValueError):
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def from_arguments(options: argparse.Namespace) -> "Results":
     """Returns the results that the options name. Raises store.StoreError."""
-    from analysis.results import read_results
+    from analysis.read.results import read_results
 
     archive = None if options.archive == "none" else Path(options.archive)
     if archive is not None and archive != ARCHIVE and not archive.is_dir():

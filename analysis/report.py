@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ran
-from analysis.captions import dataset_name
 from analysis.figures import Drawn, Skipped, render
 from analysis.make_tables import Made
-from analysis.record import Study
-from analysis.render import html_fragment
-from analysis.runs import RESULTS
+from analysis.read.record import Study
+from analysis.read.runs import RESULTS
+from analysis.tables.captions import dataset_name
+from analysis.tables.formats import html_fragment
 from ran import names
 
 if TYPE_CHECKING:
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 SHOWN = 12  # hex digits of a fingerprint or commit that are printed; the rest is in its title
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments import runner
+from experiments.runner import execute
 from ran import names
 from ran.engine import train as loop
 from ran.engine.train import Result
@@ -53,8 +53,8 @@ def train(config: Any, splits: Any, **options: Any) -> Result:
     return result
 
 
-original = runner.train
-runner.train = train
+original = execute.train
+execute.train = train
 for _name in ("evaluate", "stage_responses"):
     setattr(loop, _name, _timed("evaluation", getattr(loop, _name)))
 loop.checkpoint.save = _timed("checkpoints", loop.checkpoint.save)

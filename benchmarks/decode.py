@@ -26,8 +26,8 @@ from torchvision.transforms import v2
 
 from benchmarks import report
 from ran.command import entry
-from ran.data.files import Files, set_workers
-from ran.data.imagefolder import MEAN, STD, imagenet_pixels
+from ran.data.image_folder.dataset import MEAN, STD, imagenet_pixels
+from ran.data.image_folder.reader import Files, set_workers
 from ran.data.loader import FileBatches
 from ran.engine.device import keep_freed_memory
 

@@ -4,7 +4,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from experiments import runner
+from experiments.runner import execute
 from ran import names
 from ran.config import RunConfig
 from ran.engine.train import Result
@@ -27,4 +27,4 @@ def train(config: RunConfig, splits: Any, *, log: Any, flush: Any, **_: Any) -> 
     return Result(names.FINISHED, steps, SimpleNamespace(), metrics)  # type: ignore[arg-type]
 
 
-runner.train = train
+execute.train = train

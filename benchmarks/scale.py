@@ -62,7 +62,7 @@ def measure(folder: Path, cells: int, workers: int, uri: str | None) -> list[tup
         *("--keep", "none", "--yes", "--workers", str(workers), *places),
     ]
     # The store and the data are made first: neither is of each run.
-    seconds(folder, [sys.executable, "-c", f"from experiments.tracking import Store; Store.open({uri!r})"])
+    seconds(folder, [sys.executable, "-c", f"from experiments.tracking.store import Store; Store.open({uri!r})"])
     one = [word for word in launch if word != "--yes"]
     start = seconds(folder, [*one, "--cells", "weight_decay=1e-07"])
     planned = seconds(folder, [*launch, "--dry-run"])
@@ -88,7 +88,7 @@ def measure(folder: Path, cells: int, workers: int, uri: str | None) -> list[tup
 def queries(folder: Path, uri: str) -> list[tuple[str, float, str]]:
     """What the store takes for the questions that a launch asks."""
     sys.path.insert(0, str(ROOT))
-    from experiments.tracking import Store
+    from experiments.tracking.store import Store
 
     os.chdir(folder)
     store = Store(uri)

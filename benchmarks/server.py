@@ -60,7 +60,7 @@ def serving(folder: str, backend: str, workers: int) -> Iterator[str]:
         port = free.getsockname()[1]
     store = f"sqlite:///{folder}/mlflow.db" if backend == "sqlite" else backend
     if backend == "sqlite":
-        from experiments.tracking import Store
+        from experiments.tracking.store import Store
 
         Store.open(store)  # with the journal that several writers can share
     command = [

@@ -22,25 +22,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import after
+from experiments.after_training.options import add_root, add_size, command_parser, resolve
 from ran.command import entry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from experiments.finished import Finished
+    from experiments.after_training.resolve_run import Finished
     from ran.data.source import Images
-    from ran.engine.assess import Assessment
+    from ran.engine.metrics import Assessment
     from ran.trained import Trained
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises UserError."""
     options = _parse(argv)
-    from ran.engine.assess import assess
+    from ran.engine.metrics import assess
     from ran.errors import UserError
 
-    found = after.finished(options)
+    found = resolve(options)
     trained = found.trained if options.size is None else found.trained.at(options.size)
     results: dict[str, dict[str, Any]] = {}
     not_logged: UserError | None = None
@@ -87,15 +87,15 @@ class _TestSet:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = after.parser("evaluate", __doc__)
+    parser = command_parser("evaluate", __doc__)
     parser.add_argument("--folder", type=Path, metavar="PATH", help="test images other than the run's own")
     parser.add_argument(
         "--exclude", metavar="FILE",
         help="text file with image files to leave out, one a line; default for the run's own test set: the run's",
     )  # fmt: skip
     parser.add_argument("--data", metavar="NAME", help="a registered data set with the run's classes")
-    after.add_root(parser)
-    after.add_size(parser)
+    add_root(parser)
+    add_size(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--confusion", action="store_true", help="print the whole confusion matrix")
     parser.add_argument("--no-log", action="store_true", help="log nothing to the run")
@@ -109,7 +109,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
     """What the options name, each by a name of its own in the run's log. Raises UserError for what does not fit."""
     from ran.data.arrays import array_sets, read_arrays
     from ran.data.datasets import load_splits, open_source
-    from ran.data.folders import class_folders
+    from ran.data.image_folder.class_folders import class_folders
     from ran.errors import DataError
 
     face = trained.interface
@@ -162,7 +162,7 @@ def _qualified(name: str, size: int | None, exclude: str | None) -> str:
 def _by_severity(logits: "Tensor", labels: "Tensor") -> list[float] | None:
     """The top-1 errors in % of the corruptions of one test set, from weak to strong; None for other test sets."""
     from ran.data.arrays import SEVERITIES, by_severity
-    from ran.engine.assess import assess
+    from ran.engine.metrics import assess
 
     if not by_severity(labels):
         return None
@@ -200,7 +200,7 @@ def _record(
 
 
 def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
-    from experiments.tracking import metric_name
+    from experiments.tracking.store import metric_name
     from ran import names
 
     if found.store is None or found.run_id is None:

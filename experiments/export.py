@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import after
+from experiments.after_training.options import add_root, command_parser, resolve
 from ran.command import entry
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ran.errors import UserError
     from ran.files import writing
 
-    found = after.finished(options)
+    found = resolve(options)
     trained = found.trained
     suffix = "" if options.format == "mlflow" else export.FORMATS[options.format].suffix
     out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")
@@ -66,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = after.parser("export", __doc__, device=False)
+    parser = command_parser("export", __doc__, device=False)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--out", type=Path, metavar="PATH", help="default: named after network and fingerprint, here")
-    after.add_root(parser)
+    add_root(parser)
     return parser.parse_args(argv)
 
 
@@ -78,7 +78,7 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
     import torch
 
     from ran.data.datasets import load_splits
-    from ran.data.files import loaded
+    from ran.data.image_folder.reader import loaded
     from ran.errors import UserError
 
     size = trained.interface.size
@@ -112,7 +112,7 @@ def _mlflow(trained: "Trained", folder: Path) -> "Loaded":
         export.export(trained, program, "pt2")
         mlflow.pyfunc.save_model(
             path=folder,
-            python_model=str(Path(__file__).with_name("serving.py")),
+            python_model=str(Path(__file__).parent / "after_training" / "mlflow_model.py"),
             artifacts={"program": str(program)},
             signature=signature,
             input_example=np.zeros((1, 3, size, size), np.uint8),

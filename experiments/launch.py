@@ -13,23 +13,23 @@ import torch
 from filelock import FileLock
 
 from experiments import plan as planning
-from experiments.claims import Claims
 from experiments.cli import Launch
-from experiments.delivery import Delivery, deliver, deliver_patiently
-from experiments.executors import EXECUTORS, exit_status, run_plan
-from experiments.folder import KEEP, is_kept, locked, tidy
-from experiments.mirror import Mirror, is_uri
+from experiments.console.progress import duration, reporter
+from experiments.console.signals import stop_request
+from experiments.executors.run_plan import EXECUTORS, exit_status, run_plan
 from experiments.placement import Machine, Placement, choose, if_worth, require_ray
 from experiments.plan import Plan
 from experiments.profiles import PROFILES, Profile
-from experiments.progress import duration, reporter
-from experiments.runlog import SPOOL
-from experiments.runner import Context, Ended
+from experiments.runner.delivery import Delivery, deliver, deliver_patiently
+from experiments.runner.execute import Context, Ended
+from experiments.runner.remote_checkpoints import Mirror, is_uri
+from experiments.runner.run_dir import KEEP, is_kept, locked, tidy
+from experiments.runner.torchrun import check_flags, place_together
 from experiments.search import Search
-from experiments.signals import stop_request
 from experiments.study import Study
-from experiments.together import check_flags, place_together
-from experiments.tracking import Store, TrackingError, check_writable, resolve_uri
+from experiments.tracking.leases import Claims
+from experiments.tracking.run_log import SPOOL
+from experiments.tracking.store import Store, TrackingError, check_writable, resolve_uri
 from ran import names
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
@@ -110,16 +110,16 @@ def find_machine(launch: Launch, *, kernels: bool = False) -> Machine:
     if launch.ray_address is None:
         device = pick_device(launch.device)
         return Machine(device, abilities(device, kernels=kernels))
-    cluster, placement = _on_cluster(launch, None)
-    return cluster.machine(placement, kernels=kernels)
+    ray_cluster, placement = _on_cluster(launch, None)
+    return ray_cluster.machine(placement, kernels=kernels)
 
 
 def _on_cluster(launch: Launch, threads: int | None) -> tuple[ModuleType, Placement]:
     require_ray(f"--ray-address {launch.ray_address}")
-    from experiments.workers import cluster  # Ray is an extra
+    from experiments.executors import ray_cluster  # Ray is an extra
 
     assert launch.ray_address is not None
-    return cluster, cluster.on_cluster(
+    return ray_cluster, ray_cluster.on_cluster(
         launch.ray_address, launch.workers, launch.gpus_per_run, launch.device, threads
     )  # fmt: skip
 
@@ -204,9 +204,9 @@ def placed(
         seconds = planning.estimate_seconds(plan, device)
         return together, {key: value / together.processes for key, value in seconds.items()}
     if launch.ray_address is not None:
-        cluster, placement = _on_cluster(launch, threads)
+        ray_cluster, placement = _on_cluster(launch, threads)
         return placement, planning.estimate_seconds(
-            plan, device, functools.partial(cluster.there, placement, seconds_per_image)
+            plan, device, functools.partial(ray_cluster.there, placement, seconds_per_image)
         )  # fmt: skip
     placement = choose(launch.workers, launch.gpus_per_run, device, threads=threads, runs=runs)
     if placement.threads is not None:
@@ -277,13 +277,13 @@ def workers(placement: Placement) -> Iterator[None]:
     if placement.executor == "inline":
         yield
         return
-    from experiments.workers import cluster  # Ray is an extra
+    from experiments.executors import ray_cluster  # Ray is an extra
 
-    cluster.connect(placement)
+    ray_cluster.connect(placement)
     try:
         yield
     finally:
-        cluster.disconnect()
+        ray_cluster.disconnect()
 
 
 def _sweep(prepared: Prepared, claims: Claims) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from experiments.profiles import Profile
-from experiments.runlog import SPOOL
 from experiments.study import Cell, Study
-from experiments.tracking import Record
+from experiments.tracking.run_log import SPOOL
+from experiments.tracking.store import Record
 from ran import names
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
 from ran.data.datasets import Source, open_source

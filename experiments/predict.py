@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import after
-from experiments.predictions import FORMATS, Lines, Prediction
+from experiments.after_training.options import add_size, command_parser, resolve
+from experiments.after_training.prediction_formats import FORMATS, Lines, Prediction
 from ran.command import entry
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ STDIN = "-"
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 where --skip-damaged left images out. Raises UserError."""
     options = _parse(argv)
-    trained = after.finished(options).trained
+    trained = resolve(options).trained
     if options.size is not None:
         trained = trained.at(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:
@@ -58,7 +58,7 @@ def _print(lines: Lines) -> None:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = after.parser("predict", __doc__)
+    parser = command_parser("predict", __doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders of them, or - for stdin")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="so many classes an image; default: 5")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="default: table")
@@ -67,7 +67,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--names", type=Path, metavar="FILE",
         help="text file with a class and how to call it a line, as ImageNet's LOC_synset_mapping.txt",
     )  # fmt: skip
-    after.add_size(parser)
+    add_size(parser)
     parser.add_argument("--skip-damaged", action="store_true", help="leave out files that are no images, and name them")
     options = parser.parse_args(argv)
     if options.top < 1:
@@ -107,7 +107,7 @@ class _Predicting:
         """The paths that could be read, and their images."""
         import torch
 
-        from ran.data.files import pool
+        from ran.data.image_folder.reader import pool
         from ran.errors import DataError
 
         def read(path: str) -> "Tensor | DataError":
@@ -138,7 +138,7 @@ class _Predicting:
 
 def _named(classes: Sequence[str], path: Path | None) -> list[str]:
     """The classes as the lines of a file, "n01440764 tench, Tinca tinca", call them: by the first of its names."""
-    from ran.data.listing import read_lines
+    from ran.data.image_folder.listing import read_lines
     from ran.errors import DataError
 
     if path is None:
@@ -152,7 +152,7 @@ def _named(classes: Sequence[str], path: Path | None) -> list[str]:
 
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     """The image files that the arguments name; an image from stdin is kept as `piped`. Raises DataError."""
-    from ran.data.listing import image_files
+    from ran.data.image_folder.listing import image_files
     from ran.errors import DataError
     from ran.text import printable
 
@@ -194,7 +194,7 @@ def _draw(
     number: int,
 ) -> None:  # fmt: skip
     """Writes the pictures of a batch, numbered from `number`, for two files may have one name."""
-    from experiments.overlays import draw, mean_masks, module_titles
+    from experiments.after_training.mask_overlays import draw, mean_masks, module_titles
     from ran.errors import UserError
 
     masks = mean_masks(trained, images)

@@ -9,7 +9,7 @@ The mean absolute value of the stage's last output over the run's test images.
 import argparse
 from collections.abc import Sequence
 
-from experiments import after
+from experiments.after_training.options import add_root, command_parser, resolve
 from ran.command import entry
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ran.data.datasets import load_splits
     from ran.probe import relative, stage_responses
 
-    found = after.finished(options)
+    found = resolve(options)
     trained = found.trained
     images = load_splits(trained.test_data(options.root)).test.images[: options.images]
     responses = stage_responses(trained.network, images, trained.interface.pixels)
@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = after.parser("response", __doc__)
-    after.add_root(parser)
+    parser = command_parser("response", __doc__)
+    add_root(parser)
     parser.add_argument("--images", type=int, metavar="N", help="so many test images; default: all of the run's")
     options = parser.parse_args(argv)
     if options.images is not None and options.images < 1:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments import after
+from experiments.after_training.options import wrapped
 from ran.command import OneLineParser, entry
 
 DIGITS = 12  # of a fingerprint: what two of a million runs do not share
@@ -17,7 +17,7 @@ DIGITS = 12  # of a fingerprint: what two of a million runs do not share
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises TrackingError."""
     options = _parse(argv)
-    from experiments.tracking import Store, TrackingError, resolve_uri
+    from experiments.tracking.store import Store, TrackingError, resolve_uri
     from ran.text import columns
 
     uri = resolve_uri(options.tracking_uri)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser(
-        "python -m experiments.runs", description=after.wrapped(__doc__ or ""), allow_abbrev=False,
+        "python -m experiments.runs", description=wrapped(__doc__ or ""), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--study", metavar="NAME", help="only runs that this study ran first")

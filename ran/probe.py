@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ran.data.augment import Pixels
-from ran.data.files import Stack
+from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunks
 from ran.errors import UserError
 from ran.models.attention import AttentionModule

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ran.data.augment import Pixels
-from ran.data.files import Stack, loaded
+from ran.data.image_folder.reader import Stack, loaded
 from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
 from ran.probe import attention_names, receptive_field, soft_masks, stage_responses

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ran.command import entry
-from ran.data.imagefolder import MEAN, STD
+from ran.data.image_folder.dataset import MEAN, STD
 from ran.errors import UserError
 from ran.models.network import initialize
 from ran.models.zoo import NETWORKS, create_model

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ran import names
 from ran.config import DataConfig, RunConfig, fingerprint, flatten, unflatten
-from ran.data import decode
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits, open_source
-from ran.data.files import Stack
-from ran.data.imagefolder import test_share
+from ran.data.image_folder import decode
+from ran.data.image_folder.dataset import test_share
+from ran.data.image_folder.reader import Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors

@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow sqlite file without any experiment of ours, to be copied: a fresh one costs 2 to 8 s."""
-    from experiments.tracking import Store
+    from experiments.tracking.store import Store
 
     path = tmp_path_factory.mktemp("migrated") / "mlflow.db"
     Store.open(f"sqlite:///{path}")

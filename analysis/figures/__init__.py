@@ -4,23 +4,23 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.figures.architecture import architecture
 from analysis.figures.cost import cost
 from analysis.figures.curves import curves
 from analysis.figures.depth import depth
-from analysis.figures.drawn import FORMATS as FORMATS
-from analysis.figures.drawn import Drawn as Drawn
-from analysis.figures.drawn import Skipped as Skipped
-from analysis.figures.drawn import render as render
-from analysis.figures.drawn import write as write
+from analysis.figures.figure import FORMATS as FORMATS
+from analysis.figures.figure import Drawn as Drawn
+from analysis.figures.figure import Skipped as Skipped
+from analysis.figures.figure import render as render
+from analysis.figures.figure import write as write
 from analysis.figures.masks import masks
+from analysis.figures.network_diagram.figure import architecture
 from analysis.figures.noise import noise
 from analysis.figures.receptive_fields import receptive_fields
 from analysis.figures.response import response
-from analysis.record import Study
+from analysis.read.record import Study
 
 if TYPE_CHECKING:
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 # By the name that --figure takes; 1 to 4 as in the paper. Each yields what it can draw of some studies, and what not.
 FIGURES: dict[str, Callable[["Results", Sequence[Study]], Iterator[Drawn | Skipped]]] = {

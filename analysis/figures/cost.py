@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import style, wording
-from analysis.figures.drawn import Drawn, Skipped
-from analysis.figures.seeds import Cell, cells_of, noisy, protocol
-from analysis.record import Study
+from analysis.figures import captions, style
+from analysis.figures.curves_over_seeds import Cell, cells_of, noisy, protocol
+from analysis.figures.figure import Drawn, Skipped
+from analysis.read.record import Study
 from analysis.stats import MeanStd, mean_std
 from ran import names
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 TITLE = "Test error against cost"
 COSTS = {"macs": "multiply-adds of an image (G)", "hours": "hours of a run", "minutes": "minutes of a run"}
@@ -44,20 +44,20 @@ class _Config:
 
 def cost(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
     """Yields a figure for each data set, profile and set of overrides."""
-    for group in wording.groups(studies):
+    for group in captions.groups(studies):
         there = [cell for study in group for cell in cells_of(study, results) if cell.errors]
         cells = _comparable(there)
         configs = [c for c in _configs(cells) if c.cost("macs") is not None or c.cost("hours") is not None]
         if not configs:
-            yield Skipped("cost", wording.missing("cost", "no finished run with true labels", "arl_vs_nal", group[0]))
+            yield Skipped("cost", captions.missing("cost", "no finished run with true labels", "arl_vs_nal", group[0]))
             continue
         yield Drawn(
             "cost",
-            wording.stem("cost", study=group[0]),
+            captions.stem("cost", study=group[0]),
             TITLE,
             tuple(_caption(configs, cells, len(there) - len(cells))),
             lambda configs=configs, cells=cells: _draw(configs, cells),  # type: ignore[misc]
-            wording.studies(cells),
+            captions.studies(cells),
             tuple(dict.fromkeys(mark for config in configs for mark in config.errors)),
         )
 
@@ -92,8 +92,8 @@ def _configs(cells: Sequence[Cell]) -> list[_Config]:
 
 def _caption(configs: Sequence[_Config], cells: Sequence[Cell], left_out: int) -> list[str]:
     sentences = [
-        *wording.origin(cells),
-        f"{wording.seeds(len(config.errors) for config in configs)}; marker: mean, bar: {style.MEAN_STD} "
+        *captions.origin(cells),
+        f"{captions.seeds(len(config.errors) for config in configs)}; marker: mean, bar: {style.MEAN_STD} "
         "(none for n = 1).",
         "Time: training and evaluation on the machines that ran them. Logarithmic scales of cost.",
         "One number is one configuration, in every study that has it.",
@@ -104,12 +104,12 @@ def _caption(configs: Sequence[_Config], cells: Sequence[Cell], left_out: int) -
 
 
 def _draw(configs: Sequence[_Config], cells: Sequence[Cell]) -> "Figure":
-    used = wording.studies(cells)
-    counts = wording.seeds(len(config.errors) for config in configs)
+    used = captions.studies(cells)
+    counts = captions.seeds(len(config.errors) for config in configs)
     several = any(len(config.errors) > 1 for config in configs)
     marker = f"marker: mean, bar: {style.MEAN_STD}" if several else "marker: the one run"
     lines = sum(1 + sum(cell.study is study for c in configs for cell in c.cells) for study in used)
-    place = wording.place(used[0], cells)
+    place = captions.place(used[0], cells)
     height = min(max(2.6, LINE * (lines + 1)), style.HEIGHT)
     figure = style.new_figure(style.PAGE, height, TITLE, f"{place} · {counts} · {marker}")
     time = "minutes" if max((config.cost("hours") or 0) for config in configs) < SHORT else "hours"

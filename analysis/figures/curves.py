@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import style, wording
-from analysis.figures.drawn import Drawn, Skipped
-from analysis.figures.seeds import Band, Cell, Curve, band, cells_of, windows
-from analysis.record import Study
+from analysis.figures import captions, style
+from analysis.figures.curves_over_seeds import Band, Cell, Curve, band, cells_of, windows
+from analysis.figures.figure import Drawn, Skipped
+from analysis.read.record import Study
 from ran import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 OVERLAID = 4  # so many lines one panel carries; more get a panel each
 COLUMNS = 5
@@ -51,12 +51,12 @@ def curves(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Ski
         shown = [c for cell in cells_of(study, results) if (c := _collect(cell, results)).bands or c.diverged]
         if not shown:
             what = f"no run of {study.name} with curves"
-            yield Skipped("curves", wording.missing("curves", what, study.name, study))
+            yield Skipped("curves", captions.missing("curves", what, study.name, study))
             continue
         kinds = _drawn_kinds(shown)
         yield Drawn(
             "curves",
-            wording.stem("curves", study.name, study=study),
+            captions.stem("curves", study.name, study=study),
             f"Error while training: {study.title}",
             tuple(_caption(shown, kinds)),
             lambda study=study, shown=shown, kinds=kinds: _draw(study, shown, kinds),  # type: ignore[misc]
@@ -88,13 +88,13 @@ def _drawn_kinds(shown: Sequence[_Curves]) -> list[str]:
 
 
 def _counts(shown: Sequence[_Curves]) -> str:
-    return wording.seeds(max((found.n for found in c.bands.values()), default=0) for c in shown)
+    return captions.seeds(max((found.n for found in c.bands.values()), default=0) for c in shown)
 
 
 def _caption(shown: Sequence[_Curves], kinds: Sequence[str]) -> list[str]:
     cells = [c.cell for c in shown]
     sentences = [
-        *wording.origin(cells),
+        *captions.origin(cells),
         f"{_counts(shown)}; line: mean, band: {style.MEAN_STD} (none for n = 1).",
         "Training error: on the augmented batches since the last point.",
     ]
@@ -103,14 +103,14 @@ def _caption(shown: Sequence[_Curves], kinds: Sequence[str]) -> list[str]:
         sentences.append(f"{labels}Training error against the labels given, and against the true ones.")
     if any(c.diverged for c in shown):
         sentences.append("Thin lines that end in a cross: diverged runs, no part of mean and band.")
-    return sentences + wording.shortfall(cells)
+    return sentences + captions.shortfall(cells)
 
 
 def _draw(study: Study, shown: Sequence[_Curves], kinds: Sequence[str]) -> "Figure":
     axis = next((a.name for a in study.axes if study.compare and a.name == study.compare.axis), study.axes[-1].name)
     several = any(found.n > 1 for c in shown for found in c.bands.values())
     lines_ = f"line: mean, band: {style.MEAN_STD}" if several else "line: the one run"
-    subtitle = f"{wording.where([c.cell for c in shown])} · {_counts(shown)} · {lines_}"
+    subtitle = f"{captions.where([c.cell for c in shown])} · {_counts(shown)} · {lines_}"
     lines = list(dict.fromkeys(_label(c, axis) for c in shown))
     if len(lines) <= OVERLAID:
         return _overlaid(shown, kinds, axis, lines, f"Error while training: {study.title}", subtitle)

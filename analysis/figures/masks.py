@@ -4,17 +4,17 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.cells import MINUS
-from analysis.figures import style, wording
-from analysis.figures.drawn import Drawn, Skipped
-from analysis.figures.seeds import Cell, baseline_first, cells_of
-from analysis.record import Study
+from analysis.figures import captions, style
+from analysis.figures.curves_over_seeds import Cell, baseline_first, cells_of
+from analysis.figures.figure import Drawn, Skipped
+from analysis.read.record import Study
+from analysis.tables.cells import MINUS
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 MOST = 6  # images a page
 PARTS = ("before", "mask", "after")
@@ -26,7 +26,7 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 def masks(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
     """Yields the masks of one run of each study, in the comparison's baseline if it has some; no run twice."""
-    for group in wording.groups(studies):
+    for group in captions.groups(studies):
         seen: dict[str, tuple[list[Cell], int, Arrays]] = {}
         for study in group:
             found = _first(study, results)
@@ -37,15 +37,15 @@ def masks(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skip
             title = f"Features before and after the soft mask: {_network(cells[0], seed)}"
             yield Drawn(
                 "1",
-                wording.stem("figure1-masks", cells[0].study.name, study=cells[0].study),
+                captions.stem("figure1-masks", cells[0].study.name, study=cells[0].study),
                 title,
                 tuple(_caption(cells, seed, arrays)),
                 lambda args=(cells, seed, arrays, title): _draw(*args),  # type: ignore[misc]
-                wording.studies(cells),
+                captions.studies(cells),
                 (mark,),
             )
         if not seen:
-            yield Skipped("1", wording.missing("1", "no run with masks", "mask_type", group[0]))
+            yield Skipped("1", captions.missing("1", "no run with masks", "mask_type", group[0]))
 
 
 def module_name(dotted: str) -> str:
@@ -86,7 +86,7 @@ def _caption(cells: Sequence[Cell], seed: int, arrays: Arrays) -> list[str]:
     ]
     there = len(arrays["images"])
     sentences = [
-        *wording.origin(cells),
+        *captions.origin(cells),
         f"n = 1 run: {_network(cells[0], seed)}, seed {seed}.",
         f"One channel of each of: {'; '.join(modules)}.",
         "Feature: the trunk's output T; masked feature: T combined with the mask M; one scale for both, in the units "
@@ -101,7 +101,7 @@ def _draw(cells: Sequence[Cell], seed: int, arrays: Arrays, title: str) -> "Figu
     shown, modules = min(len(arrays["images"]), MOST), [str(name) for name in arrays["modules"]]
     columns = 1 + len(PARTS) * len(modules)
     side = (style.PAGE - 0.5) / columns
-    subtitle = f"{wording.where(cells)} · n = 1 run, seed {seed} · one channel of each module"
+    subtitle = f"{captions.where(cells)} · n = 1 run, seed {seed} · one channel of each module"
     figure = style.new_figure(style.PAGE, min(shown * side + 0.75, style.HEIGHT), title, subtitle)
     # A narrow column sets the modules apart; the last row holds the scales.
     widths = [1.0]

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.figures.against import Against, against
-from analysis.figures.drawn import Drawn, Skipped
-from analysis.record import Study
+from analysis.figures.error_vs_axis import Against, against
+from analysis.figures.figure import Drawn, Skipped
+from analysis.read.record import Study
 
 if TYPE_CHECKING:
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 NOISE = Against(kind="noise", axis="noise", study="noisy_labels", label="wrong training labels (%)", factor=100)
 

@@ -4,15 +4,15 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.figures.seeds import Cell, cells_of
-from analysis.measured import CellKey, differences_to_baseline
-from analysis.published import published_value, reported
-from analysis.record import Study
+from analysis.figures.curves_over_seeds import Cell, cells_of
+from analysis.read.published import published_value, reported
+from analysis.read.record import Study
 from analysis.stats import Interval, mean_std, t_interval
+from analysis.tables.cell_results import CellKey, differences_to_baseline
 from ran import names
 
 if TYPE_CHECKING:
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 
 @dataclass(frozen=True)

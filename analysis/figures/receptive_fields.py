@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import style, wording
-from analysis.figures.drawn import Drawn, Skipped
-from analysis.figures.seeds import Cell, baseline_first, cells_of
-from analysis.record import Study
+from analysis.figures import captions, style
+from analysis.figures.curves_over_seeds import Cell, baseline_first, cells_of
+from analysis.figures.figure import Drawn, Skipped
+from analysis.read.record import Study
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 BRANCHES = ("trunk", "mask")
 LOOKS: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ Fields = dict[tuple[int, str], Field]  # by stage and branch
 
 def receptive_fields(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
     """Yields the fields of each study that has some which no earlier figure shows."""
-    for group in wording.groups(studies):
+    for group in captions.groups(studies):
         shown: set[str] = set()
         for study in group:
             cells = baseline_first(cells_of(study, results))
@@ -54,7 +54,7 @@ def receptive_fields(results: "Results", studies: Sequence[Study]) -> Iterator[D
             title = f"Receptive fields of trunk and mask: {study.title}"
             yield Drawn(
                 "3",
-                wording.stem("figure3-receptive-fields", study.name, study=study),
+                captions.stem("figure3-receptive-fields", study.name, study=study),
                 title,
                 tuple(_caption(found)),
                 lambda args=(found, title): _draw(*args),  # type: ignore[misc]
@@ -62,7 +62,9 @@ def receptive_fields(results: "Results", studies: Sequence[Study]) -> Iterator[D
                 tuple(marks),
             )
         if not shown:
-            yield Skipped("3", wording.missing("3", "no run whose probes hold receptive fields", "mask_type", group[0]))
+            yield Skipped(
+                "3", captions.missing("3", "no run whose probes hold receptive fields", "mask_type", group[0])
+            )
 
 
 def parse_fields(probes: Mapping[str, Any]) -> Fields:
@@ -95,8 +97,8 @@ def _caption(found: Sequence[tuple[Cell, dict[int, Fields]]]) -> list[str]:
     cell, by_seed = found[0]
     images = next(iter(next(iter(by_seed.values())).values())).images
     return [
-        *wording.origin([cell for cell, _ in found]),
-        f"{wording.seeds(len(fields) for _, fields in found)}; radius: the distance from the centre within which 90 % "
+        *captions.origin([cell for cell, _ in found]),
+        f"{captions.seeds(len(fields) for _, fields in found)}; radius: the distance from the centre within which 90 % "
         "of the gradient lies, marker: mean, dots: seeds.",
         f"Maps: {cell.name}, seed {min(by_seed)}: absolute gradient of the central unit of the branch's output with "
         f"respect to the image, mean of {images} test images; square root, each map on a scale of its own; circle: "
@@ -111,10 +113,10 @@ def _draw(found: Sequence[tuple[Cell, dict[int, Fields]]], title: str) -> "Figur
     cell, by_seed = found[0]
     seed = min(by_seed)
     stages = sorted({stage for _, fields in found for one in fields.values() for stage, _ in one})
-    counts = wording.seeds(len(fields) for _, fields in found)
+    counts = captions.seeds(len(fields) for _, fields in found)
     several = any(len(fields) > 1 for _, fields in found)
     marker = "marker: mean, dots: seeds" if several else "marker: the one run"
-    subtitle = f"{wording.where([cell for cell, _ in found])} · {counts} · {marker} · maps: {cell.name}, seed {seed}"
+    subtitle = f"{captions.where([cell for cell, _ in found])} · {counts} · {marker} · maps: {cell.name}, seed {seed}"
     columns = len(stages)
     height = max(2.5, 0.75 + 0.19 * len(found))
     figure = style.new_figure(style.PAGE, min(height, style.HEIGHT), title, subtitle)

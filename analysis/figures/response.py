@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import style, wording
-from analysis.figures.drawn import Drawn, Skipped
-from analysis.figures.seeds import Cell, band, cells_of, noisy, protocol
-from analysis.measured import Run
-from analysis.published import published_value
-from analysis.record import Study, Value
+from analysis.figures import captions, style
+from analysis.figures.curves_over_seeds import Cell, band, cells_of, noisy, protocol
+from analysis.figures.figure import Drawn, Skipped
+from analysis.read.published import published_value
+from analysis.read.record import Study, Value
+from analysis.tables.cell_results import Run
 from ran import names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from analysis.results import Results
+    from analysis.read.results import Results
 
 RANGE = "lowest to highest seed"
 TITLE = "Mean response of the stages, relative to stage 1"
@@ -56,30 +56,30 @@ class _Responses:
 
 def response(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
     """Yields Figure 4 and the response over training of each data set, profile and set of overrides."""
-    for group in wording.groups(studies):
+    for group in captions.groups(studies):
         found = _collect(group, results)
         trained, over = [f for f in found if f.trained], [f for f in found if f.curves]
         if trained:
             yield _drawn("response", TITLE, trained, tuple(_caption(trained)), _draw)
         else:
-            yield Skipped("4", wording.missing("4", "no run of depth 164 with probes", "depth_response", group[0]))
+            yield Skipped("4", captions.missing("4", "no run of depth 164 with probes", "depth_response", group[0]))
         if over:
             caption = tuple(_caption(over, over=True))
             yield _drawn("training", f"{TITLE}, over training", over, caption, _draw_over)
         else:
             what = "no run of depth 164 with its response over training"
-            yield Skipped("4", wording.missing("4", what, "depth_response", group[0]))
+            yield Skipped("4", captions.missing("4", what, "depth_response", group[0]))
 
 
 def _drawn(name: str, title: str, shown: list[_Responses], caption: tuple[str, ...], draw: Any) -> Drawn:
     cells = [cell for f in shown for cell in f.cells]
     return Drawn(
         "4",
-        wording.stem("figure4", name, study=cells[0].study),
+        captions.stem("figure4", name, study=cells[0].study),
         title,
         caption,
         lambda: draw(shown, cells, title),
-        wording.studies(cells),
+        captions.studies(cells),
         tuple(mark for f in shown for mark in f.runs.values()),
     )
 
@@ -154,7 +154,7 @@ def _over_training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[in
 
 def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
     cells = [cell for f in shown for cell in f.cells]
-    counts = wording.seeds(len(f.curves if over else f.trained) for f in shown)
+    counts = captions.seeds(len(f.curves if over else f.trained) for f in shown)
     measure = (
         "Mean absolute value of a stage's output (raw sum of its last unit) over test images, divided by stage 1's"
     )
@@ -162,7 +162,7 @@ def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
         ours = f"{counts}; line: mean, band: {RANGE} (none for n = 1), measured at each evaluation."
     else:
         ours = f"{counts}; marker: mean, bar: {RANGE}."
-    sentences = [*wording.origin(cells), ours, f"{measure}; logarithmic scale."]
+    sentences = [*captions.origin(cells), ours, f"{measure}; logarithmic scale."]
     sentences.append("Grey: the paper's Figure 4 (CIFAR-10), read from its drawing.")
     missing = [network.label for network in NETWORKS if network not in [f.network for f in shown]]
     return sentences + [f"No runs of {', '.join(missing)}."] * bool(missing)
@@ -177,9 +177,9 @@ def _published(network: _Network, stages: int) -> list[float]:
 
 
 def _draw(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Figure":
-    counts = wording.seeds(len(f.trained) for f in shown)
+    counts = captions.seeds(len(f.trained) for f in shown)
     marker = f"marker: mean, bar: {RANGE}" if any(len(f.trained) > 1 for f in shown) else "marker: the one run"
-    figure = style.new_figure(style.COLUMN, 2.7, title, f"{wording.where(cells)} · {counts} · {marker}")
+    figure = style.new_figure(style.COLUMN, 2.7, title, f"{captions.where(cells)} · {counts} · {marker}")
     axes = figure.subplots()
     stages = max(len(values) for f in shown for values in f.trained.values())
     for i, network in enumerate(NETWORKS):
@@ -207,11 +207,11 @@ def _draw(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Fi
 
 
 def _draw_over(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Figure":
-    counts = wording.seeds(len(f.curves) for f in shown)
+    counts = captions.seeds(len(f.curves) for f in shown)
     several = any(len(f.curves) > 1 for f in shown)
     line = f"line: mean, band: {RANGE}" if several else "line: the one run"
     figure = style.new_figure(
-        style.PAGE if len(shown) > 1 else style.COLUMN, 2.2, title, f"{wording.where(cells)} · {counts} · {line}"
+        style.PAGE if len(shown) > 1 else style.COLUMN, 2.2, title, f"{captions.where(cells)} · {counts} · {line}"
     )
     row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     last = max(curve[-1][0] for f in shown for run in f.curves.values() for curve in run.values())

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis import captions
 from analysis.figures import style
-from analysis.figures.drawn import Drawn, Skipped
-from analysis.searches import Parameter, Search, Trial, Value
+from analysis.figures.figure import Drawn, Skipped
+from analysis.read.searches import Parameter, Search, Trial, Value
+from analysis.tables import captions
 from ran import names
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.plan import parse_seeds
 from experiments.search import record as recording
-from experiments.search.plan import Prepared
+from experiments.search.prepare import Prepared
 from experiments.search.space import SearchError
 from experiments.study import Comparison, Study, axis
 

@@ -11,26 +11,26 @@ import optuna
 from optuna.study import Study as OptunaStudy
 
 from experiments import launch as launching
-from experiments.claims import Claims
-from experiments.delivery import deliver_patiently
-from experiments.executors import EXECUTORS
-from experiments.progress import reporter
-from experiments.runner import Context
+from experiments.console.progress import reporter
+from experiments.console.signals import stop_request
+from experiments.executors.run_plan import EXECUTORS
+from experiments.runner.delivery import deliver_patiently
+from experiments.runner.execute import Context
 from experiments.search import record as recording
-from experiments.search.launches import living
-from experiments.search.plan import Prepared
+from experiments.search.liveness import living
+from experiments.search.prepare import Prepared
 from experiments.search.sampler import Sampler
 from experiments.search.space import PRUNERS
-from experiments.search.states import frozen_trials
 from experiments.search.storage import (
     StorageError,
     asking,
     check_definition,
     open_storage,
 )  # fmt: skip
+from experiments.search.trial_state import frozen_trials
 from experiments.search.trials import Listening, Trials
-from experiments.signals import stop_request
-from experiments.tracking import Store, TrackingError
+from experiments.tracking.leases import Claims
+from experiments.tracking.store import Store, TrackingError
 from ran import names
 from ran.files import writing
 

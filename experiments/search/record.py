@@ -10,9 +10,9 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.search import states as attributes
+from experiments.search import trial_state as attributes
 from experiments.search.space import DERIVED
-from experiments.search.states import frozen_trials, replaced
+from experiments.search.trial_state import frozen_trials, replaced
 from ran import names
 
 SCHEMA = 1

@@ -21,15 +21,16 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from experiments import plan as planning
-from experiments.claims import Claims
-from experiments.executors import POLL_SECONDS
+from experiments.console.progress import Reporter
+from experiments.console.signals import pause
+from experiments.executors.run_plan import POLL_SECONDS
 from experiments.launch import in_turn
 from experiments.plan import PlannedRun
-from experiments.progress import Reporter
-from experiments.runner import BUSY, Ended
-from experiments.search.launches import is_dead
+from experiments.runner.execute import BUSY, Ended
+from experiments.search.liveness import is_dead
 from experiments.search.space import Space
-from experiments.search.states import (
+from experiments.search.storage import StorageError, asking
+from experiments.search.trial_state import (
     DEATHS,
     ERRORS,
     LAUNCH,
@@ -48,10 +49,9 @@ from experiments.search.states import (
     take_over,
     tell,
 )
-from experiments.search.storage import StorageError, asking
-from experiments.signals import pause
 from experiments.study import Cell
-from experiments.tracking import Record, Store, TrackingError
+from experiments.tracking.leases import Claims
+from experiments.tracking.store import Record, Store, TrackingError
 from ran import names
 from ran.config import RunConfig, fingerprint, override
 from ran.engine.device import Abilities

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from ran.config import DataConfig
-from ran.data import cifar, cluttershapes, imagefolder, noise
+from ran.data import cifar, cluttershapes, noise
 from ran.data.augment import Pixels
+from ran.data.image_folder import dataset
 from ran.data.source import Images, Source, as_images
 from ran.errors import DataError
 from ran.registry import Registry
@@ -181,9 +182,9 @@ def _cifar100(config: DataConfig) -> Source:
     return cifar.open_cifar("cifar100", config.root, download=config.download)
 
 
-@DATASETS.register(imagefolder.NAME)
+@DATASETS.register(dataset.NAME)
 def _imagenet(config: DataConfig) -> Source:
-    return imagefolder.open_imagefolder(
+    return dataset.open_imagefolder(
         config.root,
         image_size=config.image_size,
         test_size=config.test_size,

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ran.data import crops
 from ran.data.augment import Pixels
-from ran.data.files import Files, Reading, Stack, ahead
+from ran.data.image_folder import random_crops
+from ran.data.image_folder.reader import Files, Reading, Stack, ahead
 from ran.rng import stream
 
 
@@ -79,7 +79,9 @@ class FileBatches:
         self._next = (step + 1, positions)
         index, draws = _drawn(self.indices, step, positions)
         images = next(self._coming)
-        return crops.lit(images, draws.lights, self.pixels), self.labels[torch.from_numpy(index).to(self.labels.device)]
+        return random_crops.lit(images, draws.lights, self.pixels), self.labels[
+            torch.from_numpy(index).to(self.labels.device)
+        ]
 
 
 def _readings(files: Files, order: Order, step: int, positions: np.ndarray | None) -> Iterable[Reading]:
@@ -88,8 +90,8 @@ def _readings(files: Files, order: Order, step: int, positions: np.ndarray | Non
         yield files[index].crops(draws)
 
 
-def _drawn(order: Order, step: int, positions: np.ndarray | None) -> tuple[np.ndarray, crops.Draws]:
-    draws = crops.draw(stream(order.seed, "augment", step), order.batch_size)
+def _drawn(order: Order, step: int, positions: np.ndarray | None) -> tuple[np.ndarray, random_crops.Draws]:
+    draws = random_crops.draw(stream(order.seed, "augment", step), order.batch_size)
     chosen = slice(None) if positions is None else positions
     return order(step)[chosen], draws.pick(chosen)
 

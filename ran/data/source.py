@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ran.data.augment import Pixels, cifar_pixels
-from ran.data.files import Stack
+from ran.data.image_folder.reader import Stack
 from ran.errors import DataError
 
 

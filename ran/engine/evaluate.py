@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ran.data.augment import Pixels
-from ran.data.files import Stack
+from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunk_size, chunks
 from ran.data.source import Images
+from ran.distributed.group import ALONE, Processes
 from ran.engine.device import arithmetic, memory_format
-from ran.engine.processes import ALONE, Processes
 
 BATCH = 200  # measured best of 25..1000 at full and quarter width on two cores; does not change a result in eval mode
 

@@ -18,14 +18,15 @@ from torch.nn import functional as F
 from ran import names
 from ran.config import RunConfig
 from ran.data.datasets import Splits
-from ran.data.files import set_workers
+from ran.data.image_folder.reader import set_workers
 from ran.data.loader import train_batches
-from ran.engine import checkpoint, sharing
+from ran.distributed import micro_batches
+from ran.distributed.group import ALONE, Processes
+from ran.engine import checkpoint
 from ran.engine.checkpoint import Header
 from ran.engine.device import abilities, arithmetic, check_kernels, keep_freed_memory, memory_format
 from ran.engine.evaluate import Score, Stopped, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
-from ran.engine.processes import ALONE, Processes
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.probe import stage_responses
@@ -92,7 +93,7 @@ def train(
     if t.threads is not None:
         torch.set_num_threads(t.threads)
     set_workers(config.data.workers)
-    share = sharing.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
+    share = micro_batches.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
     stop = processes.agreed(stop)
     layout = memory_format(t.channels_last)
 
@@ -145,11 +146,13 @@ def train(
     window = {"loss": torch.zeros((), device=device), "wrong": torch.zeros((), device=device)}
     if true_labels is not None:
         window["wrong_clean"] = torch.zeros((), device=device)
-    found = sharing.load(processes, folder, fingerprint, network, optimizer, window)
+    found = micro_batches.load(processes, folder, fingerprint, network, optimizer, window)
     header = found or Header(fingerprint, 0, 0.0)
     start, spent = header.step, header.seconds
     evaluation_due = header.evaluation_due and start % eval_every == 0
-    forward, deal = sharing.dealt(processes, network, torch.compile(network) if t.compile else network, window, share)
+    forward, deal = micro_batches.dealt(
+        processes, network, torch.compile(network) if t.compile else network, window, share
+    )
     began = saved = time.monotonic()
 
     def save(step: int) -> None:

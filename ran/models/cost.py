@@ -1,6 +1,6 @@
 """What a network costs: parameters and multiply-adds (the paper's "FLOPs"), in all and by stage and branch.
 
-python -m ran.models.cost                          # write analysis/costs.csv: every network as studies use it; minutes
+python -m ran.models.cost                          # write analysis/tables/costs.csv (every network); minutes
 python -m ran.models.cost --check                  # is that file fresh? exit status 1 where it is not
 python -m ran.models.cost attention56 --size 64    # one network by stage and branch
 """
@@ -32,7 +32,7 @@ from ran.models.network import NetworkSpec, build
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode
 
-COSTS_CSV = Path(__file__).parents[2] / "analysis" / "costs.csv"
+COSTS_CSV = Path(__file__).parents[2] / "analysis" / "tables" / "costs.csv"
 FIELDS = (
     "name", "width", "mask_structure", "num_classes", "image_size", "depth",
     "params", "params_with_bn", "macs", "mask_params", "mask_macs",

@@ -16,7 +16,7 @@ from ran import names
 
 @pytest.fixture
 def make_study() -> Callable[..., Any]:
-    from analysis.record import parse_study
+    from analysis.read.record import parse_study
 
     return lambda **changes: parse_study(json.dumps(study_json(**changes)))
 

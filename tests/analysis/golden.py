@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.store import RUN_COLUMNS
+from analysis.read.mlflow_store import RUN_COLUMNS
 from ran import names
 
 COMMIT = "c0ffee" + 34 * "0"

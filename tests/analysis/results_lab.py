@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.cells import Table
-from analysis.record import Study, read_record
-from analysis.render import to_text
-from analysis.results import Results
-from analysis.runs import RunData, tidy
+from analysis.read.record import Study, read_record
+from analysis.read.results import Results
+from analysis.read.runs import RunData, tidy
+from analysis.tables.cells import Table
+from analysis.tables.formats import to_text
 from ran import names
 
 EXPECTED = Path(__file__).parent / "expected"

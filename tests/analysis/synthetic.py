@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.results import Results, read_results
+from analysis.read.results import Results, read_results
 from ran import names
 
 CIFAR = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

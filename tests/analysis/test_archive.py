@@ -13,8 +13,8 @@ import pytest
 from golden import HALF_DONE, fingerprint, masks_npz, probes_json, study_json
 
 from analysis import archive
-from analysis.archive_file import read_file, unite_lines
-from analysis.store import StoreError
+from analysis.read.archive_file import read_file, unite_lines
+from analysis.read.mlflow_store import StoreError
 from ran import names
 
 FILE = Path("kept/cluttershapes-quick-1.jsonl")

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import archive
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
-from analysis.store import StoreError
+from analysis.read.mlflow_store import StoreError
 
 
 def parse(*argv: str) -> argparse.Namespace:

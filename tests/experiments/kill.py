@@ -65,7 +65,7 @@ def _child(lab: Lab, moment: Moment | None, counts: Path | None) -> None:
 
     import experiments.launch
     import run_ablation
-    from experiments.runner import Context
+    from experiments.runner.execute import Context
 
     torch.set_num_threads(1)
     os.chdir(lab.folder)
@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    from experiments.tracking import Store
+    from experiments.tracking.store import Store
 
     folder = Path(tempfile.mkdtemp(prefix="kill-"))
     migrated = folder / "migrated.db"

@@ -50,8 +50,8 @@ import time
 from pathlib import Path
 
 import experiments.launch
-from experiments.progress import Lines
-from experiments.runner import Context
+from experiments.console.progress import Lines
+from experiments.runner.execute import Context
 
 
 def held(name, step):

@@ -222,7 +222,7 @@ def stopped(lab, monkeypatch):
     import signal
 
     from experiments import launch as launching
-    from experiments.progress import Lines
+    from experiments.console.progress import Lines
 
     class Stop(Lines):
         def step(self, name, step):

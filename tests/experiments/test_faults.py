@@ -21,12 +21,13 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from safetensors import safe_open
 from test_launch import FAILING
 
-from experiments import folder, provenance, runlog, runner
 from experiments import launch as launching
-from experiments.folder import ATTEMPT
-from experiments.progress import Lines
-from experiments.runlog import SPOOL
-from experiments.tracking import Store, StoreAway
+from experiments.console.progress import Lines
+from experiments.runner import execute, run_dir
+from experiments.runner.run_dir import ATTEMPT
+from experiments.tracking import provenance, run_log
+from experiments.tracking.run_log import SPOOL
+from experiments.tracking.store import Store, StoreAway
 from ran import names
 from ran.engine import checkpoint
 
@@ -34,8 +35,8 @@ from ran.engine import checkpoint
 @pytest.fixture
 def often(monkeypatch):
     """A checkpoint, and so a delivery, at every step."""
-    monkeypatch.setattr(launching, "Context", functools.partial(runner.Context, checkpoint_seconds=0.0))
-    monkeypatch.setattr(runlog, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(launching, "Context", functools.partial(execute.Context, checkpoint_seconds=0.0))
+    monkeypatch.setattr(run_log, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(launching, "LAST_WAIT", 0.0)
 
 
@@ -105,7 +106,7 @@ import os
 import signal
 
 import experiments.launch
-from experiments.progress import Lines
+from experiments.console.progress import Lines
 
 
 class Deadly(Lines):
@@ -130,7 +131,7 @@ def die_in(lab, step):
 @pytest.mark.slow
 def test_a_run_that_kills_its_process_each_time_fails_and_lets_others_go_on(lab, whole):
     """As one that is too large for the machine: the kernel leaves no exception behind."""
-    for deaths in range(folder.MAX_DEATHS):
+    for deaths in range(run_dir.MAX_DEATHS):
         die_in(lab, 5)
         (path,) = lab.checkpoints.glob(f"*/{ATTEMPT}")
         assert json.loads(path.read_text()) == {"step": 0, "deaths": deaths}
@@ -148,13 +149,13 @@ def test_a_run_that_kills_its_process_each_time_fails_and_lets_others_go_on(lab,
 
 def test_deaths_with_progress_between_them_are_no_failure(tmp_path):
     for step in (0, 10, 20, 30, 40):
-        assert folder.begin_attempt(tmp_path, step, again=False) == min(step, 1)
-    folder.end_attempt(tmp_path)
-    assert folder.begin_attempt(tmp_path, 40, again=False) == 0
-    assert [folder.begin_attempt(tmp_path, 40, again=False) for _ in range(3)] == [1, 2, 3]
-    assert folder.begin_attempt(tmp_path, 40, again=True) == 0
+        assert run_dir.begin_attempt(tmp_path, step, again=False) == min(step, 1)
+    run_dir.end_attempt(tmp_path)
+    assert run_dir.begin_attempt(tmp_path, 40, again=False) == 0
+    assert [run_dir.begin_attempt(tmp_path, 40, again=False) for _ in range(3)] == [1, 2, 3]
+    assert run_dir.begin_attempt(tmp_path, 40, again=True) == 0
     (tmp_path / ATTEMPT).write_text("{")
-    assert folder.begin_attempt(tmp_path, 40, again=False) == 1
+    assert run_dir.begin_attempt(tmp_path, 40, again=False) == 1
 
 
 def test_a_parent_deleted_while_its_runs_train_stops_none_of_them(lab, monkeypatch):
@@ -313,7 +314,7 @@ def test_answers_that_are_lost_write_nothing_twice(lab, whole, often, monkeypatc
 
         monkeypatch.setattr(f"mlflow.MlflowClient.{method}", loses)
     monkeypatch.setattr(launching, "LAST_WAIT", 60.0)
-    monkeypatch.setattr("experiments.delivery.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("experiments.runner.delivery.RETRY_SECONDS", 0.0)
     monkeypatch.setattr(Store, "parent", functools.partialmethod(_until_it_answers, Store.parent))
     said = lab.launch(*STEPS)
     assert said.status == 0, said.err

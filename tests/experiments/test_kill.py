@@ -12,15 +12,16 @@ WRITES = [
     Moment(None, "ran/engine/checkpoint.py:write_tensors", "call", 9),
     Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 9),
     Moment(None, "ran/files.py:_sync_folder", "call", 9),  # renamed, its name not yet synced
-    Moment(None, "experiments/runlog.py:RunLog.flush", "return", 9),  # points in the store, steps not in a checkpoint
-    Moment(None, "experiments/tracking.py:Store.log_points", "return", 9),
+    # Points are in the store, their steps not in a checkpoint.
+    Moment(None, "experiments/tracking/run_log.py:RunLog.flush", "return", 9),
+    Moment(None, "experiments/tracking/store.py:Store.log_points", "return", 9),
     Moment(None, "ran/engine/evaluate.py:evaluate", "return", 2),
-    Moment(None, "experiments/tracking.py:Store.open_run", "return", 1),
-    Moment(None, "experiments/tracking.py:Store.log_file", "return", 3),  # the weights
-    Moment(None, "experiments/tracking.py:Store.close_run", "call", 1),
-    Moment(None, "experiments/tracking.py:Store.close_run", "return", 1),
-    Moment(None, "experiments/folder.py:tidy", "return", 1),
-    Moment(None, "experiments/claims.py:Claims._acquire", "return", 2),
+    Moment(None, "experiments/tracking/store.py:Store.open_run", "return", 1),
+    Moment(None, "experiments/tracking/store.py:Store.log_file", "return", 3),  # the weights
+    Moment(None, "experiments/tracking/store.py:Store.close_run", "call", 1),
+    Moment(None, "experiments/tracking/store.py:Store.close_run", "return", 1),
+    Moment(None, "experiments/runner/run_dir.py:tidy", "return", 1),
+    Moment(None, "experiments/tracking/leases.py:Claims._acquire", "return", 2),
 ]  # fmt: skip
 
 

@@ -19,11 +19,13 @@ from filelock import FileLock
 from lab import ROOT, SLOW, STEPS, Lab, main, mine, same_bits, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 
-from experiments import executors, runlog, runner
 from experiments import launch as launching
-from experiments.progress import Lines
+from experiments.console.progress import Lines
+from experiments.executors import run_plan
+from experiments.runner import execute
 from experiments.studies import smoke
-from experiments.tracking import Store
+from experiments.tracking import run_log
+from experiments.tracking.store import Store
 from ran import names
 from ran.config import RunConfig, fingerprint, flatten, unflatten
 from ran.data.datasets import open_source
@@ -62,7 +64,7 @@ class _NoTraining:
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(runner, "train", _NoTraining())
+    monkeypatch.setattr(execute, "train", _NoTraining())
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +197,7 @@ def test_nothing_but_the_lock_is_left_of_the_checkpoints(done):
 
 def test_system_metrics_of_a_run_that_lasts(lab, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    monkeypatch.setattr(runlog, "MONITOR_SECONDS", 0.0)
+    monkeypatch.setattr(run_log, "MONITOR_SECONDS", 0.0)
     deadline = time.monotonic() + 60
 
     def logged():
@@ -328,7 +330,7 @@ def test_a_users_own_study_shares_its_runs_with_others(lab, monkeypatch):
     assert lab.children()["0.2 s0"].data.params["optim.lr"] == "0.2"
 
     # smoke's ARL cell has the default rate, 0.1: it is trained already.
-    monkeypatch.setattr(runner, "train", _NoTraining())
+    monkeypatch.setattr(execute, "train", _NoTraining())
     said = lab.launch("--cells", "learning=arl")
     assert "0 of 1 runs to do" in said.err
     assert said.status == 0
@@ -381,7 +383,7 @@ def test_a_failing_cell_leaves_the_others_alone(lab, user_module, monkeypatch):
     assert "failed 1/1" in next(line for line in said.out.splitlines() if line.startswith("raises"))
 
     with monkeypatch.context() as patch:  # it is not tried again by itself
-        patch.setattr(runner, "train", _NoTraining())
+        patch.setattr(execute, "train", _NoTraining())
         again = lab.launch("--import", module, study=path)
     assert again.status == 1
     assert "0 of 2 runs to do" in again.err
@@ -421,7 +423,7 @@ def test_divergence_is_a_result(lab, monkeypatch):
     assert names.FINAL_TEST_ERR not in run.data.metrics
     assert all(abs(value) < 1e300 for values in lab.points(run).values() for _, value in values)
     assert "div. 1/1" in next(line for line in said.out.splitlines() if line.startswith("1e+30"))
-    monkeypatch.setattr(runner, "train", _NoTraining())
+    monkeypatch.setattr(execute, "train", _NoTraining())
     for flags in ((), ("--retry-failed",)):
         again = lab.launch(*flags, study=path)
         assert (again.status, again.out) == (0, said.out)
@@ -548,7 +550,7 @@ def test_a_signal_between_two_runs_starts_no_other(lab, monkeypatch):
 
 def test_a_finished_run_whose_checkpoint_was_left_is_done(lab, whole, monkeypatch):
     """Killed after the outcome was written and before the folder was removed."""
-    monkeypatch.setattr(runner, "tidy", lambda *args: None)
+    monkeypatch.setattr(execute, "tidy", lambda *args: None)
     lab.launch(*STEPS)
     assert lab.steps() == [20]
     assert "0 of 1 runs to do" in lab.launch(*STEPS).err
@@ -611,7 +613,7 @@ def test_a_run_that_another_launch_holds_is_waited_for(ends, lab, whole, monkeyp
                 assert main("--study", "smoke", *lab.places(), *STEPS, *elsewhere).status == 0
             lock.release()
 
-    monkeypatch.setattr(executors, "pause", pause)
+    monkeypatch.setattr(run_plan, "pause", pause)
     said = lab.launch(*STEPS)
     assert said.status == 0, said.err
     assert len(polls) == 3

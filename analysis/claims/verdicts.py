@@ -1,0 +1,202 @@
+"""The claims held against the runs: effects with intervals, and a verdict per profile and data set."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.claims.paper import CLAIMS, ERROR, ERROR5, PARAMS, RESPONSE, Claim, Contrast, Term
+from analysis.read.published import published_value, reported
+from analysis.read.record import Study
+from analysis.stats import (
+    CONTRADICTED,
+    SUPPORTED,
+    UNDECIDED,
+    Interval,
+    MeanStd,
+    Sample,
+    holm_intervals,
+    mean_std,
+    more_seeds,
+    verdict,
+)
+from analysis.tables import captions
+from analysis.tables.cell_results import CellKey, Run, Seeds, collect, index_runs
+from analysis.tables.network_table import Costs, read_costs
+from analysis.tables.study_table import cell_count
+from ran import names
+
+if TYPE_CHECKING:
+    from analysis.read.results import Results
+
+_METRICS = {ERROR: names.FINAL_TEST_ERR, ERROR5: names.FINAL_TEST_ERR5}
+_STAGES = {quantity: stage for stage, quantity in RESPONSE.items()}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs say of one contrast. `exact`: of a count, which no seed changes; then there are no statistics."""
+
+    contrast: Contrast
+    paper: float | None
+    stats: MeanStd | None
+    interval: Interval | None
+    planned: int
+    diverged: int
+    exact: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, the study whose runs it was held against, and what came out."""
+
+    claim: Claim
+    study: Study
+    findings: tuple[Finding, ...]
+    verdict: str | None
+    """None where no contrast has two pairs"""
+    more_seeds: int | None
+    """of an undecided claim: how many would decide it, FAR + 1 for more than FAR, None where that cannot be said"""
+    data: str
+    """the data set as printed"""
+    warnings: tuple[str, ...]
+    """what has to be said of the data"""
+
+
+def judge_all(results: "Results", studies: Iterable[Study], costs: Costs | None = None) -> list[Judged]:
+    """Returns the claims that have runs in these studies, by profile, data set and overrides, `paper` first.
+
+    Runs are found by fingerprint. Raises CostsError where costs.csv has to be read and is damaged.
+    """
+    runs, costs = index_runs(results.runs), read_costs() if costs is None else costs
+    groups: dict[tuple[bool, str, str, str], dict[str, Study]] = {}
+    for study in studies:
+        key = (study.profile_name != "paper", study.profile, study.dataset, study.canonical_overrides)
+        groups.setdefault(key, {})[study.name] = study
+    return [
+        judged
+        for key in sorted(groups)
+        for claim in CLAIMS
+        if (judged := _judge(claim, groups[key], results, runs, costs)) is not None
+    ]
+
+
+def _judge(
+    claim: Claim, studies: Mapping[str, Study], results: "Results", runs: Mapping[str, Run], costs: Costs
+) -> Judged | None:
+    for name, contrasts in claim.contrasts.items():
+        if name not in studies:
+            continue
+        cells = collect(studies[name], runs)
+        findings = _findings(studies[name], cells, contrasts, results, costs)
+        if any(found.stats is not None or found.diverged for found in findings):
+            about = studies[name].dataset, list(cells.values())
+            size = [sentence.rstrip(".").lower() for sentence in captions.size_sentences(about[1])]
+            data, warnings = ", ".join([captions.dataset_name(*about), *size]), captions.not_imagenet(*about)
+            return Judged(claim, studies[name], findings, *_decide(findings), data, tuple(warnings))
+    return None
+
+
+def _findings(
+    study: Study, cells: Mapping[CellKey, Seeds], contrasts: Sequence[Contrast], results: "Results", costs: Costs
+) -> tuple[Finding, ...]:
+    measured = [_measure(study, cells, contrast, results) for contrast in contrasts]
+    intervals = holm_intervals(
+        [stats for stats, _, _ in measured],
+        [contrast.bound for contrast in contrasts],
+        size=sum(contrast.quantity != PARAMS for contrast in contrasts),
+    )
+    return tuple(
+        Finding(
+            contrast,
+            _combined([_published(study, term) for term in contrast.terms], contrast),
+            stats,
+            interval,
+            planned,
+            diverged,
+            _exact(study, cells, contrast, costs),
+        )
+        for contrast, (stats, planned, diverged), interval in zip(contrasts, measured, intervals, strict=True)
+    )
+
+
+def _measure(
+    study: Study, cells: Mapping[CellKey, Seeds], contrast: Contrast, results: "Results"
+) -> tuple[MeanStd | None, int, int]:
+    """The contrast over the seeds that all its cells have; how many have them planned, and with a diverged run."""
+    involved = [cells.get(_key(study, term)) for term in contrast.terms]
+    if contrast.quantity == PARAMS or any(seeds is None for seeds in involved):
+        return None, 0, 0
+    found = [seeds for seeds in involved if seeds is not None]
+    values = [_values(seeds, contrast.quantity, results) for seeds in found]
+    both = sorted(set.intersection(*(set(of_term) for of_term in values)))
+    planned = set.intersection(*(set(seeds.planned) for seeds in found))
+    diverged = {seed for seed in planned if any(seed in seeds.diverged() for seeds in found)}
+    by_seed = [_combined([of_term[seed] for of_term in values], contrast) for seed in both]
+    return mean_std([value for value in by_seed if value is not None]), len(planned), len(diverged)
+
+
+def _values(seeds: Seeds, quantity: str, results: "Results") -> dict[int, float]:
+    if quantity not in _STAGES:
+        return seeds.values(_METRICS[quantity])
+    found = {}
+    for seed in seeds.values():
+        probes = results.probes(seeds.planned[seed]) or {}
+        try:
+            responses = [float(value) for value in probes["response"]["mean_abs"]]
+            relative = responses[_STAGES[quantity] - 1] / responses[0]
+        except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
+            continue  # left by an earlier version, or a network without such a stage
+        if math.isfinite(relative):
+            found[seed] = relative
+    return found
+
+
+def _exact(study: Study, cells: Mapping[CellKey, Seeds], contrast: Contrast, costs: Costs) -> float | None:
+    if contrast.quantity != PARAMS:
+        return None
+    involved = [cells.get(_key(study, term)) for term in contrast.terms]
+    return _combined([None if seeds is None else cell_count(seeds, PARAMS, costs) for seeds in involved], contrast)
+
+
+def _published(study: Study, term: Term) -> float | None:
+    """The paper's value of a term, of the data set of these runs where it has one."""
+    paper = reported(study.table, study.dataset) if study.table is not None else None
+    table, cell = term.published or (study.table or "", term.cell)
+    quantity = {ERROR: paper[1] if paper else "", ERROR5: "top5_err", PARAMS: "params"}.get(
+        term.quantity, "relative_response"
+    )
+    if term.quantity in _STAGES or paper is not None:
+        return published_value(table, cell, quantity)
+    return None
+
+
+def _combined(values: Sequence[float | None], contrast: Contrast) -> float | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(contrast.terms):
+        return None
+    return sum(term.weight * value for term, value in zip(contrast.terms, known, strict=True))
+
+
+def _key(study: Study, term: Term) -> CellKey:
+    """The cell of a study that a term means; none that exists where the axes are others."""
+    return tuple(term.cell.get(axis.name, "") for axis in study.axes)
+
+
+def _decide(findings: Sequence[Finding]) -> tuple[str | None, int | None]:
+    """The verdict on the conjunction, and how many further seeds an undecided one takes."""
+    tested = [found for found in findings if found.contrast.quantity != PARAMS]
+    counts = [found for found in findings if found.contrast.quantity == PARAMS]
+    samples = [Sample(found.stats, found.contrast.side, found.contrast.bound) for found in tested]
+    outcome = verdict(samples)
+    if outcome is None:
+        return None, None
+    if any(found.exact is not None and not _agrees(found) for found in counts):
+        return CONTRADICTED, None
+    if outcome == SUPPORTED and any(found.exact is None for found in counts):
+        return UNDECIDED, None
+    return outcome, more_seeds(samples) if outcome == UNDECIDED else None
+
+
+def _agrees(found: Finding) -> bool:
+    return found.exact is not None and (found.exact - found.contrast.bound) * found.contrast.side > 0

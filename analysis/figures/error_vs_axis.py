@@ -1,0 +1,195 @@
+"""Test error against a number that a study varies: each seed, means with intervals, paired differences, the paper's."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from analysis.figures import captions, style
+from analysis.figures.figure import Drawn, Skipped
+from analysis.figures.points import Against, Lines, Point, beside, compared, lines_of, paper_name
+from analysis.read.record import Study
+from analysis.stats import Interval
+from analysis.tables.cells import MINUS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from analysis.read.results import Results
+
+DODGE = 0.02  # between the lines, of the axis' length, so that intervals do not cover each other
+
+
+def against(what: Against, results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+    """Yields a figure for each study whose axis has numbers to draw errors against."""
+    for group in captions.groups(studies):
+        found = False
+        for study in group:
+            values = next((axis.values for axis in study.axes if axis.name == what.axis), ())
+            if len(values) < 2 or not all(isinstance(value, int | float) for value in values):
+                continue
+            lines = lines_of(what, study, results)
+            points = [point for line in lines.values() for point in line]
+            if any(point.mean for point in points):
+                found = True
+                yield _drawn(what, study, lines)
+        if not found:
+            like = next((study for study in group if study.name == what.study), group[0])
+            why = f"no finished run of {what.study}"
+            yield Skipped(what.kind, captions.missing(what.kind, why, what.study, like))
+
+
+def _drawn(what: Against, study: Study, lines: Lines) -> Drawn:
+    cells = [point.cell for line in lines.values() for point in line]
+    title = f"Test error against {what.label.partition(' (')[0]}: {study.title}"
+    return Drawn(
+        what.kind,
+        captions.stem(what.kind, study.name, study=study),
+        title,
+        tuple(_caption(what, study, lines)),
+        lambda: _draw(what, study, lines, title),
+        (study,),
+        tuple(mark for cell in cells for mark in cell.results),
+    )
+
+
+def _caption(what: Against, study: Study, lines: Lines) -> list[str]:
+    points = [point for line in lines.values() for point in line]
+    cells = [point.cell for point in points]
+    sentences = [
+        *captions.origin(cells),
+        f"{captions.seeds(len(point.cell.errors) for point in points)}; marker: {style.INTERVAL} (none for n = 1), "
+        "dots: seeds. Intervals that reach the frame go on beyond it.",
+        f"Selection: {study.selection}.",
+    ]
+    pair = compared(study, lines)
+    if pair:
+        tested = [p.difference for p in points if p.difference is not None and p.difference.low is not None]
+        at = "at the level of Holm's correction over those of this figure" if len(tested) > 1 else "of 95 %"
+        interval = f", with its t-interval {at}" if tested else "; an interval needs two pairs"
+        sentences.append(f"{pair[0]} {MINUS} {pair[1]}: mean difference paired by seed{interval}.")
+    if any(point.published is not None for point in points):
+        where = "on an axis of its own" if beside(lines) else "in grey"
+        sentences.append(f"P{paper_name(study)[1:]}: the paper's single values, {where}.")
+    if any(point.memorised for point in points):
+        sentences.append("Memorised: of the wrongly labelled training images, the share predicted as labelled.")
+    return sentences + captions.shortfall(cells)
+
+
+def _draw(what: Against, study: Study, lines: Lines, title: str) -> "Figure":
+    points = [point for line in lines.values() for point in line]
+    published, apart = any(point.published is not None for point in points), beside(lines)
+    pair = compared(study, lines)
+    memorised = any(point.memorised for point in points)
+    counts = captions.seeds(len(point.cell.errors) for point in points)
+    several = any(len(point.cell.errors) > 1 for point in points)
+    tested = sum(point.difference is not None and point.difference.low is not None for point in points)
+    holm = " (differences: Holm's level)" if tested > 1 else ""
+    marker = f"marker: {style.INTERVAL}{holm}, dots: seeds" if several else "marker: the one run"
+    subtitle = f"{captions.where([point.cell for point in points])} · {counts} · {marker}"
+    panels = 1 + apart + (pair is not None) + memorised
+    width = style.COLUMN if panels == 1 else style.PAGE
+    figure = style.new_figure(width, 2.5, title, subtitle)
+    row = list(figure.subplots(1, panels, squeeze=False)[0])
+    xs = sorted({point.x for point in points})
+    step = DODGE * (xs[-1] - xs[0])
+    shifts = {label: (i - (len(lines) - 1) / 2) * step for i, label in enumerate(lines)}
+
+    axes = row.pop(0)
+    axes.set_title("test error")
+    axes.set_ylabel("test error (%)")
+    for i, (label, line) in enumerate(lines.items()):
+        _measured(axes, line, [point.mean for point in line], shifts[label], i)
+        _seeds(axes, line, shifts[label] + (0.9 if shifts[label] > 0 else -0.9) * step, i)
+        if published and not apart:
+            _published(axes, [(p.x, p.published) for p in line], i)
+    _limits(axes, [error for p in points for error in p.cell.errors.values()], [p.mean for p in points], floor=0)
+    _mark_diverged(axes, points)
+    if apart:
+        axes = row.pop(0)
+        axes.set_title(paper_name(study))
+        for i, line in enumerate(lines.values()):
+            _published(axes, [(p.x, p.published) for p in line], i)
+    if pair is not None:
+        axes = row.pop(0)
+        axes.set_title(f"{pair[0]} {MINUS} {pair[1]}")
+        axes.set_ylabel("difference (percentage points)")
+        axes.axhline(0, color="black", linewidth=0.6)
+        for i, (label, line) in enumerate(lines.items()):
+            _measured(axes, line, [point.difference for point in line], shifts[label] * (len(lines) > 2), i)
+            _published(axes, [(p.x, p.published_difference) for p in line], i)
+        _limits(axes, [0.0], [p.difference for p in points])
+    if memorised:
+        axes = row.pop(0)
+        axes.set_title("memorised wrong labels")
+        axes.set_ylabel("of wrongly labelled images (%)")
+        for i, (label, line) in enumerate(lines.items()):
+            _measured(axes, line, [p.memorised for p in line], shifts[label], i)
+        _limits(axes, [0.0], [p.memorised for p in points], floor=0)
+    for axes in figure.axes:
+        axes.set_xlabel(what.label)
+        axes.set_xticks(xs, [f"{x:g}" for x in xs])
+        axes.set_xlim(xs[0] - 4 * step, xs[-1] + 4 * step)
+        style.grid(axes)
+    _legend(figure, list(lines), paper_name(study) if published else None)
+    return figure
+
+
+def _measured(axes: "Axes", line: Sequence[Point], means: Sequence[Interval | None], shift: float, i: int) -> None:
+    there = [(point.x + shift, mean) for point, mean in zip(line, means, strict=True) if mean is not None]
+    for x, mean in there:
+        if mean.low is not None and mean.high is not None:
+            axes.plot([x, x], [mean.low, mean.high], color=style.COLOURS[i % len(style.COLOURS)], linewidth=1)
+    axes.plot([x for x, _ in there], [mean.mean for _, mean in there], **style.look(i))
+
+
+def _seeds(axes: "Axes", line: Sequence[Point], shift: float, i: int) -> None:
+    for point in line:
+        errors = list(point.cell.errors.values())
+        if len(errors) > 1:
+            x = [point.x + shift] * len(errors)
+            axes.plot(x, errors, ".", color=style.COLOURS[i % len(style.COLOURS)], markersize=2.5, alpha=0.8)
+
+
+def _published(axes: "Axes", values: Sequence[tuple[float, float | None]], i: int) -> None:
+    there = [(x, value) for x, value in values if value is not None]
+    look = style.look(i) | {"color": style.MUTED, "linewidth": 0.8, "markerfacecolor": "white"}
+    axes.plot([x for x, _ in there], [value for _, value in there], **look, zorder=1.5)
+
+
+def _limits(
+    axes: "Axes", values: Sequence[float], intervals: Sequence[Interval | None], floor: float = -math.inf
+) -> None:
+    """Shows every value, and of intervals as much as leaves the values readable: n = 2 has a t of 12.7."""
+    marked: list[Any] = [line for line in axes.lines if line.get_marker() not in ("", "None")]
+    shown = [*values, *(float(y) for line in marked for y in line.get_ydata())]
+    low, high = min(shown), max(shown)
+    room = max(high - low, 1.0)
+    lows = [interval.low for interval in intervals if interval and interval.low is not None]
+    highs = [interval.high for interval in intervals if interval and interval.high is not None]
+    bottom, top = max(min([low, *lows]), low - room, floor), min(max([high, *highs]), high + room)
+    axes.set_ylim(bottom - 0.05 * (top - bottom) * (bottom > floor), top + 0.05 * (top - bottom))
+
+
+def _mark_diverged(axes: "Axes", points: Sequence[Point]) -> None:
+    count: dict[float, int] = {}
+    for point in points:
+        count[point.x] = count.get(point.x, 0) + len(point.cell.diverged)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top + 0.08 * (top - bottom) * any(count.values()))
+    for x, number in count.items():
+        if number:
+            place: Any = (x, 1)
+            axes.annotate(
+                f"{number} div.", place, xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=6
+            )
+
+
+def _legend(figure: "Figure", labels: Sequence[str], published: str | None) -> None:
+    from matplotlib.lines import Line2D
+
+    handles: list[Any] = [Line2D([], [], label=label, **style.look(i)) for i, label in enumerate(labels)]
+    if published is not None:
+        look: dict[str, Any] = {"color": style.MUTED, "linewidth": 0.8, "marker": "o", "markerfacecolor": "white"}
+        handles.append(Line2D([], [], label=published, **look))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))

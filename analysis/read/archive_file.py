@@ -1,0 +1,192 @@
+"""The archive's files: a line a study and a line a run, as compact JSON; how they are read, united and written.
+
+{"kind": "study", "study": study.json} and {"kind": "run", "fingerprint", "tags", "params", "metrics", "start_time": ms,
+"curves": {name: [[step, value], ...]}, "spec", "probes", "masks": base64 of masks.npz}. Lines of the first version have
+no kind: runs without start_time, spec and probes. What is not finite stands as null.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.files import write_whole
+from analysis.read.mlflow_client import StoreError, first_line, mask_secrets
+from analysis.read.record import add_records, read_record
+from analysis.read.runs import RunData
+from ran import names
+
+ARCHIVE = Path("results/archive")
+_FIELD = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes"}
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """One file of the archive: the records of its studies, its runs, and the runs' lines by fingerprint."""
+
+    path: Path
+    studies: tuple[dict[str, Any], ...]
+    runs: tuple[RunData, ...]
+    lines: Mapping[str, Line]
+
+    @property
+    def experiments(self) -> set[str]:
+        """The MLflow experiments that its studies and runs come from, as "ran/cifar10"."""
+        datasets = {study["dataset"] for study in self.studies} | {run.tags.get(names.DATASET) for run in self.runs}
+        return {f"{names.EXPERIMENT_PREFIX}{dataset}" for dataset in datasets if dataset}
+
+
+def read_folder(folder: Path) -> list[ArchiveFile]:
+    """Returns the files of an archive folder by name, none where there is no folder. Raises StoreError."""
+    return [read_file(path) for path in sorted(folder.glob("*.jsonl"))]
+
+
+def read_file(path: Path) -> ArchiveFile:
+    """Returns an archive file, empty where there is none. Raises StoreError, of a damaged line with its number."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} cannot be read: {first_line(str(error))}") from None
+    studies: list[dict[str, Any]] = []
+    runs: dict[str, RunData] = {}
+    lines: dict[str, Line] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            content = _object(json.loads(line), "the line")
+            kind = content.get("kind", "run")
+            if kind == "study":
+                read_record(content["study"])
+                studies.append(content["study"])
+            elif kind == "run":
+                # Twice only where two branches were merged.
+                fingerprint = content["fingerprint"]
+                content = unite_lines(content, lines[fingerprint]) if fingerprint in lines else content
+                runs[fingerprint], lines[fingerprint] = _run(content, path), content
+            else:
+                raise ValueError(f"kind {kind!r} is neither study nor run")
+        except KeyError as error:
+            raise StoreError(f"{path} is damaged in line {number}: it has no {error}") from None
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{path} is damaged in line {number}: {first_line(str(error))}") from None
+    return ArchiveFile(path, tuple(studies), tuple(runs.values()), lines)
+
+
+def _object(content: Any, what: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} is no object")
+    return content
+
+
+def _run(line: Line, path: Path) -> RunData:
+    tags, params, metrics, points = (_object(line[key], key) for key in ("tags", "params", "metrics", "curves"))
+
+    masks = None if line.get("masks") is None else base64.b64decode(line["masks"], validate=True)
+
+    def artifact(name: str) -> bytes | None:
+        if name == names.MASKS_NPZ:
+            return masks
+        content = line.get(_FIELD.get(name, ""))
+        return None if content is None else json.dumps(content).encode()
+
+    curves = {name: [(int(step), _number(value)) for step, value in curve] for name, curve in points.items()}
+    start = line.get("start_time")
+    return RunData(
+        fingerprint=str(line["fingerprint"]),
+        source=str(path),
+        run_id="",
+        start_time=None if start is None else int(start),
+        tags={str(key): str(value) for key, value in tags.items()},
+        params={str(key): str(value) for key, value in params.items()},
+        metrics={str(key): _number(value) for key, value in metrics.items()},
+        curves=lambda: curves,
+        artifact=artifact,
+    )
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def run_line(run: RunData, *, masks: bool) -> Line:
+    """Returns the line of a run: curves to six significant digits, masks only where asked for, no password."""
+    line: Line = {
+        "kind": "run",
+        "fingerprint": run.fingerprint,
+        "tags": _without_passwords(run.tags),
+        "params": _without_passwords(run.params),
+        "metrics": dict(run.metrics),
+        "curves": {
+            name: [[step, float(f"{value:.6g}")] for step, value in points] for name, points in run.curves().items()
+        },
+        "start_time": run.start_time,
+        "spec": _parsed(run.artifact(names.SPEC_JSON)),
+        "probes": _parsed(run.artifact(names.PROBES_JSON)),
+    }
+    arrays = run.artifact(names.MASKS_NPZ) if masks else None
+    return line if arrays is None else line | {"masks": base64.b64encode(arrays).decode("ascii")}
+
+
+def _parsed(content: bytes | None) -> Any:
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError:
+        return None
+
+
+def _without_passwords(content: Any) -> Any:
+    if isinstance(content, str):
+        return mask_secrets(content)
+    if isinstance(content, Mapping):
+        return {key: _without_passwords(value) for key, value in content.items()}
+    return [_without_passwords(value) for value in content] if isinstance(content, list) else content
+
+
+def unite_lines(line: Line, held: Line) -> Line:
+    """Returns the line to keep of two of one fingerprint: the newer, with what only the older has filled in."""
+
+    def start(content: Line) -> int:
+        return -1 if content.get("start_time") is None else int(content["start_time"])
+
+    newer, older = (line, held) if start(line) >= start(held) else (held, line)
+    filled = {key: older[key] for key in ("curves", "spec", "probes", "masks") if older.get(key) and not newer.get(key)}
+    return newer | filled
+
+
+def add(file: ArchiveFile, studies: Iterable[dict[str, Any]], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
+    """Writes the file with studies and runs added, whole or not at all; returns it and what its user must know.
+
+    That is what could not be united, and every result that a newer one of the same run replaces: another machine rounds
+    otherwise, and tables made before say something else. The order is always the same: studies by Study.key, then runs
+    by fingerprint.
+    """
+    records: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    problems = add_records(records, [*file.studies, *_without_passwords(list(studies))])
+    runs = dict(file.lines)
+    for line in lines:
+        held = runs.get(line["fingerprint"])
+        runs[line["fingerprint"]] = kept = line if held is None else unite_lines(line, held)
+        if held is not None and (before := _error(held)) != (now := _error(kept)):
+            problems.append(f"{line['fingerprint'][:12]}: test error {now} % replaces {before} %, of an older run")
+    content = [{"kind": "study", "study": records[key]} for key in sorted(records)] + [
+        runs[key] for key in sorted(runs)
+    ]
+    text = "".join(f"{json.dumps(_finite(line), sort_keys=True, separators=(',', ':'))}\n" for line in content)
+    write_whole(file.path, text)
+    return read_file(file.path), problems
+
+
+def _error(line: Line) -> Any:
+    return line["metrics"].get(names.FINAL_TEST_ERR)
+
+
+def _finite(content: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list) else content

@@ -1,0 +1,255 @@
+"""Analysis' only reader of MLflow: studies and runs as tidy data. It creates and writes nothing."""
+
+import gc
+import json
+import math
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from analysis.read.mlflow_client import (
+    FIRST_COMMAND,
+    NoRunsError,
+    connect,
+    first_line,
+    mask_secrets,
+    one_line_errors,
+    query,
+    resolve,
+    sqlite_file,
+)  # fmt: skip
+from analysis.read.mlflow_client import StoreError as StoreError
+from analysis.read.record import RecordError, Study, read_record
+from analysis.read.runs import COMMIT, CURVES, Curves, RunData, tidy
+from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
+from analysis.read.runs import RUNNING as RUNNING
+from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
+from analysis.read.searches import Search, SearchError, read_search
+from ran import names
+
+if TYPE_CHECKING:  # a second and more of imports that --help does not need
+    import pandas as pd
+    from mlflow import MlflowClient
+
+PAGE = 1000  # runs a query; search_runs stops there unless paged
+
+
+@dataclass(frozen=True)
+class Store:
+    """What a tracking store holds: a study per parent run, all child runs, and what could not be read."""
+
+    uri: str  # as printed, without its password
+    studies: tuple[Study, ...]
+    runs: "pd.DataFrame"
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A parent run whose study.json can be read."""
+
+    run_id: str
+    tag: str
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A tracking store as it is: parents (oldest first, one per tag ran.parent), child runs, what cannot be read."""
+
+    uri: str  # as printed, without its password
+    parents: tuple[Parent, ...]
+    runs: tuple[RunData, ...]
+    problems: tuple[str, ...]
+    experiments: tuple[str, ...]  # all of ours that the store has
+
+
+def read_store(uri: str | None = None, parent: str | None = None) -> Store:
+    """Returns the studies and runs of a tracking store.
+
+    `uri` defaults to MLFLOW_TRACKING_URI, then to sqlite:///mlflow.db. With `parent`, a run id or the hash in the tag
+    ran.parent, only that parent's study is read. `runs` has the columns RUN_COLUMNS, a row per child run that is not
+    deleted: errors in %, hours, start_time in UTC; what a run has not logged is NaN or "". Raises StoreError.
+    """
+    store = read_contents(uri, parent=parent)
+    if not store.parents:
+        raise StoreError(store.problems[0] if store.problems else _nothing(store.uri))
+    studies = tuple(read_record(found.record) for found in store.parents)
+    return Store(store.uri, studies, tidy(store.runs), store.problems)
+
+
+def read_contents(uri: str | None = None, *, parent: str | None = None, experiment: str | None = None) -> Contents:
+    """Returns what a tracking store holds, of one parent or one experiment ("ran/<data set>") where one is named.
+
+    Curves and artifacts stay in the store until they are asked for. An experiment that the store lacks gives no runs.
+    Raises StoreError, of it NoRunsError where there is no store or nothing of ours in it.
+    """
+    uri = resolve(uri)
+    shown = mask_secrets(uri)
+    with one_line_errors(uri), _without_collector():
+        client, file = connect(uri), sqlite_file(uri)
+        experiments = _experiments(client)
+        chosen = [key for key, name in experiments.items() if experiment in (None, name)]
+        found = _pages(lambda token: client.search_runs(chosen, max_results=PAGE, page_token=token)) if chosen else []
+        parents = sorted((run for run in found if names.PARENT in run.data.tags), key=lambda run: run.info.start_time)
+        children = [run for run in found if names.FINGERPRINT in run.data.tags and names.PARENT not in run.data.tags]
+        if not experiments or (experiment is None and not parents and not children):
+            raise NoRunsError(_nothing(shown))
+        if parent is not None:
+            parents = [run for run in parents if parent in (run.info.run_id, run.data.tags[names.PARENT])]
+            if not parents:
+                raise StoreError(f"no parent run {parent} in {shown}")
+        readable, problems = _read_parents(client, parents)
+        runs = tuple(_run(client, uri, file, run) for run in children)
+        return Contents(shown, tuple(readable), runs, tuple(problems), tuple(sorted(experiments.values())))
+
+
+def read_searches(uri: str | None = None, *, experiment: str | None = None) -> tuple[list[Search], list[str], str]:
+    """Returns the searches of a tracking store, oldest first, what cannot be read, and the store's URI as printed.
+
+    Raises StoreError.
+    """
+    uri = resolve(uri)
+    with one_line_errors(uri):
+        client = connect(uri)
+        sqlite_file(uri)
+        chosen = [key for key, name in _experiments(client).items() if experiment in (None, name)]
+        found = _pages(lambda token: client.search_runs(
+            chosen, f"tags.`{names.SEARCH}` != ''", max_results=PAGE, page_token=token
+        )) if chosen else []  # fmt: skip
+        searches, problems = [], []
+        for run in sorted(found, key=lambda run: run.info.start_time):
+            try:
+                searches.append(read_search(json.loads(_artifact(client, run, names.SEARCH_JSON))))
+            except (SearchError, OSError, ValueError) as error:
+                name = run.data.tags.get(names.STUDY, "?")
+                problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
+    return searches, problems, mask_secrets(uri)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Python's cycle collector off: it takes two thirds of the time while MLflow makes objects of 1,000 runs."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _nothing(shown: str) -> str:
+    return f"no runs of ours in {shown}: run `{FIRST_COMMAND}` first, or pass --tracking-uri"
+
+
+def _experiments(client: "MlflowClient") -> dict[str, str]:
+    """Id -> name of all experiments of ours."""
+    pattern = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
+    found = _pages(lambda token: client.search_experiments(filter_string=pattern, page_token=token))
+    return {experiment.experiment_id: experiment.name for experiment in found}
+
+
+def _pages(query: Any) -> list[Any]:
+    found, token = [], None
+    while True:
+        page = query(token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Parent], list[str]]:
+    """Of each tag ran.parent the oldest run whose study.json can be read, as launches keep the oldest."""
+    found: dict[str, Parent] = {}
+    problems = []
+    for run in runs:
+        tag = run.data.tags[names.PARENT]
+        if tag in found:
+            continue
+        try:
+            record = json.loads(_artifact(client, run, names.STUDY_JSON))
+            read_record(record)
+            found[tag] = Parent(run.info.run_id, tag, record)
+        except (RecordError, OSError, ValueError) as error:
+            name = run.data.tags.get(names.STUDY, "?")
+            problems.append(first_line(f"parent run {run.info.run_id} of study {name} is left out: {error}"))
+    return list(found.values()), problems
+
+
+def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunData:
+    metrics = {key: value for key, value in run.data.metrics.items() if not key.startswith("system/")}
+
+    def curves() -> Curves:
+        with one_line_errors(uri):
+            wanted = [key for key in sorted(metrics) if key.startswith(CURVES)]
+            if file is not None:
+                try:
+                    return curves_by_query(file, run.info.run_id, wanted)
+                except sqlite3.Error:  # a later MLflow's table
+                    pass
+            return curves_by_client(client, run.info.run_id, wanted)
+
+    def artifact(name: str) -> bytes | None:
+        try:
+            with one_line_errors(uri):
+                return _artifact(client, run, name)
+        except (StoreError, OSError):
+            return None
+
+    return RunData(
+        fingerprint=run.data.tags[names.FINGERPRINT],
+        source=mask_secrets(uri),
+        run_id=run.info.run_id,
+        start_time=run.info.start_time,
+        tags={key: value for key, value in run.data.tags.items() if key.startswith("ran.") or key == COMMIT},
+        params=run.data.params,
+        metrics=metrics,
+        curves=curves,
+        artifact=artifact,
+    )
+
+
+def curves_by_client(client: "MlflowClient", run_id: str, wanted: Sequence[str]) -> Curves:
+    """Returns curves through MLflow: a query for each, and an object for each point."""
+    return {
+        key: _curve((point.step, point.timestamp, point.value) for point in client.get_metric_history(run_id, key))
+        for key in wanted
+    }
+
+
+def curves_by_query(file: Path, run_id: str, wanted: Sequence[str]) -> Curves:
+    """Returns the same from the table itself, 30 times faster: figures read hundreds of runs. Raises sqlite3.Error."""
+    points: dict[str, list[tuple[int, int, float]]] = {key: [] for key in wanted}
+    statement = "SELECT key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY value"
+    for key, step, timestamp, value, is_nan in query(file, statement, run_id):
+        if key in points:
+            points[key].append((step, timestamp, math.nan if is_nan else value))
+    return {key: _curve(found) for key, found in points.items()}
+
+
+def _curve(points: Iterable[tuple[int, int, float]]) -> list[tuple[int, float]]:
+    """A point a step: of one that was logged twice the later."""
+    ordered = sorted(points, key=lambda point: point[:2])
+    return list({step: value for step, _, value in ordered}.items())
+
+
+def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
+    """The content of an artifact; of a local store it is read where it lies. Raises OSError."""
+    uri = urlsplit(run.info.artifact_uri)
+    if uri.scheme in ("", "file"):
+        return (Path(url2pathname(uri.path)) / name).read_bytes()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(client.download_artifacts(run.info.run_id, name, folder)).read_bytes()
+        except Exception as error:  # each kind of artifact store raises its own
+            raise OSError(f"{name} cannot be fetched: {error}") from error

@@ -1,0 +1,150 @@
+"""What captions say: of data, profile and seeds, of differences, of what is missing and of what it cost."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from analysis.read.record import Study
+from analysis.read.runs import RUNNING
+from analysis.tables.cell_results import NO_ERROR, NOT_RUN, Run, Seeds
+from analysis.tables.cells import Cell, Difference
+from ran import names
+
+# How a caption counts what is no result, in this order.
+SPOKEN = {
+    names.DIVERGED: "diverged",
+    names.FAILED: "failed",
+    names.KILLED: "killed",
+    RUNNING: "unfinished",
+    NO_ERROR: NO_ERROR,
+    NOT_RUN: NOT_RUN,
+}
+IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167
+OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: how many training images the data set has
+
+# A table has to name the built-in data set as what it is.
+_DATASETS = {
+    "cluttershapes": "cluttershapes (built-in, synthetic)",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+}
+
+
+def head(studies: Sequence[Study], cells: Sequence[Sequence[Seeds]]) -> list[str]:
+    """Returns data, profile, rule of selection, n and overrides of studies that differ in nothing but the data set."""
+    first, everything = studies[0], [seeds for of_study in cells for seeds in of_study]
+    pairs = list(zip(studies, cells, strict=True))
+    counts = {len(seeds.planned) for seeds in everything} or {0}
+    planned = (
+        _plural(max(counts), "planned seed") if len(counts) == 1 else f"{min(counts)} to {max(counts)} planned seeds"
+    )
+    data = " and ".join(dataset_name(study.dataset, of_study) for study, of_study in pairs)
+    return [
+        f"Data: {data}. Profile: {first.profile}. Selection: {first.selection}.",
+        *(sentence for study, of_study in pairs for sentence in not_imagenet(study.dataset, of_study)),
+        *size_sentences(everything),
+        f"Mean ± sample standard deviation over the n finished of {planned} (n = 1: the value alone).",
+        *overrides_sentence(first.overrides),
+    ]
+
+
+def tail(cells: Sequence[Seeds], broken: int) -> list[str]:
+    """Returns what is missing and why, how many pairs the differences leave out for a diverged run, and the cost."""
+    left_out = f"Left out of the differences: {_plural(broken, 'pair')} with a diverged run."
+    return [*shortfall_sentence(cells), *([left_out] if broken else []), *hours_sentence(cells)]
+
+
+def overrides_sentence(overrides: Mapping[str, object]) -> list[str]:
+    """Returns the overrides in words; nothing without."""
+    listed = ", ".join(f"{key} = {value}" for key, value in sorted(overrides.items()))
+    return [f"Overrides: {listed}."] if listed else []
+
+
+def holm_sentence(name: str, cells: Iterable[Cell]) -> str:
+    """Returns what a caption says of the differences called `name`, those in `cells`."""
+    tested = sum(isinstance(c, Difference) and c.interval is not None and c.interval.low is not None for c in cells)
+    start = f"{name[0].upper()}{name[1:]}: mean difference paired by seed"
+    if tested == 0:
+        return f"{start}; an interval needs two pairs."
+    if tested == 1:
+        return f"{start}, with its 95 % t-interval."
+    return (
+        f"{start}, with its t-interval at the level of Holm's correction over the {tested} of this table: "
+        "it excludes 0 where Holm's test rejects at 5 %."
+    )
+
+
+def hours_sentence(cells: Sequence[Seeds]) -> list[str]:
+    """Returns what the runs of these cells cost, each fingerprint once; nothing where none has logged it."""
+    found = {
+        seeds.planned[seed]: run.hours
+        for seeds in cells
+        for seed, run in seeds.runs.items()
+        if math.isfinite(run.hours)
+    }
+    return [f"Cost: {hours_text(sum(found.values()))} over {_plural(len(found), 'run')}."] if found else []
+
+
+def hours_text(hours: float) -> str:
+    """Returns hours as a reader takes them in: minutes below two hours."""
+    return f"{60 * hours:.{0 if hours >= 0.1 else 1}f} minutes" if hours < 2 else f"{hours:.1f} hours"
+
+
+def shortfall_sentence(cells: Sequence[Seeds]) -> list[str]:
+    """Returns what is missing and why, in words; nothing for complete cells."""
+    tally: dict[str, int] = {}
+    for seeds in cells:
+        for outcome in seeds.outcomes.values():
+            tally[outcome] = tally.get(outcome, 0) + 1
+    missing = [f"{tally[outcome]} {word}" for outcome, word in SPOKEN.items() if outcome in tally]
+    unknown = sum(number for outcome, number in tally.items() if outcome not in SPOKEN and outcome != names.FINISHED)
+    missing += [f"{unknown} of unknown outcome"] if unknown else []
+    return [f"Of {sum(tally.values())} runs: {', '.join(missing)}."] if missing else []
+
+
+def size_sentences(cells: Sequence[Seeds]) -> list[str]:
+    """Returns how many training images the runs were limited to, where all are limited alike."""
+    found = {run.params.get("data.train_images", "None") for seeds in cells for run in seeds.runs.values()}
+    (limit,) = found if len(found) == 1 else ("None",)
+    return [f"Training images: {int(limit):,}."] if limit.isdecimal() else []
+
+
+def dataset_name(dataset: str, cells: Sequence[Seeds] = ()) -> str:
+    """Returns how a data set is called in print. An image folder is ImageNet only where its runs show that it is."""
+    if dataset != "imagenet":
+        return _DATASETS.get(dataset, dataset)
+    classes = sorted({seeds.network.num_classes for seeds in cells if seeds.network is not None})
+    if not_imagenet(dataset, cells):
+        return "an image folder" + (f" of {classes[0]} classes" if len(classes) == 1 else "")
+    return "ImageNet"
+
+
+def not_imagenet(dataset: str, cells: Sequence[Seeds]) -> list[str]:
+    """Returns the sentence that says why runs on the data set "imagenet" are no ImageNet results; nothing if they are.
+
+    They are if all networks have its 1000 classes, and all runs had all its training images and no limit on the test's.
+    """
+    runs = [run for seeds in cells for run in seeds.runs.values()]
+    classes = {None if seeds.network is None else seeds.network.num_classes for seeds in cells}
+    images = {_training_images(run) for run in runs}
+    tests = {int(run.params["data.test_images"]) for run in runs if run.params.get("data.test_images", "").isdecimal()}
+    if dataset != "imagenet" or (classes == {IMAGENET_CLASSES} and images <= {IMAGENET_IMAGES} and not tests):
+        return []
+    found = [f"{_listed(classes)} classes"] + ([f"{_listed(images)} training images"] if runs else [])
+    found += [f"a test on {_listed(tests)} images"] if tests else []
+    whole = f"{IMAGENET_CLASSES} classes and {IMAGENET_IMAGES:,} training images"
+    return [f"No ImageNet results: these data have {', '.join(found)}; ImageNet has {whole}."]
+
+
+def _training_images(run: Run) -> int | None:
+    total, limit = run.params.get(OFFICIAL_IMAGES, ""), run.params.get("data.train_images", "")
+    known = [int(text) for text in (total, limit) if text.isdecimal()]
+    return min(known, default=None)
+
+
+def _listed(values: Collection[int | None]) -> str:
+    known = sorted(value for value in values if value is not None)
+    return " or ".join([f"{value:,}" for value in known] + (["an unknown number of"] if None in values else []))
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

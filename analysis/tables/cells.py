@@ -1,0 +1,186 @@
+"""A table as typed cells, and the one formatter that turns a cell into text."""
+
+from dataclasses import dataclass
+
+from analysis.read.record import Value
+from analysis.stats import Interval, MeanStd
+
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Label:
+    """The value of an axis: as printed, and raw."""
+
+    text: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many of the planned seeds, or of pairs of them, the statistics rest on; of pairs also how many diverged."""
+
+    n: int
+    planned: int
+    diverged: int = 0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Mean and standard deviation of the finished seeds, and how many of the planned ones came to no such end.
+
+    `unfinished` are those that were begun and are neither over nor failed; the rest was not run.
+    """
+
+    stats: MeanStd | None
+    diverged: int
+    planned: int
+    failed: int = 0
+    unfinished: int = 0
+
+
+@dataclass(frozen=True)
+class Published:
+    """The paper's number, None where it has none; a difference is printed with its sign."""
+
+    value: float | None
+    digits: int = 2
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that needs no runs, None where there is none, and how many decimals of it are printed."""
+
+    value: float | None
+    digits: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference, as against the baseline row. Fewer pairs than `expected`, the row's n, are said."""
+
+    interval: Interval | None
+    expected: int
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A place where nothing is due: the baseline's difference to itself."""
+
+
+@dataclass(frozen=True)
+class Ditto:
+    """The label of the row above, which holds for this row too and is not printed again."""
+
+    value: Value | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of a claim: as printed, the verdict or None, and how many further seeds would bring one."""
+
+    text: str
+    verdict: str | None
+    more_seeds: int | None
+
+
+Cell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
+
+
+@dataclass(frozen=True)
+class Column:
+    """`key` names the column in files for machines, `header` for readers; numbers align right.
+
+    Neighbours of one `group` stay side by side where a table is too wide for the page.
+    """
+
+    key: str
+    header: str
+    numeric: bool
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """`stem` is the file name without suffix; `caption` is one sentence each."""
+
+    stem: str
+    title: str
+    caption: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def format_cell(cell: Cell) -> str:
+    """Returns the cell as a reader sees it: two decimals, a true minus sign, an en dash for what is missing."""
+    match cell:
+        case Label(text=text) | Judgement(text=text):
+            return text
+        case Count(n=n, planned=planned, diverged=diverged):
+            pairs = str(n) if n == planned else f"{n}/{planned}"
+            return f"{pairs}, div. {diverged}" if diverged else pairs
+        case Measure(stats=stats, planned=planned):
+            parts = [_mean_std(stats)] if stats else []
+            shortfalls = {"div.": cell.diverged, "failed": cell.failed, "unfinished": cell.unfinished}
+            parts += [f"{word} {number}/{planned}" for word, number in shortfalls.items() if number]
+            return ", ".join(parts) or MISSING
+        case Published(value=value, digits=digits) if cell.signed:
+            return MISSING if value is None else signed(value, digits)
+        case Published(value=value, digits=digits) | Number(value=value, digits=digits):
+            return MISSING if value is None else f"{value:.{digits}f}"
+        case Difference(interval=None):
+            return MISSING
+        case Difference(interval=Interval() as interval, expected=expected, digits=digits):
+            pairs = f" (n = {interval.n})" if interval.n != expected else ""
+            return _interval(interval, digits) + pairs
+        case _:
+            return ""
+
+
+def raw_cell(column: Column, cell: Cell) -> dict[str, Value | None]:
+    """Returns the numbers of a cell by name, unrounded, by kind of cell and column; nothing of a blank."""
+    match cell:
+        case Label(value=value) | Number(value=value) | Ditto(value=value):
+            return {column.key: value}
+        case Judgement(verdict=verdict, more_seeds=more_seeds):
+            return {column.key: verdict, "more_seeds": more_seeds}
+        case Count(n=n, planned=planned):
+            return {"n": n, "planned": planned}
+        case Measure(stats=stats):
+            return {
+                "mean": stats.mean if stats else None,
+                "std": stats.std if stats else None,
+                "diverged": cell.diverged,
+                "failed": cell.failed,
+                "unfinished": cell.unfinished,
+            }
+        case Published(value=value):
+            return {"published": value}
+        case Difference(interval=Interval() as interval):
+            level = None if interval.low is None else interval.confidence
+            return {
+                "diff": interval.mean, "lo": interval.low, "hi": interval.high, "level": level, "pairs": interval.n,
+            }  # fmt: skip
+        case Difference():
+            return dict.fromkeys(("diff", "lo", "hi", "level", "pairs"))
+        case _:
+            return {}
+
+
+def _mean_std(stats: MeanStd) -> str:
+    return f"{stats.mean:.2f}" if stats.std is None else f"{stats.mean:.2f} ± {stats.std:.2f}"
+
+
+def _interval(interval: Interval, digits: int) -> str:
+    mean = signed(interval.mean, digits)
+    if interval.low is None or interval.high is None:
+        return mean
+    return f"{mean} [{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Returns a difference with its sign, a true minus."""
+    return f"{value:+z.{digits}f}".replace("-", MINUS)

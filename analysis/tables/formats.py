@@ -1,0 +1,168 @@
+"""A table as text, Markdown, LaTeX, CSV or HTML. A new format is one function and one line in FORMATS."""
+
+import csv
+import html
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from analysis.files import write_whole
+from analysis.tables.cells import MINUS, MISSING, Column, Ditto, Table, format_cell, raw_cell
+from analysis.tables.text import dittos
+from analysis.tables.text import to_text as to_text
+
+LONG = 32  # letters from which a cell counts as a sentence, which may break into lines
+
+
+def to_markdown(table: Table) -> str:
+    """Returns a pipe table with its title before and its caption after it."""
+    head = [_markdown(column.header) for column in table.columns]
+    align = ["---:" if column.numeric else "---" for column in table.columns]
+    rows = [[_markdown(format_cell(cell)) for cell in row] for row in table.rows]
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, align, *rows]]
+    return f"**{_markdown(table.title)}**\n\n" + "\n".join(lines) + f"\n\n{_markdown(' '.join(table.caption))}\n"
+
+
+def to_latex(table: Table) -> str:
+    """Returns a table environment for the booktabs package."""
+    words = r"p{0.2\textwidth}"
+    widths = [
+        max([len(c.header), *(len(format_cell(row[i])) for row in table.rows)]) for i, c in enumerate(table.columns)
+    ]
+    size = [r"\footnotesize"] if sum(min(width, LONG) for width in widths) > 85 else []
+    align = "".join(
+        "r" if column.numeric else words if _is_long(table, i) else "l" for i, column in enumerate(table.columns)
+    )
+    head = " & ".join(_latex(column.header) for column in table.columns)
+    rows = [" & ".join(_latex(format_cell(cell)) for cell in row) + r" \\" for row in table.rows]
+    return "\n".join([
+        r"\begin{table}",
+        r"\centering",
+        *size,
+        rf"\caption{{{_latex(table.title)}. {_latex(' '.join(table.caption))}}}",
+        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.stem)}}}",
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        rf"{head} \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+    ])  # fmt: skip
+
+
+def to_csv(table: Table) -> str:
+    """Returns a row per row of the table with raw numbers, in the units of its headers; errors in %, the rest counts.
+
+    A name that two columns would share is preceded by the column's key.
+    """
+    raw = [[raw_cell(column, cell) for column, cell in zip(table.columns, row, strict=True)] for row in table.rows]
+    names = [next((list(row[i]) for row in raw if row[i]), []) for i in range(len(table.columns))]
+    uses = Counter(name for of_column in names for name in of_column)
+
+    def unique(column: Column, name: str) -> str:
+        return f"{column.key}_{name}" if uses[name] > 1 and name != column.key else name
+
+    fields = [unique(column, name) for column, found in zip(table.columns, names, strict=True) for name in found]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=fields, lineterminator="\n")
+    writer.writeheader()
+    for row in raw:
+        writer.writerow({
+            unique(column, name): value
+            for column, numbers in zip(table.columns, row, strict=True)
+            for name, value in numbers.items()
+        })  # fmt: skip
+    return out.getvalue()
+
+
+def to_html(table: Table) -> str:
+    """Returns one self-contained page."""
+    title = html.escape(table.title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f"<style>{CSS}</style></head>\n<body><h1>{title}</h1>\n{html_fragment(table)}</body></html>\n"
+    )
+
+
+def html_fragment(table: Table) -> str:
+    """Returns the table and its caption, for a page that has CSS and says the title."""
+    kinds = ["number" if c.numeric else "words" if _is_long(table, i) else "" for i, c in enumerate(table.columns)]
+    classes = [f' class="{kind}"' if kind else "" for kind in kinds]
+    head = "".join(f"<th{c}>{html.escape(col.header)}</th>" for col, c in zip(table.columns, classes, strict=True))
+    grouped = any(isinstance(row[0], Ditto) for row in table.rows if row)
+    rows = []
+    for at, row in enumerate(table.rows):
+        cells = ""
+        for i, (cell, kind) in enumerate(zip(row, classes, strict=True)):
+            if isinstance(cell, Ditto):
+                continue
+            rows_below = dittos(table, at, i)
+            span = f' rowspan="{1 + rows_below}"' if rows_below else ""
+            cells += f"<td{kind}{span}>{html.escape(format_cell(cell))}</td>"
+        group = ' class="group"' if grouped and not isinstance(row[0], Ditto) else ""
+        rows.append(f"<tr{group}>{cells}</tr>")
+    body = "\n".join(rows)
+    return (
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
+        f"<p>{html.escape(' '.join(table.caption))}</p>\n"
+    )
+
+
+# Suffix of the file, and the function that returns its text.
+FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
+    "text": (".txt", to_text),
+    "md": (".md", to_markdown),
+    "tex": (".tex", to_latex),
+    "csv": (".csv", to_csv),
+    "html": (".html", to_html),
+}
+
+
+def write(table: Table, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
+    """Writes the table into `folder` (made if need be) as <stem><suffix>, one file a format, and returns the paths.
+
+    Each file appears whole or not at all. Raises KeyError for a name not in FORMATS, OSError where it cannot write.
+    """
+    paths = []
+    for name in formats:
+        suffix, render = FORMATS[name]
+        path = Path(folder) / f"{table.stem}{suffix}"
+        write_whole(path, render(table))
+        paths.append(path)
+    return paths
+
+
+CSS = (
+    "body{font-family:sans-serif;margin:1rem}table{border-collapse:collapse;border-block:2px solid}"
+    "th,td{padding:.25rem .75rem;text-align:left;white-space:nowrap}"
+    "thead th{border-bottom:1px solid;white-space:normal}td{vertical-align:top}"
+    "td.words{white-space:normal;min-width:16rem}tr.group td{border-top:1px solid #ccc}"
+    ".number{text-align:right;font-variant-numeric:tabular-nums}h1{font-size:1.1rem}p{font-size:.9rem;max-width:60rem}"
+)
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "±": r"$\pm$", MINUS: "$-$", MISSING: "--", '"': r"\textquotedbl{}",
+    "[": "{[}",  # after \\ a bracket would be read as an optional length
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def _is_long(table: Table, i: int) -> bool:
+    """Whether a column of words holds whole sentences."""
+    return not table.columns[i].numeric and any(len(format_cell(row[i])) > LONG for row in table.rows)

@@ -1,0 +1,153 @@
+"""From a study's record and the runs that exist to its table: one row per cell, measured beside published."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from analysis.read.mlflow_store import read_store
+from analysis.read.published import published_value, reported
+from analysis.read.record import Axis, Study
+from analysis.tables import captions
+from analysis.tables.cell_results import CellKey, Run, Seeds, broken_pairs, collect, differences_to_baseline, index_runs
+from analysis.tables.cells import (
+    MINUS,
+    Blank,
+    Cell,
+    Column,
+    Count,
+    Difference,
+    Label,
+    Measure,
+    Number,
+    Published,
+    Table,
+)
+from analysis.tables.network_table import COUNTED, Costs, digits_for, read_costs
+from ran import names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Of runs with wrong labels: on the training images as they are, not augmented.
+_NOISE = {
+    names.FINAL_TRAIN_ERR: ("train_error", "training error, given labels (%)"),
+    names.FINAL_TRAIN_ERR_CLEAN: ("train_error_true", "training error, true labels (%)"),
+    names.FINAL_MEMORISED: ("memorised", "memorised (%)"),
+}
+
+
+def study_table(tracking_uri: str | None, parent: str) -> Table:
+    """Returns the table of one parent run, named by its run id or its tag ran.parent. Raises store.StoreError."""
+    store = read_store(tracking_uri, parent)
+    return build_table(store.studies[0], store.runs)
+
+
+def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: Costs | None = None) -> Table:
+    """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint, whoever ran them.
+
+    `runs` may have been indexed by measured.index_runs. `costs` are read where not given, which may raise
+    CostsError.
+    """
+    cells = collect(study, runs if isinstance(runs, Mapping) else index_runs(runs))
+    differences = {
+        cell: Difference(interval, expected=len(cells[cell].values()))
+        for cell, interval in differences_to_baseline(study, cells).items()
+    }
+    counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}
+    counts = {quantity: found for quantity, found in counts.items() if any(v is not None for v in found.values())}
+    noise = [metric for metric in _NOISE if any(seeds.values(metric) for seeds in cells.values())]
+    paper = reported(study.table, study.dataset) if study.table is not None else None
+    rows = []
+    for cell, seeds in cells.items():
+        row: list[Cell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
+        row += [Number(found[cell], digits_for(found.values())) for found in counts.values()]
+        row += [Count(len(seeds.values()), len(seeds.planned)), seeds.measure()]
+        if paper and study.table is not None:
+            row.append(Published(published_value(study.table, _named(study, cell), paper[1])))
+        if study.compare:
+            row.append(differences.get(cell, Blank()))
+        row += [Measure(seeds.measure(metric).stats, 0, len(seeds.planned)) for metric in noise]
+        rows.append(tuple(row))
+    columns = [Column(axis.name, axis.header, numeric=False) for axis in study.axes]
+    columns += [Column(quantity, _COUNTS[quantity][0], numeric=True) for quantity in counts]
+    columns += [Column("n", "n", numeric=True), Column("error", "test error (%)", numeric=True)]
+    columns += [Column("published", f"published ({paper[0]})", numeric=True)] if paper else []
+    if study.compare:
+        columns.append(Column("difference", f"{_difference_name(study)}, 95 % interval", numeric=True))
+    columns += [Column(*_NOISE[metric], numeric=True, group="noise") for metric in noise]
+    title = study.title if study.table is None else f"Table {study.table}: {study.title}"
+    caption = _caption(study, cells, differences)
+    caption += [COUNTED] if counts else []
+    caption += [_NOISE_SENTENCE] if noise else []
+    return Table(stem(study), title, tuple(caption), tuple(columns), tuple(rows))
+
+
+_NOISE_SENTENCE = (
+    "Training error on the training images, not augmented, against the labels trained on (given) and the true ones; "
+    "memorised: of the wrongly labelled images, those predicted as their wrong label (by chance, one error in nine is)."
+)
+# quantity -> header, unit, what a run logs of it
+_COUNTS = {
+    "params": ("params (M)", 1e6, names.COST_PARAMS),
+    "macs": ("MACs (G)", 1e9, names.COST_MACS),
+}
+
+
+def cell_count(seeds: Seeds, quantity: str, costs: Costs) -> float | None:
+    """Returns params or macs of a cell's network in M or G: from costs.csv, else as its runs logged them, else None."""
+    _, unit, metric = _COUNTS[quantity]
+    listed = costs.get(seeds.network, {}).get(quantity) if seeds.network is not None else None
+    value = seeds.logged(metric) if listed is None else listed
+    return None if value is None else value / unit
+
+
+def _counts(cells: Mapping[CellKey, Seeds], quantity: str, costs: Costs) -> dict[CellKey, float | None]:
+    return {cell: cell_count(seeds, quantity, costs) for cell, seeds in cells.items()}
+
+
+def _named(study: Study, cell: CellKey) -> dict[str, str | int | float | bool]:
+    return {axis.name: value for axis, value in zip(study.axes, cell, strict=True)}
+
+
+def _difference_name(study: Study) -> str:
+    """What is subtracted from what: both named where the axis has two values, else the baseline alone."""
+    axis = _compared_axis(study)
+    if axis is None or study.compare is None:
+        return ""
+    baseline = axis.label(study.compare.baseline)
+    others = [axis.label(value) for value in axis.values if value != study.compare.baseline]
+    return f"{others[0]} {MINUS} {baseline}" if len(others) == 1 else f"difference to {baseline}"
+
+
+def _compared_axis(study: Study) -> Axis | None:
+    return next((axis for axis in study.axes if study.compare and axis.name == study.compare.axis), None)
+
+
+def _caption(study: Study, cells: Mapping[CellKey, Seeds], differences: Mapping[CellKey, Difference]) -> list[str]:
+    everything = list(cells.values())
+    sentences = captions.head([study], [everything])
+    paper = reported(study.table, study.dataset) if study.table is not None else None
+    if paper:
+        data = captions.dataset_name(study.dataset, everything)
+        same = "" if paper[0] == data else f"; ours are measured on {data}"
+        sentences.append(f"Published: the paper's values on {paper[0]}{same}.")
+    if study.compare:
+        sentences.append(captions.holm_sentence(_difference_name(study), differences.values()))
+    against = [(cell, study.baseline_of(cell)) for cell in cells]
+    broken = sum(broken_pairs(cells[cell], cells[other]) for cell, other in against if other and other in cells)
+    return sentences + captions.tail(everything, broken)
+
+
+def stem(study: Study) -> str:
+    """Returns the file name of a study's table without suffix; overrides add a hash, for they never share a file."""
+    name = study.name if study.table is None else f"table{study.table}"
+    return safe_stem(name, study.dataset, study.profile, overrides=study)
+
+
+def safe_stem(*parts: str, overrides: Study | None = None) -> str:
+    """Returns the parts as a file name without suffix, with a short hash of the study's overrides if it has any."""
+    named = list(parts)
+    if overrides is not None and overrides.overrides:
+        named.append(hashlib.sha256(overrides.canonical_overrides.encode()).hexdigest()[:8])
+    return re.sub(r"[^\w.-]", "_", "-".join(named))

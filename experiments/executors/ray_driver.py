@@ -1,0 +1,172 @@
+"""The launch's side: hands out runs, hears of them, and takes what became of them.
+
+Ray starts a run again elsewhere when its worker or node dies, and the run goes on from its checkpoint.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from experiments.executors.ray_cluster import resources, room
+from experiments.executors.ray_worker import Job, train_there
+from experiments.placement import Placement
+from experiments.plan import PlannedRun
+from experiments.runner.execute import BUSY, Context, Ended
+from experiments.tracking.store import absolute
+from ran import names
+from ran.data.augment import cifar_pixels
+from ran.data.datasets import Images
+from ran.errors import one_line
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+LOOK_SECONDS = 5
+"""between two looks at how large the cluster is"""
+MAX_RETRIES = 20
+"""of a run whose worker or node died; three deaths in a row without a step of progress end it sooner (folder.py)"""
+STOP_SECONDS = 120.0
+"""that workers have to write their checkpoints after the launch was ended from within"""
+
+
+class Board:
+    """An actor on the parent's node, through which workers tell of their runs and hear when to stop."""
+
+    def __init__(self) -> None:
+        self.events: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self.orders: tuple[bool, Mapping[str, str]] = (False, {})
+
+    def tell(self, events: list[tuple[str, tuple[Any, ...]]]) -> tuple[bool, Mapping[str, str]]:
+        """Takes what a worker has to tell; returns whether all stop, and the runs to end with the reason."""
+        self.events.extend(events)
+        return self.orders
+
+    def exchange(self, stop: bool, cut: Mapping[str, str]) -> list[tuple[str, tuple[Any, ...]]]:
+        """Sets the orders; returns what workers have told since."""
+        self.orders = (stop, cut)
+        events = list(self.events)
+        self.events.clear()
+        return events
+
+
+def place(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended]:
+    """Trains runs in Ray's workers, as many at once as the placement says; see `executors.Executor`."""
+    placement = context.placement
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
+    job = ray.put(Job(
+        launch=uuid.uuid4().hex, uri=absolute(context.store.uri), checkpoints=context.checkpoints.absolute(),
+        mirror=context.mirror, parent_id=context.parent_id, tags=dict(context.tags), device=context.device,
+        keep=context.keep, retry_failed=context.retry_failed, checkpoint_seconds=context.checkpoint_seconds,
+        threads=placement.threads, deterministic=torch.are_deterministic_algorithms_enabled(),
+        modules=context.modules, folder=os.getcwd(), path=tuple(sys.path), board=board,
+    ))  # fmt: skip
+    task = ray.remote(train_there)
+    options = {
+        **resources(placement),
+        "max_retries": MAX_RETRIES,
+        "scheduling_strategy": "DEFAULT" if placement.address is None else "SPREAD",
+    }
+    source = iter(runs)
+    places: dict[Any, PlannedRun] = {}
+    begun: set[str] = set()
+    stopping = threading.Event()
+
+    def exchange() -> None:
+        cut = {run.name: reason for run in places.values() if (reason := context.cut(run.name)) is not None}
+        with contextlib.suppress(RayActorError):  # then nothing is heard of the runs, but they train
+            for what, arguments in ray.get(board.exchange.remote(stopping.is_set() or context.stop(), cut)):
+                if what == "warning":
+                    logger.warning("%s: %s", *arguments)
+                    continue
+                if what == "run_begins":
+                    begun.add(arguments[0])
+                elif what == "run_ends":
+                    begun.discard(arguments[0])
+                getattr(context.report, what)(*arguments)
+
+    try:
+        more = True
+        while True:
+            while more and len(places) < _room(placement) and not context.stop():
+                run = next(source, _END)
+                if run is _END:
+                    more = False
+                elif run is None:
+                    break
+                elif any(other.fingerprint == run.fingerprint for other in places.values()):
+                    yield Ended(run, BUSY, "this launch is training it")  # of two workers the second would take over
+                else:
+                    places[task.options(**options, name=run.name).remote(job, _sendable(run))] = run
+            if not places:
+                return
+            ray.wait(list(places), timeout=POLL_SECONDS)  # until the first has ended
+            done, _ = ray.wait(list(places), num_returns=len(places), timeout=0)
+            exchange()
+            for ref in done:
+                run = places.pop(ref)
+                ended = _ended(ref, run)
+                if run.name in begun and ended is not None:  # its worker died and could not say so
+                    begun.discard(run.name)
+                    context.report.run_ends(run.name, str(ended))
+                if ended is not None:
+                    yield ended
+    finally:
+        stopping.set()
+        end = time.monotonic() + STOP_SECONDS
+        with contextlib.suppress(RayError):
+            while places and time.monotonic() < end:
+                exchange()
+                done, _ = ray.wait(list(places), num_returns=len(places), timeout=POLL_SECONDS)
+                for ref in done:
+                    places.pop(ref)
+
+
+_END: Any = object()
+
+
+def _room(placement: Placement) -> int:
+    """How many runs Ray is handed at once. Of a cluster a few more than fit: an autoscaler sees them wait."""
+    if placement.workers is not None:
+        return placement.workers
+    fit = _room_of(placement, int(time.monotonic() / LOOK_SECONDS))
+    return fit + max(1, fit // 4)
+
+
+@functools.lru_cache(maxsize=1)
+def _room_of(placement: Placement, _: int) -> int:
+    return room(placement)
+
+
+def _sendable(run: PlannedRun) -> PlannedRun:
+    """The run without its data set's ways to load it, which may hold a million paths; a worker opens its own."""
+    return replace(run, source=replace(run.source, load=_opened_there, pixels=cifar_pixels))
+
+
+def _opened_there() -> tuple[Images, Images]:
+    raise AssertionError("a worker opens the data set itself")
+
+
+def _ended(ref: Any, run: PlannedRun) -> Ended | None:
+    """How a run ended, or what became of its worker; None if it had not begun."""
+    try:
+        ended: Ended | None = ray.get(ref)
+    except RayTaskError as error:
+        return Ended(run, names.KILLED, f"its worker failed: {one_line(error.cause or error)}")
+    except RayError as error:
+        return Ended(run, names.KILLED, f"its worker died again and again: {one_line(error)}")
+    return None if ended is None else replace(ended, run=run)

@@ -1,0 +1,127 @@
+"""The state of unfinished runs, kept in step with a place that every machine reaches: any URI of fsspec's.
+
+A run trains in a folder of its machine, as ever. What it writes there is copied to the URI after each checkpoint, and
+where it goes on, on whatever machine, what is missing is fetched first.
+"""
+
+import contextlib
+import getpass
+import hashlib
+import logging
+import platform
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from experiments.tracking.run_log import SPOOL
+from ran.errors import UserError, mask_secrets
+from ran.files import WriteError
+
+logger = logging.getLogger(__name__)
+
+_STEP = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+class MirrorError(UserError):
+    """A URI for checkpoints that cannot be used; one line."""
+
+
+def is_uri(checkpoints: str) -> bool:
+    """Returns whether --checkpoints names a URI and not a folder."""
+    return "://" in checkpoints
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A folder of runs' folders at a URI, and the folder of this machine that it mirrors."""
+
+    uri: str
+
+    @property
+    def local(self) -> Path:
+        """Where runs train on this machine: a folder of temporary files, one for each URI and user."""
+        user = re.sub(r"\W", "_", getpass.getuser())
+        return Path(tempfile.gettempdir()) / f"ran-{user}" / hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+
+    def check(self) -> None:
+        """Raises MirrorError if nothing can be written there: no such protocol, a host that is away, no right to."""
+        with self._asking(MirrorError) as (system, root):
+            if system.exists(root) and not system.isdir(root):
+                raise MirrorError(f"--checkpoints {mask_secrets(self.uri)} is not a folder")
+            system.makedirs(root, exist_ok=True)
+            probe = f"{root}/.writable-{platform.node()}"
+            system.pipe_file(probe, b"")
+            system.rm_file(probe)
+
+    def steps(self) -> dict[str, int]:
+        """Returns the newest step that each run has there, by the name of its folder. Raises MirrorError."""
+        found: dict[str, int] = {}
+        with self._asking(MirrorError) as (system, root):
+            for path in system.find(root) if system.exists(root) else []:
+                *_, folder, name = path.split("/")
+                if match := _STEP.fullmatch(name):
+                    found[folder] = max(found.get(folder, 0), int(match[1]))
+        return found
+
+    def fetch_waiting(self) -> None:
+        """Fetches the folders of runs whose log waits for the tracking store."""
+        with self._asking(MirrorError) as (system, root):
+            waiting = system.glob(f"{root}/*/{SPOOL}") if system.exists(root) else []
+        for path in waiting:
+            self.fetch(path.split("/")[-2])
+
+    def fetch(self, name: str) -> None:
+        """Fetches what this machine's folder of a run lacks; other files than checkpoints anew. Raises WriteError."""
+        folder = self.local / name
+        with self._asking(WriteError) as (system, root):
+            base = f"{root}/{name}"
+            for path in system.find(base) if system.exists(base) else []:
+                target = folder / path[path.index(f"/{name}/") + len(name) + 2 :]
+                if not (_STEP.fullmatch(target.name) and target.exists()):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    partial = target.with_name(f".{target.name}.fetched")
+                    system.get_file(path, str(partial))
+                    partial.replace(target)
+
+    def push(self, name: str) -> None:
+        """Makes the folder of a run at the URI hold what this machine's does: nothing, if there is none.
+
+        A URI that does not answer is warned of: the run goes on, and could go on on this machine only.
+        """
+        folder = self.local / name
+        try:
+            with self._asking(WriteError) as (system, root):
+                base = f"{root}/{name}"
+                here = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and _counts(p)}
+                found = system.find(base) if system.exists(base) else []
+                there = {path[path.index(f"/{name}/") + len(name) + 2 :] for path in found}
+                for relative, path in here.items():
+                    if not (_STEP.fullmatch(path.name) and relative in there):
+                        system.makedirs(f"{base}/{relative}".rpartition("/")[0], exist_ok=True)
+                        system.put_file(str(path), f"{base}/{relative}")  # a half of it is noticed by its SHA-256
+                for relative in there - here.keys():
+                    system.rm_file(f"{base}/{relative}")
+        except WriteError as error:
+            logger.warning("%s; the run goes on from %s only", error, folder)
+
+    @contextlib.contextmanager
+    def _asking(self, kind: type[UserError]) -> Iterator[tuple[Any, str]]:
+        """The file system and the folder's path in it. What a protocol raises becomes `kind`."""
+        try:
+            system, root = fsspec.core.url_to_fs(self.uri, use_listings_cache=False)
+            yield system, root.rstrip("/")
+        except UserError:
+            raise
+        except Exception as error:  # of whatever library speaks the protocol
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise kind(f"--checkpoints {mask_secrets(self.uri)}: {reason}") from None
+
+
+def _counts(path: Path) -> bool:
+    """Locks are this machine's, and a name with a dot is of a file that is being written."""
+    return path.name != "lock" and not path.name.startswith(".")

@@ -1,0 +1,36 @@
+"""Reads every image below a folder and prints a line for each that is damaged.
+
+python -m ran.data.image_folder FOLDER
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ran.command import OneLineParser, entry
+from ran.data.image_folder.dataset import find_damaged
+from ran.data.image_folder.listing import image_files
+from ran.errors import DataError
+from ran.text import printable
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 where an image is damaged. Raises DataError where there is none."""
+    parser = OneLineParser(
+        "python -m ran.data.image_folder",
+        description="Reads every image below a folder; prints those that are damaged, a line each, and their number.",
+    )
+    parser.add_argument("folder", type=Path, help="with images at any depth")
+    folder = parser.parse_args(argv).folder
+    names = image_files(folder)
+    if not names:
+        raise DataError(f"{folder}: no such folder, or no image in it")
+    count = 0
+    for name, reason in find_damaged(folder, names):
+        print(f"{printable(folder / name)}: {reason}", flush=True)
+        count += 1
+    print(f"{count} of {len(names)} images are damaged")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    entry("ran.data.image_folder", main)

@@ -1,0 +1,8 @@
+"""Every test here may train the network `tiny`."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _tiny(tiny_network):
+    pass
