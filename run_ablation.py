@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ran.config import DataConfig
-from ran.errors import UserError
+from records.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.cli import Launch

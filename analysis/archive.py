@@ -24,7 +24,8 @@ from analysis.read.mlflow_client import StoreError
 from analysis.read.mlflow_store import Contents, read_contents
 from analysis.read.record import Study, Value, add_records, read_record
 from analysis.read.runs import RESULTS, RunData
-from ran import names
+from records import names
+from records.files import WriteError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,10 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     try:
         return _export(options) if options.command == "export" else _show(options.out)
-    except StoreError as error:
+    except (StoreError, WriteError) as error:
         print(f"archive: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"archive: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
     return 2
 
 

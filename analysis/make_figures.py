@@ -17,6 +17,7 @@ from analysis.figures import FIGURES, FORMATS, Skipped, drawn_and_skipped, write
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
 from analysis.read.mlflow_client import StoreError
 from analysis.read.searches import SearchError, select_searches
+from records.files import WriteError
 
 FOLDER = "figures"  # below --out
 
@@ -37,11 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         for one in drawn:
             paths = write(one, options.out / FOLDER, formats)
             print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
-    except (StoreError, SelectionError, SearchError) as error:
+    except (StoreError, SelectionError, SearchError, WriteError) as error:
         print(f"make_figures: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"make_figures: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
     for note in results.notes + [gap.message for gap in skipped]:
         print(note, file=sys.stderr)

@@ -11,10 +11,10 @@ from pathlib import Path
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.files import write_whole
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
 from analysis.read.mlflow_client import StoreError
 from analysis.tables.network_table import CostsError
+from records.files import WriteError, write_whole
 
 NAME = "report.html"
 
@@ -35,11 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 
         text = page(results, studies, all_tables(results, studies), *drawn_and_skipped(results, studies))
         write_whole(path, text)
-    except (StoreError, SelectionError, CostsError) as error:
+    except (StoreError, SelectionError, CostsError, WriteError) as error:
         print(f"make_report: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"make_report: cannot write {path}: {error.strerror or error}", file=sys.stderr)
         return 2
     print(path)
     return 0

@@ -23,6 +23,7 @@ from analysis.read.record import Study
 from analysis.tables.cells import Table
 from analysis.tables.formats import FORMATS, to_text, write
 from analysis.tables.network_table import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
+from records.files import WriteError
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -63,11 +64,8 @@ def main(argv: list[str] | None = None) -> int:
             paths = write(one.table, options.out, formats)
             print(to_text(one.table))
             print(f"wrote {', '.join(str(path) for path in paths)}", file=sys.stderr)
-    except (StoreError, SelectionError, CostsError) as error:
+    except (StoreError, SelectionError, CostsError, WriteError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"make_tables: cannot write under {options.out}: {error.strerror or error}", file=sys.stderr)
         return 2
     for note in notes:
         print(note, file=sys.stderr)

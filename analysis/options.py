@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.read.archive_file import ARCHIVE
 from analysis.read.mlflow_client import StoreError
 from analysis.read.record import Study
-from ran.command import OneLineParser as OneLineParser
+from records.command import OneLineParser as OneLineParser
 
 if TYPE_CHECKING:
     from analysis.read.results import Results

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ran
 from analysis.figures import Drawn, Skipped, render
 from analysis.make_tables import Made
 from analysis.read.record import Study
 from analysis.read.runs import RESULTS
 from analysis.tables.captions import dataset_name
 from analysis.tables.formats import html_fragment
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -84,7 +83,7 @@ def page(
 def deviations() -> list[str]:
     """Returns the sentences that the code of library and studies marks as deviations from the paper."""
     found = []
-    root = Path(ran.__file__).parents[1]
+    root = Path(__file__).parents[1]
     for path in sorted([*(root / "ran").rglob("*.py"), *(root / "experiments").rglob("*.py")]):
         for text in re.findall(r"# Deviation: ((?:.*\n\s*# (?!Deviation))*.*)", path.read_text(encoding="utf-8")):
             sentence = re.sub(r"\s*\n\s*# ", " ", text).strip()

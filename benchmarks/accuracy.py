@@ -29,14 +29,14 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from ran import names
-from ran.command import entry
 from ran.config import RunConfig, fingerprint, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import abilities, pick_device, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
 from ran.engine.train import train
+from records import names
+from records.command import entry
 
 LEVELS = (70, 80, 85, 90)
 EVALUATIONS = 20

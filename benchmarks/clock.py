@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runner import execute
-from ran import names
 from ran.engine import train as loop
 from ran.engine.train import Result
+from records import names
 
 _spent: dict[str, float] = {}
 

@@ -18,10 +18,10 @@ from torchvision import transforms
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
-from ran.command import entry
 from ran.data.augment import cifar_pixels
 from ran.data.loader import TrainBatches
 from ran.engine.device import abilities, keep_freed_memory
+from records.command import entry
 
 IMAGES = 10_000
 

@@ -25,11 +25,11 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
 from benchmarks import report
-from ran.command import entry
 from ran.data.image_folder.dataset import MEAN, STD, imagenet_pixels
 from ran.data.image_folder.reader import Files, set_workers
 from ran.data.loader import FileBatches
 from ran.engine.device import keep_freed_memory
+from records.command import entry
 
 SIDE = 224
 

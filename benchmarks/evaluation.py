@@ -11,11 +11,11 @@ from unittest import mock
 import torch
 
 from benchmarks import report
-from ran.command import entry
 from ran.data.augment import cifar_pixels
 from ran.engine import evaluate
 from ran.engine.device import abilities, keep_freed_memory
 from ran.models.zoo import create_model
+from records.command import entry
 
 IMAGES = 1_000
 

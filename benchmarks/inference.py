@@ -15,12 +15,12 @@ from torch import Tensor
 
 from benchmarks import report
 from ran import export
-from ran.command import entry
 from ran.config import RunConfig, override
 from ran.data.augment import Pixels
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.trained import Interface, Trained
+from records.command import entry
 
 COLUMNS = ["variant", "ms", "images/s", "times eager"]
 

@@ -17,10 +17,10 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import report
-from ran.command import entry
 from ran.engine.device import abilities, arithmetic, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
 from ran.models.zoo import NETWORKS, create_model
+from records.command import entry
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiments.runner import execute
-from ran import names
 from ran.config import RunConfig
 from ran.engine.train import Result
+from records import names
 
 POINTS = 10
 """of the training loss; with those of evaluation and end a run logs about 40 numbers"""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from ran.command import entry
+from records.command import entry
 
 RUN = [
     *(sys.executable, str(report.ROOT / "run_ablation.py"), "--study", "arl_vs_nal", "--profile", "quick"),

@@ -18,9 +18,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
-from ran.command import entry
 from ran.engine.device import abilities, keep_freed_memory, pick_device
 from ran.kernels import ops
+from records.command import entry
 
 PARTS = {
     "convolution, forward": ("mkldnn_convolution", "cudnn_convolution", "slow_conv2d_forward"),

@@ -19,13 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks import report
-from ran.command import entry
 from ran.config import ModelConfig
 from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format, pick_device
 from ran.engine.optim import sgd
-from ran.errors import UserError
 from ran.models.cost import cost
 from ran.models.zoo import config_spec, create_model
+from records.command import entry
+from records.errors import UserError
 
 
 @dataclass(frozen=True)

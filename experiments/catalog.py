@@ -12,8 +12,8 @@ from types import ModuleType
 from experiments import searches, studies
 from experiments.search import Search
 from experiments.study import Study
-from ran.errors import UserError, one_line
 from ran.registry import UnknownNameError
+from records.errors import UserError, one_line
 
 
 class StudyError(UserError):

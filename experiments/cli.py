@@ -13,7 +13,7 @@ import tyro
 from experiments.search import Search
 from experiments.study import Study
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from ran.errors import UserError
+from records.errors import UserError
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.after_training.options import add_root, add_size, command_parser, resolve
-from ran.command import entry
+from records.command import entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises UserError."""
     options = _parse(argv)
     from ran.engine.metrics import assess
-    from ran.errors import UserError
+    from records.errors import UserError
 
     found = resolve(options)
     trained = found.trained if options.size is None else found.trained.at(options.size)
@@ -110,7 +110,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
     from ran.data.arrays import array_sets, read_arrays
     from ran.data.datasets import load_splits, open_source
     from ran.data.image_folder.class_folders import class_folders
-    from ran.errors import DataError
+    from records.errors import DataError
 
     face = trained.interface
     if options.folder is not None:
@@ -201,7 +201,7 @@ def _record(
 
 def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
     from experiments.tracking.store import metric_name
-    from ran import names
+    from records import names
 
     if found.store is None or found.run_id is None:
         print("not logged: files are no run in a tracking store", file=sys.stderr)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.after_training.options import add_root, command_parser, resolve
-from ran.command import entry
+from records.command import entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises UserError."""
     options = _parse(argv)
     from ran import export
-    from ran.errors import UserError
-    from ran.files import writing
+    from records.errors import UserError
+    from records.files import writing
 
     found = resolve(options)
     trained = found.trained
@@ -79,7 +79,7 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
 
     from ran.data.datasets import load_splits
     from ran.data.image_folder.reader import loaded
-    from ran.errors import UserError
+    from records.errors import UserError
 
     size = trained.interface.size
     noise = torch.randint(

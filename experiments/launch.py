@@ -30,13 +30,13 @@ from experiments.study import Study
 from experiments.tracking.leases import Claims
 from experiments.tracking.run_log import SPOOL
 from experiments.tracking.store import Store, TrackingError, check_writable, resolve_uri
-from ran import names
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
 from ran.engine.device import abilities, make_deterministic, pick_device
 from ran.engine.throughput import seconds_per_image
-from ran.errors import UserError
-from ran.files import writing
+from records import names
+from records.errors import UserError
+from records.files import writing
 
 LAST_WAIT = 60.0
 """seconds that a launch which is done waits for a store that is away"""

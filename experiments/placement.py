@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from ran.engine.device import Abilities
-from ran.errors import UserError
+from records.errors import UserError
 
 WORTH_SECONDS = 60.0
 """of work, below which starting workers (5 to 10 s, each imports torch and MLflow) gains nothing"""

@@ -17,18 +17,18 @@ from experiments.profiles import Profile
 from experiments.study import Cell, Study
 from experiments.tracking.run_log import SPOOL
 from experiments.tracking.store import Record
-from ran import names
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
 from ran.data.datasets import Source, open_source
 from ran.engine import checkpoint
 from ran.engine.device import Abilities, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image, seconds_to_read
-from ran.errors import DataError, UserError, one_line
 from ran.models.attention import LEARNING
 from ran.models.cost import Cost, cost
 from ran.models.network import build
 from ran.models.zoo import config_spec
+from records import names
+from records.errors import DataError, UserError, one_line
 
 NEW, RESUMABLE, DONE, FAILED = "new", "resumable", "done", "failed"
 STUDY_SCHEMA = 1

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from experiments.after_training.options import add_size, command_parser, resolve
 from experiments.after_training.prediction_formats import FORMATS, Lines, Prediction
-from ran.command import entry
+from records.command import entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +108,7 @@ class _Predicting:
         import torch
 
         from ran.data.image_folder.reader import pool
-        from ran.errors import DataError
+        from records.errors import DataError
 
         def read(path: str) -> "Tensor | DataError":
             try:
@@ -139,7 +139,7 @@ class _Predicting:
 def _named(classes: Sequence[str], path: Path | None) -> list[str]:
     """The classes as the lines of a file, "n01440764 tench, Tinca tinca", call them: by the first of its names."""
     from ran.data.image_folder.listing import read_lines
-    from ran.errors import DataError
+    from records.errors import DataError
 
     if path is None:
         return list(classes)
@@ -153,8 +153,8 @@ def _named(classes: Sequence[str], path: Path | None) -> list[str]:
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     """The image files that the arguments name; an image from stdin is kept as `piped`. Raises DataError."""
     from ran.data.image_folder.listing import image_files
-    from ran.errors import DataError
     from ran.text import printable
+    from records.errors import DataError
 
     for name in given:
         if name == STDIN:
@@ -173,7 +173,7 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
 def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
     from PIL import Image
 
-    from ran.errors import DataError
+    from records.errors import DataError
 
     try:
         with Image.open(io.BytesIO(content)):
@@ -195,7 +195,7 @@ def _draw(
 ) -> None:  # fmt: skip
     """Writes the pictures of a batch, numbered from `number`, for two files may have one name."""
     from experiments.after_training.mask_overlays import draw, mean_masks, module_titles
-    from ran.errors import UserError
+    from records.errors import UserError
 
     masks = mean_masks(trained, images)
     if not masks:

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.after_training.options import add_root, command_parser, resolve
-from ran.command import entry
+from records.command import entry
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.after_training.options import wrapped
-from ran.command import OneLineParser, entry
+from records.command import OneLineParser, entry
 
 DIGITS = 12  # of a fingerprint: what two of a million runs do not share
 

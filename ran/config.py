@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ran.errors import UserError
 from ran.registry import UnknownNameError
+from records.errors import UserError
 
 # Raised by any change that alters the bits of a run with an unchanged config; the README says what each version was.
 SCHEMA_VERSION = 1

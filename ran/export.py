@@ -19,10 +19,10 @@ from torch.export import Dim, ExportedProgram
 
 from ran import trained as trained_files
 from ran.engine.evaluate import predict
-from ran.errors import UserError
-from ran.files import write_whole
 from ran.registry import Registry
 from ran.trained import Trained
+from records.errors import UserError
+from records.files import write_whole
 
 TOLERANCE = 1e-4
 """of log-probabilities after loading, relative to the largest: a thousand roundings of float32"""

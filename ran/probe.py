@@ -16,9 +16,9 @@ from torch.utils.hooks import RemovableHandle
 from ran.data.augment import Pixels
 from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunks
-from ran.errors import UserError
 from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
+from records.errors import UserError
 
 BATCH = 250  # images at a time without gradients: one map of a CIFAR network's stage 1 then takes 66 MB
 GRADIENT_BATCH = 16  # with gradients, which keep every map of the network

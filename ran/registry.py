@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from ran.errors import UserError
+from records.errors import UserError
 
 T = TypeVar("T")
 

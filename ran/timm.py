@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from ran.command import entry
 from ran.data.image_folder.dataset import MEAN, STD
-from ran.errors import UserError
 from ran.models.network import initialize
 from ran.models.zoo import NETWORKS, create_model
+from records.command import entry
+from records.errors import UserError
 
 INSTALL = "pip install -e '.[timm]'"
 HELP = f"""usage: python -m ran.timm SCRIPT ARGS...

@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ran import names
 from ran.config import DataConfig, RunConfig, fingerprint, flatten, unflatten
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits, open_source
@@ -27,9 +26,10 @@ from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
 from ran.engine.device import abilities, memory_format
 from ran.engine.evaluate import predict
-from ran.errors import DataError, UserError
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
+from records import names
+from records.errors import DataError, UserError
 
 SCHEMA = 1
 FORMAT = "ran-model-1"

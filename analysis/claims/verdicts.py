@@ -24,7 +24,7 @@ from analysis.tables import captions
 from analysis.tables.cell_results import CellKey, Run, Seeds, collect, index_runs
 from analysis.tables.network_table import Costs, read_costs
 from analysis.tables.study_table import cell_count
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     from analysis.read.results import Results

@@ -10,7 +10,7 @@ from analysis.figures.curves_over_seeds import Cell, cells_of, noisy, protocol
 from analysis.figures.figure import Drawn, Skipped
 from analysis.read.record import Study
 from analysis.stats import MeanStd, mean_std
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

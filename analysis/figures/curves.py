@@ -8,7 +8,7 @@ from analysis.figures import captions, style
 from analysis.figures.curves_over_seeds import Band, Cell, Curve, band, cells_of, windows
 from analysis.figures.figure import Drawn, Skipped
 from analysis.read.record import Study
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.read.record import Axis, Study, Value
 from analysis.tables.cell_results import Run, Seeds, collect, index_runs
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import styled
-from analysis.files import write_whole
 from analysis.read.record import Study
+from records.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def render(drawn: Drawn, format: str) -> bytes:
 def write(drawn: Drawn, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
     """Writes the figure into `folder` (made if need be) as <stem>.<format> and returns the paths.
 
-    Each file appears whole or not at all. Raises ValueError as `render` and OSError where it cannot write.
+    Each file appears whole or not at all. Raises ValueError as `render` and WriteError where it cannot write.
     """
     paths = []
     for name in formats:

@@ -9,7 +9,7 @@ from analysis.read.published import published_value, reported
 from analysis.read.record import Study
 from analysis.stats import Interval, mean_std, t_interval
 from analysis.tables.cell_results import CellKey, differences_to_baseline
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     from analysis.read.results import Results

@@ -14,7 +14,7 @@ from analysis.figures.figure import Drawn, Skipped
 from analysis.read.published import published_value
 from analysis.read.record import Study, Value
 from analysis.tables.cell_results import Run
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

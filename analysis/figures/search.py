@@ -7,7 +7,7 @@ from analysis.figures import style
 from analysis.figures.figure import Drawn, Skipped
 from analysis.read.searches import Parameter, Search, Trial, Value
 from analysis.tables import captions
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

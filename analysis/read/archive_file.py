@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.files import write_whole
 from analysis.read.mlflow_client import StoreError, first_line, mask_secrets
 from analysis.read.record import add_records, read_record
 from analysis.read.runs import RunData
-from ran import names
+from records import names
+from records.files import write_whole
 
 ARCHIVE = Path("results/archive")
 _FIELD = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from ran.errors import mask_secrets as mask_secrets
+from records.errors import mask_secrets as mask_secrets
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     from mlflow import MlflowClient

@@ -32,7 +32,7 @@ from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
 from analysis.read.searches import Search, SearchError, read_search
-from ran import names
+from records import names
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import pandas as pd

@@ -14,7 +14,7 @@ from analysis.read.mlflow_client import NoRunsError, StoreError
 from analysis.read.mlflow_store import read_contents
 from analysis.read.record import Study, add_records, read_record
 from analysis.read.runs import RESULTS, Curves, RunData, tidy
-from ran import names
+from records import names
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import numpy as np

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ran import names
+from records import names
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     import pandas as pd
@@ -38,7 +38,7 @@ class RunData:
 
     @property
     def outcome(self) -> str:
-        """One of the outcomes of ran.names, or RUNNING."""
+        """One of the outcomes of records.names, or RUNNING."""
         return self.tags.get(names.OUTCOME, RUNNING)
 
     @property

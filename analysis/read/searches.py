@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ran import names
+from records import names
 
 SCHEMA = 1
 FIRST_COMMAND = "python run_ablation.py --search attention56 --trials 40"

@@ -7,7 +7,7 @@ from analysis.read.record import Study
 from analysis.read.runs import RUNNING
 from analysis.tables.cell_results import NO_ERROR, NOT_RUN, Run, Seeds
 from analysis.tables.cells import Cell, Difference
-from ran import names
+from records import names
 
 # How a caption counts what is no result, in this order.
 SPOKEN = {

@@ -9,7 +9,7 @@ from analysis.read.record import Network, Study, Value
 from analysis.read.runs import RUNNING, one_per_fingerprint
 from analysis.stats import Interval, MeanStd, differences, holm_intervals, mean_std
 from analysis.tables.cells import Measure
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     import pandas as pd

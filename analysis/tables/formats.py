@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from analysis.files import write_whole
 from analysis.tables.cells import MINUS, MISSING, Column, Ditto, Table, format_cell, raw_cell
 from analysis.tables.text import dittos
 from analysis.tables.text import to_text as to_text
+from records.files import write_whole
 
 LONG = 32  # letters from which a cell counts as a sentence, which may break into lines
 
@@ -127,7 +127,7 @@ FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
 def write(table: Table, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
     """Writes the table into `folder` (made if need be) as <stem><suffix>, one file a format, and returns the paths.
 
-    Each file appears whole or not at all. Raises KeyError for a name not in FORMATS, OSError where it cannot write.
+    Each file appears whole or not at all. Raises KeyError for a name not in FORMATS, WriteError where it cannot write.
     """
     paths = []
     for name in formats:

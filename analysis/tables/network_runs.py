@@ -9,7 +9,7 @@ from analysis.tables.cell_results import Run, Seeds, broken_pairs, collect, pair
 from analysis.tables.cells import MINUS, Count, Difference, Measure
 from analysis.tables.network_table import Costs, NetworkRuns
 from analysis.tables.study_table import cell_count, safe_stem
-from ran import names
+from records import names
 
 # Table -> data set -> quantity of published.csv -> the metric that measures it.
 QUANTITIES: Mapping[str, Mapping[str, Mapping[str, str]]] = {

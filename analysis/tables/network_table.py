@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.read.published import published_networks, published_value
 from analysis.read.record import Network
 from analysis.tables.cells import MISSING, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Table, signed
-from ran import names
+from records import names
 
 COSTS_CSV = Path(__file__).with_name("costs.csv")
 

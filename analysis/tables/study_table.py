@@ -24,7 +24,7 @@ from analysis.tables.cells import (
     Table,
 )
 from analysis.tables.network_table import COUNTED, Costs, digits_for, read_costs
-from ran import names
+from records import names
 
 if TYPE_CHECKING:
     import pandas as pd

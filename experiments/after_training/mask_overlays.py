@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from ran.files import writing
 from ran.probe import attention_names, soft_masks
 from ran.trained import Trained
+from records.files import writing
 
 COLUMNS = 4  # modules beside each other
 SIDE = 1.9  # of a panel, in inches

@@ -6,8 +6,8 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
-from ran.command import OneLineParser
-from ran.errors import UserError
+from records.command import OneLineParser
+from records.errors import UserError
 
 if TYPE_CHECKING:
     from experiments.after_training.resolve_run import Finished

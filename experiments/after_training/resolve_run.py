@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.tracking.store import Store, TrackingError, resolve_uri
-from ran import names
 from ran.engine.checkpoint import FORMAT, read_header
-from ran.errors import UserError
 from ran.trained import Trained, from_run, load, metadata, read_json
+from records import names
+from records.errors import UserError
 
 SHORTEST = 6
 """hexadecimal digits that a fingerprint may be shortened to"""

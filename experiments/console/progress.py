@@ -9,8 +9,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from ran import names
 from ran.config import RunConfig
+from records import names
 
 PLAIN_SECONDS = 30.0  # between two plain lines of one run
 

@@ -39,7 +39,7 @@ def connect(placement: Placement) -> None:
     else:
         # Every node runs the code of this checkout, whatever version is installed there.
         root = Path(__file__).parents[2]
-        options["runtime_env"] = {"py_modules": [str(root / "ran"), str(root / "experiments")]}
+        options["runtime_env"] = {"py_modules": [str(root / name) for name in ("records", "ran", "experiments")]}
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         ray.init(address=address or "local", **options)

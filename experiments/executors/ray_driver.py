@@ -27,10 +27,10 @@ from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.runner.execute import BUSY, Context, Ended
 from experiments.tracking.store import absolute
-from ran import names
 from ran.data.augment import cifar_pixels
 from ran.data.datasets import Images
-from ran.errors import one_line
+from records import names
+from records.errors import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from experiments.runner.execute import Context, Ended, execute
 from experiments.runner.remote_checkpoints import Mirror
 from experiments.tracking.leases import Claims
 from experiments.tracking.store import Store, TrackingError
-from ran import names
 from ran.config import DataConfig, RunConfig
 from ran.data.datasets import open_source
 from ran.engine.device import make_deterministic
-from ran.errors import UserError
+from records import names
+from records.errors import UserError
 
 TELL_SECONDS = 1.0
 """between two reports of a worker, and so how long a request to stop can take to arrive"""

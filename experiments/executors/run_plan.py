@@ -10,8 +10,8 @@ from experiments.console.signals import pause
 from experiments.plan import DONE, Plan, PlannedRun
 from experiments.runner.execute import BUSY, Context, Ended, execute
 from experiments.tracking.store import TrackingError, metric_name
-from ran import names
 from ran.registry import Registry
+from records import names
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from experiments.runner.remote_checkpoints import Mirror
 from experiments.runner.run_dir import REFUSED, locked, set_aside, tidy
 from experiments.tracking.run_log import SPOOL, RunLog, SpoolError
 from experiments.tracking.store import Store, Superseded, TrackingError
-from ran.files import WriteError
+from records.files import WriteError
 
 logger = logging.getLogger(__name__)
 

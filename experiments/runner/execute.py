@@ -25,17 +25,18 @@ from experiments.tracking import provenance
 from experiments.tracking.leases import Claims
 from experiments.tracking.run_log import RunLog, SpoolError
 from experiments.tracking.store import Opening, Record, Store, StoreAway, Superseded, TrackingError
-from ran import names, snapshot
+from ran import snapshot
 from ran.config import flatten
 from ran.data.datasets import Splits, load_splits
 from ran.distributed.group import LostError, current
 from ran.engine import checkpoint
 from ran.engine.checkpoint import write_tensors
 from ran.engine.train import Result, train
-from ran.errors import mask_secrets, one_line
-from ran.files import WriteError, writing
 from ran.models.zoo import config_spec
 from ran.trained import Interface
+from records import names
+from records.errors import mask_secrets, one_line
+from records.files import WriteError, writing
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Ended:
 
     run: PlannedRun
     outcome: str
-    """an outcome of ran.names, or BUSY"""
+    """an outcome of records.names, or BUSY"""
     reason: str = ""
     test_err: float | None = None
     tail: tuple[str, ...] = ()

@@ -19,8 +19,8 @@ from typing import Any
 import fsspec
 
 from experiments.tracking.run_log import SPOOL
-from ran.errors import UserError, mask_secrets
-from ran.files import WriteError
+from records.errors import UserError, mask_secrets
+from records.files import WriteError
 
 logger = logging.getLogger(__name__)
 

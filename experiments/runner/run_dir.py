@@ -10,8 +10,8 @@ from filelock import FileLock, Timeout
 
 from experiments.tracking.run_log import ARTIFACTS, SPOOL
 from ran.engine import checkpoint
-from ran.files import writing
 from ran.registry import Registry
+from records.files import writing
 
 ATTEMPT = "attempt.json"
 LOCK = "lock"

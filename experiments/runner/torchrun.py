@@ -38,7 +38,7 @@ from ran.distributed.group import (
 from ran.distributed.micro_batches import check_sharing
 from ran.engine.device import make_deterministic
 from ran.engine.train import train
-from ran.errors import UserError
+from records.errors import UserError
 
 PATIENCE = datetime.timedelta(days=30)
 """how long followers wait for a run: the leader may ask a person, or wait for another launch"""

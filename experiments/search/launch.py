@@ -31,8 +31,8 @@ from experiments.search.trial_state import frozen_trials
 from experiments.search.trials import Listening, Trials
 from experiments.tracking.leases import Claims
 from experiments.tracking.store import Store, TrackingError
-from ran import names
-from ran.files import writing
+from records import names
+from records.files import writing
 
 WRITE_SECONDS = 30.0
 """between two writes of search.json"""

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.search import trial_state as attributes
 from experiments.search.space import DERIVED
 from experiments.search.trial_state import frozen_trials, replaced
-from ran import names
+from records import names
 
 SCHEMA = 1
 BEST = 10

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.study import Settings, check_naming
 from ran.config import RunConfig, check, identity, override
-from ran.errors import UserError
 from ran.registry import Registry
+from records.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

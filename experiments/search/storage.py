@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 
-from ran.errors import UserError, mask_secrets
+from records.errors import UserError, mask_secrets
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what matters of it we say ourselves
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -8,7 +8,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from ran import names
+from records import names
 
 logger = logging.getLogger(__name__)
 

@@ -52,10 +52,10 @@ from experiments.search.trial_state import (
 from experiments.study import Cell
 from experiments.tracking.leases import Claims
 from experiments.tracking.store import Record, Store, TrackingError
-from ran import names
 from ran.config import RunConfig, fingerprint, override
 from ran.engine.device import Abilities
-from ran.errors import UserError
+from records import names
+from records.errors import UserError
 
 logger = logging.getLogger(__name__)
 

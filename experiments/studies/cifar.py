@@ -14,7 +14,7 @@ networks differ by tenths, which take the paper's length and several seeds to se
 """
 
 from experiments.study import Comparison, Study, axis
-from ran import names
+from records import names
 
 _NETWORKS = ("resnet164", "resnet1001", "wrn16_8", "wrn28_10", "attention92", "attention236", "attention452")
 

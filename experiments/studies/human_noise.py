@@ -12,7 +12,7 @@ GPU's work. Expect: a larger harm than uniform noise of the same rate does, for 
 """
 
 from experiments.study import Comparison, Study, axis
-from ran import names
+from records import names
 
 STUDY = Study(
     name="human_noise",

@@ -18,8 +18,8 @@ Expect: the paper's differences are of half a percent, and only its 106 passes o
 """
 
 from experiments.study import Comparison, Study, axis
-from ran import names
 from ran.config import DataConfig, OptimConfig, RunConfig, TrainConfig
+from records import names
 
 # In the order of Table 7, with the side of the test image where it is not the training crop's.
 _NETWORKS = {

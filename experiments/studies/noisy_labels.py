@@ -18,7 +18,7 @@ networks a few points, either way in one seed.
 """
 
 from experiments.study import Comparison, Study, axis
-from ran import names
+from records import names
 
 STUDY = Study(
     name="noisy_labels",

@@ -5,8 +5,8 @@ import getpass
 import subprocess
 from pathlib import Path
 
-from ran import names
-from ran.errors import mask_secrets
+from records import names
+from records.errors import mask_secrets
 
 ROOT = Path(__file__).parents[2]
 DIFF_BYTES = 1_000_000

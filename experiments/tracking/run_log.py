@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.tracking.store import Opening, Store, StoreAway, TrackingError
-from ran import names
-from ran.errors import UserError, mask_secrets
-from ran.files import write_whole, writing
+from records import names
+from records.errors import UserError, mask_secrets
+from records.files import write_whole, writing
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

@@ -30,8 +30,8 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdou
 from filelock import FileLock
 
 from experiments.tracking import provenance
-from ran import names
-from ran.errors import UserError, mask_secrets
+from records import names
+from records.errors import UserError, mask_secrets
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

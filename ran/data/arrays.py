@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ran.data.source import Images, as_images
-from ran.errors import DataError
+from records.errors import DataError
 
 SEVERITIES = 5
 """how strong the corruptions of CIFAR-10-C are: each file has the same images so many times, weakest first"""

@@ -19,9 +19,9 @@ from ran.data import cifar, cluttershapes, noise
 from ran.data.augment import Pixels
 from ran.data.image_folder import dataset
 from ran.data.source import Images, Source, as_images
-from ran.errors import DataError
 from ran.registry import Registry
 from ran.rng import stream
+from records.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from ran.data.augment import Pixels, cifar_pixels
 from ran.data.image_folder.reader import Stack
-from ran.errors import DataError
+from records.errors import DataError
 
 
 @dataclass(frozen=True)

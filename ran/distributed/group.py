@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ran.data.image_folder.reader import Stack
-from ran.errors import one_line
+from records.errors import one_line
 
 GIVE_UP_SECONDS = 30.0
 """how long a process that cannot go on waits for the others to hear of it"""

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
-from ran.errors import UserError
-from ran.files import write_whole
+from records.errors import UserError
+from records.files import write_whole
 
 log = logging.getLogger("ran.engine")
 

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ran import names
 from ran.config import RunConfig
 from ran.data.datasets import Splits
 from ran.data.image_folder.reader import set_workers
@@ -30,6 +29,7 @@ from ran.engine.optim import SCHEDULES, sgd
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.probe import stage_responses
+from records import names
 
 RESPONSE_IMAGES = 250  # of the curve's split: what Figure 4's probe costs at each evaluation is a tenth of the latter
 Log = Callable[[int, dict[str, float]], None]

@@ -18,8 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ran.errors import UserError
-from ran.files import write_whole
+from records.errors import UserError
+from records.files import write_whole
 
 log = logging.getLogger("ran.kernels")
 

@@ -24,10 +24,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ran.config import ConfigError
-from ran.errors import UserError
 from ran.kernels.ops import using
 from ran.models.masks import MASK_STRUCTURES
 from ran.models.network import NetworkSpec, build
+from records.errors import UserError
 
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode

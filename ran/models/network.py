@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ran.config import ConfigError
-from ran.errors import UserError
 from ran.kernels.ops import fused, norm_relu, using
 from ran.models.attention import LEARNING, AttentionModule
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES, MaskParts, mask_head
 from ran.models.stems import STEMS
 from ran.models.units import UNITS
 from ran.rng import stream_seed
+from records.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from golden import COMMIT, HALF_DONE, fingerprint, frame, masks_npz, probes_json, study_json
 
-from ran import names
+from records import names
 
 
 @pytest.fixture

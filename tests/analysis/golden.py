@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.read.mlflow_store import RUN_COLUMNS
-from ran import names
+from records import names
 
 COMMIT = "c0ffee" + 34 * "0"
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from analysis.read.results import Results
 from analysis.read.runs import RunData, tidy
 from analysis.tables.cells import Table
 from analysis.tables.formats import to_text
-from ran import names
+from records import names
 
 EXPECTED = Path(__file__).parent / "expected"
 
@@ -160,3 +161,31 @@ def is_expected(name: str, table: Table) -> None:
     found = to_text(table)
     assert max(map(len, found.splitlines())) <= 100
     assert found == (EXPECTED / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def fill(path: Path, *, runs: int, points: int) -> None:
+    """Adds runs with four curves each, by SQL: MLflow takes half a minute."""
+    keys = (names.TRAIN_LOSS, names.TRAIN_ERR, names.VAL_LOSS, names.VAL_ERR)
+    columns = {
+        "runs": "run_uuid, name, user_id, status, start_time, lifecycle_stage, artifact_uri, experiment_id",
+        "tags": "key, value, run_uuid",
+        "params": "key, value, run_uuid",
+        "metrics": "key, value, timestamp, run_uuid, step, is_nan",
+        "latest_metrics": "key, value, timestamp, step, is_nan, run_uuid",
+    }
+    rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in columns}
+    with sqlite3.connect(path) as connection:
+        ours = "SELECT experiment_id FROM experiments WHERE name = 'ran/cluttershapes'"
+        experiment = connection.execute(ours).fetchone()[0]
+        for i in range(runs):
+            run = f"{i:032x}"
+            start, uri = 1_700_000_000_000 + i, f"/nowhere/{run}"
+            rows["runs"].append((run, f"run {i}", "", "FINISHED", start, "active", uri, experiment))
+            tags = {names.FINGERPRINT: f"{i:064x}", names.OUTCOME: names.FINISHED, names.SEED: str(i)}
+            rows["tags"] += [(key, value, run) for key, value in tags.items()]
+            rows["params"] += [(f"param.{k}", str(k), run) for k in range(20)]
+            rows["metrics"] += [(key, s / 7, 0, run, s, 0) for key in keys for s in range(points)]
+            rows["latest_metrics"] += [(key, 1.0, 0, points, 0, run) for key in (*keys, names.FINAL_TEST_ERR)]
+        for table, values in rows.items():
+            marks = ", ".join("?" * len(values[0]))
+            connection.executemany(f"INSERT INTO {table} ({columns[table]}) VALUES ({marks})", values)

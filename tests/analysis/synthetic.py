@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.read.results import Results, read_results
-from ran import names
+from records import names
 
 CIFAR = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DEPTHS = {56: 1, 92: 2, 128: 3, 164: 4}

@@ -1,4 +1,4 @@
-"""Analysis stands without the rest: no experiments/, no library but its names, no torch."""
+"""Analysis stands without the rest: no experiments/, no ran/, no torch."""
 
 import os
 import shutil
@@ -16,16 +16,14 @@ import sys
 sys.modules["torch"] = None
 from analysis.{module} import main
 status = main({arguments})
-print("experiments" in sys.modules, "ran.models" in sys.modules, status)
+print("experiments" in sys.modules, "ran" in sys.modules, status)
 """
 
 
 @pytest.mark.parametrize("module", ["make_tables", "make_figures", "make_report", "archive"])
 def test_it_runs_without_experiments_and_torch(module, tmp_path):
-    shutil.copytree(ROOT / "analysis", tmp_path / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "ran").mkdir()
-    for name in ("__init__.py", "names.py"):
-        shutil.copy(ROOT / "ran" / name, tmp_path / "ran" / name)
+    for package in ("analysis", "records"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     write_archive(tmp_path / "runs", study_lines("mask_type", seeds=(0,)))
     arguments = ["show", "--out", "runs"] if module == "archive" else ["--archive", "runs", "--out", "out"]
     if module == "make_figures":

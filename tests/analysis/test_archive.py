@@ -15,7 +15,7 @@ from golden import HALF_DONE, fingerprint, masks_npz, probes_json, study_json
 from analysis import archive
 from analysis.read.archive_file import read_file, unite_lines
 from analysis.read.mlflow_store import StoreError
-from ran import names
+from records import names
 
 FILE = Path("kept/cluttershapes-quick-1.jsonl")
 BASELINE = fingerprint(56, "arl", 0)
@@ -242,7 +242,7 @@ def test_a_failure_to_write_leaves_the_file(
     forget(BASELINE)
     capsys.readouterr()
     assert export("--masks-of", fingerprint(92, "nal", 0)) == 2
-    assert capsys.readouterr().err == "archive: cannot write under kept: No space left on device\n"
+    assert capsys.readouterr().err == f"archive: cannot write {FILE}: No space left on device\n"
     assert FILE.read_bytes() == before
 
 

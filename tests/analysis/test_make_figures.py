@@ -74,7 +74,7 @@ def test_profiles_have_files_of_their_own(archive: Path) -> None:
         (["--archive", "gone"], "no archive folder gone"),
         (["--tracking-uri", "sqlite:///gone.db"], "no tracking store at ./gone.db"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
-        (["--figure", "cost", "--out", "results/archive/cifar10-short-1.jsonl"], "cannot write under results/archive/"),
+        (["--figure", "cost", "--out", "results/archive/cifar10-short-1.jsonl"], "cannot write results/archive/"),
     ],
 )
 def test_refusals(archive: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:

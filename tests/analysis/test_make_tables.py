@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 from golden import fingerprint, study_json
-from results_lab import results_of, study_with_runs
-from test_results import fill
+from results_lab import fill, results_of, study_with_runs
 
 from analysis.make_tables import PAPER, STUDIES, all_tables, main
 from analysis.options import select
 from experiments.catalog import load_study, study_names
-from ran import names
+from records import names
 
 ROOT = Path(__file__).resolve().parents[2]
 SUFFIXES = ("csv", "html", "md", "tex", "txt")
@@ -116,7 +115,7 @@ def test_overrides_are_shown_when_asked_for(store_folder: Path, capsys: pytest.C
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--tracking-uri", "sqlite:///gone.db"], "no tracking store at ./gone.db"),
         (["--table", "6", "--tracking-uri", "sqlite:///gone.db"], "no tracking store at ./gone.db"),
-        (["--out", "mlflow.db/results"], "cannot write under mlflow.db/results"),
+        (["--out", "mlflow.db/results"], "cannot write mlflow.db/results/"),
     ],
 )
 def test_refusals(store_folder: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:

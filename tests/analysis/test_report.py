@@ -12,7 +12,7 @@ from synthetic import study_lines, write_archive
 
 from analysis import make_report
 from analysis.report import deviations
-from ran import names
+from records import names
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from benchmarks import accuracy, overhead, report, roofline, step
-from ran import names
-from ran.command import entry
 from ran.engine.optim import SCHEDULES
 from ran.kernels.build import library, why_not
+from records import names
+from records.command import entry
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from lab import ROOT, Lab, same_bits
 
-from ran import names
+from records import names
 
 RUN = ("--train.steps", "12", "--train.evals", "3", "--cells", "learning=arl")
 NAME = "arl s0"

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import run_ablation
-from ran import names
-from ran.files import write_whole
+from records import names
+from records.files import write_whole
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "ran/cluttershapes"
@@ -241,3 +241,9 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], se
 
 def mine(rates: Sequence[float] = (0.1, 0.2)) -> str:
     return STUDY.format(rates=list(rates))
+
+
+# A cell that fails beside one that does not; the mask `raises` is a test's own.
+FAILING = mine().replace(
+    'axis("rate", [0.1, 0.2], field="optim.lr")', 'axis("mask", ["raises", "mixed"], field="model.mask_activation")'
+)

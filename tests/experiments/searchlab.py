@@ -14,9 +14,9 @@ from lab import ROOT, Lab, Said, main
 from optuna.trial import FrozenTrial
 
 from experiments.search.storage import open_storage
-from ran import names
 from ran.config import RunConfig
 from ran.engine.train import Result
+from records import names
 
 NAME = "tiny smoke-1 cluttershapes"
 SEARCH = '''"""What the user wrote about it."""

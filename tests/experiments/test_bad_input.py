@@ -251,7 +251,7 @@ def test_a_checkpoint_of_another_configuration(lab, stopped):
 def _fingerprint(lab, cell):
     import json
 
-    from ran import names
+    from records import names
 
     study = json.loads(lab.artifact(lab.parents()[0], names.STUDY_JSON).read_text())
     name, _, value = cell.partition("=")

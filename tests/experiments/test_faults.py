@@ -15,11 +15,10 @@ import time
 
 import psutil
 import pytest
-from lab import STEPS, Lab, same_bits, wait_for
+from lab import FAILING, STEPS, Lab, same_bits, wait_for
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from safetensors import safe_open
-from test_launch import FAILING
 
 from experiments import launch as launching
 from experiments.console.progress import Lines
@@ -28,8 +27,8 @@ from experiments.runner.run_dir import ATTEMPT
 from experiments.tracking import provenance, run_log
 from experiments.tracking.run_log import SPOOL
 from experiments.tracking.store import Store, StoreAway
-from ran import names
 from ran.engine import checkpoint
+from records import names
 
 
 @pytest.fixture

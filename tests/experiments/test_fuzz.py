@@ -31,9 +31,9 @@ from experiments import plan as planning
 from experiments.runner import execute
 from experiments.studies import smoke
 from experiments.study import Study
-from ran import names
 from ran.config import RunConfig, flatten
 from ran.engine.train import train
+from records import names
 
 INPUTS = int(os.environ.get("RAN_FUZZ", "240"))
 PROCESSES = int(os.environ.get("RAN_FUZZ_PROCESSES", "8"))

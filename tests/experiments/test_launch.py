@@ -16,7 +16,7 @@ import time
 import pytest
 import torch
 from filelock import FileLock
-from lab import ROOT, SLOW, STEPS, Lab, main, mine, same_bits, wait_for
+from lab import FAILING, ROOT, SLOW, STEPS, Lab, main, mine, same_bits, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 
 from experiments import launch as launching
@@ -26,9 +26,9 @@ from experiments.runner import execute
 from experiments.studies import smoke
 from experiments.tracking import run_log
 from experiments.tracking.store import Store
-from ran import names
 from ran.config import RunConfig, fingerprint, flatten, unflatten
 from ran.data.datasets import open_source
+from records import names
 
 
 def in_the_repository() -> list[str]:
@@ -361,9 +361,6 @@ def raises(z):
         raise RuntimeError("the user's mistake\\nwith more lines")
     return z.sigmoid()
 """
-FAILING = mine().replace(
-    'axis("rate", [0.1, 0.2], field="optim.lr")', 'axis("mask", ["raises", "mixed"], field="model.mask_activation")'
-)
 
 
 def test_a_failing_cell_leaves_the_others_alone(lab, user_module, monkeypatch):

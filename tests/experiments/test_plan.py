@@ -17,12 +17,12 @@ from experiments.profiles import PROFILES
 from experiments.study import Comparison, Study, axis
 from experiments.tracking.run_log import SPOOL
 from experiments.tracking.store import Record
-from ran import names
 from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import DATASETS, open_source
 from ran.engine.checkpoint import FORMAT, CheckpointError, path_of, write_tensors
 from ran.engine.device import Abilities
 from ran.registry import UnknownNameError
+from records import names
 
 GRID = Study(
     name="grid",

@@ -10,11 +10,11 @@ from lab import Lab, make_cifar10, make_image_folder
 from experiments import launch as launching
 from experiments.catalog import load_study, study_names
 from experiments.profiles import PROFILES
-from ran import names
 from ran.config import check
 from ran.engine.optim import SCHEDULES
 from ran.models.cost import cost
 from ran.models.zoo import network_spec
+from records import names
 
 ON_CIFAR = ["cifar", "human_noise"]
 OF_ONE_PROFILE = [name for name in study_names() if load_study(name).profile not in (None, "smoke")]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ran import probe
 from ran.data.augment import Pixels
-from ran.errors import UserError
 from ran.models.network import NetworkSpec, StageSpec, build, initialize
+from records.errors import UserError
 
 MODULE = "stages.0.attention.0"
 

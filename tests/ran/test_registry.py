@@ -4,12 +4,12 @@ import pytest
 
 from ran.data.datasets import DATASETS
 from ran.engine.optim import SCHEDULES
-from ran.errors import UserError
 from ran.models.attention import LEARNING
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
 from ran.models.units import UNITS
 from ran.models.zoo import NETWORKS
 from ran.registry import Registry, UnknownNameError
+from records.errors import UserError
 
 ALL = [DATASETS, SCHEDULES, LEARNING, MASK_ACTIVATIONS, MASK_STRUCTURES, UNITS, NETWORKS]
 

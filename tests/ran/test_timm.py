@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from ran.errors import UserError
 from ran.models.zoo import NETWORKS, create_model
+from records.errors import UserError
 
 if importlib.util.find_spec("timm") is None:
     pytest.skip("needs the extra timm: pip install -e '.[timm]'", allow_module_level=True)

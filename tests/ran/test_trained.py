@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 import ran
-from ran import names
 from ran.config import RunConfig, flatten, override
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits, open_source
@@ -20,6 +19,7 @@ from ran.engine.optim import sgd
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.trained import FORMAT, Interface, ModelError, Trained, from_run, load, save
+from records import names
 
 
 @pytest.fixture(scope="module")

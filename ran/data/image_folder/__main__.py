@@ -6,11 +6,11 @@ python -m ran.data.image_folder FOLDER
 from collections.abc import Sequence
 from pathlib import Path
 
-from ran.command import OneLineParser, entry
 from ran.data.image_folder.dataset import find_damaged
 from ran.data.image_folder.listing import image_files
-from ran.errors import DataError
 from ran.text import printable
+from records.command import OneLineParser, entry
+from records.errors import DataError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import torch
 from ran.data.image_folder.listing import list_images, read_exclusions, without
 from ran.data.image_folder.reader import Files
 from ran.data.source import Images
-from ran.errors import DataError
+from records.errors import DataError
 
 
 def class_folders(

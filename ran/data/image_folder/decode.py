@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ran.data.image_folder.random_crops import Box
-from ran.errors import DataError
+from records.errors import DataError
 
 TRANSIENT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 """what an operating system says of its own state, not of a file's content"""

@@ -20,7 +20,7 @@ from analysis.tables.cells import format_cell
 from analysis.tables.formats import FORMATS, to_csv
 from analysis.tables.network_table import read_costs
 from experiments.catalog import load_study
-from ran import names
+from records import names
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 

@@ -26,7 +26,7 @@ from analysis.figures.style import look, styled
 from analysis.options import select
 from analysis.read.results import Results
 from analysis.stats import Interval
-from ran import names
+from records import names
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from analysis.figures import Drawn, Skipped
 from analysis.figures.search import KINDS, figures_of
 from analysis.make_figures import main
 from analysis.read.searches import SearchError, read_search
-from ran import names
+from records import names
 
 SPACE: dict[str, dict[str, Any]] = {
     "optim.lr": {"type": "float", "low": 0.01, "high": 1.0, "log": True, "step": None},

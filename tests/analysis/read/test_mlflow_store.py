@@ -19,8 +19,8 @@ from analysis.read.mlflow_store import (
     read_contents,
     read_store,
 )  # fmt: skip
-from ran import names
-from ran.errors import mask_secrets
+from records import names
+from records.errors import mask_secrets
 
 
 def test_runs_are_all_children_that_are_not_deleted(store_folder: Path, half_done: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 from analysis.stats import Interval, MeanStd
 from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Label, Measure, Published, Table
 from analysis.tables.formats import FORMATS, html_fragment, to_csv, to_html, to_latex, to_markdown, to_text, write
+from records.files import WriteError
 
 NASTY = 'a|b & <i>50 %</i> $x_1$ \\ {~^} # [ "'
 
@@ -191,10 +192,10 @@ def test_write_replaces_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     before = paths[0].read_bytes()
 
     def fail(*_: Any) -> None:
-        raise OSError("disk full")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(WriteError, match="No space left"):
         write(table("other"), folder, ["md"])
     assert paths[0].read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == ["t.csv", "t.md"]

@@ -22,7 +22,7 @@ from analysis.tables.cells import Table, format_cell
 from analysis.tables.formats import FORMATS, to_csv, to_text
 from analysis.tables.network_runs import fits, network_runs
 from analysis.tables.network_table import COST_TABLES, CostsError, at_full_width, cost_table, read_costs
-from ran import names
+from records import names
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -14,7 +14,7 @@ from analysis.stats import Interval, MeanStd
 from analysis.tables.captions import OFFICIAL_IMAGES
 from analysis.tables.cells import Count, Difference, Label, Measure, Published, format_cell
 from analysis.tables.study_table import build_table
-from ran import names
+from records import names
 
 
 def rows(study: Any, runs: Any) -> list[list[str]]:

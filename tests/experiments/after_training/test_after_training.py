@@ -26,9 +26,9 @@ from experiments import evaluate, export, predict, response, runs
 from experiments.after_training.prediction_formats import FORMATS, Prediction
 from experiments.after_training.resolve_run import find
 from experiments.tracking.store import Store, StoreAway
-from ran import names
-from ran.command import entry
 from ran.data import cluttershapes
+from records import names
+from records.command import entry
 
 COMMANDS = {
     "evaluate": evaluate.main, "predict": predict.main, "export": export.main, "response": response.main,
@@ -227,7 +227,11 @@ def test_no_evaluation_overwrites_another(tmp_path, migrated_store):
 
 
 def test_an_output_that_cannot_be_written_is_one_line():
-    command = [sys.executable, "-c", "from ran.command import entry; entry('evaluate', lambda: print('ninety') or 0)"]
+    command = [
+        sys.executable,
+        "-c",
+        "from records.command import entry; entry('evaluate', lambda: print('ninety') or 0)",
+    ]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}

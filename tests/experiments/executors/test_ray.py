@@ -17,7 +17,7 @@ import pytest
 from lab import BOTH, ROOT, Lab, same_bits, wait_for
 
 from experiments.placement import Placement, PlacementError
-from ran import names
+from records import names
 
 pytest.importorskip("ray", reason="needs the extra cluster")
 pytestmark = pytest.mark.cluster

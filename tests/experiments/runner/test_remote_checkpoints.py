@@ -12,7 +12,7 @@ from experiments.runner import remote_checkpoints as mirrors
 from experiments.runner.execute import Context
 from experiments.runner.remote_checkpoints import Mirror, MirrorError
 from experiments.tracking.store import Store, StoreAway
-from ran import names
+from records import names
 
 
 class Died(BaseException):

@@ -15,8 +15,8 @@ from lab import ROOT, SLOW, STEPS, Lab, mine, wait_for
 from experiments.cli import Launch
 from experiments.runner import torchrun
 from experiments.runner.torchrun import TogetherError, check_flags, place_together
-from ran import names
 from ran.distributed.group import Processes
+from records import names
 
 MICRO = ("--train.micro_batch", "8")
 ONE = (*STEPS, *MICRO)
@@ -160,7 +160,7 @@ FULL_DISK = """
 import os
 
 from ran.engine import checkpoint
-from ran.files import WriteError
+from records.files import WriteError
 import slow_steps
 
 save = checkpoint.save

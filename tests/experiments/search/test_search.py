@@ -21,9 +21,9 @@ from experiments.runner import execute
 from experiments.search import sampler
 from experiments.search import space as searches
 from experiments.search.space import width_for_macs
-from ran import names
 from ran.config import RunConfig, override
 from ran.data.datasets import open_source
+from records import names
 
 TWO_SEEDS = tiny(('derived=("steps",)', 'derived=("steps",), seeds=(0, 1)'))
 

@@ -22,7 +22,7 @@ from experiments.runner.execute import Context
 from experiments.runner.run_dir import REFUSED
 from experiments.tracking import leases, run_log
 from experiments.tracking.run_log import SPOOL
-from ran import names
+from records import names
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from ran.data.arrays import array_sets, read_arrays
 from ran.data.image_folder.class_folders import class_folders
 from ran.data.image_folder.listing import image_files
 from ran.data.image_folder.reader import loaded
-from ran.errors import DataError
+from records.errors import DataError
 
 
 def image(path, value=7):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from ran import names
 from ran.config import ConfigError, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
 from ran.data.augment import Pixels
 from ran.data.datasets import load_splits
@@ -22,10 +21,11 @@ from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, paths
 from ran.engine.evaluate import Stopped, evaluate, predict
 from ran.engine.train import train
-from ran.errors import one_line
-from ran.files import WriteError
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
+from records import names
+from records.errors import one_line
+from records.files import WriteError
 
 PRINT = "f" * 64
 

@@ -27,9 +27,9 @@ from ran.engine.checkpoint import (
     write_tensors,
 )
 from ran.engine.optim import sgd
-from ran.files import WriteError
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
+from records.files import WriteError
 
 PRINT = "a" * 64
 
@@ -165,8 +165,8 @@ class HalfAFile:
 
 
 @pytest.mark.parametrize(("where", "how"), [
-    ("ran.files.os.replace", crash),
-    ("ran.files.os.fsync", crash),
+    ("records.files.os.replace", crash),
+    ("records.files.os.fsync", crash),
     ("builtins.open", crash),
     ("builtins.open", lambda path, mode, real=open: HalfAFile(real(path, mode))),
 ], ids=["replace", "fsync", "open", "write"])  # fmt: skip

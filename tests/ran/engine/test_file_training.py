@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ran import names
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
 from ran.data.datasets import Splits, load_splits, open_source
 from ran.data.image_folder import decode
@@ -21,10 +20,11 @@ from ran.engine import evaluate as evaluation
 from ran.engine.evaluate import Stopped, evaluate, predict
 from ran.engine.throughput import seconds_to_read
 from ran.engine.train import Result, train
-from ran.errors import DataError
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.probe import receptive_field, soft_masks, stage_responses
+from records import names
+from records.errors import DataError
 
 HOW = {"precision": "float32", "kernels": "eager", "channels_last": True}
 

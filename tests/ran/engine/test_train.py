@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ran import names
 from ran.config import RunConfig, fingerprint, override
 from ran.data.datasets import LabelNoise, Splits
 from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, path_of, paths
 from ran.engine.evaluate import Score
 from ran.engine.train import Result, train
+from records import names
 
 PRINT = "f" * 64
 STEPS = 7

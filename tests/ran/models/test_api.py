@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from ran.errors import UserError
 from ran.models.masks import MASK_STRUCTURES
 from ran.models.network import NetworkSpec, StageSpec, build
 from ran.models.units import UNITS
 from ran.models.zoo import create_model, list_models, network_spec
+from records.errors import UserError
 
 TINY = NetworkSpec(
     stem_channels=4,

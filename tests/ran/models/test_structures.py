@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ran.errors import UserError
 from ran.models.attention import LEARNING, AttentionModule
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES, MaskParts, mask_head
 from ran.models.network import NetworkSpec, StageSpec, build, initialize
 from ran.models.units import UNITS
 from ran.models.zoo import network_spec
+from records.errors import UserError
 
 GATES = ("se", "eca", "cbam")  # their papers' sigmoid only
 

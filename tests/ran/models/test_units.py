@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ran.errors import UserError
 from ran.models import units
 from ran.models.units import UNITS
+from records.errors import UserError
 
 
 def randomized(module: nn.Module) -> nn.Module:

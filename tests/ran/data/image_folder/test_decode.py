@@ -9,7 +9,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms import functional as reference
 
 from ran.data.image_folder import decode
-from ran.errors import DataError
+from records.errors import DataError
 
 BILINEAR = reference.InterpolationMode.BILINEAR
 

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as reference
 
-from ran.command import entry
 from ran.config import DataConfig
 from ran.data.datasets import load_splits, open_source, split_indices
 from ran.data.image_folder import dataset, decode, listing
 from ran.data.image_folder.__main__ import main
-from ran.errors import DataError
-from ran.files import WriteError
+from records.command import entry
+from records.errors import DataError
+from records.files import WriteError
 
 CLASSES = ("n01", "n02", "n10", "n11")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -14,8 +14,8 @@ from ran.data.image_folder.dataset import imagenet_pixels
 from ran.data.image_folder.random_crops import draw, lit
 from ran.data.image_folder.reader import AHEAD, Files, loaded, set_workers
 from ran.data.loader import FileBatches, TrainBatches, chunks, train_batches
-from ran.errors import DataError
 from ran.rng import stream
+from records.errors import DataError
 
 COUNT, SIDE, BATCH = 11, 16, 4
 

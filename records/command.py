@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ran.errors import UserError
+from records.errors import UserError
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ran.errors import UserError
+from records.errors import UserError
 
 
 class WriteError(UserError):
@@ -21,14 +21,14 @@ def writing(path: Path) -> Iterator[None]:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file, and its folder if need be, under a temporary name, synced, then renamed. Raises WriteError."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file and its folder: under a temporary name, synced, then renamed; text as UTF-8. Raises WriteError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
-                file.write(content)
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
