@@ -217,7 +217,7 @@ def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
 
 
 def _text(title: str, classes: Sequence[str], seen: "Assessment", record: dict[str, Any], whole: bool) -> str:
-    from ran.text import columns
+    from records.text import columns
 
     top5 = "" if seen.err5 is None else f", top-5 {seen.err5:.2f} %"
     lines = [

@@ -87,7 +87,7 @@ class _Predicting:
         self.done = self.left_out = 0
 
     def shown(self, path: str) -> str:
-        from ran.text import printable
+        from records.text import printable
 
         return STDIN if path == self.piped else printable(path)
 
@@ -153,8 +153,8 @@ def _named(classes: Sequence[str], path: Path | None) -> list[str]:
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     """The image files that the arguments name; an image from stdin is kept as `piped`. Raises DataError."""
     from ran.data.image_folder.listing import image_files
-    from ran.text import printable
     from records.errors import DataError
+    from records.text import printable
 
     for name in given:
         if name == STDIN:

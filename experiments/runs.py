@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises TrackingError."""
     options = _parse(argv)
     from experiments.tracking.store import Store, TrackingError, resolve_uri
-    from ran.text import columns
+    from records.text import columns
 
     uri = resolve_uri(options.tracking_uri)
     store = Store.peek(uri)

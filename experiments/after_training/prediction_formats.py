@@ -7,8 +7,6 @@ import json
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
-from ran.text import aligned, header
-
 Lines = Generator[str, None, None]
 
 
@@ -21,13 +19,18 @@ class Prediction:
 
 
 def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: int) -> Lines:
-    """An image a line. `widths` are of the longest image and class, for a line is given before the next is known."""
-    heads = ("image", "class", *(f"{i}." for i in range(2, top + 1)))
+    """One line per image. `widths`: of the longest path and class, since lines are written before the next is known."""
+    headers = ("image", "class", *(f"{i}." for i in range(2, top + 1)))
     columns = [max(widths[0], len("image")), *[widths[1] + len(" 100.0 %")] * top]
+
+    def line(*cells: str) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, columns, strict=True)).rstrip()
+
     for i, one in enumerate(predictions):
         if i == 0:
-            yield from header(heads, columns)
-        yield aligned((one.image, *(f"{name} {100 * p:.1f} %" for name, p in one.classes)), columns)
+            yield line(*headers)
+            yield "─" * (sum(columns) + 2 * top)
+        yield line(one.image, *(f"{name} {100 * p:.1f} %" for name, p in one.classes))
 
 
 def as_csv(predictions: Iterable[Prediction], *_: object) -> Lines:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ran.data.image_folder.dataset import find_damaged
 from ran.data.image_folder.listing import image_files
-from ran.text import printable
 from records.command import OneLineParser, entry
 from records.errors import DataError
+from records.text import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:

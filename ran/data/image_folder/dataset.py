@@ -18,9 +18,9 @@ from ran.data.image_folder.listing import Listing, digest, list_images, read_exc
 from ran.data.image_folder.reader import Files, pool
 from ran.data.source import Images, Source
 from ran.rng import stream
-from ran.text import printable
 from records.errors import DataError
 from records.files import WriteError, write_whole
+from records.text import printable
 
 NAME = "imagenet"
 # In the digest, and so in the identity of every run on an image folder. Raised by a change that makes other batches or

@@ -1,0 +1,35 @@
+"""Plain text for terminals: tables, and paths as a terminal can show them."""
+
+import io
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+
+def printable(path: str | Path) -> str:
+    """Returns a path with \\x.. for the bytes that are not text, which no terminal can show."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
+    """Returns a table as lines: headers, a rule, rows. The columns numbered in `right` are right-aligned."""
+    from rich.box import Box
+    from rich.table import Table
+
+    rule_below_header = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+    table = Table(box=rule_below_header, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="right" if i in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return render(table)
+
+
+def render(table: object) -> str:
+    """Returns a rich renderable as plain lines of any length, without colours and without spaces at their ends."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=10_000, color_system=None, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
