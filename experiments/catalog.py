@@ -1,4 +1,4 @@
-"""Finds studies and searches: the package's own by name, a user's own by the path of its file."""
+"""Finds studies and searches: those of the package by name, a user's own by the path of its file."""
 
 import importlib
 import importlib.util
@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments import searches, studies
-from experiments.search import Search
+from experiments.profiles import PROFILES
+from experiments.search_spec import Search
 from experiments.study import Study
 from ran.registry import UnknownNameError
 from records.errors import UserError, one_line
@@ -28,8 +29,24 @@ def search_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(searches.__path__))
 
 
+def listing() -> str:
+    """Returns the studies, searches and profiles, one per line."""
+    lines = ["Studies (--study NAME)"]
+    for study in map(load_study, study_names()):
+        table = f"Table {study.table}; " if study.table else ""
+        size = f"{len(study.cells)} cells x {len(study.seeds)} seeds"
+        lines.append(f"  {study.name:<14} {study.title} ({table}{size})")
+    lines.append("Searches (--search NAME --trials TOTAL)")
+    for search in map(load_search, search_names()):
+        lines.append(f"  {search.name:<14} {search.title} ({len(search.space)} parameters, pruned by {search.pruner})")
+    lines.append("Profiles (--profile NAME)")
+    for profile in PROFILES.values():
+        lines.append(f"  {profile.name:<14} {profile.summary} ({profile.tag})")
+    return "\n".join(lines)
+
+
 def load_search(name: str) -> Search:
-    """Returns the search of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
+    """Returns a search by its name, or by a path that ends in .py. Raises UnknownNameError or StudyError."""
     if name.endswith(".py"):
         return replace(_search_of(load_file(Path(name), "search"), name), path=name)
     if name not in search_names():
@@ -45,7 +62,7 @@ def _search_of(module: ModuleType, name: str) -> Search:
 
 
 def load_study(name: str) -> Study:
-    """Returns the study of a name, or of a path that ends in .py. Raises UnknownNameError or StudyError."""
+    """Returns a study by its name, or by a path that ends in .py. Raises UnknownNameError or StudyError."""
     if name.endswith(".py"):
         return replace(_study_of(load_file(Path(name)), name), path=name)
     if name not in study_names():
@@ -78,7 +95,7 @@ def _study_of(module: ModuleType, name: str) -> Study:
 def import_module(name: str) -> None:
     """Imports a user's module, which registers its masks, data sets and so on. Raises StudyError.
 
-    It may lie in the folder that the command was given in, which Python looks into for `python -m` only.
+    The module may lie in the current folder, where Python looks for modules only with `python -m`.
     """
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)

@@ -1,4 +1,4 @@
-"""The command line of a launch: its flags, and the config overrides, typed by the config's own dataclasses."""
+"""The command line of a launch: its flags, and the config overrides, typed by the dataclasses of the config."""
 
 import contextlib
 import io
@@ -6,20 +6,25 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from experiments.search import Search
+from experiments.search_spec import Search
 from experiments.study import Study
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from records.errors import UserError
 
+if TYPE_CHECKING:
+    from experiments.placement import PlacementRequest
+
 T = TypeVar("T")
+ASK_SECONDS = 3600
+"""time above which a launch asks for confirmation"""
 
 
 def _text(metavar: str) -> Any:
-    """Returns what names an option's value in the help; the default is told by the option's own text."""
+    """Names an option's value in the help; the option's own text states the default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
@@ -34,72 +39,86 @@ class UsageError(UserError):
 class Launch:
     """Trains every cell of a study at every seed, logs each run to MLflow and prints the study's table.
 
-    What is done already is not done again; what was interrupted goes on where it stopped.
+    Finished runs are not trained again; interrupted runs continue from their last checkpoints.
     """
 
     study: Annotated[str | None, _text("NAME")] = None
-    """study to run: a name of --list, or the path of a study file"""
+    """study to run: a name that --list prints, or the path of a study file"""
     search: Annotated[str | None, _text("NAME")] = None
-    """Optuna search to run in place of a study: a name of --list, or the path of a search file"""
+    """Optuna search to run instead of a study: a name that --list prints, or the path of a search file"""
     trials: Annotated[int | None, _text("TOTAL")] = None
-    """of a search, how many trials it shall have in all; those that it has already count"""
+    """total number of trials of a search, including completed ones"""
     objectives: Annotated[str, _text("LIST")] = "error"
-    """of a search: error (default), or error,macs for the Pareto front of both"""
+    """objectives of a search: error (default), or error,macs for the Pareto front of both"""
     storage: Annotated[str | None, _text("PATH_OR_URL")] = None
-    """of a search: Optuna's journal file or database URL; default: optuna.journal"""
+    """where a search keeps its trials: Optuna's journal file or a database URL; default: optuna.journal"""
     confirm: Flag = False
     """compare the search's best trial with its base, at seeds that the search did not use"""
     trial: Annotated[int | None, _text("NUMBER")] = None
-    """with --confirm, this trial in place of the best"""
+    """with --confirm: compare this trial instead of the best"""
     list: Flag = False
-    """list studies, searches and profiles, and leave"""
+    """list studies, searches and profiles, and exit"""
     dry_run: Flag = False
-    """print the plan with the state and cost of each run; trains nothing, and writes nothing to the store"""
+    """print the plan with the state and cost of each run; train nothing and write nothing to the store"""
     profile: Annotated[str | None, _text("NAME")] = None
-    """how big: smoke, quick, short or paper; default: paper where CUDA and the data are, else quick"""
+    """size of the runs: smoke, quick, short or paper; default: paper if CUDA and the data are available, else quick"""
     seeds: Annotated[str | None, _text("LIST")] = None
-    """seeds, e.g. 0,1,2; default: the study's or search's own"""
+    """seeds, e.g. 0,1,2; default: those of the study or search"""
     cells: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _text("FILTER")] = ()
-    """only these cells, e.g. depth=92,learning=arl; a comma is AND, a second --cells is OR"""
+    """run only these cells, e.g. depth=92,learning=arl; a comma is AND, a second --cells is OR"""
     shard: Annotated[str, _text("I/N")] = "1/1"
-    """only the i-th of n parts of the runs, e.g. 1/2; default: all"""
+    """run only the i-th of n parts of the runs, e.g. 1/2; default: all"""
     retry_failed: Flag = False
-    """try failed runs again"""
+    """train failed runs again"""
     rerun: Flag = False
-    """train the chosen runs afresh, even those that are done"""
+    """train the chosen runs again, even those that are finished"""
     yes: Flag = False
     """start without asking, however long it takes"""
     device: Annotated[str, _text("NAME")] = "auto"
-    """auto, cpu, cuda or cuda:N; default: auto, which is CUDA where there is one"""
+    """auto, cpu, cuda or cuda:N; default: auto, which is CUDA if there is a CUDA device"""
     workers: Annotated[int | None, _text("N")] = None
-    """runs to train at once; default: what serves the machine where Ray is installed, else 1"""
+    """number of runs to train at once; default: what suits the machine if Ray is installed, else 1"""
     gpus_per_run: Annotated[float | None, _text("SHARE")] = None
-    """of a GPU for each run, e.g. 0.25; default: 1, or the GPUs shared out among --workers"""
+    """share of a GPU for each run, e.g. 0.25; default: 1, or the GPUs divided among --workers"""
     ray_address: Annotated[str | None, _text("ADDRESS")] = None
     """Ray cluster to train on: auto on one of its nodes, or host:port; default: this machine"""
     sync_batchnorm: Flag = False
     """under torchrun on GPUs: split each micro-batch among the processes, and normalise it as a whole"""
     deterministic: Flag = False
-    """only algorithms that give the same bits each time (slower on CUDA)"""
+    """use only algorithms that give the same bits each time (slower on CUDA)"""
     tracking_uri: Annotated[str | None, _text("URI")] = None
     """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
     checkpoints: Annotated[str, _text("PLACE")] = "checkpoints"
     """folder, or URI such as s3://bucket/folder, for the state of unfinished runs; default: checkpoints"""
     checkpoint_seconds: Annotated[float | None, _text("SECONDS")] = None
-    """between two checkpoints of a run; default: 60"""
+    """time between two checkpoints of a run; default: 60"""
     keep: Annotated[str, _text("WHAT")] = "final"
-    """of a finished run, beside the final weights in MLflow: final = nothing, last = its last two checkpoints, all;
-    none = not even weights or other artifacts, for searches and studies of thousands of runs"""
+    """what to keep after a run finishes, besides the final weights: final = nothing else, last = its last two
+    checkpoints, all = all checkpoints; none = not even weights or other artifacts, for thousands of runs"""
     imports: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(name="import", metavar="MODULE", help_behavior_hint=""),
     ] = ()
     """module to import first, which registers your own masks, data sets, ..."""
 
+    @property
+    def placement(self) -> "PlacementRequest":
+        """Where the user wants the runs to train."""
+        from experiments.placement import PlacementRequest  # torch, which --help does without
+
+        return PlacementRequest(
+            device=self.device,
+            workers=self.workers,
+            gpus_per_run=self.gpus_per_run,
+            ray_address=self.ray_address,
+            sync_batchnorm=self.sync_batchnorm,
+            search=self.search is not None and not self.confirm,
+        )
+
 
 @dataclass(frozen=True)
 class Overrides:
-    """Config fields, laid over the study's own under the chosen profile."""
+    """Config fields, which take precedence over the study's own under the chosen profile."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -108,7 +127,7 @@ class Overrides:
 
 
 def parse_launch(argv: Sequence[str]) -> tuple[Launch, list[str]]:
-    """Returns the launch flags and the arguments that are left: config overrides. Raises UsageError."""
+    """Returns the launch flags and the remaining arguments, which are config overrides. Raises UsageError."""
     if any(argument in ("-h", "--help") for argument in argv):
         _help()
     launch, rest = _quietly(Launch, argv, return_unknown_args=True)
@@ -136,7 +155,7 @@ def _help() -> None:
 
 
 def _quietly(kind: type[T], arguments: Sequence[str], **options: Any) -> Any:
-    """tyro.cli, with its boxed complaint turned into one line."""
+    """Calls tyro.cli and turns its boxed message into one line."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -154,7 +173,7 @@ def _one_line(box: str) -> str:
 
 
 def check_flags(launch: Launch) -> None:
-    """Raises UsageError for flags that do not go together."""
+    """Raises UsageError for flags that do not fit together."""
     seconds = launch.checkpoint_seconds
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise UsageError(f"--checkpoint-seconds must be finite and not negative, got {seconds:g}")
@@ -178,14 +197,42 @@ def check_flags(launch: Launch) -> None:
     if given := [flag for flag, value in of_study.items() if value]:
         raise UsageError(f"{given[0]} goes with --study, or with --search NAME --confirm")
     if launch.trials is None:
-        raise UsageError("--trials is missing: how many trials the search shall have in all, as --trials 40")
+        raise UsageError("--trials is missing: the total number of trials, such as --trials 40")
     if launch.trials < 1:
         raise UsageError(f"--trials must be at least 1, got {launch.trials}")
 
 
+def ask_if_long(seconds: float, *, yes: bool) -> None:
+    """Asks for confirmation above ASK_SECONDS. Raises UsageError if it is not given; `yes` gives it."""
+    from experiments.console.progress import duration  # rich
+
+    time = duration(seconds)
+    if seconds > ASK_SECONDS and not yes and not confirm(f"This takes about {time}. Start?"):
+        raise UsageError(f"this takes about {time}; --yes starts it, --profile quick takes less")
+
+
 def confirm(question: str) -> bool:
-    """Returns the answer of a person at the terminal, or False where there is none."""
+    """Returns the answer of a person at the terminal; False if there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Returns the seeds of "0,1,2". Raises UsageError."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes integers separated by commas, as 0,1,2; got {text!r}") from None
+    if min(seeds) < 0:
+        raise UsageError(f"--seeds: seeds are not negative; got {text!r}")
+    return seeds
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Returns (i, n) of "i/n", 1 <= i <= n. Raises UsageError."""
+    first, _, second = text.partition("/")
+    if first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second):
+        return int(first), int(second)
+    raise UsageError(f"--shard takes i/n with 1 <= i <= n, as 1/2; got {text!r}")

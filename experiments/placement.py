@@ -11,14 +11,14 @@ from ran.engine.device import Abilities
 from records.errors import UserError
 
 WORTH_SECONDS = 60.0
-"""of work, below which starting workers (5 to 10 s, each imports torch and MLflow) gains nothing"""
+"""amount of work below which starting workers (5 to 10 s, since each imports torch and MLflow) gains nothing"""
 WORKER_BYTES = 3 * 2**29
-"""memory that a worker with a small network takes, measured 0.8 to 1.2 GiB"""
+"""memory that a worker with a small network needs; measured 0.8 to 1.2 GiB"""
 INSTALL = "pip install -e '.[cluster]'"
 
 
 class PlacementError(UserError):
-    """Workers, GPUs or a cluster that cannot be had; one line that says what to do."""
+    """Workers, GPUs or a cluster that are not available; one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,25 @@ class Placement:
     """Where the runs of a launch train. The default is one after another in this process."""
 
     workers: int | None = 1
-    """runs at once; None = as many as the cluster has room for"""
+    """number of runs at once; None = as many as the cluster has room for"""
     threads: int | None = None
-    """CPU threads a run, where its config does not say; None = torch's choice"""
+    """CPU threads per run if its config does not say; None = torch's default"""
     gpus: float = 0.0
-    """of a GPU, for each run"""
+    """share of a GPU for each run"""
     address: str | None = None
-    """of a Ray cluster; None = this machine"""
+    """address of a Ray cluster; None = this machine"""
     hint: str = ""
-    """what would serve the machine better"""
+    """what would suit the machine better"""
     room: int | None = None
-    """runs that the cluster has room for now"""
+    """number of runs that the cluster has room for now"""
     processes: int = 1
-    """that train each run together"""
+    """number of processes that train each run together"""
     sync_batchnorm: bool = False
-    """whether they take BatchNorm over all of them"""
+    """whether BatchNorm is computed over all of them"""
 
     @property
     def at_once(self) -> int:
-        """Runs that train at the same time."""
+        """Number of runs that train at the same time."""
         return max(1, min(n for n in (self.workers, self.room) if n is not None))
 
     @property
@@ -62,16 +62,30 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class PlacementRequest:
+    """Where the user wants the runs to train: flags of a launch."""
+
+    device: str = "auto"
+    workers: int | None = None
+    """number of runs at once; None = what suits the machine"""
+    gpus_per_run: float | None = None
+    ray_address: str | None = None
+    sync_batchnorm: bool = False
+    search: bool = False
+    """whether the launch is a search, which trains many runs"""
+
+
+@dataclass(frozen=True)
 class Machine:
-    """What there is to train on."""
+    """The device that trains."""
 
     device: torch.device
     can: Abilities
-    """what decides its arithmetic where a config leaves it open"""
+    """what decides its arithmetic if a config leaves it open"""
 
 
 def cores() -> int:
-    """Returns the cores that this process may use; OMP_NUM_THREADS, where set, is the user's word on it."""
+    """Returns the number of cores that this process may use, at most OMP_NUM_THREADS if that is set."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     said = os.environ.get("OMP_NUM_THREADS", "")
     return min(allowed, int(said)) if said.isdecimal() and int(said) else allowed
@@ -83,20 +97,19 @@ def has_ray() -> bool:
 
 
 def require_ray(flag: str) -> None:
-    """Raises PlacementError where Ray is not installed."""
+    """Raises PlacementError if Ray is not installed."""
     if not has_ray():
         raise PlacementError(f"{flag} needs Ray, which is not installed: {INSTALL}")
 
 
-def choose(
-    workers: int | None, gpus_per_run: float | None, device: torch.device, *, threads: int | None, runs: int
-) -> Placement:  # fmt: skip
-    """Returns where `runs` runs train on this machine: what --workers and --gpus-per-run say, else what serves it.
+def place_here(request: PlacementRequest, device: torch.device, *, threads: int | None, runs: int) -> Placement:
+    """Returns where `runs` runs train on this machine: as requested, else what suits the machine.
 
-    `threads` is the config's (train.threads). On a CPU several runs of one thread finish sooner than one after another
-    with all threads; the number of threads depends on the machine and on how many runs the plan has, not on how many
-    are still to do, so that a plan that goes on computes the same bits. Raises PlacementError.
+    `threads` is the config's (train.threads). On a CPU, several runs of one thread each finish sooner than one run
+    after another with all threads. The number of threads depends on the machine and on how many runs the plan has, not
+    on how many are still to do, so that a plan that is continued computes the same bits. Raises PlacementError.
     """
+    workers, gpus_per_run = request.workers, request.gpus_per_run
     if workers is not None and workers < 1:
         raise PlacementError(f"--workers must be at least 1, got {workers}")
     if gpus_per_run is not None and not 0 < gpus_per_run <= 1:
@@ -140,11 +153,11 @@ def _on_gpus(workers: int | None, gpus_per_run: float | None, device: torch.devi
     return Placement(best, None if best == 1 else max(1, cores() // best), gpus_per_run if best > 1 else 0.0)
 
 
-def if_worth(placement: Placement, asked: int | None, seconds: float) -> Placement:
-    """Returns the placement, or the same number of threads in this process where the work ends before workers start.
+def if_worth(placement: Placement, requested: int | None, seconds: float) -> Placement:
+    """Returns the placement, or one in this process with the same threads if the work is not worth starting workers.
 
-    Workers that were asked for are started for any work at all.
+    Workers that were requested are started for any work at all.
     """
-    if placement.address is None and (seconds == 0 or (asked is None and seconds < WORTH_SECONDS)):
+    if placement.address is None and (seconds == 0 or (requested is None and seconds < WORTH_SECONDS)):
         return replace(placement, workers=1, gpus=0.0)
     return placement

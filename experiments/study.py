@@ -15,16 +15,16 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """One variable of a study: what each of its values sets in the config, and how tables call it."""
+    """One variable of a study: the config fields that each value sets, and its names in tables."""
 
     name: str
     settings: Mapping[Value, Settings]
     header: str
     """column title"""
     label: Callable[[Any], str] = str
-    """a value's name in tables, e.g. "Attention-{}".format"""
+    """returns a value's name in tables, e.g. "Attention-{}".format"""
     short: Callable[[Any], str] = str
-    """a value's name in run names, e.g. "d{}".format"""
+    """returns a value's name in run names, e.g. "d{}".format"""
 
 
 def axis(
@@ -36,7 +36,7 @@ def axis(
     label: Callable[[Any], str] = str,
     short: Callable[[Any], str] = str,
 ) -> Axis:
-    """Returns an axis; `settings` maps values to config fields, or lists the values of the one config field `field`."""
+    """Returns an axis. `settings` maps values to config fields, or lists the values of the config field `field`."""
     if not isinstance(settings, Mapping):
         if field is None:
             raise ValueError(f"axis {name!r}: a list of values needs field='...', the config field that they set")
@@ -58,14 +58,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired difference that the study is about: along `axis`, each other value minus `baseline`."""
+    """The paired difference that the study measures: along `axis`, each other value minus `baseline`."""
 
     axis: str
     baseline: Value
 
 
 def check_naming(kind: str, name: str, dataset: str, requires: Sequence[str]) -> None:
-    """Raises ValueError for the name of a study or search, or its data set, that cannot be."""
+    """Raises ValueError if the name or the data set of a study or search is invalid."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ValueError(f"{kind} name {name!r}: letters, digits, '_' and '-' only")
     if requires and dataset not in requires:
@@ -74,7 +74,7 @@ def check_naming(kind: str, name: str, dataset: str, requires: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared. The module's docstring is the study's documentation."""
+    """What is compared. The docstring of a study file is its documentation."""
 
     name: str
     title: str
@@ -85,18 +85,18 @@ class Study:
     table: str | None = None
     """number of the paper's table that it fills"""
     profile: str | None = None
-    """the profile it always uses; None = the launch's choice"""
+    """profile that it always uses; None = the launch chooses"""
     dataset: str = "cifar10"
     """data set of the paper's protocol"""
     requires: tuple[str, ...] = ()
-    """the only data sets that it makes sense on, `dataset` among them; () = any"""
+    """data sets that the study can use, including `dataset`; () = any"""
     settings: Mapping[str, Settings] = field(default_factory=dict)
-    """by profile, config fields laid over the profile's own"""
+    """config fields by profile, which take precedence over the profile's own"""
     doc: str = field(default="", repr=False)
     path: str | None = None
-    """of the file that --study named; None = one of the package's"""
+    """path of a user's study file; None = a study of the package"""
     launch: tuple[str, ...] = ()
-    """what launches it where --study does not, as --search NAME --confirm"""
+    """flags that launch it if --study does not, such as --search NAME --confirm"""
 
     def __post_init__(self) -> None:
         check_naming("study", self.name, self.dataset, self.requires)
@@ -132,5 +132,5 @@ class Study:
 
     @property
     def axis_fields(self) -> dict[str, str]:
-        """The config fields that the axes set, each with its axis' name."""
+        """Config fields that the axes set, each with the name of its axis."""
         return {field: a.name for a in self.axes for settings in a.settings.values() for field in settings}

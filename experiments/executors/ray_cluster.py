@@ -1,4 +1,4 @@
-"""Ray, on this machine or on a cluster: started or joined, and what there is of it to train on."""
+"""Starts Ray on this machine or joins a cluster, and finds what can train there."""
 
 import contextlib
 import logging
@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no phoning home
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # what it warns of while it connects, the error says again
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends no usage statistics
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # the error repeats what it warns about while connecting
 # Else a worker without GPUs is warned about CUDA_VISIBLE_DEVICES.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 import torch
 
-from experiments.placement import Machine, Placement, PlacementError
+from experiments.placement import Machine, Placement, PlacementError, PlacementRequest
 from ran.engine.device import abilities
 
 CONNECT_SECONDS = 10.0
@@ -55,7 +55,7 @@ def connect(placement: Placement) -> None:
 
 
 def disconnect() -> None:
-    """Leaves Ray; on this machine its workers end."""
+    """Disconnects from Ray; on this machine its workers end."""
     ray.shutdown()
 
 
@@ -81,7 +81,7 @@ def _check_address(address: str) -> None:
 
 
 def _speaks_http2(connection: socket.socket) -> bool:
-    """Whether the other side greets as gRPC does: its first frame is SETTINGS (RFC 9113, sections 3.4 and 6.5)."""
+    """Returns whether the server speaks HTTP/2, as gRPC does: its first frame is SETTINGS (RFC 9113, 3.4 and 6.5)."""
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
     with contextlib.suppress(TimeoutError):
         return connection.recv(9)[3:4] == b"\4"
@@ -92,10 +92,10 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def on_cluster(
-    address: str, workers: int | None, gpus_per_run: float | None, device: str, threads: int | None
-) -> Placement:
-    """Returns the placement on a cluster, joined. Raises PlacementError for resources that no node has."""
+def on_cluster(request: PlacementRequest, threads: int | None) -> Placement:
+    """Joins the cluster and returns the placement on it. Raises PlacementError for resources that no node has."""
+    address, device = request.ray_address, request.device
+    workers, gpus_per_run = request.workers, request.gpus_per_run
     if workers is not None and workers < 1:
         raise PlacementError(f"--workers must be at least 1, got {workers}")
     connect(Placement(None, address=address))
@@ -114,12 +114,12 @@ def on_cluster(
     cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if (threads or 1) > cpus:
         raise PlacementError(f"--train.threads {threads}: the cluster's largest node has {cpus:g} CPUs")
-    placement = Placement(workers, threads or 1, gpus_per_run, address)
+    placement = Placement(workers, threads=threads or 1, gpus=gpus_per_run, address=address)
     return replace(placement, room=room(placement))
 
 
 def room(placement: Placement) -> int:
-    """Returns how many runs fit on the cluster as it is."""
+    """Returns the number of runs that fit on the cluster now."""
     total = ray.cluster_resources()
     fit = [total.get("CPU", 0) / (placement.threads or 1)]
     if placement.gpus:
@@ -128,18 +128,18 @@ def room(placement: Placement) -> int:
 
 
 def there(placement: Placement, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Returns what a function returns where runs train."""
+    """Calls a function on a node that trains and returns its result."""
     task = ray.remote(function).options(**resources(placement))
     return ray.get(task.remote(*arguments, **options))
 
 
 def machine(placement: Placement, *, kernels: bool = False) -> Machine:
-    """Returns what a run trains on; `kernels`: look for those of our own there."""
+    """Returns the device that a run trains on; `kernels`: whether to look for our own kernels there."""
     device = torch.device("cuda" if placement.gpus else "cpu")
     return Machine(device, there(placement, abilities, device, kernels=kernels))
 
 
 def resources(placement: Placement) -> dict[str, Any]:
-    """Returns what a run takes of a node, in Ray's words."""
-    # On this machine `workers` is all there is to share out; threads are set by the worker.
+    """Returns the resources that a run needs of a node, as Ray's options."""
+    # On this machine `workers` is the number of CPUs that Ray has; the worker sets its threads.
     return {"num_cpus": 1 if placement.address is None else placement.threads, "num_gpus": placement.gpus}

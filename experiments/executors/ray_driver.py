@@ -1,6 +1,6 @@
-"""The launch's side: hands out runs, hears of them, and takes what became of them.
+"""The launch's side of Ray: hands out runs, passes on what workers report, and collects how each run ended.
 
-Ray starts a run again elsewhere when its worker or node dies, and the run goes on from its checkpoint.
+Ray starts a run again elsewhere if its worker or node dies, and the run continues from its checkpoint.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from experiments.executors.ray_cluster import resources, room
-from experiments.executors.ray_worker import Job, train_there
+from experiments.executors.ray_worker import WorkerJob, train_in_worker
 from experiments.placement import Placement
 from experiments.plan import PlannedRun
-from experiments.runner.execute import BUSY, Context, Ended
+from experiments.runner.execute import BUSY, Ended, RunServices
 from experiments.tracking.store import absolute
 from ran.data.augment import cifar_pixels
 from ran.data.datasets import Images
@@ -36,46 +36,54 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 5
-"""between two looks at how large the cluster is"""
+"""time between two looks at how large the cluster is"""
 MAX_RETRIES = 20
-"""of a run whose worker or node died; three deaths in a row without a step of progress end it sooner (folder.py)"""
+"""retries of a run whose worker or node died; three deaths in a row without progress end it sooner (run_dir.py)"""
 STOP_SECONDS = 120.0
-"""that workers have to write their checkpoints after the launch was ended from within"""
+"""time that workers have to write their checkpoints after the launch ended by itself"""
 
 
-class Board:
-    """An actor on the parent's node, through which workers tell of their runs and hear when to stop."""
+class EventBus:
+    """An actor on the launch's node, through which workers report events and receive orders."""
 
     def __init__(self) -> None:
         self.events: deque[tuple[str, tuple[Any, ...]]] = deque()
         self.orders: tuple[bool, Mapping[str, str]] = (False, {})
 
-    def tell(self, events: list[tuple[str, tuple[Any, ...]]]) -> tuple[bool, Mapping[str, str]]:
-        """Takes what a worker has to tell; returns whether all stop, and the runs to end with the reason."""
+    def report(self, events: list[tuple[str, tuple[Any, ...]]]) -> tuple[bool, Mapping[str, str]]:
+        """Takes the events of a worker; returns whether all stop, and the runs to end with their reasons."""
         self.events.extend(events)
         return self.orders
 
     def exchange(self, stop: bool, cut: Mapping[str, str]) -> list[tuple[str, tuple[Any, ...]]]:
-        """Sets the orders; returns what workers have told since."""
+        """Sets the orders; returns the events since the last call."""
         self.orders = (stop, cut)
         events = list(self.events)
         self.events.clear()
         return events
 
 
-def place(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended]:
-    """Trains runs in Ray's workers, as many at once as the placement says; see `executors.Executor`."""
-    placement = context.placement
+def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -> Iterator[Ended]:
+    """Trains runs in Ray's workers, as many at once as the placement says; see `run_plan.Executor`."""
+    settings, placement = services.settings, services.settings.placement
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
-    job = ray.put(Job(
-        launch=uuid.uuid4().hex, uri=absolute(context.store.uri), checkpoints=context.checkpoints.absolute(),
-        mirror=context.mirror, parent_id=context.parent_id, tags=dict(context.tags), device=context.device,
-        keep=context.keep, retry_failed=context.retry_failed, checkpoint_seconds=context.checkpoint_seconds,
-        threads=placement.threads, deterministic=torch.are_deterministic_algorithms_enabled(),
-        modules=context.modules, folder=os.getcwd(), path=tuple(sys.path), board=board,
-    ))  # fmt: skip
-    task = ray.remote(train_there)
+    bus: Any = ray.remote(EventBus).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
+    job = ray.put(
+        WorkerJob(
+            launch=uuid.uuid4().hex,
+            settings=replace(
+                settings,
+                tracking_uri=absolute(settings.tracking_uri),
+                checkpoints=settings.checkpoints.absolute(),
+                deterministic=torch.are_deterministic_algorithms_enabled(),
+            ),
+            parent_id=services.parent_id,
+            folder=os.getcwd(),
+            path=tuple(sys.path),
+            events=bus,
+        )
+    )
+    task = ray.remote(train_in_worker)
     options = {
         **resources(placement),
         "max_retries": MAX_RETRIES,
@@ -87,9 +95,9 @@ def place(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended
     stopping = threading.Event()
 
     def exchange() -> None:
-        cut = {run.name: reason for run in places.values() if (reason := context.cut(run.name)) is not None}
-        with contextlib.suppress(RayActorError):  # then nothing is heard of the runs, but they train
-            for what, arguments in ray.get(board.exchange.remote(stopping.is_set() or context.stop(), cut)):
+        cut = {run.name: reason for run in places.values() if (reason := services.cut(run.name)) is not None}
+        with contextlib.suppress(RayActorError):  # then no events arrive, but the runs train
+            for what, arguments in ray.get(bus.exchange.remote(stopping.is_set() or services.stop(), cut)):
                 if what == "warning":
                     logger.warning("%s: %s", *arguments)
                     continue
@@ -97,12 +105,12 @@ def place(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended
                     begun.add(arguments[0])
                 elif what == "run_ends":
                     begun.discard(arguments[0])
-                getattr(context.report, what)(*arguments)
+                getattr(services.report, what)(*arguments)
 
     try:
         more = True
         while True:
-            while more and len(places) < _room(placement) and not context.stop():
+            while more and len(places) < _room(placement) and not services.stop():
                 run = next(source, _END)
                 if run is _END:
                     more = False
@@ -122,7 +130,7 @@ def place(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended
                 ended = _ended(ref, run)
                 if run.name in begun and ended is not None:  # its worker died and could not say so
                     begun.discard(run.name)
-                    context.report.run_ends(run.name, str(ended))
+                    services.report.run_ends(run.name, str(ended))
                 if ended is not None:
                     yield ended
     finally:
@@ -140,7 +148,7 @@ _END: Any = object()
 
 
 def _room(placement: Placement) -> int:
-    """How many runs Ray is handed at once. Of a cluster a few more than fit: an autoscaler sees them wait."""
+    """Number of runs that Ray is given at once; on a cluster a few more than fit, so that an autoscaler sees them."""
     if placement.workers is not None:
         return placement.workers
     fit = _room_of(placement, int(time.monotonic() / LOOK_SECONDS))
@@ -153,7 +161,7 @@ def _room_of(placement: Placement, _: int) -> int:
 
 
 def _sendable(run: PlannedRun) -> PlannedRun:
-    """The run without its data set's ways to load it, which may hold a million paths; a worker opens its own."""
+    """Returns the run without its data set's functions, which may hold a million paths; a worker opens its own."""
     return replace(run, source=replace(run.source, load=_opened_there, pixels=cifar_pixels))
 
 
@@ -162,7 +170,7 @@ def _opened_there() -> tuple[Images, Images]:
 
 
 def _ended(ref: Any, run: PlannedRun) -> Ended | None:
-    """How a run ended, or what became of its worker; None if it had not begun."""
+    """Returns how a run ended, or what happened to its worker; None if it had not begun."""
     try:
         ended: Ended | None = ray.get(ref)
     except RayTaskError as error:

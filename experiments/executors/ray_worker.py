@@ -1,4 +1,4 @@
-"""A worker's side: a process that claims, trains and logs one run after another, as the launch itself would."""
+"""The worker's side of Ray: a process that leases, trains and logs one run after another, as the launch would."""
 
 import contextlib
 import functools
@@ -21,8 +21,8 @@ from experiments.catalog import import_module, load_file
 from experiments.console.signals import pause
 from experiments.placement import PlacementError
 from experiments.plan import PlannedRun
-from experiments.runner.execute import Context, Ended, execute
-from experiments.runner.remote_checkpoints import Mirror
+from experiments.runner.execute import Ended, RunServices, execute
+from experiments.runner.settings import RunSettings
 from experiments.tracking.leases import Claims
 from experiments.tracking.store import Store, TrackingError
 from ran.config import DataConfig, RunConfig
@@ -31,51 +31,44 @@ from ran.engine.device import make_deterministic
 from records import names
 from records.errors import UserError
 
-TELL_SECONDS = 1.0
-"""between two reports of a worker, and so how long a request to stop can take to arrive"""
+EXCHANGE_SECONDS = 1.0
+"""time between two reports of a worker, and so the longest that a request to stop takes to arrive"""
 STORE_SECONDS = 60.0
-"""that a worker which starts waits for a store that is away"""
+"""seconds that a starting worker waits for a store that does not answer"""
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """What workers need to know of a launch, sent once."""
 
     launch: str
-    uri: str
-    checkpoints: Path
-    mirror: Mirror | None
+    """random id of the launch"""
+    settings: RunSettings
     parent_id: str
-    tags: Mapping[str, str]
-    device: torch.device
-    keep: str
-    retry_failed: bool
-    checkpoint_seconds: float
-    threads: int | None
-    deterministic: bool
-    modules: tuple[str, ...]
     folder: str
-    """that relative paths start from, where a node has it"""
+    """folder that relative paths start from, if a node has it"""
     path: tuple[str, ...]
-    board: Any
+    """sys.path of the launch"""
+    events: Any
+    """handle of the EventBus actor"""
 
 
-class Line(logging.Handler):
-    """A worker's line to its parent: a reporter that tells it what happens, and asks whether to stop."""
+class WorkerReporter(logging.Handler):
+    """A reporter that sends what happens to the launch, and receives its orders to stop."""
 
-    def __init__(self, board: Any, name: str):
+    def __init__(self, bus: Any, name: str):
         super().__init__(logging.WARNING)
-        self._board, self._name = board, name
+        self._bus, self._name = bus, name
         self._events: list[tuple[str, tuple[Any, ...]]] = []
         self._step: int | None = None
         self._stop, self._cut = False, None
         self._over = threading.Event()
-        self._telling = threading.Lock()
-        self._thread = threading.Thread(target=self._keep_telling, name="line", daemon=True)
+        self._exchanging = threading.Lock()
+        self._thread = threading.Thread(target=self._keep_exchanging, name="reporter", daemon=True)
 
-    def __enter__(self) -> "Line":
+    def __enter__(self) -> "WorkerReporter":
         logging.getLogger().addHandler(self)
-        self.tell()
+        self.exchange()
         self._thread.start()
         return self
 
@@ -83,7 +76,7 @@ class Line(logging.Handler):
         logging.getLogger().removeHandler(self)
         self._over.set()
         self._thread.join()
-        self.tell()
+        self.exchange()
 
     def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
         self._events.append(("run_begins", (name, config, step, f"{platform.node()}, process {os.getpid()}")))
@@ -98,7 +91,7 @@ class Line(logging.Handler):
         self._events.append(("run_ends", (name, text)))
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(Exception):  # a message of somebody else's whose arguments do not fit it
+        with contextlib.suppress(Exception):  # a library's message whose arguments do not fit it
             self._events.append(("warning", (self._name, record.getMessage())))
 
     def stop(self) -> bool:
@@ -107,65 +100,59 @@ class Line(logging.Handler):
     def cut(self, name: str) -> str | None:
         return self._cut
 
-    def tell(self) -> None:
-        """Tells what happened since, and hears the orders. A board that does not answer changes nothing."""
-        with self._telling:
+    def exchange(self) -> None:
+        """Sends what happened since, and receives the orders. An event bus that does not answer changes nothing."""
+        with self._exchanging:
             events, self._events = self._events, []
             step, self._step = self._step, None
             if step is not None:  # after it has begun, and before it ends
                 at = 1 + max((i for i, (what, _) in enumerate(events) if what == "run_begins"), default=-1)
                 events.insert(at, ("step", (self._name, step)))
             with contextlib.suppress(RayError):
-                self._stop, cut = ray.get(self._board.tell.remote(events), timeout=30)
+                self._stop, cut = ray.get(self._bus.report.remote(events), timeout=30)
                 self._cut = cut.get(self._name)
 
-    def _keep_telling(self) -> None:
-        while not self._over.wait(TELL_SECONDS):
-            self.tell()
+    def _keep_exchanging(self) -> None:
+        while not self._over.wait(EXCHANGE_SECONDS):
+            self.exchange()
 
 
-@dataclass(frozen=True)
-class _Home:
-    """What a worker process keeps from one run to the next."""
-
-    store: Store
-    claims: Claims
+_connected: dict[str, tuple[Store, Claims]] = {}
+"""what a worker process keeps from one run to the next, by launch; one launch at most"""
 
 
-_homes: dict[str, _Home] = {}
-"""by launch; one at most"""
+def _connect(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Claims]:
+    """Returns the launch's store and leases; the first run of a launch sets the process up."""
+    if job.launch not in _connected:
+        _connected.clear()
+        _connected[job.launch] = _set_up(job, stop)
+    return _connected[job.launch]
 
 
-def _home(job: Job, stop: Callable[[], bool]) -> _Home:
-    if job.launch not in _homes:
-        _homes.clear()
-        _homes[job.launch] = _make_home(job, stop)
-    return _homes[job.launch]
-
-
-def _make_home(job: Job, stop: Callable[[], bool]) -> _Home:
+def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Claims]:
+    settings = job.settings
     with contextlib.suppress(OSError):
         os.chdir(job.folder)
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
-    for module in job.modules:
+    for module in settings.modules:
         if module.endswith(".py"):
-            load_file(Path(module))  # of a study or a search: it may register parts of the user's
+            load_file(Path(module))  # a study or search file, which may register parts of the user's
         else:
             import_module(module)
-    if job.deterministic:
+    if settings.deterministic:
         make_deterministic()
-    if job.mirror is None and not job.checkpoints.is_dir():
+    if settings.remote is None and not settings.checkpoints.is_dir():
         raise PlacementError(
-            f"there is no folder {job.checkpoints} on {platform.node()}: give --checkpoints a folder that all nodes "
-            "share, or a URI such as s3://bucket/folder"
+            f"there is no folder {settings.checkpoints} on {platform.node()}: give --checkpoints a folder that all "
+            "nodes share, or a URI such as s3://bucket/folder"
         )
-    job.checkpoints.mkdir(parents=True, exist_ok=True)
-    store = _store(job.uri, stop)
-    return _Home(store, Claims(store, job.checkpoints, launch=job.launch).__enter__())
+    settings.checkpoints.mkdir(parents=True, exist_ok=True)
+    store = _store(settings.tracking_uri, stop)
+    return store, Claims(store, settings.checkpoints, launch=job.launch).__enter__()
 
 
 def _store(uri: str, stop: Callable[[], bool]) -> Store:
-    """The launch's store. One that is away when a worker starts is waited for; afterwards the log itself does that."""
+    """Returns the launch's store. Waits for one that is away when a worker starts; later, the run log does that."""
     end = time.monotonic() + STORE_SECONDS
     while True:
         try:
@@ -174,7 +161,7 @@ def _store(uri: str, stop: Callable[[], bool]) -> Store:
         except TrackingError:
             if time.monotonic() > end or stop():
                 raise
-        pause(TELL_SECONDS, stop)
+        pause(EXCHANGE_SECONDS, stop)
     if store is None:
         raise TrackingError(
             f"there is no {uri} on {platform.node()}: workers on several machines need an MLflow server"
@@ -187,25 +174,26 @@ def _digest(config: DataConfig) -> str:
     return open_source(config).digest
 
 
-def train_there(job: Job, run: PlannedRun) -> Ended | None:
-    """Trains a run in this worker; None if the launch was stopped before it began."""
+def train_in_worker(job: WorkerJob, run: PlannedRun) -> Ended | None:
+    """Trains a run in this worker; returns None if the launch was stopped before it began."""
     try:
-        with Line(job.board, run.name) as line:
-            if line.stop():
+        with WorkerReporter(job.events, run.name) as reporter:
+            if reporter.stop():
                 return None
-            home = _home(job, line.stop)
+            store, claims = _connect(job, reporter.stop)
             digest = _digest(run.config.data)
             if digest != run.source.digest:
                 raise PlacementError(
                     f"{platform.node()} has other data than the launch: {run.source.name} with digest {digest}, not "
                     f"{run.source.digest}, under {run.config.data.root}"
                 )
-            if run.config.train.threads is None and job.threads is not None:
-                torch.set_num_threads(job.threads)
-            context = Context(
-                job.tags, home.store, home.claims, job.parent_id, job.checkpoints, job.device, line, line.stop,
-                job.keep, job.retry_failed, job.checkpoint_seconds, cut=line.cut, mirror=job.mirror,
+            threads = job.settings.placement.threads
+            if run.config.train.threads is None and threads is not None:
+                torch.set_num_threads(threads)
+            services = RunServices(
+                settings=job.settings, store=store, claims=claims, parent_id=job.parent_id, report=reporter,
+                stop=reporter.stop, cut=reporter.cut,
             )  # fmt: skip
-            return execute(run, context)
-    except UserError as error:  # of this node's set-up: the others would fare no better on it
+            return execute(run, services)
+    except UserError as error:  # of this node's set-up: other runs would fail on it too
         return Ended(run, names.KILLED, str(error), halts=True)

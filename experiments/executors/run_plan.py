@@ -1,4 +1,4 @@
-"""Executors decide where runs train: here in this process, or elsewhere."""
+"""Trains the runs of a plan. Executors decide where: in this process, or in workers."""
 
 import logging
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from experiments.console.signals import pause
 from experiments.plan import DONE, Plan, PlannedRun
-from experiments.runner.execute import BUSY, Context, Ended, execute
+from experiments.runner.execute import BUSY, Ended, RunServices, execute
 from experiments.tracking.store import TrackingError, metric_name
 from ran.registry import Registry
 from records import names
@@ -16,36 +16,36 @@ from records import names
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-"""between two looks at runs that other launches are training"""
+"""time between two looks at runs that other launches are training"""
 
 SUMMARY_SECONDS = 5.0
 
-Executor = Callable[[Iterable[PlannedRun | None], Context], Iterator[Ended]]
-"""Trains runs until `context.stop()`, and yields how each ended. It asks for the next run when it has a place for it;
-None = there is none at present, but may be when one of those in training has ended."""
+Executor = Callable[[Iterable[PlannedRun | None], RunServices], Iterator[Ended]]
+"""Trains runs until `services.stop()` and yields how each ended. It asks for the next run when it has room for it; None
+means that there is none now, but there may be one when a run in training has ended."""
 EXECUTORS: Registry[Executor] = Registry("executor")
 
 
 @EXECUTORS.register("inline")
-def inline(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended]:
+def inline(runs: Iterable[PlannedRun | None], services: RunServices) -> Iterator[Ended]:
     """Trains one run after another, in this process."""
     for run in runs:
-        if context.stop():
+        if services.stop():
             return
         if run is not None:
-            yield execute(run, context)
+            yield execute(run, services)
 
 
 @EXECUTORS.register("ray")
-def over_workers(runs: Iterable[PlannedRun | None], context: Context) -> Iterator[Ended]:
-    """Trains several runs at once, in the workers that Ray starts on this machine or on a cluster."""
+def over_workers(runs: Iterable[PlannedRun | None], services: RunServices) -> Iterator[Ended]:
+    """Trains several runs at once, in workers that Ray starts on this machine or on a cluster."""
     from experiments.executors import ray_driver  # Ray is an extra
 
-    return ray_driver.place(runs, context)
+    return ray_driver.train_on_workers(runs, services)
 
 
-def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
-    """Trains the plan's open runs, seed by seed, until `context.stop()`; returns how those that began have ended.
+def run_plan(plan: Plan, services: RunServices, place: Executor) -> list[Ended]:
+    """Trains the plan's open runs, seed by seed, until `services.stop()`; returns how those that began have ended.
 
     A run that another launch is training is looked at again when the others are done: its result is taken, or the run
     itself where that launch has died.
@@ -55,19 +55,19 @@ def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
     waiting = list(plan.todo)
     while waiting:
         busy: list[Ended] = []
-        for last in place(waiting, context):
+        for last in place(waiting, services):
             if last.outcome == BUSY:
                 busy.append(last)
                 continue
             ended.append(last)
             if last.halts:
                 return [*ended, *busy]
-            summary.add(last, context)
-        summary.log(context)
-        if context.stop():
+            summary.add(last, services)
+        summary.log(services)
+        if services.stop():
             return [*ended, *busy]
         if len(busy) == len(waiting):
-            pause(POLL_SECONDS, context.stop)
+            pause(POLL_SECONDS, services.stop)
         elif busy:
             logger.warning("waiting for %s run(s) that other launches are training; Ctrl-C leaves", len(busy))
         waiting = [other.run for other in busy]
@@ -75,15 +75,15 @@ def run_plan(plan: Plan, context: Context, place: Executor) -> list[Ended]:
 
 
 class Summary:
-    """The mean test error of every cell so far, logged on the parent as runs end."""
+    """Logs the mean test error of every cell so far on the parent run as runs end."""
 
     def __init__(self, plan: Plan):
         self._errors: dict[str, list[float]] = {}
         self._changed: set[str] = set()
         self._said = -math.inf
         for run in plan.runs:
-            if run.state == DONE and run.record is not None:
-                self._add(run, run.record.test_err)
+            if run.state == DONE and run.stored is not None:
+                self._add(run, run.stored.test_err)
 
     def _add(self, run: PlannedRun, err: float | None) -> None:
         if err is not None:
@@ -91,22 +91,22 @@ class Summary:
             self._errors.setdefault(cell, []).append(err)
             self._changed.add(cell)
 
-    def add(self, ended: Ended, context: Context) -> None:
-        """Takes in a run; logs what has changed, but not more often than every few seconds: runs can be short."""
+    def add(self, ended: Ended, services: RunServices) -> None:
+        """Adds a run and logs what has changed, at most once every few seconds because runs can be short."""
         self._add(ended.run, ended.test_err)
         if time.monotonic() - self._said >= SUMMARY_SECONDS:
-            self.log(context)
+            self.log(services)
 
-    def log(self, context: Context) -> None:
-        """Logs what has changed since."""
+    def log(self, services: RunServices) -> None:
+        """Logs what has changed since the last call."""
         finished = sum(len(values) for values in self._errors.values())
         means = {f"{names.SUMMARY_TEST_ERR}/{cell}": statistics.fmean(self._errors[cell]) for cell in self._changed}
         if not means:
             return
         try:
-            context.store.summarize(context.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
+            services.store.summarize(services.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
             self._changed.clear()
-        except TrackingError:  # away, or the parent was deleted; it is made anew after each run and by each launch
+        except TrackingError:  # away, or the parent was deleted; the next run and the next launch log it again
             logger.debug("no summary", exc_info=True)
         self._said = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""What runs could not tell the tracking store while it was away, delivered later."""
+"""Delivers later what runs could not log while the tracking store was away."""
 
 import logging
 import time
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.console.signals import pause
-from experiments.runner.remote_checkpoints import Mirror
+from experiments.runner.remote_checkpoints import RemoteCheckpoints
 from experiments.runner.run_dir import REFUSED, locked, set_aside, tidy
+from experiments.runner.settings import RunSettings
 from experiments.tracking.run_log import SPOOL, RunLog, SpoolError
 from experiments.tracking.store import Store, Superseded, TrackingError
 from records.files import WriteError
@@ -20,16 +21,16 @@ RETRY_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of the logs that waited."""
+    """The result of delivering the logs that waited."""
 
     delivered: tuple[Path, ...] = ()
-    """folders of runs of which the store has everything now"""
+    """folders of runs whose log the store now has completely"""
     waiting: tuple[Path, ...] = ()
-    """of those that still wait for this store"""
+    """folders of runs whose log still waits for this store"""
 
 
-def deliver(store: Store, checkpoints: Path, keep: str, mirror: Mirror | None = None) -> Delivery:
-    """Delivers what waits under `checkpoints`, of whatever study. A run that another process trains is left to it."""
+def deliver(store: Store, checkpoints: Path, keep: str, remote: RemoteCheckpoints | None = None) -> Delivery:
+    """Delivers what waits under `checkpoints`, of any study. A run that another process is training is left to it."""
     delivered: list[Path] = []
     waiting: list[Path] = []
     for spool in sorted(checkpoints.glob(f"*/{SPOOL}")):
@@ -52,19 +53,17 @@ def deliver(store: Store, checkpoints: Path, keep: str, mirror: Mirror | None = 
             else:
                 if over and folder in delivered:
                     tidy(folder, keep)
-            if mirror is not None:
-                mirror.push(folder.name)
+            if remote is not None:
+                remote.push(folder.name)
     return Delivery(tuple(delivered), tuple(waiting))
 
 
-def deliver_patiently(
-    store: Store, checkpoints: Path, keep: str, mirror: Mirror | None, *, seconds: float, stop: Callable[[], bool]
-) -> Delivery:  # fmt: skip
-    """Delivers what waits, trying again for `seconds` or until `stop()`."""
+def deliver_patiently(store: Store, settings: RunSettings, *, seconds: float, stop: Callable[[], bool]) -> Delivery:
+    """Delivers what waits, and tries again for `seconds` or until `stop()`."""
     end = time.monotonic() + seconds
     delivered: list[Path] = []
     while True:
-        found = deliver(store, checkpoints, keep, mirror)
+        found = deliver(store, settings.checkpoints, settings.keep, settings.remote)
         delivered += found.delivered
         if not found.waiting or stop() or time.monotonic() + RETRY_SECONDS > end:
             return Delivery(tuple(delivered), found.waiting)

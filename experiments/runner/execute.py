@@ -1,4 +1,4 @@
-"""One run: claim, resume, train, finish. The only caller of the training loop."""
+"""Executes one run: lease, resume, train, record. The only caller of the training loop."""
 
 import contextlib
 import functools
@@ -7,36 +7,33 @@ import logging
 import platform
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from experiments.console.progress import Reporter
-from experiments.placement import Placement
 from experiments.plan import PlannedRun
+from experiments.runner.artifacts import log_probes, log_results
 from experiments.runner.log_tail import Tail, listening
-from experiments.runner.remote_checkpoints import Mirror
 from experiments.runner.run_dir import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
-from experiments.runner.torchrun import leading
+from experiments.runner.settings import RunSettings
+from experiments.runner.torchrun import processes_for
 from experiments.tracking import provenance
 from experiments.tracking.leases import Claims
 from experiments.tracking.run_log import RunLog, SpoolError
 from experiments.tracking.store import Opening, Record, Store, StoreAway, Superseded, TrackingError
-from ran import snapshot
 from ran.config import flatten
-from ran.data.datasets import Splits, load_splits
+from ran.data.datasets import load_splits
 from ran.distributed.group import LostError, current
 from ran.engine import checkpoint
-from ran.engine.checkpoint import write_tensors
-from ran.engine.train import Result, train
+from ran.engine.train import train
 from ran.models.zoo import config_spec
 from ran.trained import Interface
 from records import names
 from records.errors import mask_secrets, one_line
-from records.files import WriteError, writing
+from records.files import WriteError
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +51,17 @@ class Ended:
     reason: str = ""
     test_err: float | None = None
     tail: tuple[str, ...] = ()
-    """of a failure, where it happened and the last lines that the run said"""
+    """of a failed run: where it failed, and its last log lines"""
     delivered: bool = True
     """whether the store has everything; else it waits in the run's folder"""
     halts: bool = False
-    """whether the others would fare no better: the disk is full, a process of several died or was told to stop"""
+    """whether the launch ends with it: the disk is full, or one of several processes died or was stopped"""
     val_err: float | None = None
+
+    @classmethod
+    def of_stored(cls, run: PlannedRun, stored: Record) -> "Ended":
+        """Returns how a run ended that the tracking store has already."""
+        return cls(run, str(stored.outcome), stored.reason, test_err=stored.test_err, val_err=stored.val_err)
 
     @property
     def is_result(self) -> bool:
@@ -71,127 +73,101 @@ class Ended:
         return f"{self.outcome}: {self.reason}" if self.reason else self.outcome
 
 
-def _go_on(name: str) -> str | None:
-    return None
-
-
 @dataclass(frozen=True)
-class Context:
-    """What all runs of a launch share."""
+class RunServices:
+    """What a process needs to train and record the runs of a launch, besides its settings."""
 
-    tags: Mapping[str, str]
-    """of every run: study, profile and overrides"""
+    settings: RunSettings
     store: Store
     claims: Claims
     parent_id: str
-    checkpoints: Path
-    device: torch.device
     report: Reporter
     stop: Callable[[], bool]
-    keep: str = "final"
-    retry_failed: bool = False
-    checkpoint_seconds: float = 60.0
-    cut: Callable[[str], str | None] = _go_on
-    """why the run of a name shall end before its last step; None = it shall not"""
-    placement: Placement = field(default_factory=Placement)
-    modules: tuple[str, ...] = ()
-    """that a worker imports first: names of --import, and the paths of a user's own files"""
-    mirror: Mirror | None = None
-    """of the checkpoints, where --checkpoints is a URI"""
-
-    def saving(self, seconds: float | None) -> "Context":
-        """Returns the context with so many seconds between two checkpoints of a run; None = as it is."""
-        return self if seconds is None else replace(self, checkpoint_seconds=seconds)
-
-    @property
-    def leaves_artifacts(self) -> bool:
-        """Whether a run leaves more in the store than points, parameters and tags."""
-        return self.keep != "none"
-
-    def keep_in_step(self, folder: Path) -> None:
-        """Copies the folder of a run to where other machines find it, if there is such a place."""
-        if self.mirror is not None:
-            self.mirror.push(folder.name)
+    cut: Callable[[str], str | None] = lambda name: None
+    """returns the reason to end the named run before its last step; None = no reason"""
 
 
-def execute(run: PlannedRun, context: Context) -> Ended:
+def execute(run: PlannedRun, services: RunServices) -> Ended:
     """Trains one run to an outcome and records it. An exception of the run itself becomes `failed`."""
-    folder = context.checkpoints / run.folder_name
+    settings = services.settings
+    folder = settings.checkpoints / run.folder_name
     try:
         with locked(folder) as alone:
             if alone is False:
                 return Ended(run, BUSY, "another launch on this machine is training it")
-            with context.claims.claimed(run.folder_name, alone=alone is True) as other:
+            with services.claims.claimed(run.folder_name, alone=alone is True) as other:
                 if other is not None:
                     return Ended(run, BUSY, f"{other} is training it")
-                if context.mirror is not None:
-                    context.mirror.fetch(folder.name)
+                if settings.remote is not None:
+                    settings.remote.fetch(folder.name)
                 try:
-                    return _execute(run, context, folder)
+                    return _execute(run, services, folder)
                 finally:
-                    context.keep_in_step(folder)
+                    settings.push_checkpoints(folder)
     except WriteError as error:
         return Ended(run, names.KILLED, str(error), halts=True)
     except SpoolError as error:
         return Ended(run, names.KILLED, str(error))
 
 
-def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
+def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
+    settings = services.settings
     asked = True
     try:
-        record = context.store.record(run.source.name, run.fingerprint)
-    except StoreAway:  # it trains all the same, and its log waits; if another launch has a result too, one counts
-        if run.fresh and run.record is not None:
+        record = services.store.record(run.source.name, run.fingerprint)
+    except StoreAway:  # it trains, and its log waits; if another launch has a result too, one counts
+        if run.fresh and run.stored is not None:
             return Ended(run, names.KILLED, "not begun: --rerun replaces a run in a store that does not answer")
-        record, asked = run.record, False
-    known = run.record is not None and record is not None and record.run_id == run.record.run_id
+        record, asked = run.stored, False
+    known = run.stored is not None and record is not None and record.run_id == run.stored.run_id
     if record is not None and not (known and run.fresh):
         # Another launch got here between the plan and the claim.
         if record.is_result:
-            return Ended(run, str(record.outcome), record.reason, record.test_err, val_err=record.val_err)
-        if record.outcome == names.FAILED and not (known and context.retry_failed):
+            return Ended.of_stored(run, record)
+        if record.outcome == names.FAILED and not (known and settings.retry_failed):
             return Ended(run, names.FAILED, record.reason)
     with listening() as tail:
-        ended = _train_and_record(run, record, context, folder, tail, asked=asked)
+        ended = _train_and_record(run, record, services, folder, tail, asked=asked)
     if ended.is_result and ended.delivered:
-        tidy(folder, context.keep)
-    elif ended.delivered and context.cut(run.name) is not None:
+        tidy(folder, settings.keep)
+    elif ended.delivered and services.cut(run.name) is not None:
         tidy(folder, "final")
     return ended
 
 
 def _train_and_record(
-    run: PlannedRun, record: Record | None, context: Context, folder: Path, tail: Tail, *, asked: bool
+    run: PlannedRun, record: Record | None, services: RunServices, folder: Path, tail: Tail, *, asked: bool
 ) -> Ended:
-    """Trains, and closes the run's log whatever happens: only a process that dies leaves it open.
+    """Trains, and closes the run's log whatever happens; only a process that dies leaves it open.
 
-    `asked`: `record` is the store's own word, of this moment.
+    `asked`: whether the store was just asked for `record`.
     """
+    settings = services.settings
     if run.fresh:
         for path in checkpoint.paths(folder):
             path.unlink(missing_ok=True)
     header = checkpoint.newest(folder, run.fingerprint, verify=True)
     step = 0 if header is None else header.step
-    deaths = begin_attempt(folder, step, again=run.fresh or context.retry_failed)
-    context.keep_in_step(folder)
-    context.report.run_begins(run.name, run.config, step)
+    deaths = begin_attempt(folder, step, again=run.fresh or settings.retry_failed)
+    settings.push_checkpoints(folder)
+    services.report.run_begins(run.name, run.config, step)
     died = False
     try:
-        log = _open_log(run, record, context, folder, asked=asked)
+        log = _open_log(run, record, services, folder, asked=asked)
         try:
-            ended = _train(run, context, folder, log, tail, deaths)
+            ended = _train(run, services, folder, log, tail, deaths)
         except KeyboardInterrupt:
-            # The second Ctrl-C: no checkpoint is written, the last one stays.
+            # The second Ctrl-C: no further checkpoint is written; the last one stays.
             with contextlib.suppress(WriteError, TrackingError):
                 log.drop_points()
                 log.close(names.KILLED, "interrupted twice")
             raise
-        except (WriteError, TrackingError) as error:  # of a store that is away the log itself takes care
+        except (WriteError, TrackingError) as error:  # the log itself handles a store that is away
             with contextlib.suppress(WriteError, TrackingError):
                 log.drop_points()
                 log.close(names.KILLED, str(error))
             raise
-        except LostError as error:  # a process that trained it too died: as if this one had
+        except LostError as error:  # one of several processes died: as if this one had
             died = True
             log.drop_points()
             ended = Ended(run, names.KILLED, str(error), halts=True)
@@ -205,134 +181,107 @@ def _train_and_record(
     except Superseded as error:
         discard(folder)
         ended = Ended(run, names.KILLED, str(error))
-    except TrackingError as error:  # it refuses: the run was deleted meanwhile
+    except TrackingError as error:  # the store refuses: the run was deleted meanwhile
         set_aside(folder)
         ended = Ended(run, names.KILLED, str(error))
     finally:
         if not died:
             end_attempt(folder)
     if ended.outcome == names.FAILED:
-        _free(context.device)
-    context.report.run_ends(run.name, str(ended))
+        _free(settings.device)
+    services.report.run_ends(run.name, str(ended))
     return ended
 
 
-def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: Tail, deaths: int) -> Ended:
+def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, tail: Tail, deaths: int) -> Ended:
+    settings = services.settings
     if deaths >= MAX_DEATHS:
         raise DiedError(f"{deaths} processes in a row died in it without a step of progress; out of memory?")
 
     def log_metrics(step: int, values: dict[str, float]) -> None:
         log.metrics(step, values)
         tail.metrics(step, values)
-        context.report.metrics(run.name, step, values)
+        services.report.metrics(run.name, step, values)
 
     splits = load_splits(run.config.data, run.seed)
-    if context.leaves_artifacts:
+    if settings.leaves_artifacts:
         log.json(names.MODEL_JSON, Interface.of(run.source, splits.pixels).to_json())
     if splits.noise is not None:
         log.tag(names.NOISE_DIGEST, splits.noise.digest)
-    with leading(run, context.device, context.placement) as processes:
+    with processes_for(run, settings.device, settings.placement) as processes:
         result = train(
             run.config,
             splits,
             num_classes=run.source.num_classes,
             fingerprint=run.fingerprint,
-            device=context.device,
+            device=settings.device,
             folder=folder,
             log=log_metrics,
             flush=log.flush,
-            after_save=lambda: context.keep_in_step(folder),
-            on_step=functools.partial(context.report.step, run.name),
-            stop=lambda: context.stop() or context.cut(run.name) is not None,
-            checkpoint_seconds=context.checkpoint_seconds,
-            keep=KEEP[context.keep],
+            after_save=lambda: settings.push_checkpoints(folder),
+            on_step=functools.partial(services.report.step, run.name),
+            stop=lambda: services.stop() or services.cut(run.name) is not None,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            keep=KEEP[settings.keep],
             processes=processes,
         )
-    reason = (result.outcome == names.KILLED and context.cut(run.name)) or result.reason
-    # Nobody here asked: a process that trains with this one was told to stop.
-    elsewhere = result.outcome == names.KILLED and not context.stop() and context.cut(run.name) is None
+    reason = (result.outcome == names.KILLED and services.cut(run.name)) or result.reason
+    # This process was not told to stop: one that trains with it was.
+    elsewhere = result.outcome == names.KILLED and not services.stop() and services.cut(run.name) is None
     test_err, val_err = result.metrics.get(names.FINAL_TEST_ERR), result.metrics.get(names.FINAL_VAL_ERR)
-    ended = Ended(run, result.outcome, reason, test_err, halts=elsewhere, val_err=val_err)
+    ended = Ended(run, result.outcome, reason, test_err=test_err, val_err=val_err, halts=elsewhere)
     if ended.is_result:
-        _leave_results(run, result, log, weights=context.leaves_artifacts)
-    if ended.outcome == names.FINISHED and context.leaves_artifacts:
-        _leave_probes(run, result, splits, log)
+        log_results(run, result, log, weights=settings.leaves_artifacts)
+    if ended.outcome == names.FINISHED and settings.leaves_artifacts:
+        log_probes(run, result, splits, log)
     return ended
 
 
 class DiedError(RuntimeError):
-    """A run that killed its process each time."""
+    """A run that killed its process in every attempt."""
 
 
 def _place(error: Exception) -> tuple[str, ...]:
-    """Where an exception was raised: the innermost line of somebody's code."""
+    """Returns the innermost line of code that raised an exception."""
     frames = traceback.extract_tb(error.__traceback__)
     return (f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}: {frames[-1].line}",) if frames else ()
 
 
 def _free(device: torch.device) -> None:
-    """What a run that failed for want of memory held must not fail the next one."""
+    """Frees the memory that a failed run held, so that the next run has it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: Path, *, asked: bool) -> RunLog:
-    store, absent = context.store, record is None and asked
+def _open_log(run: PlannedRun, record: Record | None, services: RunServices, folder: Path, *, asked: bool) -> RunLog:
+    settings = services.settings
+    store, absent = services.store, record is None and asked
     if record is not None and run.fresh:
         store.delete(record)
         record = None
         discard(folder)
     tags = {
-        **context.tags,
+        **settings.tags,
         **run.tags,
-        names.HOST: _host(context.device),
+        names.HOST: _host(settings.device),
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),
         names.DATASET: run.source.name,
     }
     params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
     log = RunLog.open(store, folder, Opening(
-        dataset=run.source.name, digest=run.source.digest, parent_id=context.parent_id, name=run.name,
+        dataset=run.source.name, digest=run.source.digest, parent_id=services.parent_id, name=run.name,
         fingerprint=run.fingerprint, tags=tags, params={key: str(value) for key, value in params.items()},
         start_ms=int(time.time() * 1000), run_id=None if record is None else record.run_id,
         resumes=0 if record is None else record.resumes + 1,
     ), absent=absent)  # fmt: skip
-    if context.leaves_artifacts:
+    if settings.leaves_artifacts:
         log.json(names.CONFIG_JSON, flatten(run.config))
         log.json(names.SPEC_JSON, asdict(config_spec(run.config.model)))
         if diff := provenance.diff():
             log.text(names.GIT_DIFF, diff)
     return log
-
-
-def _leave_results(run: PlannedRun, result: Result, log: RunLog, *, weights: bool) -> None:
-    final = {**result.metrics, names.COST_PARAMS: run.cost.params, names.COST_MACS: run.cost.macs}
-    if result.outcome == names.DIVERGED:
-        final[names.DIVERGED_STEP] = result.step
-    log.metrics(result.step, final)
-    if weights:
-        write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), {"fingerprint": run.fingerprint})
-        log.artifact(names.WEIGHTS)
-
-
-def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:
-    """What the figures are drawn from. A network of the user's that cannot be probed does not lose its run."""
-    device = next(result.network.parameters()).device
-    pixels = splits.pixels.to(device)
-    test = splits.test.to(device)
-    try:
-        probes = snapshot.probes(result.network, test.images, pixels)
-        masks = snapshot.masks(result.network, test.images, test.labels, run.source.classes, pixels)
-    except Exception:
-        logger.warning("%s: the network could not be probed; probe_error.txt says why", run.name)
-        log.text("probe_error.txt", traceback.format_exc())
-        return
-    log.json(names.PROBES_JSON, probes)
-    if masks is not None:
-        with writing(log.artifacts / names.MASKS_NPZ):
-            np.savez_compressed(log.artifacts / names.MASKS_NPZ, allow_pickle=False, **masks)
-        log.artifact(names.MASKS_NPZ)
 
 
 def _host(device: torch.device) -> str:

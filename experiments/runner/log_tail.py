@@ -1,4 +1,4 @@
-"""The last lines that a run said, for whoever wants to know why it failed."""
+"""The last log lines of a run, which tell why it failed."""
 
 import contextlib
 import logging
@@ -17,7 +17,7 @@ class Tail(logging.Handler):
         self.lines: deque[str] = deque(maxlen=LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(Exception):  # a message of somebody else's whose arguments do not fit it
+        with contextlib.suppress(Exception):  # a library's message whose arguments do not fit it
             self.lines.append(self.format(record))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -29,10 +29,10 @@ class Tail(logging.Handler):
 
 @contextlib.contextmanager
 def listening() -> Iterator[Tail]:
-    """Yields the tail of what is logged, and warned of, in the block."""
+    """Yields the tail of what is logged during the block, warnings included."""
     tail = Tail()
     root = logging.getLogger()
-    # A logger without handlers says its warnings on stderr; with ours it has one, and would fall silent.
+    # A logger without handlers prints its warnings on stderr; with our handler it would not.
     added = [tail] if root.handlers or logging.lastResort is None else [tail, logging.lastResort]
     for handler in added:
         root.addHandler(handler)

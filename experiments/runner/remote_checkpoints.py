@@ -1,7 +1,7 @@
-"""The state of unfinished runs, kept in step with a place that every machine reaches: any URI of fsspec's.
+"""The state of unfinished runs, copied to a place that every machine reaches: any URI that fsspec knows.
 
-A run trains in a folder of its machine, as ever. What it writes there is copied to the URI after each checkpoint, and
-where it goes on, on whatever machine, what is missing is fetched first.
+A run trains in a folder of its machine. What it writes there is copied to the URI after each checkpoint; a machine that
+continues the run fetches what it lacks first.
 """
 
 import contextlib
@@ -27,41 +27,36 @@ logger = logging.getLogger(__name__)
 _STEP = re.compile(r"step-(\d{8,})\.safetensors")
 
 
-class MirrorError(UserError):
+class RemoteError(UserError):
     """A URI for checkpoints that cannot be used; one line."""
 
 
-def is_uri(checkpoints: str) -> bool:
-    """Returns whether --checkpoints names a URI and not a folder."""
-    return "://" in checkpoints
-
-
 @dataclass(frozen=True)
-class Mirror:
-    """A folder of runs' folders at a URI, and the folder of this machine that it mirrors."""
+class RemoteCheckpoints:
+    """A folder at a URI that holds a folder for each run, and the folder of this machine that it copies."""
 
     uri: str
 
     @property
     def local(self) -> Path:
-        """Where runs train on this machine: a folder of temporary files, one for each URI and user."""
+        """Folder in which runs train on this machine: a temporary folder for each URI and user."""
         user = re.sub(r"\W", "_", getpass.getuser())
         return Path(tempfile.gettempdir()) / f"ran-{user}" / hashlib.sha256(self.uri.encode()).hexdigest()[:16]
 
     def check(self) -> None:
-        """Raises MirrorError if nothing can be written there: no such protocol, a host that is away, no right to."""
-        with self._asking(MirrorError) as (system, root):
+        """Raises RemoteError if nothing can be written there: unknown protocol, unreachable host, no permission."""
+        with self._asking(RemoteError) as (system, root):
             if system.exists(root) and not system.isdir(root):
-                raise MirrorError(f"--checkpoints {mask_secrets(self.uri)} is not a folder")
+                raise RemoteError(f"--checkpoints {mask_secrets(self.uri)} is not a folder")
             system.makedirs(root, exist_ok=True)
             probe = f"{root}/.writable-{platform.node()}"
             system.pipe_file(probe, b"")
             system.rm_file(probe)
 
     def steps(self) -> dict[str, int]:
-        """Returns the newest step that each run has there, by the name of its folder. Raises MirrorError."""
+        """Returns the newest step of each run at the URI, by the name of its folder. Raises RemoteError."""
         found: dict[str, int] = {}
-        with self._asking(MirrorError) as (system, root):
+        with self._asking(RemoteError) as (system, root):
             for path in system.find(root) if system.exists(root) else []:
                 *_, folder, name = path.split("/")
                 if match := _STEP.fullmatch(name):
@@ -70,13 +65,13 @@ class Mirror:
 
     def fetch_waiting(self) -> None:
         """Fetches the folders of runs whose log waits for the tracking store."""
-        with self._asking(MirrorError) as (system, root):
+        with self._asking(RemoteError) as (system, root):
             waiting = system.glob(f"{root}/*/{SPOOL}") if system.exists(root) else []
         for path in waiting:
             self.fetch(path.split("/")[-2])
 
     def fetch(self, name: str) -> None:
-        """Fetches what this machine's folder of a run lacks; other files than checkpoints anew. Raises WriteError."""
+        """Fetches the checkpoints that a run's local folder lacks, and all its other files. Raises WriteError."""
         folder = self.local / name
         with self._asking(WriteError) as (system, root):
             base = f"{root}/{name}"
@@ -103,7 +98,7 @@ class Mirror:
                 for relative, path in here.items():
                     if not (_STEP.fullmatch(path.name) and relative in there):
                         system.makedirs(f"{base}/{relative}".rpartition("/")[0], exist_ok=True)
-                        system.put_file(str(path), f"{base}/{relative}")  # a half of it is noticed by its SHA-256
+                        system.put_file(str(path), f"{base}/{relative}")  # a partial file is detected by its SHA-256
                 for relative in there - here.keys():
                     system.rm_file(f"{base}/{relative}")
         except WriteError as error:
@@ -111,17 +106,25 @@ class Mirror:
 
     @contextlib.contextmanager
     def _asking(self, kind: type[UserError]) -> Iterator[tuple[Any, str]]:
-        """The file system and the folder's path in it. What a protocol raises becomes `kind`."""
+        """Yields the file system and the path of the folder in it. Errors of the protocol become `kind`."""
         try:
             system, root = fsspec.core.url_to_fs(self.uri, use_listings_cache=False)
             yield system, root.rstrip("/")
         except UserError:
             raise
-        except Exception as error:  # of whatever library speaks the protocol
+        except Exception as error:  # raised by whatever library implements the protocol
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise kind(f"--checkpoints {mask_secrets(self.uri)}: {reason}") from None
 
 
 def _counts(path: Path) -> bool:
-    """Locks are this machine's, and a name with a dot is of a file that is being written."""
+    """Returns whether a file is copied: locks belong to this machine, and a leading dot marks an unfinished file."""
     return path.name != "lock" and not path.name.startswith(".")
+
+
+def checkpoint_root(place: str) -> tuple[Path, RemoteCheckpoints | None]:
+    """Returns the folder in which runs train, and its copy at a URI if --checkpoints is one."""
+    if "://" in place:
+        remote = RemoteCheckpoints(place)
+        return remote.local, remote
+    return Path(place), None

@@ -1,4 +1,4 @@
-"""The folder of an unfinished run: its lock, its checkpoints, what waits for the store, and how often it died."""
+"""The folder of an unfinished run: its lock, checkpoints, log entries that wait for the store, and count of deaths."""
 
 import contextlib
 import json
@@ -18,11 +18,11 @@ LOCK = "lock"
 KEPT = "kept"
 REFUSED = "spool.refused"
 MAX_DEATHS = 3
-"""processes in a row that died in a run without a step of progress, after which it counts as failed"""
+"""number of processes that may die in a row without a step of progress before the run counts as failed"""
 
 KEEP: Registry[int | None] = Registry("way to keep checkpoints (--keep)")
-"""how many checkpoints stay while a run trains; None = all"""
-KEEP.register("final")(checkpoint.KEEP)  # and none when it is done: its final weights are in the store
+"""number of checkpoints kept while a run trains; None = all"""
+KEEP.register("final")(checkpoint.KEEP)  # none after it finishes: its final weights are in the store
 KEEP.register("last")(checkpoint.KEEP)
 KEEP.register("all")(None)
 KEEP.register("none")(checkpoint.KEEP)  # not even weights in the store: points, parameters and tags only
@@ -30,7 +30,7 @@ KEEP.register("none")(checkpoint.KEEP)  # not even weights in the store: points,
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[bool | None]:
-    """Holds the lock of a run's folder; True = alone, False = another process of this machine has it, None = unknown.
+    """Holds the lock of a run's folder. Yields True if this process has it, False if another has, None if unknown.
 
     The kernel releases the lock of a process that dies, so a dead owner never blocks a run. Some network file systems
     have no locks: None, and the claim in the tracking store decides alone.
@@ -53,12 +53,12 @@ def locked(folder: Path) -> Iterator[bool | None]:
 
 
 def begin_attempt(folder: Path, step: int, *, again: bool) -> int:
-    """Notes that a process trains from `step`; returns how many in a row died there before, 0 with `again`."""
+    """Records that a process trains from `step`; returns how many died there in a row before, 0 with `again`."""
     path = folder / ATTEMPT
     deaths = 0
     if path.exists() and not again:
         deaths = 1
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # as garbled as a death can leave it
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a killed process can leave any content
             before = json.loads(path.read_bytes())
             deaths += int(before["deaths"]) if before["step"] == step else 0
     with writing(path):
@@ -67,13 +67,13 @@ def begin_attempt(folder: Path, step: int, *, again: bool) -> int:
 
 
 def end_attempt(folder: Path) -> None:
-    """Notes that the process did not die."""
+    """Records that the process did not die."""
     with contextlib.suppress(OSError):
         (folder / ATTEMPT).unlink(missing_ok=True)
 
 
 def tidy(folder: Path, keep: str) -> None:
-    """Removes what a run that is done does not need: all of it, or all but its checkpoints."""
+    """Removes what a finished run does not need: the whole folder, or all but its checkpoints."""
     if keep in ("final", "none"):
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -83,18 +83,18 @@ def tidy(folder: Path, keep: str) -> None:
 
 
 def is_kept(folder: Path) -> bool:
-    """Whether the checkpoints of a run that is done stay, because --keep said so."""
+    """Returns whether --keep says that the checkpoints of a finished run stay."""
     return (folder / KEPT).exists()
 
 
 def set_aside(folder: Path) -> None:
-    """Keeps, under another name, what the store refused: nobody offers it again."""
+    """Renames the log entries that the store refused, so that they are not offered again."""
     with contextlib.suppress(OSError):
         (folder / SPOOL).replace(folder / REFUSED)
 
 
 def discard(folder: Path) -> None:
-    """Removes what waits for the store."""
+    """Removes the log entries and artifacts that wait for the store."""
     shutil.rmtree(folder / ARTIFACTS, ignore_errors=True)
     with contextlib.suppress(OSError):
         (folder / SPOOL).unlink(missing_ok=True)

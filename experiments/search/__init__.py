@@ -1,3 +1,3 @@
-"""Searches: Optuna proposes trials, which are trained as a study's runs are. A search file needs `Search` alone."""
+"""Searches: Optuna proposes trials, which are trained as the runs of a study are. A search file imports `Search`."""
 
-from experiments.search.space import Search as Search
+from experiments.search_spec import Search as Search

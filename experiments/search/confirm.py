@@ -1,18 +1,18 @@
-"""What a search ends in: its best trial against its base, as a study at seeds that the search did not use."""
+"""Confirms a search: compares its best trial with its base, as a study at seeds that the search did not use."""
 
 from collections.abc import Sequence
 
-from experiments.plan import parse_seeds
+from experiments.cli import parse_seeds
 from experiments.search import record as recording
-from experiments.search.prepare import Prepared
-from experiments.search.space import SearchError
+from experiments.search.prepare import PreparedSearch
+from experiments.search_spec import SearchError
 from experiments.study import Comparison, Study, axis
 
 SEEDS = 5
-"""a paired interval over three is wide"""
+"""number of seeds; a paired interval over three is wide"""
 
 
-def confirming_study(prepared: Prepared, number: int | None, seeds: str | None) -> Study:
+def confirming_study(prepared: PreparedSearch, number: int | None, seeds: str | None) -> Study:
     """Returns the study of a trial (None = the best) and the base, at fresh seeds or those given.
 
     Its name and its cell name the trial, so that those of a later, better one never mix with it. Raises SearchError
@@ -47,7 +47,7 @@ def confirming_study(prepared: Prepared, number: int | None, seeds: str | None) 
     )  # fmt: skip
 
 
-def _trial(prepared: Prepared, number: int | None) -> dict:
+def _trial(prepared: PreparedSearch, number: int | None) -> dict:
     if prepared.study is None:
         raise SearchError(
             f"the storage {prepared.storage} has no search {prepared.name!r}: `{prepared.command} --trials 40` first"

@@ -1,4 +1,4 @@
-"""One launch of a search: ask, train, tell, until there are enough trials."""
+"""Runs a prepared launch of a search: ask, train, tell, until there are enough trials."""
 
 import contextlib
 import time
@@ -10,17 +10,16 @@ from typing import Any
 import optuna
 from optuna.study import Study as OptunaStudy
 
-from experiments import launch as launching
 from experiments.console.progress import reporter
 from experiments.console.signals import stop_request
 from experiments.executors.run_plan import EXECUTORS
+from experiments.launch import LAST_WAIT, open_store, waiting_line, workers
 from experiments.runner.delivery import deliver_patiently
-from experiments.runner.execute import Context
+from experiments.runner.execute import RunServices
 from experiments.search import record as recording
 from experiments.search.liveness import living
-from experiments.search.prepare import Prepared
+from experiments.search.prepare import PreparedSearch
 from experiments.search.sampler import Sampler
-from experiments.search.space import PRUNERS
 from experiments.search.storage import (
     StorageError,
     asking,
@@ -28,61 +27,54 @@ from experiments.search.storage import (
     open_storage,
 )  # fmt: skip
 from experiments.search.trial_state import frozen_trials
-from experiments.search.trials import Listening, Trials
-from experiments.tracking.leases import Claims
+from experiments.search.trials import SearchReporter, Trials
+from experiments.search_spec import PRUNERS
+from experiments.tracking.leases import Claims, in_turn
 from experiments.tracking.store import Store, TrackingError
 from records import names
-from records.files import writing
 
 WRITE_SECONDS = 30.0
-"""between two writes of search.json"""
+"""time between two writes of search.json"""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a launch leaves for its caller."""
+class SearchResult:
+    """What a launch of a search leaves for its caller."""
 
     exit_status: int
     table: str
     problems: tuple[str, ...]
 
 
-def run(prepared: Prepared) -> Finished:
+def run(prepared: PreparedSearch) -> SearchResult:
     """Asks, trains and tells until there are enough trials. The first Ctrl-C or SIGTERM ends it after a checkpoint."""
-    p = prepared
-    with writing(p.checkpoints):
-        p.checkpoints.mkdir(parents=True, exist_ok=True)
-    store = Store.open(p.uri)
+    p, settings = prepared, prepared.settings
+    store = open_store(settings)
     problems: list[str] = []
-    # Ray takes SIGTERM for itself when it starts, so before our handlers are set.
-    with launching.workers(p.placement), stop_request() as stop, Claims(store, p.checkpoints) as claims:
-        turn = f"search-{p.key[:16]}"
-        with launching.in_turn(turn, p.checkpoints, claims):
+    # Ray takes SIGTERM for itself when it starts, so it starts before our handlers are set.
+    with workers(settings.placement), stop_request() as stop, Claims(store, settings.checkpoints) as claims:
+        with in_turn(p.turn, settings.checkpoints, claims):
             study = _open_study(p)
-            parent_id = store.search(
-                p.space.source.name, p.key, p.name, {**p.tags, names.DATASET: p.space.source.name}, p.search.doc
-            )
+            dataset = p.space.source.name
+            parent_id = store.search(dataset, p.key, p.name, {**p.tags, names.DATASET: dataset}, p.search.doc)
         outcome = names.KILLED
         record: dict[str, Any] = {}
         try:
-            with living(p.checkpoints, claims) as me, reporter(_estimates(p), p.placement.at_once) as report:
-                trials = Trials(
-                    study, p.storage, p.space, total=p.total, seeds=p.seeds, objectives=p.objectives, store=store,
-                    claims=claims, checkpoints=p.checkpoints, can=p.can, me=me, turn=turn, stop=stop,
-                    retry_failed=p.retry_failed, prunes=p.pruner != "none",
+            at_once = settings.placement.at_once
+            with living(settings.checkpoints, claims) as me, reporter(_estimates(p), at_once) as report:
+                trials = Trials(p, study, store, claims, me=me, stop=stop)
+                services = RunServices(
+                    settings=settings, store=store, claims=claims, parent_id=parent_id,
+                    report=SearchReporter(report, trials), stop=stop, cut=trials.cut,
                 )  # fmt: skip
-                context = Context(
-                    p.tags, store, claims, parent_id, p.checkpoints, p.device, Listening(report, trials), stop, p.keep,
-                    p.retry_failed, cut=trials.cut, placement=p.placement, modules=p.modules, mirror=p.mirror,
-                ).saving(p.checkpoint_seconds)  # fmt: skip
                 writer = _Writer(p, store, parent_id, study)
                 halted: list[str] = []
                 with _handing_on(trials, problems):
-                    if p.retry_failed:
+                    if settings.retry_failed:
                         trials.retry_failed()
-                    halted = _train(p, trials, context, writer)
+                    halted = _train(trials, services, writer)
                 problems += trials.problems + halted
-            last = deliver_patiently(store, p.checkpoints, p.keep, p.mirror, seconds=launching.LAST_WAIT, stop=stop)
+            last = deliver_patiently(store, settings, seconds=LAST_WAIT, stop=stop)
             with contextlib.suppress(StorageError):
                 record = writer.write(over=not stop())
             outcome = names.KILLED if stop() else names.FINISHED
@@ -92,18 +84,18 @@ def run(prepared: Prepared) -> Finished:
         status = stop.exit_status
     problems += _left(record, p)
     if last.waiting:
-        problems.append(launching.waiting_line(last))
+        problems.append(waiting_line(last))
     if status is None:
         status = int(bool(problems))
-    return Finished(status, recording.table(record) if record else "", tuple(problems))
+    return SearchResult(status, recording.table(record) if record else "", tuple(problems))
 
 
-def _train(p: Prepared, trials: Trials, context: Context, writer: "_Writer") -> list[str]:
-    """Trains until the search is complete; returns what ended it before that, if anything."""
-    place, runs = EXECUTORS[p.placement.executor], trials.feed()
-    while not trials.over and not context.stop():
-        # Workers end when none of them has a run; here that may mean that other launches have the last.
-        for ended in place(runs, context):
+def _train(trials: Trials, services: RunServices, writer: "_Writer") -> list[str]:
+    """Trains until the search is complete; returns what ended it early, if anything."""
+    execute, runs = EXECUTORS[services.settings.placement.executor], trials.feed()
+    while not trials.over and not services.stop():
+        # The executor ends when it has no run; other launches may still train the last ones.
+        for ended in execute(runs, services):
             trials.ended(ended)
             writer.now_and_then()
             if ended.halts:
@@ -113,7 +105,7 @@ def _train(p: Prepared, trials: Trials, context: Context, writer: "_Writer") -> 
 
 @contextlib.contextmanager
 def _handing_on(trials: Trials, problems: list[str]) -> Iterator[None]:
-    """Leaves no trial running, however the block ends; a storage that has gone is a problem, not a traceback."""
+    """Leaves no trial running, however the block ends; a storage that does not answer is reported as a problem."""
     try:
         yield
     except StorageError as error:
@@ -122,10 +114,10 @@ def _handing_on(trials: Trials, problems: list[str]) -> Iterator[None]:
         trials.leave()
 
 
-def _open_study(p: Prepared) -> OptunaStudy:
-    """The Optuna study, made if need be. In turn: two launches at once must not both make it."""
+def _open_study(p: PreparedSearch) -> OptunaStudy:
+    """Returns the Optuna study, created if need be; two launches at once must not both create it."""
     storage = open_storage(p.storage, create=True)
-    assert storage is not None  # it was to be created
+    assert storage is not None  # since create=True
     evaluations = max(1, len(p.seeds) * p.space.base.train.evals)
     with asking(p.storage):
         study = optuna.create_study(
@@ -135,21 +127,21 @@ def _open_study(p: Prepared) -> OptunaStudy:
         check_definition(study, p.definition, p.storage)
         if "definition" not in study.user_attrs:
             study.set_user_attr("definition", p.definition)
-            with warnings.catch_warnings():  # it is experimental, says Optuna
+            with warnings.catch_warnings():  # Optuna warns that it is experimental
                 warnings.simplefilter("ignore")
                 study.set_metric_names(["validation error (%)", "MACs"][: len(p.objectives)])
         return study
 
 
-def _estimates(p: Prepared) -> dict[str, float]:
-    """Seconds by the name of a run. The names are those that a launch alone would give."""
+def _estimates(p: PreparedSearch) -> dict[str, float]:
+    """Returns seconds by the name of a run. The names are those that a single launch would give."""
     first = 0 if p.study is None else len(frozen_trials(p.study))
     each = p.trial_seconds / len(p.seeds)
     return {f"t{first + i} s{seed}": each for i in range(p.todo) for seed in p.seeds}
 
 
-def _left(record: Mapping[str, Any], p: Prepared) -> list[str]:
-    """Lines about what the search lacks, over all launches."""
+def _left(record: Mapping[str, Any], p: PreparedSearch) -> list[str]:
+    """Returns lines about failed and missing trials, over all launches."""
     if not record:
         return []
     entries = [e for e in record["trials"] if not e["replaced"]]
@@ -163,9 +155,9 @@ def _left(record: Mapping[str, Any], p: Prepared) -> list[str]:
 
 
 class _Writer:
-    """Writes search.json on the parent: at the end, and now and then before."""
+    """Writes search.json on the parent run, periodically and at the end."""
 
-    def __init__(self, p: Prepared, store: Store, parent_id: str, study: OptunaStudy):
+    def __init__(self, p: PreparedSearch, store: Store, parent_id: str, study: OptunaStudy):
         self._p, self._store, self._parent_id, self._study = p, store, parent_id, study
         self._written = time.monotonic()
 
@@ -175,7 +167,7 @@ class _Writer:
                 self.write(over=False)
 
     def write(self, *, over: bool) -> dict[str, Any]:
-        """Returns what was written. Raises StorageError; a tracking store that is away gets it from a later launch."""
+        """Returns what was written. Raises StorageError; if the tracking store is away, a later launch writes it."""
         self._written = time.monotonic()
         with asking(self._p.storage):
             record = recording.search_json(self._p.about(), self._study, self._p.seeds, self._p.objectives, over=over)

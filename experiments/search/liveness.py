@@ -1,4 +1,4 @@
-"""Which launches of a search live: each holds a lock and a claim of its own, as a run in training does."""
+"""Which launches of a search are alive: each holds a lock and a lease of its own, as a run in training does."""
 
 import contextlib
 import shutil
@@ -14,7 +14,7 @@ PREFIX = "searcher"
 
 @contextlib.contextmanager
 def living(checkpoints: Path, claims: Claims) -> Iterator[str]:
-    """Makes this launch known as alive for the time of the block; yields its name, a new one each time."""
+    """Marks this launch as alive during the block; yields its name, which is new each time."""
     name = f"{PREFIX}-{uuid.uuid4().hex[:16]}"
     folder = checkpoints / name
     try:
@@ -25,9 +25,9 @@ def living(checkpoints: Path, claims: Claims) -> Iterator[str]:
 
 
 def is_dead(name: str, checkpoints: Path, claims: Claims) -> bool:
-    """Whether a launch that called itself so has died: at once if it did here, elsewhere when its lease has run out.
+    """Returns whether the launch of this name has died: at once if it ran here, else when its lease has expired.
 
-    The tracking store must answer; while it is away nobody's death can be told from silence.
+    The tracking store must answer: while it does not, a dead launch cannot be told from a silent one.
     """
     folder = checkpoints / name
     with locked(folder) as alone:

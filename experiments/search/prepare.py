@@ -1,52 +1,47 @@
-"""What a launch of a search is about: its space, objectives and trials so far. Nothing here is written."""
+"""Prepares one launch of a search: its space, objectives and trials so far. Nothing is written."""
 
 import hashlib
 import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import torch
 from optuna.study import Study as OptunaStudy
 
-from experiments import launch as launching
-from experiments import plan as planning
-from experiments.cli import Launch
+from experiments.cli import Launch, parse_seeds
 from experiments.console.progress import duration
 from experiments.placement import Placement
-from experiments.profiles import Profile
-from experiments.runner.remote_checkpoints import Mirror
-from experiments.search import record as recording
-from experiments.search.space import (
-    DERIVED_FIELDS,
-    VAL_IMAGES,
-    Search,
-    SearchError,
-    Space,
-    make_space,
-    parse_objectives,
+from experiments.plan import EarlierRuns, RunSelection, make_plan, network_cost, override_words, run_tags
+from experiments.prepare import (
+    base_config,
+    check_writable_places,
+    find_machine,
+    load_data,
+    place_runs,
+    run_settings,
 )
-from experiments.search.storage import (
-    DEFAULT,
-    check_definition,
-    find_study,
-)  # fmt: skip
+from experiments.profiles import Profile
+from experiments.runner.settings import RunSettings
+from experiments.search import record as recording
+from experiments.search.space import VAL_IMAGES, Space, make_space, parse_objectives
+from experiments.search.storage import DEFAULT, check_definition, find_study
 from experiments.search.trial_state import count_over, frozen_trials
+from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
-from experiments.tracking.store import Store, resolve_uri
+from experiments.tracking.store import Store
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
-from ran.data.datasets import load_splits, open_source
+from ran.data.datasets import open_source
 from ran.engine.device import Abilities, make_deterministic
+from records.text import columns
 
 NAME_LENGTH = 400
-"""characters; databases take 512"""
+"""maximum number of characters; databases take 512"""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A search that is ready to run: everything was checked, nothing was written."""
+class PreparedSearch:
+    """A launch of a search that is ready to run: everything was checked, nothing was written."""
 
     search: Search
     profile: Profile
@@ -54,29 +49,21 @@ class Prepared:
     objectives: tuple[str, ...]
     seeds: tuple[int, ...]
     total: int
-    device: torch.device
-    uri: str
-    checkpoints: Path
-    mirror: Mirror | None
-    placement: Placement
-    modules: tuple[str, ...]
-    """that workers import first"""
-    can: Abilities
-    storage: str
+    """number of trials, including completed ones"""
     overrides: Mapping[str, Any]
     held_out: int
-    """training images that the search holds out because the profile does not"""
-    trial_seconds: float
-    """of a trial that is not pruned"""
-    study: OptunaStudy | None
-    """as the storage has it; None = it has none yet"""
-    keep: str
-    retry_failed: bool
-    checkpoint_seconds: float | None
+    """training images that the search holds out for validation because the profile does not"""
+    capabilities: Abilities
+    storage: str
+    settings: RunSettings
+    trial_seconds: float = 0.0
+    """time that a trial takes if it is not pruned"""
+    study: OptunaStudy | None = None
+    """study in the storage; None = there is none yet"""
 
     @property
     def name(self) -> str:
-        """Of the study in Optuna's storage, and of the parent run."""
+        """Name of the study in Optuna's storage and of the parent run."""
         parts = [self.search.name, self.profile.tag, self.space.source.name]
         parts += [",".join(self.objectives)] if len(self.objectives) > 1 else []
         name = " ".join([*parts, *([self.overrides_json] if self.overrides else [])])
@@ -90,8 +77,8 @@ class Prepared:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What each of its runs is tagged with."""
-        return planning.run_tags(self.search.name, self.profile, self.overrides_json)
+        """Tags of each of its runs."""
+        return run_tags(self.search.name, self.profile, self.overrides_json)
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -109,8 +96,13 @@ class Prepared:
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
+    def turn(self) -> str:
+        """Name under which launches of this search take turns at what only one may do at a time."""
+        return f"search-{self.key[:16]}"
+
+    @property
     def pruner(self) -> str:
-        """The search's; none with two objectives, for which Optuna has none, and without evaluations on the way."""
+        """The search's pruner; none with two objectives, which Optuna cannot prune, or without evaluations."""
         return self.search.pruner if len(self.objectives) == 1 and self.space.base.train.evals else "none"
 
     @property
@@ -119,16 +111,16 @@ class Prepared:
 
     @property
     def over(self) -> int:
-        """Trials that are done with; with --retry-failed those that failed are not."""
-        return 0 if self.study is None else count_over(frozen_trials(self.study), failed=not self.retry_failed)
+        """Number of finished trials; with --retry-failed, failed ones are not counted."""
+        return 0 if self.study is None else count_over(frozen_trials(self.study), failed=not self.settings.retry_failed)
 
     @property
     def seconds(self) -> float:
-        return self.todo * self.trial_seconds / min(self.placement.at_once, max(1, self.todo))
+        return self.todo * self.trial_seconds / min(self.settings.placement.at_once, max(1, self.todo))
 
     @property
     def command(self) -> str:
-        """What launches this search, but for trials, places and what --import names."""
+        """Command that launches this search, without trials, places and modules of --import."""
         words = ["--search", self.search.path or self.search.name, *self._objectives_words]
         if self.seeds != self.search.seeds:
             words += ["--seeds", ",".join(map(str, self.seeds))]
@@ -136,7 +128,7 @@ class Prepared:
 
     @property
     def confirm_words(self) -> tuple[str, ...]:
-        """What launches the comparison of its best trial, but for profile and overrides."""
+        """Flags that launch the comparison of its best trial, without profile and overrides."""
         return ("--search", self.search.path or self.search.name, *self._objectives_words, "--confirm")
 
     @property
@@ -145,17 +137,17 @@ class Prepared:
 
     def _launching(self, *words: str) -> str:
         profile = [] if self.search.profile is not None else ["--profile", self.profile.name]
-        overrides = planning.override_words(self._all_overrides)
+        overrides = override_words(self._all_overrides)
         return shlex.join(["python", "run_ablation.py", *words, *profile, *overrides])
 
     @property
     def _all_overrides(self) -> dict[str, Any]:
-        usual = launching.base_config(self.search, self.profile).data.name
+        usual = base_config(self.search, self.profile).data.name
         data = self.space.source.name
         return ({} if data == usual else {"data.name": data}) | dict(self.overrides)
 
     def about(self) -> dict[str, Any]:
-        """Returns search.json but for the trials and what is made of them."""
+        """Returns the content of search.json without the trials and what follows from them."""
         fields = [*self.space.parameters, *self._derived_fields]
         values = flatten(self.space.base)
         return {
@@ -167,7 +159,7 @@ class Prepared:
             "space": recording.describe_space(self.space.parameters),
             "derived": recording.describe_derived(self.space.derived), "derived_fields": self._derived_fields,
             "base": {name: values[name] for name in fields},
-            "base_macs": planning.network_cost(self.space.base, self.space.source).macs,
+            "base_macs": network_cost(self.space.base, self.space.source).macs,
         }  # fmt: skip
 
     @property
@@ -177,13 +169,13 @@ class Prepared:
 
 def search_base(search: Search, profile: Profile) -> tuple[RunConfig, int]:
     """Returns the base under a profile, and how many training images the search itself holds out for validation."""
-    config = launching.base_config(search, profile)
+    config = base_config(search, profile)
     if config.data.val_images:
         return config, 0
     return override(config, {"data.val_images": VAL_IMAGES}), VAL_IMAGES
 
 
-def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig) -> Prepared:
+def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig) -> PreparedSearch:
     """Returns the launch, ready to run. `config` is `search_base` with the user's overrides.
 
     Raises UserError for everything that can be found wrong before anything is written.
@@ -196,55 +188,70 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         raise SearchError("a search chooses on validation images: --data.val_images must be above 0")
     objectives = parse_objectives(launch.objectives)
     kernels = config.train.kernels != "eager" or "train.kernels" in search.space
-    machine = launching.find_machine(launch, kernels=kernels)
-    device = machine.device
+    machine = find_machine(launch.placement, kernels=kernels)
     if launch.deterministic:
         make_deterministic()
-    # A confirmation's --seeds are its own, not the search's.
-    seeds = search.seeds if launch.seeds is None or launch.confirm else planning.parse_seeds(launch.seeds)
-    uri, (checkpoints, mirror) = resolve_uri(launch.tracking_uri), launching.shelf(launch)
-    source = open_source(config.data)
-    space = make_space(search, config, source, objectives)
-    if not launch.dry_run and not launch.confirm:
-        launching.check_places(uri, checkpoints, mirror)
-        for seed in seeds:
-            load_splits(config.data, seed)  # a damaged file is found now, and kept in memory for the runs
     overrides = difference(config, base)
     overrides.pop("data.name", None)
-    modules = (*launch.imports, *([str(Path(search.path).absolute())] if search.path else []))
-    prepared = Prepared(
-        search, profile, space, objectives, seeds, launch.trials or 0, device, uri, checkpoints, mirror, Placement(),
-        modules, machine.can, launch.storage or DEFAULT, overrides, held_out, 0.0, None, launch.keep,
-        launch.retry_failed, launch.checkpoint_seconds,
-    )  # fmt: skip
+    tags = run_tags(search.name, profile, json.dumps(overrides, sort_keys=True))
+    prepared = PreparedSearch(
+        search=search,
+        profile=profile,
+        space=make_space(search, config, open_source(config.data), objectives),
+        objectives=objectives,
+        # A confirmation's --seeds are its own, not the search's.
+        seeds=search.seeds if launch.seeds is None or launch.confirm else parse_seeds(launch.seeds),
+        total=launch.trials or 0,
+        overrides=overrides,
+        held_out=held_out,
+        capabilities=machine.can,
+        storage=launch.storage or DEFAULT,
+        settings=run_settings(launch, tags, machine.device, Placement(), search.path),
+    )
+    if not launch.dry_run and not launch.confirm:
+        settings = prepared.settings
+        check_writable_places(settings.tracking_uri, settings.checkpoints, settings.remote)
+        load_data((config.data, seed) for seed in prepared.seeds)
+    prepared = _with_study(prepared, confirms=launch.confirm)
+    return prepared if launch.confirm or not prepared.todo else _placed(launch, prepared, base)
+
+
+def _with_study(prepared: PreparedSearch, *, confirms: bool) -> PreparedSearch:
+    """Adds the Optuna study if the storage has it. Raises StorageError if it is of another search."""
     study = find_study(prepared.storage, prepared.name)
-    if study is not None and launch.confirm and "definition" in study.user_attrs:
-        prepared = replace(prepared, seeds=tuple(study.user_attrs["definition"]["seeds"]))
-    if study is not None:
-        check_definition(study, prepared.definition, prepared.storage)
-    prepared = replace(prepared, study=study)
-    if launch.confirm or not prepared.todo:
+    if study is None:
         return prepared
-    store = Store.peek(uri)
-    plan = planning.make_plan(
-        Study(search.name, search.title, axes=()), profile, config, base, source=source, can=machine.can,
-        records=store.records(source.name) if store else {}, checkpoints=checkpoints, remote={}, seeds=prepared.seeds,
-        rerun=True,
-    )  # fmt: skip
-    # A trial's seeds follow one another: as many runs at once as there are trials.
-    placement, estimates = launching.placed(
-        launch, config, plan, device, runs=prepared.total, times=prepared.todo
-    )  # fmt: skip
-    return replace(prepared, placement=placement, trial_seconds=sum(estimates.values()))
+    if confirms and "definition" in study.user_attrs:
+        prepared = replace(prepared, seeds=tuple(study.user_attrs["definition"]["seeds"]))
+    check_definition(study, prepared.definition, prepared.storage)
+    return replace(prepared, study=study)
 
 
-def headline(prepared: Prepared, why: str) -> str:
-    """Returns the first line of a launch: what, why, how much is done, what the rest will cost."""
-    p = prepared
+def _placed(launch: Launch, prepared: PreparedSearch, base: RunConfig) -> PreparedSearch:
+    """Adds where the trials train and how long one takes, planned as a study of one cell, the base."""
+    search, config, settings = prepared.search, prepared.space.base, prepared.settings
+    store = Store.peek(settings.tracking_uri)
+    stored = store.records(prepared.space.source.name) if store else {}
+    plan = make_plan(
+        Study(search.name, search.title, axes=()), prepared.profile, config, base,
+        selection=RunSelection(prepared.seeds),
+        earlier=EarlierRuns(stored=stored, checkpoints=settings.checkpoints, rerun=True),
+        capabilities=prepared.capabilities,
+    )  # fmt: skip
+    # The seeds of a trial train one after another: as many runs at once as there are trials.
+    placement, estimates = place_runs(
+        launch.placement, plan, settings.device, threads=config.train.threads, runs=prepared.total, times=prepared.todo
+    )
+    return replace(prepared, settings=replace(settings, placement=placement), trial_seconds=sum(estimates.values()))
+
+
+def headline(prepared: PreparedSearch, why: str) -> str:
+    """Returns the first line of a launch: what runs, why, how much is done, and the cost of the rest."""
+    p, settings = prepared, prepared.settings
     n = len(p.seeds)
-    placed = f", {p.placement}" if str(p.placement) else ""
+    placed = f", {settings.placement}" if str(settings.placement) else ""
     parts = [
-        f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {p.device}{placed}",
+        f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {settings.device}{placed}",
         f"{p.over} of {p.total} trials done" + (f", {p.todo} to do" if p.todo else ""),
         f"{n} seed{'' if n == 1 else 's'} a trial" + (f", about {duration(p.seconds)} at most" if p.todo else ""),
         _pruning(p),
@@ -254,7 +261,7 @@ def headline(prepared: Prepared, why: str) -> str:
     return "; ".join(parts)
 
 
-def _pruning(prepared: Prepared) -> str:
+def _pruning(prepared: PreparedSearch) -> str:
     if len(prepared.objectives) > 1:
         return "no pruning (Optuna has none for two objectives)"
     if not prepared.space.base.train.evals:
@@ -262,20 +269,20 @@ def _pruning(prepared: Prepared) -> str:
     return "no pruning" if prepared.pruner == "none" else f"pruned by {prepared.pruner}"
 
 
-def describe(prepared: Prepared) -> str:
-    """Returns the plan as lines: what is drawn, what is derived, where it is kept, and the trials there are."""
+def describe(prepared: PreparedSearch) -> str:
+    """Returns the plan as lines: what is drawn, what is derived, where it is stored, and the existing trials."""
     space, base = prepared.space, flatten(prepared.space.base)
-    wide = max(len(name) for name in (*space.parameters, "train.steps"))
-    lines = [f"{'field':<{wide}}  {'base':>9}  drawn from"]
+    rows = []
     for name, d in recording.describe_space(space.parameters).items():
         if d["type"] == "categorical":
             text = ", ".join(map(str, d["choices"]))
         else:
             text = f"{d['low']:g} to {d['high']:g}" + (", logarithmic" if d["log"] else "")
-        lines.append(f"{name:<{wide}}  {_short(base[name]):>9}  {text}")
+        rows.append((name, _short(base[name]), text))
     for name, text in recording.describe_derived(space.derived).items():
         field = DERIVED_FIELDS.get(name, name)
-        lines.append(f"{field:<{wide}}  {_short(base.get(field)):>9}  derived: {text}")
+        rows.append((field, _short(base.get(field)), f"derived: {text}"))
+    lines = [columns(("field", "base", "drawn from"), rows, right=(1,))]
     lines.append(f"objective: {' and '.join(prepared.objectives)}; the error on {space.base.data.val_images:,} "
                  f"validation images, the mean over seeds {', '.join(map(str, prepared.seeds))}")  # fmt: skip
     lines.append(f"storage: {prepared.storage}; study {prepared.name!r}")

@@ -1,4 +1,4 @@
-"""What a search leaves: search.json, from which its figures are drawn, and the table of its best trials."""
+"""Writes search.json, from which the figures of a search are drawn, and the table of its best trials."""
 
 import contextlib
 import functools
@@ -11,13 +11,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.search import trial_state as attributes
-from experiments.search.space import DERIVED
 from experiments.search.trial_state import frozen_trials, replaced
+from experiments.search_spec import DERIVED
 from records import names
+from records.text import columns
 
 SCHEMA = 1
 BEST = 10
-"""trials in the table"""
+"""maximum number of trials in the table"""
 
 
 def trial_entries(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -68,7 +69,7 @@ def front(entries: Sequence[Mapping[str, Any]]) -> list[int]:
 def importances(study: Study, objectives: Sequence[str]) -> dict[str, dict[str, float]]:
     """Returns by objective the share of each parameter in the spread of the complete trials (fANOVA); {} for too few.
 
-    Trials that diverged count with their worst value: that a rate makes them diverge is an influence too.
+    Trials that diverged count with their worst value, because that a rate makes them diverge is an influence too.
     """
     found = {}
     for i, objective in enumerate(objectives):
@@ -115,12 +116,12 @@ def describe_space(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def describe_derived(derived: Sequence[str]) -> dict[str, str]:
-    """Returns what each derived setting is, in words."""
+    """Returns a description of each derived setting."""
     return {name: (DERIVED[name].__doc__ or "").strip() for name in derived}
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """Returns the best trials of a search.json for a terminal, and what became of the others."""
+    """Returns a table of the best trials of a search.json for a terminal, and the counts of the others."""
     entries = [e for e in record["trials"] if not e["replaced"]]
     found = best(entries)
     two = len(record["objectives"]) > 1
@@ -139,10 +140,7 @@ def table(record: Mapping[str, Any]) -> str:
             )
             for e in found[:BEST]
         ]  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-        body = ["  ".join(x.rjust(w) for x, w in zip(row, widths, strict=True)) for row in (head, *rows)]
-        lines += [rule, body[0], rule, *body[1:], rule]
+        lines.append(columns(head, rows, right=range(len(head))))
     lines.append(f"{_counts(entries)} Chosen on validation images; the lowest of many errors is in part luck:")
     lines.append(f"  {record['confirm']}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Which parameters a trial draws: TPE, seeded by the trial's number."""
+"""Draws the parameters of a trial: TPE, seeded by the trial's number."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from optuna.trial import FrozenTrial
 from ran.rng import stream_seed
 
 STARTUP = 10
-"""trials that are drawn at random before the first that TPE draws"""
+"""number of trials drawn at random before TPE draws the first"""
 
 
 class Sampler(BaseSampler):
     """TPE whose draws for a trial are a function of (seed, trial number, what is known by then).
 
-    Optuna's own begins its random numbers anew in each process, so a search that goes on, or a second launch, would
+    Optuna's own sampler restarts its random numbers in each process, so a continued search or a second launch would
     draw what was drawn before.
     """
 

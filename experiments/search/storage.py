@@ -1,4 +1,4 @@
-"""Where Optuna keeps a search: a journal file, or a database that many machines reach."""
+"""Optuna's storage of a search: a journal file, or a database that several machines reach."""
 
 import contextlib
 import importlib.util
@@ -22,34 +22,34 @@ from optuna.study import Study
 
 from records.errors import UserError, mask_secrets
 
-optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what matters of it we say ourselves
+optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # we print what matters
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 logging.getLogger("alembic").setLevel(logging.CRITICAL)
 
 DEFAULT = "optuna.journal"
 CONNECT_SECONDS = 10
 BUSY_SECONDS = 60
-"""for which a sqlite file that another launch is writing is waited for"""
+"""seconds to wait for a sqlite file that another launch is writing"""
 TRIES = 3
-"""to make tables that another machine may be making at the same time"""
+"""attempts to create tables that another machine may be creating at the same time"""
 TIMEOUTS = {
     "sqlite": ("timeout", BUSY_SECONDS),
     "psycopg2": ("connect_timeout", CONNECT_SECONDS), "psycopg": ("connect_timeout", CONNECT_SECONDS),
     "pg8000": ("timeout", CONNECT_SECONDS), "pymysql": ("connect_timeout", CONNECT_SECONDS),
     "mysqldb": ("connect_timeout", CONNECT_SECONDS), "mysqlconnector": ("connection_timeout", CONNECT_SECONDS),
 }  # fmt: skip
-"""by driver, the name of its limit on connecting"""
+"""(option, seconds) of each driver's connection timeout"""
 POSTGRES = ("psycopg2", "psycopg")
 PACKAGES = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-"""by module, where the package is called otherwise"""
+"""package of a module whose name differs"""
 
 
 class StorageError(UserError):
-    """A storage that cannot be used, or does not answer; one line without its password."""
+    """A storage that cannot be used or does not answer; one line without its password."""
 
 
 class _KernelLock(JournalFileOpenLock):
-    """A lock that the kernel releases when its process dies; Optuna's own would block the next one for 30 s."""
+    """A lock that the kernel releases when its process dies; Optuna's own would block the next process for 30 s."""
 
     def __init__(self, path: Path):
         super().__init__(str(path))
@@ -64,7 +64,7 @@ class _KernelLock(JournalFileOpenLock):
         self._lock.release()
 
     def _mend(self) -> None:
-        """Cuts off half a line, which a process left that died while it wrote: with another behind it none is read."""
+        """Cuts off an incomplete last line, left by a process that died while writing; Optuna stops reading at it."""
         with open(self._path, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
@@ -76,7 +76,7 @@ class _KernelLock(JournalFileOpenLock):
 
 @contextlib.contextmanager
 def asking(spec: str) -> Iterator[None]:
-    """Turns what Optuna, SQLAlchemy, drivers and files raise into StorageError."""
+    """Turns errors of Optuna, SQLAlchemy, drivers and files into StorageError."""
     try:
         yield
     except (UserError, optuna.exceptions.UpdateFinishedTrialError):
@@ -100,7 +100,7 @@ def is_url(spec: str) -> bool:
 
 
 def open_storage(spec: str, *, create: bool) -> BaseStorage | None:
-    """Returns the storage of a --storage: the path of a journal file or a database URL.
+    """Returns the storage that --storage names: the path of a journal file or a database URL.
 
     Without `create` nothing is written, and None is returned where there is none yet. Several processes of one machine
     may create a file at once. Raises StorageError.
@@ -132,7 +132,7 @@ def _check_place(path: Path) -> None:
 
 def _database(spec: str, create: bool) -> BaseStorage | None:
     url = sqlalchemy.make_url(spec)
-    if url.drivername == "postgresql":  # which driver that means depends on SQLAlchemy's version: take what is there
+    if url.drivername == "postgresql":  # the default driver depends on SQLAlchemy's version: take an installed one
         there = [name for name in POSTGRES if importlib.util.find_spec(name)]
         url = url.set(drivername=f"postgresql+{(there or POSTGRES)[0]}")
         spec = url.render_as_string(hide_password=False)
@@ -147,20 +147,20 @@ def _database(spec: str, create: bool) -> BaseStorage | None:
         name, seconds = TIMEOUTS[driver]
         options["connect_args"] = {name: seconds}
     if file is None:
-        options["pool_pre_ping"] = True  # a database that was started again in between is connected to anew
+        options["pool_pre_ping"] = True  # reconnects to a database that was restarted
     if not _has_tables(spec, options):
         if not create:
             return None
         with FileLock(f"{file}.lock") if file is not None else contextlib.nullcontext():
             if file is not None:
                 with contextlib.closing(sqlite3.connect(file, timeout=BUSY_SECONDS)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")  # stays in the file; three times as fast
+                    connection.execute("PRAGMA journal_mode=WAL")  # a persistent setting; three times as fast
             _make_tables(spec, options)
     return RDBStorage(spec, engine_kwargs=options, skip_table_creation=True)
 
 
 def _has_tables(spec: str, options: Mapping[str, Any]) -> bool:
-    """Whether the database has Optuna's tables. Raises StorageError for one with MLflow's: both call one alike."""
+    """Returns whether the database has Optuna's tables. Raises StorageError if they are MLflow's."""
     engine = sqlalchemy.create_engine(spec, **options)
     try:
         tables = set(sqlalchemy.inspect(engine).get_table_names())
@@ -176,14 +176,14 @@ def _make_tables(spec: str, options: Mapping[str, Any]) -> None:
         try:
             RDBStorage(spec, engine_kwargs=dict(options))
             return
-        except Exception:  # another machine made one of the tables between our look and our attempt
+        except Exception:  # another machine created a table in the meantime
             if attempt == TRIES:
                 raise
             time.sleep(1.0)
 
 
 def find_study(spec: str, name: str) -> Study | None:
-    """Returns a search's Optuna study for reading; None where the storage has none. Raises StorageError."""
+    """Returns a search's Optuna study for reading; None if the storage has none. Raises StorageError."""
     storage = open_storage(spec, create=False)
     if storage is None:
         return None
@@ -193,7 +193,7 @@ def find_study(spec: str, name: str) -> Study | None:
 
 
 def check_definition(study: Study, definition: Mapping[str, Any], spec: str) -> None:
-    """Raises StorageError if the study is of another search that is called the same."""
+    """Raises StorageError if the study belongs to another search of the same name."""
     held = study.user_attrs.get("definition")
     if held is None:
         return

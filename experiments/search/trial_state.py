@@ -1,4 +1,4 @@
-"""What Optuna knows of trials: the attributes that launches leave on them, which count, and how one is handed on."""
+"""The state of trials in Optuna: user attributes, which trials count, and how one is handed on to another launch."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -19,35 +19,35 @@ SETTINGS, PRINTS, ERRORS, MACS, RETRY_OF, DEATHS, VOID = (
 """user attributes of a trial"""
 PRUNED = "pruned"
 RETRIES = 2
-"""of a trial whose launch died; the third death is its own fault"""
+"""number of times that a trial is tried again after its launch died; a third death fails it"""
 
 
 def frozen_trials(study: Study) -> list[FrozenTrial]:
-    """Returns the trials, freshly read, in the order of their numbers."""
+    """Reads the trials and returns them in the order of their numbers."""
     return study.get_trials(deepcopy=False)
 
 
 def replaced(trials: list[FrozenTrial]) -> set[int]:
-    """Returns the numbers of trials that count no more: another goes on with their parameters, or they drew none."""
+    """Returns the numbers of trials that no longer count: another has their parameters, or they drew none."""
     retried = {t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs}
     return retried | {t.number for t in trials if t.user_attrs.get("void")}
 
 
 def count(trials: list[FrozenTrial]) -> int:
-    """Returns how many trials a search has: those that are over or running, without those that were replaced."""
+    """Returns the number of trials that are finished or running, without those that were replaced."""
     gone = replaced(trials)
     return sum(t.state != TrialState.WAITING and t.number not in gone for t in trials)
 
 
 def count_over(trials: list[FrozenTrial], *, failed: bool = True) -> int:
-    """Returns how many trials are over, those that `failed` or not, without those that were replaced."""
+    """Returns the number of finished trials, with or without those that `failed`, without those that were replaced."""
     gone = replaced(trials)
     over = [t for t in trials if t.state.is_finished() and t.number not in gone]
     return sum(failed or t.state != TrialState.FAIL for t in over)
 
 
 def tell(study: Study, trial: Trial, attributes: Mapping[str, Any], values: Any, state: TrialState) -> None:
-    """Ends a trial with attributes that say more. One that another launch has handed on stays as it is."""
+    """Ends a trial and sets its attributes. A trial that another launch has handed on stays as it is."""
     try:
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
@@ -57,14 +57,14 @@ def tell(study: Study, trial: Trial, attributes: Mapping[str, Any], values: Any,
 
 
 def hand_on(study: Study, t: FrozenTrial, trials: list[FrozenTrial], reason: str, *, deaths: int) -> str:
-    """Fails a running trial and enqueues its parameters, from whose checkpoints somebody goes on.
+    """Fails a running trial and enqueues its parameters, so that a launch continues from its checkpoints.
 
-    Returns a line where it is given up instead, else "". The parameters go first: a kill in between loses nothing.
+    Returns a message if the trial is given up instead, else "". Parameters are enqueued first, so a kill loses nothing.
     """
     parameters = {**t.system_attrs.get("fixed_params", {}), **t.params}
     attributes: dict[str, Any] = {OUTCOME: names.KILLED, REASON: reason}
     if not parameters:
-        attributes[VOID] = True  # it had drawn nothing: there is nothing to go on with
+        attributes[VOID] = True  # it had drawn nothing, so there is nothing to continue
     elif deaths > RETRIES:
         attributes = {OUTCOME: names.FAILED, REASON: f"{reason} {deaths} times in a row"}
     elif t.number not in replaced(trials):
@@ -76,9 +76,9 @@ def hand_on(study: Study, t: FrozenTrial, trials: list[FrozenTrial], reason: str
 def take_over(
     study: Study, trials: list[FrozenTrial], others: list[FrozenTrial], is_dead: Callable[[str], bool]
 ) -> list[str]:
-    """Hands on those of the running trials `others` whose launches have died; returns lines about those given up.
+    """Hands on those of the running trials `others` whose launches have died; returns messages about those given up.
 
-    One without an owner is of a launch that died before it could sign: whoever asks does so in turn.
+    A trial without an owner belongs to a launch that died before it could sign, since launches ask in turn.
     """
     dead = {"": True}
     lines = []
@@ -93,7 +93,7 @@ def take_over(
 
 
 def enqueue_failed(study: Study) -> None:
-    """Enqueues the parameters of the trials that failed, but for those that were tried again already."""
+    """Enqueues the parameters of failed trials, except those that were tried again already."""
     trials = frozen_trials(study)
     gone = replaced(trials)
     for t in trials:

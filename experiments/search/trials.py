@@ -13,22 +13,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from experiments import plan as planning
 from experiments.console.progress import Reporter
 from experiments.console.signals import pause
 from experiments.executors.run_plan import POLL_SECONDS
-from experiments.launch import in_turn
-from experiments.plan import PlannedRun
+from experiments.plan import DONE, FAILED, EarlierRuns, PlannedRun, network_cost, plan_run, resolved
 from experiments.runner.execute import BUSY, Ended
 from experiments.search.liveness import is_dead
-from experiments.search.space import Space
+from experiments.search.prepare import PreparedSearch
 from experiments.search.storage import StorageError, asking
 from experiments.search.trial_state import (
     DEATHS,
@@ -50,32 +47,31 @@ from experiments.search.trial_state import (
     tell,
 )
 from experiments.study import Cell
-from experiments.tracking.leases import Claims
+from experiments.tracking.leases import Claims, in_turn
 from experiments.tracking.store import Record, Store, TrackingError
 from ran.config import RunConfig, fingerprint, override
-from ran.engine.device import Abilities
 from records import names
 from records.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 WORST = 100.0
-"""% of error, told of a trial that diverged: a failed one the sampler would forget, and draw the like again"""
+"""error in % told for a trial that diverged; the sampler would ignore a failed trial and draw similar ones again"""
 TELL_SECONDS = 60.0
-"""for which a storage that does not answer is waited for when a trial has ended"""
+"""time to wait for a storage that does not answer when a trial has ended"""
 
 
 @dataclass
 class _Open:
-    """A trial of this launch that is not over."""
+    """An unfinished trial of this launch."""
 
     trial: Trial
     cell: Cell
     configs: tuple[RunConfig, ...]
-    """resolved, one a seed"""
+    """resolved configs, one per seed"""
     prints: tuple[str, ...]
     errors: list[float] = field(default_factory=list)
-    """of the seeds that are done, in order"""
+    """errors of the finished seeds, in order"""
     reported: set[int] = field(default_factory=set)
     began: float = field(default_factory=time.monotonic)
 
@@ -85,23 +81,23 @@ class _Open:
 
 
 class Trials:
-    """The trials of one launch: `feed` gives an executor their runs, `ended` takes what became of each."""
+    """The trials of one launch: `feed` gives an executor their runs, `ended` takes how each ended."""
 
     def __init__(
-        self, study: Study, spec: str, space: Space, *, total: int, seeds: Sequence[int], objectives: Sequence[str],
-        store: Store, claims: Claims, checkpoints: Path, can: Abilities, me: str, turn: str,
-        stop: Callable[[], bool], retry_failed: bool, prunes: bool,
-    ):  # fmt: skip
-        self._study, self._spec, self._space, self._total = study, spec, space, total
-        self._seeds, self._objectives = tuple(seeds), tuple(objectives)
-        self._store, self._claims, self._checkpoints, self._can = store, claims, checkpoints, can
-        self._me, self._turn, self._stop = me, turn, stop
-        self._retry_failed, self._prunes = retry_failed, prunes
+        self, prepared: PreparedSearch, study: Study, store: Store, claims: Claims, *, me: str, stop: Callable[[], bool]
+    ):
+        """`me`: the name under which this launch is known as alive."""
+        self._study, self._spec, self._space, self._total = study, prepared.storage, prepared.space, prepared.total
+        self._seeds, self._objectives = prepared.seeds, prepared.objectives
+        self._store, self._claims, self._checkpoints = store, claims, prepared.settings.checkpoints
+        self._capabilities, self._retry_failed = prepared.capabilities, prepared.settings.retry_failed
+        self._prunes = prepared.pruner != "none"
+        self._me, self._turn, self._stop = me, prepared.turn, stop
         self._open: dict[int, _Open] = {}
         self._of_run: dict[str, tuple[_Open, int]] = {}
-        """by the name of a run that is ready or in training: its trial and which of its seeds"""
+        """(trial, index of the seed) of each run that is ready or in training, by the run's name"""
         self._ready: deque[tuple[float, PlannedRun]] = deque()
-        """with the time before which it is not to be placed"""
+        """runs, each with the time before which it does not start"""
         self._training: set[str] = set()
         self._cuts: dict[str, str] = {}
         self._waited = False
@@ -111,13 +107,13 @@ class Trials:
         self.problems: list[str] = []
         """lines about trials that have no value"""
 
-    # What the executor asks
+    # Called by the executor
 
     def feed(self) -> Iterator[PlannedRun | None]:
         """Yields the next run when it is asked for, None while there is none; ends when the search is complete."""
         while not self._stop():
             run = self._next_ready()
-            # A place that asks five times a second need not have the storage asked as often.
+            # The executor asks five times a second; the storage is asked less often.
             if run is None and (not self._training or time.monotonic() >= self._look_at):
                 run = self._next_of_trials()
                 self._look_at = time.monotonic() + POLL_SECONDS
@@ -133,7 +129,7 @@ class Trials:
                 yield None
 
     def cut(self, name: str) -> str | None:
-        """Why the run of a name shall end now; None = it shall not."""
+        """Returns the reason to end the named run now; None = no reason."""
         return self._cuts.get(name)
 
     def _next_ready(self) -> PlannedRun | None:
@@ -144,7 +140,7 @@ class Trials:
         return None
 
     def _next_of_trials(self) -> PlannedRun | None:
-        """Opens trials until one has something to train: what the store has already needs no place."""
+        """Opens trials until one has something to train; results that the store has are taken without training."""
         self.over = False
         while not self._stop():
             with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
@@ -176,7 +172,7 @@ class Trials:
         return launch == self._me or is_dead(launch, self._checkpoints, self._claims)
 
     def _store_answers(self) -> bool:
-        """While the tracking store is away nobody's death can be told from silence."""
+        """Returns whether the tracking store answers; if not, a dead launch cannot be told from a silent one."""
         try:
             self._store.experiment(self._space.source.name)
         except TrackingError:
@@ -188,9 +184,9 @@ class Trials:
             settings = self._space.settings(trial.params)
             base, source = self._space.base, self._space.source
             configs = tuple(
-                planning.resolved(override(base, {**settings, "seed": seed}), can=self._can) for seed in self._seeds
+                resolved(override(base, {**settings, "seed": seed}), self._capabilities) for seed in self._seeds
             )
-            macs = planning.network_cost(configs[0], source).macs
+            macs = network_cost(configs[0], source).macs
         except UserError as error:
             self._fail(trial, str(error))
             return
@@ -202,27 +198,29 @@ class Trials:
                 trial.set_user_attr(key, value)
             before = trial.user_attrs.get(RETRY_OF)
             if before is not None and len(self._objectives) == 1:
-                # The evaluations that its checkpoints have behind them are not made again.
+                # Evaluations before its checkpoints are not repeated.
                 for step, value in frozen_trials(self._study)[before].intermediate_values.items():
                     self._report(opened, step, value)
         self._begin_seed(opened)
 
     def _begin_seed(self, opened: _Open) -> None:
-        """Readies the run of the trial's next seed, or takes its result where the store has one."""
+        """Prepares the run of the trial's next seed, or takes its result if the store has one."""
         k = len(opened.errors)
         try:
-            run = planning.planned(
-                opened.cell, self._seeds[k], opened.configs[k], opened.prints[k], self._space.source,
-                self._record(opened.prints[k]), self._checkpoints, {}, rerun=False, retry_failed=self._retry_failed,
-            )  # fmt: skip
+            stored = self._record(opened.prints[k])
+            earlier = EarlierRuns(
+                stored={} if stored is None else {stored.fingerprint: stored},
+                checkpoints=self._checkpoints,
+                retry_failed=self._retry_failed,
+            )
+            run = plan_run(opened.cell, opened.configs[k], self._space.source, earlier)
         except UserError as error:
             self._end(opened, names.FAILED, str(error))
             return
         run = replace(run, tags={names.TRIAL: str(opened.number)})
         self._of_run[run.name] = opened, k
-        if run.state in (planning.DONE, planning.FAILED) and run.record is not None:
-            record = run.record
-            self.ended(Ended(run, str(record.outcome), record.reason, record.test_err, val_err=record.val_err))
+        if run.state in (DONE, FAILED) and run.stored is not None:
+            self.ended(Ended.of_stored(run, run.stored))
         else:
             self._ready.append((0.0, run))
 
@@ -232,15 +230,15 @@ class Trials:
         except TrackingError:  # away: the run trains, and its log waits
             return None
 
-    # What the runs say
+    # Called with what the runs log
 
     def heard(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """Takes a run's validation error on the way, and decides whether its trial goes on."""
+        """Takes a validation error of a run in training, and decides whether its trial continues."""
         if names.VAL_ERR not in values or name not in self._of_run or len(self._objectives) > 1:
             return
         opened, k = self._of_run[name]
         train = opened.configs[k].train
-        if step >= train.steps:  # the end of the run, of which `ended` takes care
+        if step >= train.steps:  # the end of the run, which `ended` handles
             return
         evaluation = math.ceil(step / math.ceil(train.steps / train.evals))
         place = k * train.evals + evaluation
@@ -260,7 +258,7 @@ class Trials:
             opened.trial.report(value, place)
 
     def ended(self, ended: Ended) -> None:
-        """Takes how a run ended: its trial goes on with the next seed, or is over. Raises StorageError."""
+        """Takes how a run ended: its trial continues with the next seed, or ends. Raises StorageError."""
         name = ended.run.name
         self._training.discard(name)
         self._look_at = 0.0
@@ -297,10 +295,10 @@ class Trials:
         else:
             self._end(opened, names.FINISHED, "")
 
-    # What Optuna is told
+    # Told to Optuna
 
     def _end(self, opened: _Open, outcome: str, reason: str, tail: Sequence[str] = ()) -> None:
-        """Tells how a trial ended; waits a while for a storage that does not answer, then raises StorageError."""
+        """Tells Optuna how a trial ended; waits for a storage that does not answer, then raises StorageError."""
         del self._open[opened.number]
         trial, seconds = opened.trial, time.monotonic() - opened.began
         state = {PRUNED: TrialState.PRUNED, names.FAILED: TrialState.FAIL}.get(outcome, TrialState.COMPLETE)
@@ -338,7 +336,7 @@ class Trials:
             enqueue_failed(self._study)
 
     def leave(self) -> None:
-        """Hands on what this launch has not brought to an end: the same command goes on with it."""
+        """Hands on the trials that this launch has not finished, so that the same command continues them."""
         with contextlib.suppress(StorageError), asking(self._spec):
             trials = frozen_trials(self._study)
             for t in trials:
@@ -347,15 +345,15 @@ class Trials:
         self._open.clear()
 
 
-class Listening:
-    """A reporter that lets the trials hear what their runs say; of a run that ends it tells what the search goes by."""
+class SearchReporter:
+    """A reporter that passes on to the trials what their runs log, and reports validation errors of runs that end."""
 
     def __init__(self, report: Reporter, trials: Trials):
         self._report, self._trials = report, trials
         self.run_begins, self.step = report.run_begins, report.step
         self._errors: dict[str, float] = {}
 
-    def __enter__(self) -> "Listening":
+    def __enter__(self) -> "SearchReporter":
         return self
 
     def __exit__(self, *exception: object) -> None:

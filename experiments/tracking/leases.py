@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from experiments.tracking.store import Store, StoreAway, TrackingError, asking
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEASE = 300.0
+PARENT_WAIT = 30.0
+"""seconds that a launch waits for another to write the same parent"""
 RENEW = 30.0
 PREFIX = "ran-claim"
 NO_REGISTRY = {"NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
@@ -182,3 +186,19 @@ def _owner(checkpoints: Path) -> str:
     """This machine and folder: launches that share it see each other's locks."""
     stat = checkpoints.stat()
     return f"{platform.node()} ({stat.st_dev:x}-{stat.st_ino:x})"
+
+
+@contextlib.contextmanager
+def in_turn(what: str, checkpoints: Path, claims: Claims) -> Iterator[None]:
+    """Keeps a block to one launch at a time, of all that share the tracking store.
+
+    One that has waited PARENT_WAIT seconds for another goes on all the same: better twice than never.
+    """
+    until = time.monotonic() + PARENT_WAIT
+    with FileLock(checkpoints / "launch.lock"):
+        while True:
+            with claims.claimed(what, alone=True) as other:
+                if other is None or time.monotonic() > until:
+                    yield
+                    return
+            time.sleep(0.2)

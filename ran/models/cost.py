@@ -7,6 +7,7 @@ python -m ran.models.cost attention56 --size 64    # one network by stage and br
 
 import argparse
 import csv
+import dataclasses
 import fnmatch
 import functools
 import io
@@ -23,10 +24,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ran.config import ConfigError
+from ran.config import ConfigError, ModelConfig
 from ran.kernels.ops import using
 from ran.models.masks import MASK_STRUCTURES
 from ran.models.network import NetworkSpec, build
+from ran.models.zoo import config_spec
 from records.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,6 +84,16 @@ def cost(spec: NetworkSpec, *, num_classes: int, image_size: int) -> Cost:
     except Exception:  # a user's mask or unit may do anything: torch's counter knows it all, and computes nothing
         macs = _count(_on_meta(spec, num_classes), image_size).get_total_flops() // 2
     return Cost(params, macs)
+
+
+def model_cost(model: ModelConfig, *, num_classes: int, image_size: int) -> Cost:
+    """Returns parameters and MACs of a configured network. ARL and NAL have the same weights and are counted once."""
+    return _cost_of(dataclasses.replace(config_spec(model), learning="arl"), num_classes, image_size)
+
+
+@functools.cache
+def _cost_of(spec: NetworkSpec, num_classes: int, image_size: int) -> Cost:
+    return cost(spec, num_classes=num_classes, image_size=image_size)
 
 
 def _on_meta(spec: NetworkSpec, num_classes: int) -> nn.Module:

@@ -8,7 +8,6 @@ ones in a training step. Weights must agree bit by bit, every metric step by ste
 """
 
 import argparse
-import functools
 import json
 import multiprocessing
 import os
@@ -63,16 +62,15 @@ def _child(lab: Lab, moment: Moment | None, counts: Path | None) -> None:
     """A launch in this process, with a checkpoint after every step. Killed at its moment, or counted."""
     import torch
 
-    import experiments.launch
     import run_ablation
-    from experiments.runner.execute import Context
+    from experiments.runner import settings
 
     torch.set_num_threads(1)
     os.chdir(lab.folder)
     output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    experiments.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)  # type: ignore[misc]
+    settings.CHECKPOINT_SECONDS = 0.0
     seen: Counter[str] = Counter()
 
     def count(frame: FrameType, event: str, _: Any) -> None:

@@ -45,13 +45,12 @@ STUDY = Study(
 
 # A checkpoint after every step, and steps so slow that a signal meets a run in its middle; `Lab.hold` stops them.
 SLOW = """
-import functools
 import time
 from pathlib import Path
 
 import experiments.launch
 from experiments.console.progress import Lines
-from experiments.runner.execute import Context
+from experiments.runner import settings
 
 
 def held(name, step):
@@ -70,7 +69,7 @@ class Slow(Lines):
             time.sleep(0.01)
 
 
-experiments.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)
+settings.CHECKPOINT_SECONDS = 0.0
 experiments.launch.reporter = Slow
 """
 

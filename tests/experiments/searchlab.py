@@ -22,7 +22,7 @@ NAME = "tiny smoke-1 cluttershapes"
 SEARCH = '''"""What the user wrote about it."""
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from experiments.search import Search
+from experiments.search_spec import Search
 
 SEARCH = Search(
     name="tiny",
@@ -122,10 +122,11 @@ MADE_UP = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from searchlab import by_rate, pretend
-from experiments import plan, runner
-runner.train = pretend(by_rate, lambda config, step: time.sleep(0.05))
-runner._leave_probes = lambda *arguments: None
-plan._measured_rate = lambda *arguments: 1e9
+from experiments import estimate
+from experiments.runner import execute
+execute.train = pretend(by_rate, lambda config, step: time.sleep(0.05))
+execute.log_probes = lambda *arguments: None
+estimate._measured_rate = lambda *arguments: 1e9
 """
 
 # Run after that: the first step of a launch waits until there are two.
@@ -140,5 +141,5 @@ def meet(config, step):
         time.sleep(0.01)
 
 
-runner.train = pretend(by_rate, meet)
+execute.train = pretend(by_rate, meet)
 """

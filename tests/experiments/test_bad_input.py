@@ -11,7 +11,7 @@ import torch
 from lab import mine
 from safetensors.torch import save_file
 
-import run_ablation
+from experiments import cli
 from ran.engine.checkpoint import read_header
 
 FAKE_CIFAR = 40  # images a file
@@ -335,7 +335,7 @@ def test_more_than_an_hour_needs_a_yes(empty_lab):
 
 
 def test_a_yes_and_a_short_launch_start(lab, monkeypatch):
-    monkeypatch.setattr(run_ablation, "ASK_SECONDS", 0)
+    monkeypatch.setattr(cli, "ASK_SECONDS", 0)
     assert lab.launch("--cells", "learning=arl").status == 2
     assert lab.launch("--cells", "learning=arl", "--yes").status == 0
     assert lab.launch("--cells", "learning=arl").status == 0, "nothing to do takes no time"

@@ -22,7 +22,7 @@ from safetensors import safe_open
 
 from experiments import launch as launching
 from experiments.console.progress import Lines
-from experiments.runner import execute, run_dir
+from experiments.runner import run_dir, settings
 from experiments.runner.run_dir import ATTEMPT
 from experiments.tracking import provenance, run_log
 from experiments.tracking.run_log import SPOOL
@@ -34,7 +34,7 @@ from records import names
 @pytest.fixture
 def often(monkeypatch):
     """A checkpoint, and so a delivery, at every step."""
-    monkeypatch.setattr(launching, "Context", functools.partial(execute.Context, checkpoint_seconds=0.0))
+    monkeypatch.setattr(settings, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(run_log, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(launching, "LAST_WAIT", 0.0)
 

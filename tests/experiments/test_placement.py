@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments import placement
-from experiments.placement import INSTALL, Placement, PlacementError, choose, if_worth
+from experiments.placement import INSTALL, Placement, PlacementError, PlacementRequest, if_worth, place_here
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -40,12 +40,12 @@ def machine(monkeypatch):
 ])  # fmt: skip
 def test_on_a_cpu(asked, expected):
     workers, threads, runs = asked
-    assert choose(workers, None, CPU, threads=threads, runs=runs) == expected
+    assert place_here(PlacementRequest(workers=workers), CPU, threads=threads, runs=runs) == expected
 
 
 def test_memory_limits_the_workers_but_not_their_threads(machine):
     machine(gib=4)
-    assert choose(None, None, CPU, threads=None, runs=24) == Placement(2, 1)
+    assert place_here(PlacementRequest(), CPU, threads=None, runs=24) == Placement(2, 1)
 
 
 @pytest.mark.parametrize(("asked", "expected"), [
@@ -58,23 +58,26 @@ def test_memory_limits_the_workers_but_not_their_threads(machine):
 ])  # fmt: skip
 def test_on_gpus(asked, expected):
     workers, gpus_per_run = asked
-    assert choose(workers, gpus_per_run, CUDA, threads=None, runs=24) == expected
+    assert (
+        place_here(PlacementRequest(workers=workers, gpus_per_run=gpus_per_run), CUDA, threads=None, runs=24)
+        == expected
+    )
 
 
 def test_one_gpu_trains_one_run_after_another(machine):
     machine(gpus=1)
-    assert choose(None, None, CUDA, threads=None, runs=24) == Placement(1, None)
-    assert choose(None, 0.25, CUDA, threads=None, runs=24) == Placement(4, 2, 0.25)
+    assert place_here(PlacementRequest(), CUDA, threads=None, runs=24) == Placement(1, None)
+    assert place_here(PlacementRequest(gpus_per_run=0.25), CUDA, threads=None, runs=24) == Placement(4, 2, 0.25)
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
 def test_without_ray_the_plan_says_what_it_would_bring(device, machine):
     machine(ray=False)
-    found = choose(None, None, device, threads=None, runs=24)
+    found = place_here(PlacementRequest(), device, threads=None, runs=24)
     assert found.executor == "inline"
     assert INSTALL in str(found)
     with pytest.raises(PlacementError, match="--workers 2 needs Ray") as error:
-        choose(2, None, device, threads=None, runs=24)
+        place_here(PlacementRequest(workers=2), device, threads=None, runs=24)
     assert INSTALL in str(error.value)
 
 
@@ -89,7 +92,7 @@ def test_without_ray_the_plan_says_what_it_would_bring(device, machine):
 ])  # fmt: skip
 def test_what_cannot_be_had(workers, gpus_per_run, device, words):
     with pytest.raises(PlacementError) as error:
-        choose(workers, gpus_per_run, device, threads=None, runs=24)
+        place_here(PlacementRequest(workers=workers, gpus_per_run=gpus_per_run), device, threads=None, runs=24)
     assert words in str(error.value)
 
 

@@ -9,10 +9,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import plan as planning
-from experiments.cli import parse_launch, parse_overrides
-from experiments.launch import base_config
-from experiments.plan import DONE, FAILED, NEW, RESUMABLE, PlanError, make_plan, parse_seeds, parse_shard, select_cells
+from experiments import estimate
+from experiments.cli import UsageError, parse_launch, parse_overrides, parse_seeds, parse_shard
+from experiments.plan import (
+    DONE,
+    FAILED,
+    NEW,
+    RESUMABLE,
+    EarlierRuns,
+    PlanError,
+    RunSelection,
+    make_plan,
+    select_cells,
+)
+from experiments.prepare import base_config
 from experiments.profiles import PROFILES
 from experiments.study import Comparison, Study, axis
 from experiments.tracking.run_log import SPOOL
@@ -36,13 +46,15 @@ GRID = Study(
 )
 
 
-def plan(study=GRID, *, records=None, checkpoints="nowhere", overrides=None, profile="smoke", **options):
+def plan(study=GRID, *, stored=None, checkpoints="nowhere", overrides=None, profile="smoke", **options):
     profile = PROFILES[profile]
     base = base_config(study, profile)
-    options.setdefault("seeds", study.seeds)
+    selection = {name: options.pop(name) for name in ("seeds", "cells", "shard") if name in options}
     return make_plan(
-        study, profile, override(base, overrides or {}), base, source=open_source(DataConfig("cluttershapes")),
-        can=Abilities(), records=records or {}, checkpoints=Path(checkpoints), remote={}, **options,
+        study, profile, override(base, overrides or {}), base,
+        selection=RunSelection(**{"seeds": study.seeds, **selection}),
+        earlier=EarlierRuns(stored or {}, Path(checkpoints), **options),
+        capabilities=Abilities(),
     )  # fmt: skip
 
 
@@ -178,7 +190,7 @@ def test_seeds(text, seeds):
 
 @pytest.mark.parametrize("text", ["", "a", "1,,2", "1,", "-1", "0,-1", "1.0", "1e3", "0-2", "0 1", "nan"])
 def test_seeds_that_are_refused(text):
-    with pytest.raises(PlanError, match="--seeds"):
+    with pytest.raises(UsageError, match="--seeds"):
         parse_seeds(text)
 
 
@@ -196,7 +208,7 @@ def test_shards(text, shard):
     "text", ["", "x", "1", "0/2", "3/2", "-1/2", "1/-2", "1/0", "1/2/3", "1.0/2", "a/b", "²/3", "/"]
 )
 def test_shards_that_are_refused(text):
-    with pytest.raises(PlanError, match="--shard"):
+    with pytest.raises(UsageError, match="--shard"):
         parse_shard(text)
 
 
@@ -264,7 +276,7 @@ def test_states(outcome, checkpoint, flags, state, one, tmp_path):
     if checkpoint:
         header(tmp_path, print_, step=4)
     records = {} if outcome == "absent" else {print_: record(print_, outcome)}
-    (run,) = (planned := plan(study, records=records, checkpoints=tmp_path, **flags)).runs
+    (run,) = (planned := plan(study, stored=records, checkpoints=tmp_path, **flags)).runs
     assert run.state == state
     assert run.step == (4 if state == RESUMABLE else 0)
     assert run.fresh is flags.get("rerun", False)
@@ -283,7 +295,7 @@ def test_a_checkpoint_of_a_run_that_the_store_does_not_know(one, tmp_path):
 
 def test_the_record_of_another_run_says_nothing(one, tmp_path):
     study, _ = one
-    assert plan(study, records={"f" * 64: record("f" * 64, names.FINISHED)}).runs[0].state == NEW
+    assert plan(study, stored={"f" * 64: record("f" * 64, names.FINISHED)}).runs[0].state == NEW
 
 
 def test_a_checkpoint_of_another_run_is_refused_unless_all_starts_afresh(one, tmp_path):
@@ -395,15 +407,15 @@ def test_a_test_image_too_small_for_the_network_is_refused_with_the_plan(monkeyp
 
 def test_image_files_take_at_least_as_long_as_decoding_them(monkeypatch):
     def seconds(step: float, reading: float) -> list[float]:
-        monkeypatch.setattr(planning, "seconds_to_read", lambda source: reading)
-        estimates = planning.estimate_seconds(plan(), torch.device("cpu"), lambda *_, **__: step)
+        monkeypatch.setattr(estimate, "seconds_to_read", lambda source: reading)
+        estimates = estimate.estimate_seconds(plan(), torch.device("cpu"), lambda *_, **__: step)
         return [estimates[run.fingerprint] for run in plan().runs[:3:2]]
 
     shallow, deep = seconds(1e-3, 0)
     assert deep > 1.3 * shallow
     assert seconds(1e-3, 1e-6) == [shallow, deep]
     assert seconds(1e-6, 1e-3) == pytest.approx([shallow, shallow])
-    monkeypatch.setattr(planning, "seconds_to_read", lambda source: open_source(DataConfig("imagenet", root="none")))
-    assert planning.estimate_seconds(plan(), torch.device("cpu"), lambda *_, **__: 1e-3)[
+    monkeypatch.setattr(estimate, "seconds_to_read", lambda source: open_source(DataConfig("imagenet", root="none")))
+    assert estimate.estimate_seconds(plan(), torch.device("cpu"), lambda *_, **__: 1e-3)[
         plan().runs[0].fingerprint
     ] == (pytest.approx(shallow))

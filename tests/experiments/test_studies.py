@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from lab import Lab, make_cifar10, make_image_folder
 
-from experiments import launch as launching
 from experiments.catalog import load_study, study_names
+from experiments.prepare import base_config
 from experiments.profiles import PROFILES
 from ran.config import check
 from ran.engine.optim import SCHEDULES
@@ -138,13 +138,13 @@ def test_imagenet_is_the_papers_protocol_and_tests_at_table_7s_sizes():
         "resnet152_imagenet": None, "attention56_imagenet": None, "resnext101_32x4d_imagenet": None,
         "attentionnext56_imagenet": None, "attentioninception56_imagenet": 299, "attention92_imagenet": 320,
     }  # fmt: skip
-    paper = launching.base_config(study, PROFILES["paper"])
+    paper = base_config(study, PROFILES["paper"])
     assert (paper.data.image_size, paper.data.val_images, paper.optim.lr, paper.train.steps) == (None, 0, 0.1, 530_000)
     rate = SCHEDULES[paper.optim.schedule]
     falls = [s for s in range(0, 530_000, 1_000) if s and rate(s, 530_000) < rate(s - 1, 530_000)]
     assert falls == [200_000, 400_000, 500_000]
     for profile in PROFILES.values():
-        check(launching.base_config(study, profile))
+        check(base_config(study, profile))
 
 
 def test_imagenet_says_what_it_needs(lab):
@@ -171,7 +171,7 @@ def test_docstrings_say_claim_command_and_cost(name):
 def test_every_profile_has_a_config_for_every_study(name):
     study = load_study(name)
     for profile in PROFILES.values():
-        config = launching.base_config(study, profile)
+        config = base_config(study, profile)
         assert not study.requires or config.data.name in study.requires
         for field in (field for fields in study.settings.values() for field in fields):
             assert field not in study.axis_fields, "a profile must not set what an axis varies"
@@ -179,7 +179,7 @@ def test_every_profile_has_a_config_for_every_study(name):
 
 def test_short_noise_studies_pass_twenty_times_over_their_images():
     for name in ("noisy_labels", "human_noise"):
-        config = launching.base_config(load_study(name), PROFILES["short"])
+        config = base_config(load_study(name), PROFILES["short"])
         assert config.train.steps * config.train.batch_size / config.data.train_images == 20
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from lab import BOTH, ROOT, Lab, same_bits, wait_for
 
-from experiments.placement import Placement, PlacementError
+from experiments.placement import Placement, PlacementError, PlacementRequest
 from records import names
 
 pytest.importorskip("ray", reason="needs the extra cluster")
@@ -30,11 +30,10 @@ SLOWLY = """
 import time
 from pathlib import Path
 
-from experiments import launch
-from experiments.workers import worker
+from experiments.executors.ray_worker import WorkerReporter
+from experiments.runner import settings
 
-line_step = worker.Line.step
-context = launch.Context
+reporter_step = WorkerReporter.step
 
 
 def held(name, step):
@@ -46,14 +45,14 @@ def held(name, step):
 
 
 def step(self, name, step):
-    line_step(self, name, step)
+    reporter_step(self, name, step)
     time.sleep({seconds})
     while held(name, step) and not self.stop():
         time.sleep(0.01)
 
 
-worker.Line.step = step
-launch.Context = lambda *a, **b: context(*a, **b | {{"checkpoint_seconds": 0.0}})
+WorkerReporter.step = step
+settings.CHECKPOINT_SECONDS = 0.0
 """
 
 MASKS = """
@@ -285,29 +284,29 @@ def test_a_part_of_a_gpu(lab):
     from experiments.executors import ray_cluster as clusters
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+
+    def request(**flags):
+        return PlacementRequest(**flags, ray_address=cluster.address)
+
     try:
         with pytest.raises(PlacementError, match="largest node has 0"):
-            clusters.on_cluster(cluster.address, None, 0.5, "auto", None)
+            clusters.on_cluster(request(gpus_per_run=0.5), None)
         clusters.disconnect()
         cluster.add_node(num_cpus=2, num_gpus=1)
-        placement = clusters.on_cluster(cluster.address, None, 0.5, "auto", None)
+        placement = clusters.on_cluster(request(gpus_per_run=0.5), None)
         assert placement == Placement(None, 1, 0.5, cluster.address, room=2)
         assert placement.at_once == 2
         assert clusters.there(placement, lambda: os.environ["CUDA_VISIBLE_DEVICES"]) == "0"
-        assert clusters.on_cluster(cluster.address, 3, None, "auto", None) == Placement(
-            3, 1, 1.0, cluster.address, room=1
-        )
-        assert clusters.on_cluster(cluster.address, None, None, "cpu", 2) == Placement(
-            None, 2, 0.0, cluster.address, room=1
-        )
-        for arguments, words in [
-            ((None, 0.5, "cpu", None), "train on the CPU"),
-            ((None, 2.0, "auto", None), "a run takes one GPU"),
-            ((0, None, "auto", None), "at least 1"),
-            ((None, None, "cpu", 64), "largest node has 2 CPUs"),
+        assert clusters.on_cluster(request(workers=3), None) == Placement(3, 1, 1.0, cluster.address, room=1)
+        assert clusters.on_cluster(request(device="cpu"), 2) == Placement(None, 2, 0.0, cluster.address, room=1)
+        for flags, threads, words in [
+            ({"gpus_per_run": 0.5, "device": "cpu"}, None, "train on the CPU"),
+            ({"gpus_per_run": 2.0}, None, "a run takes one GPU"),
+            ({"workers": 0}, None, "at least 1"),
+            ({"device": "cpu"}, 64, "largest node has 2 CPUs"),
         ]:
             with pytest.raises(PlacementError, match=words):
-                clusters.on_cluster(cluster.address, *arguments)
+                clusters.on_cluster(request(**flags), threads)
     finally:
         clusters.disconnect()
         cluster.shutdown()

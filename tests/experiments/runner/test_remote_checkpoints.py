@@ -1,7 +1,6 @@
 """Checkpoints at a URI: where a run goes on, on whatever machine, what it needs is there."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
 from lab import STEPS, main, same_bits
@@ -9,8 +8,8 @@ from lab import STEPS, main, same_bits
 from experiments import launch as launching
 from experiments.console.progress import Lines
 from experiments.runner import remote_checkpoints as mirrors
-from experiments.runner.execute import Context
-from experiments.runner.remote_checkpoints import Mirror, MirrorError
+from experiments.runner import settings
+from experiments.runner.remote_checkpoints import RemoteCheckpoints, RemoteError
 from experiments.tracking.store import Store, StoreAway
 from records import names
 
@@ -34,7 +33,7 @@ def machines(monkeypatch, tmp_path):
 @pytest.fixture
 def remote(lab, tmp_path, monkeypatch):
     """A lab whose checkpoints lie at a URI, written at every step."""
-    monkeypatch.setattr(launching, "Context", lambda *a, **b: replace(Context(*a, **b), checkpoint_seconds=0.0))
+    monkeypatch.setattr(settings, "CHECKPOINT_SECONDS", 0.0)
     (tmp_path / "bucket").mkdir()
     return (*("--study", "smoke", "--tracking-uri", lab.uri, "--data.root", lab.data), *STEPS,
             "--checkpoints", f"file://{tmp_path}/bucket/runs")  # fmt: skip
@@ -132,8 +131,8 @@ def test_a_uri_that_cannot_be_used(uri, words, lab, machines):
     assert said.status == 2
     assert words.lower() in said.err.lower()
     assert len(said.err.splitlines()) == 1
-    with pytest.raises(MirrorError):
-        Mirror(uri).check()
+    with pytest.raises(RemoteError):
+        RemoteCheckpoints(uri).check()
 
 
 def test_what_is_there_is_not_copied_again(tmp_path, machines, monkeypatch):
@@ -142,7 +141,7 @@ def test_what_is_there_is_not_copied_again(tmp_path, machines, monkeypatch):
     copied = []
     put = LocalFileSystem.put_file
     monkeypatch.setattr(LocalFileSystem, "put_file", lambda self, a, b, **o: (copied.append(b), put(self, a, b, **o)))
-    mirror = Mirror(f"file://{tmp_path}/bucket")
+    mirror = RemoteCheckpoints(f"file://{tmp_path}/bucket")
     folder = mirror.local / "run"
     (folder / "artifacts").mkdir(parents=True)
     for name in ("step-00000001.safetensors", "step-00000002.safetensors", "lock", ".x.tmp", "artifacts/a.json"):

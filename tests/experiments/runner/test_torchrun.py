@@ -5,16 +5,15 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 
 import psutil
 import pytest
 import torch
 from lab import ROOT, SLOW, STEPS, Lab, mine, wait_for
 
-from experiments.cli import Launch
+from experiments.placement import PlacementRequest
 from experiments.runner import torchrun
-from experiments.runner.torchrun import TogetherError, check_flags, place_together
+from experiments.runner.torchrun import TorchrunError, check_request, place_processes
 from ran.distributed.group import Processes
 from records import names
 
@@ -199,7 +198,8 @@ import os
 import torch
 from torch.nn import functional as F
 
-from experiments import together
+from experiments.placement import PlacementRequest
+from experiments.runner import torchrun
 from ran.data.datasets import DataError
 from ran.engine import train as loop
 
@@ -259,8 +259,8 @@ def two(monkeypatch):
     ({"gpus_per_run": 0.5}, "--gpus-per-run"), ({"ray_address": "auto"}, "--ray-address"),
 ])  # fmt: skip
 def test_several_runs_at_once_are_not_for_torchrun(flags, says, two):
-    with pytest.raises(TogetherError, match=says):
-        check_flags(replace(Launch(), **flags))
+    with pytest.raises(TorchrunError, match=says):
+        check_request(PlacementRequest(**flags))
 
 
 def test_synchronising_one_process_is_refused(lab):
@@ -276,16 +276,16 @@ def test_synchronising_one_process_is_refused(lab):
     ({}, "cuda:1", "--device cuda:1 is one GPU, and 2 processes take one each"),
 ])  # fmt: skip
 def test_devices_that_processes_cannot_have(flags, device, says, two):
-    with pytest.raises(TogetherError, match=says):
-        place_together(replace(Launch(), **flags), None, torch.device(device))
+    with pytest.raises(TorchrunError, match=says):
+        place_processes(PlacementRequest(**flags), [], torch.device(device))
 
 
 def test_more_processes_than_gpus(two, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(TogetherError, match="2 processes need 2 GPUs on this machine, there are 1"):
-        place_together(Launch(), None, torch.device("cuda"))
+    with pytest.raises(TorchrunError, match="2 processes need 2 GPUs on this machine, there are 1"):
+        place_processes(PlacementRequest(), [], torch.device("cuda"))
 
 
 def test_one_process_is_placed_as_ever():
-    assert place_together(Launch(), None, torch.device("cpu")) is None
-    check_flags(replace(Launch(), workers=4))
+    assert place_processes(PlacementRequest(), [], torch.device("cpu")) is None
+    check_request(PlacementRequest(workers=4))

@@ -16,11 +16,11 @@ from searchlab import NAME, by_rate, optuna_study, pretend, record, search, star
 
 from analysis import archive, make_report, make_tables
 from experiments import plan as planning
+from experiments import search_spec
 from experiments.plan import network_cost
 from experiments.runner import execute
 from experiments.search import sampler
-from experiments.search import space as searches
-from experiments.search.space import width_for_macs
+from experiments.search_spec import width_for_macs
 from ran.config import RunConfig, override
 from ran.data.datasets import open_source
 from records import names
@@ -185,7 +185,7 @@ def test_what_another_study_has_trained_is_taken(lab, done, monkeypatch):
 
 def test_pruning_ends_bad_trials_and_says_so(lab, made_up, monkeypatch):
     made_up()
-    monkeypatch.setattr(searches, "UNPRUNED", 2)
+    monkeypatch.setattr(search_spec, "UNPRUNED", 2)
     said = search(lab, "--trials", "6", content=tiny(("(0.01, 1.0,", "(1e-4, 1.0,")))
     assert said.status == 0, said.err
     found = trials(lab)
@@ -206,7 +206,7 @@ def test_pruning_ends_bad_trials_and_says_so(lab, made_up, monkeypatch):
 def test_pruning_over_seeds(lab, made_up, monkeypatch):
     """Evaluations are counted on over the seeds; a trial that is bad at its first seed has no second."""
     made_up()
-    monkeypatch.setattr(searches, "UNPRUNED", 2)
+    monkeypatch.setattr(search_spec, "UNPRUNED", 2)
     content = TWO_SEEDS.replace("(0.01, 1.0,", "(1e-4, 1.0,")
     assert search(lab, "--trials", "5", content=content).status == 0
     found = trials(lab)
@@ -392,17 +392,17 @@ def test_a_sqlite_storage(lab, made_up):
 # In processes of their own
 
 SLOW = """
-import functools, time
+import time
 import experiments.search.launch
 from experiments.console.progress import Lines
-from experiments.runner.execute import Context
+from experiments.runner import settings
 
 class Slow(Lines):
     def step(self, name, step):
         super().step(name, step)
         time.sleep(0.1)
 
-experiments.search.launch.Context = functools.partial(Context, checkpoint_seconds=0.0)
+settings.CHECKPOINT_SECONDS = 0.0
 experiments.search.launch.reporter = Slow
 """
 # One that stays at its third step, for good.

@@ -3,7 +3,6 @@
 Against a real `mlflow server` on loopback, which the tests kill and start again.
 """
 
-import functools
 import os
 import shutil
 import signal
@@ -17,8 +16,7 @@ from server import Server, ServerLab
 from experiments import launch as launching
 from experiments.console.progress import Lines
 from experiments.executors import run_plan
-from experiments.runner import delivery
-from experiments.runner.execute import Context
+from experiments.runner import delivery, settings
 from experiments.runner.run_dir import REFUSED
 from experiments.tracking import leases, run_log
 from experiments.tracking.run_log import SPOOL
@@ -47,7 +45,7 @@ def lab(server, migrated_store, tmp_path, monkeypatch):
     monkeypatch.setattr(run_log, "RETRY_SECONDS", 0.3)
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.3)
     monkeypatch.setattr(launching, "LAST_WAIT", 1.0)
-    monkeypatch.setattr(launching, "Context", functools.partial(Context, checkpoint_seconds=0.0))
+    monkeypatch.setattr(settings, "CHECKPOINT_SECONDS", 0.0)
     folder = tmp_path / "lab"
     folder.mkdir()
     return ServerLab(folder, server)

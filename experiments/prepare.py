@@ -1,0 +1,239 @@
+"""Prepares one launch of a study: everything is checked and planned, nothing is written."""
+
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from experiments.cli import Launch, parse_seeds, parse_shard
+from experiments.console.progress import duration
+from experiments.estimate import estimate_seconds
+from experiments.placement import Machine, Placement, PlacementRequest, if_worth, place_here, require_ray
+from experiments.plan import RESUMABLE, EarlierRuns, Plan, RunSelection, make_plan
+from experiments.profiles import PROFILES, Profile
+from experiments.runner import settings
+from experiments.runner.delivery import Delivery, deliver
+from experiments.runner.remote_checkpoints import RemoteCheckpoints, checkpoint_root
+from experiments.runner.run_dir import KEEP
+from experiments.runner.settings import RunSettings
+from experiments.runner.torchrun import check_request, place_processes
+from experiments.search_spec import Search
+from experiments.study import Study
+from experiments.tracking.run_log import SPOOL
+from experiments.tracking.store import Store, check_writable, resolve_uri
+from ran.config import DataConfig, RunConfig, check, override
+from ran.data.datasets import DataError, load_splits, open_source
+from ran.engine.device import abilities, make_deterministic, pick_device
+from ran.engine.throughput import seconds_per_image
+from records.errors import UserError
+from records.text import columns
+
+
+class LaunchError(UserError):
+    """A launch that cannot start; one line."""
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A launch of a study that is ready to run."""
+
+    plan: Plan
+    settings: RunSettings
+    estimates: Mapping[str, float]
+    """seconds by fingerprint, of the runs still to do"""
+
+    @property
+    def seconds(self) -> float:
+        """Time that all runs still to do will take."""
+        at_once = min(self.settings.placement.at_once, max(1, len(self.estimates)))
+        return sum(self.estimates.values()) / at_once
+
+
+def choose_profile(
+    study: Study | Search, requested: str | None, request: PlacementRequest, data: DataConfig
+) -> tuple[Profile, str]:
+    """Returns the profile and why: the study's, the user's, else paper if CUDA and the data are here, else quick."""
+    if study.profile is not None:
+        if requested not in (None, study.profile):
+            kind = "study" if isinstance(study, Study) else "search"
+            raise LaunchError(f"{kind} {study.name} always uses the profile {study.profile}; leave --profile out")
+        return PROFILES[study.profile], "the study's own"
+    if requested is not None:
+        return PROFILES[requested], "as asked"
+    if find_machine(request).device.type != "cuda":
+        return PROFILES["quick"], "no CUDA device"
+    try:
+        open_source(override(RunConfig(data=data), {"data.name": study.dataset}).data)
+    except DataError:
+        return PROFILES["quick"], f"CUDA, but no {study.dataset} under {data.root}"
+    return PROFILES["paper"], f"CUDA and {study.dataset} are here"
+
+
+def find_machine(request: PlacementRequest, *, kernels: bool = False) -> Machine:
+    """Returns the device that trains, here or on a cluster, which is joined. Raises UserError.
+
+    `kernels`: whether some runs may use our own kernels, which are then built if they are not yet.
+    """
+    check_request(request)
+    if request.ray_address is None:
+        device = pick_device(request.device)
+        return Machine(device, abilities(device, kernels=kernels))
+    return _ray_cluster(request).machine(_place_on_cluster(request, None), kernels=kernels)
+
+
+def _ray_cluster(request: PlacementRequest) -> ModuleType:
+    require_ray(f"--ray-address {request.ray_address}")
+    from experiments.executors import ray_cluster  # Ray is an extra
+
+    return ray_cluster
+
+
+def _place_on_cluster(request: PlacementRequest, threads: int | None) -> Placement:
+    return _ray_cluster(request).on_cluster(request, threads)
+
+
+def base_config(study: Study | Search, profile: Profile) -> RunConfig:
+    """Returns the config of a study or search under a profile, before axes and overrides."""
+    config = override(study.base, profile.settings)
+    if study.requires and config.data.name not in study.requires:
+        config = override(config, {"data.name": study.dataset})
+    for name in study.settings:
+        PROFILES[name]  # a misspelt profile is refused, not ignored
+    return override(config, study.settings.get(profile.name, {}))
+
+
+def deliver_waiting(tracking_uri: str | None, place: str, keep: str, *, dry_run: bool) -> Delivery:
+    """Delivers what earlier launches could not log to the store. Comes before the plan, since it may hold results."""
+    KEEP[keep]  # an unknown name is refused
+    checkpoints, remote = checkpoint_root(place)
+    if dry_run:
+        return Delivery()
+    if remote is not None:
+        remote.fetch_waiting()
+    if not any(checkpoints.glob(f"*/{SPOOL}")):
+        return Delivery()
+    store = Store.peek(resolve_uri(tracking_uri))
+    return Delivery() if store is None else deliver(store, checkpoints, keep, remote)
+
+
+def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -> PreparedStudy:
+    """Returns the launch, ready to run. `config` is the base under the profile with the user's overrides.
+
+    Raises UserError for everything that can be found wrong before anything is written.
+    """
+    check(config)
+    if study.requires and config.data.name not in study.requires:
+        raise LaunchError(f"study {study.name} needs the data set {' or '.join(study.requires)}: leave --data.name out")
+    kernels = {cell.settings.get("train.kernels", config.train.kernels) for cell in study.cells} != {"eager"}
+    machine = find_machine(launch.placement, kernels=kernels)
+    if launch.deterministic:
+        make_deterministic()
+    uri, (checkpoints, remote) = resolve_uri(launch.tracking_uri), checkpoint_root(launch.checkpoints)
+    seeds = study.seeds if launch.seeds is None else parse_seeds(launch.seeds)
+    selection = RunSelection(seeds, launch.cells, parse_shard(launch.shard))
+    dataset = open_source(config.data).name
+    store = Store.peek(uri)
+    earlier = EarlierRuns(
+        stored=store.records(dataset) if store else {},
+        checkpoints=checkpoints,
+        remote_steps={} if remote is None else remote.steps(),
+        rerun=launch.rerun,
+        retry_failed=launch.retry_failed,
+    )
+    plan = make_plan(
+        study, profile, config, base_config(study, profile),
+        selection=selection, earlier=earlier, capabilities=machine.can,
+    )  # fmt: skip
+    if not launch.dry_run:
+        check_writable_places(uri, checkpoints, remote)
+        load_data({(run.config.data, run.seed) for run in plan.todo})
+    placement, estimates = place_runs(
+        launch.placement, plan, machine.device, threads=config.train.threads, runs=len(plan.runs)
+    )
+    return PreparedStudy(plan, run_settings(launch, plan.tags, machine.device, placement, study.path), estimates)
+
+
+def run_settings(
+    launch: Launch, tags: Mapping[str, str], device: torch.device, placement: Placement, path: str | None
+) -> RunSettings:
+    """Returns the settings of a launch's runs; `path` is that of the user's own study or search file, if any."""
+    checkpoints, remote = checkpoint_root(launch.checkpoints)
+    seconds = settings.CHECKPOINT_SECONDS if launch.checkpoint_seconds is None else launch.checkpoint_seconds
+    return RunSettings(
+        tags=tags,
+        tracking_uri=resolve_uri(launch.tracking_uri),
+        checkpoints=checkpoints,
+        remote=remote,
+        device=device,
+        placement=placement,
+        keep=launch.keep,
+        retry_failed=launch.retry_failed,
+        checkpoint_seconds=seconds,
+        deterministic=launch.deterministic,
+        modules=(*launch.imports, *([str(Path(path).absolute())] if path else [])),
+    )
+
+
+def load_data(data: Iterable[tuple[DataConfig, int]]) -> None:
+    """Loads data sets by (config, seed): a damaged file is found now, and what is read stays in memory for the runs."""
+    for config, seed in data:
+        load_splits(config, seed)
+
+
+def place_runs(
+    request: PlacementRequest, plan: Plan, device: torch.device, *, threads: int | None, runs: int, times: float = 1.0
+) -> tuple[Placement, dict[str, float]]:
+    """Returns where `runs` runs train, and the seconds that each run of the plan takes there, by fingerprint.
+
+    `threads` is the config's (train.threads). The total work is `times` the plan's.
+    """
+    trains = [run.config.train for run in plan.runs]
+    if (together := place_processes(request, trains, device)) is not None:
+        seconds = estimate_seconds(plan, device)
+        return together, {key: value / together.processes for key, value in seconds.items()}
+    if request.ray_address is not None:
+        placement = _place_on_cluster(request, threads)
+        there = functools.partial(_ray_cluster(request).there, placement, seconds_per_image)
+        return placement, estimate_seconds(plan, device, there)
+    placement = place_here(request, device, threads=threads, runs=runs)
+    if placement.threads is not None:
+        torch.set_num_threads(placement.threads)
+    estimates = estimate_seconds(plan, device)
+    return if_worth(placement, request.workers, times * sum(estimates.values())), estimates
+
+
+def check_writable_places(uri: str, folder: Path, remote: RemoteCheckpoints | None) -> None:
+    """Raises UserError if the store, the folder of the checkpoints or its copy at a URI cannot be written."""
+    check_writable(uri)
+    if remote is not None:
+        remote.check()
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise LaunchError(f"--checkpoints {folder}: {existing} is not a folder")
+    if not os.access(existing, os.W_OK):
+        raise LaunchError(f"--checkpoints {folder}: {existing} is not writable")
+
+
+def headline(prepared: PreparedStudy, why: str) -> str:
+    """Returns the first line of a launch: study, profile and the reason for it, data, device, and what is to do."""
+    plan, placement = prepared.plan, str(prepared.settings.placement)
+    time = f", about {duration(prepared.seconds)}" if plan.todo else ""
+    return (
+        f"{plan.study.name}: profile {plan.profile.tag} ({why}), data {plan.source.name}, {prepared.settings.device}"
+        f"{f', {placement}' if placement else ''}; {len(plan.todo)} of {len(plan.runs)} runs to do{time}"
+    )
+
+
+def describe(prepared: PreparedStudy) -> str:
+    """Returns the plan as lines, one per run: state, parameters, MACs, time."""
+    rows = []
+    for run in prepared.plan.runs:
+        state = f"{run.state} at step {run.step}" if run.state == RESUMABLE else run.state
+        seconds = prepared.estimates.get(run.fingerprint)
+        time = "-" if seconds is None else duration(seconds)
+        rows.append((run.name, state, f"{run.cost.params / 1e6:.2f} M", f"{run.cost.macs / 1e9:.3f} G", time))
+    return columns(("run", "state", "params", "MACs", "time"), rows, right=(2, 3, 4))
