@@ -26,8 +26,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lab import ROOT, STUDY, Lab, Said, main, make_cifar10, make_image_folder
 
+from experiments import estimate
 from experiments import launch as launching
-from experiments import plan as planning
 from experiments.runner import execute
 from experiments.studies import smoke
 from experiments.study import Study
@@ -59,7 +59,7 @@ def _train(config, splits, **options):
 @pytest.fixture(autouse=True)
 def small(monkeypatch) -> None:
     monkeypatch.setattr(execute, "train", _train)
-    monkeypatch.setattr(planning, "_measured_rate", lambda plan, device, measure: 1e9)
+    monkeypatch.setattr(estimate, "_measured_rate", lambda plan, device, measure: 1e9)
     monkeypatch.setattr(launching, "LAST_WAIT", 0.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")

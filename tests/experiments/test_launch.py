@@ -232,7 +232,7 @@ def test_a_dry_run_creates_nothing(empty_lab, no_training):
     said = empty_lab.launch("--dry-run")
     assert (said.status, said.err) == (0, "")
     assert said.out.splitlines()[0].endswith(("s", "min"))
-    assert [line.split()[:3] for line in said.out.splitlines()[2:]] == [["arl", "s0", "new"], ["nal", "s0", "new"]]
+    assert [line.split()[:3] for line in said.out.splitlines()[3:]] == [["arl", "s0", "new"], ["nal", "s0", "new"]]
     assert empty_lab.listing() == {}
     assert os.listdir(".") == ["lab"], "nor in the folder it was started from"
 
@@ -241,7 +241,7 @@ def test_a_dry_run_beside_a_store_changes_nothing(done, no_training):
     lab, _ = done
     before = lab.listing()
     said = lab.launch("--dry-run")
-    assert [line.split()[:3] for line in said.out.splitlines()[2:]] == [["arl", "s0", "done"], ["nal", "s0", "done"]]
+    assert [line.split()[:3] for line in said.out.splitlines()[3:]] == [["arl", "s0", "done"], ["nal", "s0", "done"]]
     assert lab.listing() == before
     assert os.listdir(".") == []
 

@@ -15,8 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from searchlab import NAME, by_rate, optuna_study, pretend, record, search, start, states, tiny, trials
 
 from analysis import archive, make_report, make_tables
-from experiments import plan as planning
-from experiments import search_spec
+from experiments import estimate, search_spec
 from experiments.plan import network_cost
 from experiments.runner import execute
 from experiments.search import sampler
@@ -34,8 +33,8 @@ def made_up(monkeypatch):
 
     def put(error=by_rate, **more):
         monkeypatch.setattr(execute, "train", pretend(error, **more))
-        monkeypatch.setattr(execute, "_leave_probes", lambda *arguments: None)
-        monkeypatch.setattr(planning, "_measured_rate", lambda *arguments: 1e9)  # takes a second
+        monkeypatch.setattr(execute, "log_probes", lambda *arguments: None)
+        monkeypatch.setattr(estimate, "_measured_rate", lambda *arguments: 1e9)  # takes a second
 
     return put
 
