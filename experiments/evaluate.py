@@ -200,7 +200,7 @@ def _record(
 
 
 def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
-    from experiments.tracking.store import metric_name
+    from experiments.tracking.records import metric_name
     from records import names
 
     if found.store is None or found.run_id is None:

@@ -3,14 +3,12 @@
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import torch
-from filelock import FileLock
 
 from experiments import plan as planning
 from experiments.cli import Launch
@@ -27,9 +25,13 @@ from experiments.runner.run_dir import KEEP, is_kept, locked, tidy
 from experiments.runner.torchrun import check_flags, place_together
 from experiments.search import Search
 from experiments.study import Study
-from experiments.tracking.leases import Claims
-from experiments.tracking.run_log import SPOOL
-from experiments.tracking.store import Store, TrackingError, check_writable, resolve_uri
+from experiments.tracking import parents
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases, in_turn
+from experiments.tracking.spool import SPOOL
+from experiments.tracking.sqlite import check_writable
+from experiments.tracking.store import Store
+from experiments.tracking.uri import resolve_uri
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
 from ran.engine.device import abilities, make_deterministic, pick_device
@@ -40,8 +42,6 @@ from records.files import writing
 
 LAST_WAIT = 60.0
 """seconds that a launch which is done waits for a store that is away"""
-PARENT_WAIT = 30.0
-"""seconds that it waits for another to write the same parent"""
 
 
 class LaunchError(UserError):
@@ -176,7 +176,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     store = Store.peek(uri)
     plan = planning.make_plan(
         study, profile, config, base_config(study, profile), source=source, can=machine.can,
-        records=store.records(source.name) if store else {}, checkpoints=checkpoints,
+        records=store.runs(source.name) if store else {}, checkpoints=checkpoints,
         remote={} if mirror is None else mirror.steps(), seeds=seeds, cells=launch.cells,
         shard=planning.parse_shard(launch.shard), rerun=launch.rerun, retry_failed=launch.retry_failed,
     )  # fmt: skip
@@ -249,7 +249,7 @@ def run(prepared: Prepared) -> Finished:
     store = Store.open(prepared.uri)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     # Ray takes SIGTERM for itself when it starts, so before our handlers are set.
-    with workers(placement), stop_request() as stop, Claims(store, checkpoints) as claims:
+    with workers(placement), stop_request() as stop, Leases(store, checkpoints) as claims:
         parent_id = _parent(prepared, store, claims)
         _sweep(prepared, claims)
         outcome = names.KILLED
@@ -264,7 +264,7 @@ def run(prepared: Prepared) -> Finished:
             outcome = names.KILLED if stop() else names.FINISHED
         finally:
             with contextlib.suppress(TrackingError):  # away, or deleted: the next launch ends it, or makes another
-                store.finish_parent(parent_id, outcome)
+                parents.finish_parent(store, parent_id, outcome)
         status = stop.exit_status
     if status is None:
         status = max(exit_status(plan, ended), int(bool(last.waiting)))
@@ -286,7 +286,7 @@ def workers(placement: Placement) -> Iterator[None]:
         ray_cluster.disconnect()
 
 
-def _sweep(prepared: Prepared, claims: Claims) -> None:
+def _sweep(prepared: Prepared, claims: Leases) -> None:
     """Removes what a process left of runs that are done: it was killed after their end and before it had tidied up."""
     left = claims.left_here()
     for run in prepared.plan.runs:
@@ -300,29 +300,15 @@ def _sweep(prepared: Prepared, claims: Claims) -> None:
                         prepared.mirror.push(run.folder_name)
 
 
-def _parent(prepared: Prepared, store: Store, claims: Claims) -> str:
+def _parent(prepared: Prepared, store: Store, claims: Leases) -> str:
     """The id of the study's parent run. Two launches at once must not both create it."""
     plan = prepared.plan
     tags = {**plan.tags, names.DATASET: plan.source.name}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
     with in_turn(f"study-{plan.parent_key[:16]}", prepared.checkpoints, claims):
-        return store.parent(plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json())
-
-
-@contextlib.contextmanager
-def in_turn(what: str, checkpoints: Path, claims: Claims) -> Iterator[None]:
-    """Keeps a block to one launch at a time, of all that share the tracking store.
-
-    One that has waited PARENT_WAIT seconds for another goes on all the same: better twice than never.
-    """
-    until = time.monotonic() + PARENT_WAIT
-    with FileLock(checkpoints / "launch.lock"):
-        while True:
-            with claims.claimed(what, alone=True) as other:
-                if other is None or time.monotonic() > until:
-                    yield
-                    return
-            time.sleep(0.2)
+        return parents.open_study(
+            store, plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json()
+        )
 
 
 def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:

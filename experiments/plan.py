@@ -15,8 +15,8 @@ import torch
 
 from experiments.profiles import Profile
 from experiments.study import Cell, Study
-from experiments.tracking.run_log import SPOOL
-from experiments.tracking.store import Record
+from experiments.tracking.records import StoredRun
+from experiments.tracking.spool import SPOOL
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
 from ran.data.datasets import Source, open_source
 from ran.engine import checkpoint
@@ -51,7 +51,7 @@ class PlannedRun:
     state: str
     step: int
     """steps that its checkpoint has behind it"""
-    record: Record | None
+    record: StoredRun | None
     fresh: bool
     """--rerun: what an earlier attempt left is thrown away"""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -212,7 +212,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def make_plan(
     study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, can: Abilities,
-    records: Mapping[str, Record], checkpoints: Path, remote: Mapping[str, int], seeds: Sequence[int],
+    records: Mapping[str, StoredRun], checkpoints: Path, remote: Mapping[str, int], seeds: Sequence[int],
     cells: Sequence[str] = (), shard: tuple[int, int] = (1, 1), rerun: bool = False, retry_failed: bool = False,
 ) -> Plan:  # fmt: skip
     """Returns the plan. `base` is the study's config under the profile, `config` the same with the user's overrides.
@@ -270,7 +270,7 @@ def resolved(config: RunConfig, *, can: Abilities) -> RunConfig:
 
 
 def planned(
-    cell: Cell, seed: int, config: RunConfig, print_: str, source: Source, record: Record | None,
+    cell: Cell, seed: int, config: RunConfig, print_: str, source: Source, record: StoredRun | None,
     checkpoints: Path, remote: Mapping[str, int], rerun: bool, retry_failed: bool,
 ) -> PlannedRun:  # fmt: skip
     """Returns one run with its state, from what the store (`record`) and its checkpoint folder know of it.

@@ -17,7 +17,9 @@ DIGITS = 12  # of a fingerprint: what two of a million runs do not share
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises TrackingError."""
     options = _parse(argv)
-    from experiments.tracking.store import Store, TrackingError, resolve_uri
+    from experiments.tracking.errors import TrackingError
+    from experiments.tracking.store import Store
+    from experiments.tracking.uri import resolve_uri
     from records.text import columns
 
     uri = resolve_uri(options.tracking_uri)

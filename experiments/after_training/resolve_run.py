@@ -9,7 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.tracking.store import Store, TrackingError, resolve_uri
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.store import Store
+from experiments.tracking.uri import resolve_uri
 from ran.engine.checkpoint import FORMAT, read_header
 from ran.trained import Trained, from_run, load, metadata, read_json
 from records import names

@@ -26,7 +26,7 @@ from experiments.executors.ray_worker import Job, train_there
 from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.runner.execute import BUSY, Context, Ended
-from experiments.tracking.store import absolute
+from experiments.tracking.uri import absolute
 from ran.data.augment import cifar_pixels
 from ran.data.datasets import Images
 from records import names

@@ -23,8 +23,9 @@ from experiments.placement import PlacementError
 from experiments.plan import PlannedRun
 from experiments.runner.execute import Context, Ended, execute
 from experiments.runner.remote_checkpoints import Mirror
-from experiments.tracking.leases import Claims
-from experiments.tracking.store import Store, TrackingError
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases
+from experiments.tracking.store import Store
 from ran.config import DataConfig, RunConfig
 from ran.data.datasets import open_source
 from ran.engine.device import make_deterministic
@@ -129,7 +130,7 @@ class _Home:
     """What a worker process keeps from one run to the next."""
 
     store: Store
-    claims: Claims
+    claims: Leases
 
 
 _homes: dict[str, _Home] = {}
@@ -161,7 +162,7 @@ def _make_home(job: Job, stop: Callable[[], bool]) -> _Home:
         )
     job.checkpoints.mkdir(parents=True, exist_ok=True)
     store = _store(job.uri, stop)
-    return _Home(store, Claims(store, job.checkpoints, launch=job.launch).__enter__())
+    return _Home(store, Leases(store, job.checkpoints, launch=job.launch).__enter__())
 
 
 def _store(uri: str, stop: Callable[[], bool]) -> Store:

@@ -22,9 +22,12 @@ from experiments.runner.remote_checkpoints import Mirror
 from experiments.runner.run_dir import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
 from experiments.runner.torchrun import leading
 from experiments.tracking import provenance
-from experiments.tracking.leases import Claims
-from experiments.tracking.run_log import RunLog, SpoolError
-from experiments.tracking.store import Opening, Record, Store, StoreAway, Superseded, TrackingError
+from experiments.tracking.errors import StoreUnavailable, Superseded, TrackingError
+from experiments.tracking.leases import Leases
+from experiments.tracking.records import RunOpening, StoredRun
+from experiments.tracking.run_log import RunLog
+from experiments.tracking.spool import SpoolError
+from experiments.tracking.store import Store
 from ran import snapshot
 from ran.config import flatten
 from ran.data.datasets import Splits, load_splits
@@ -82,7 +85,7 @@ class Context:
     tags: Mapping[str, str]
     """of every run: study, profile and overrides"""
     store: Store
-    claims: Claims
+    claims: Leases
     parent_id: str
     checkpoints: Path
     device: torch.device
@@ -121,7 +124,7 @@ def execute(run: PlannedRun, context: Context) -> Ended:
         with locked(folder) as alone:
             if alone is False:
                 return Ended(run, BUSY, "another launch on this machine is training it")
-            with context.claims.claimed(run.folder_name, alone=alone is True) as other:
+            with context.claims.acquire(run.folder_name, alone=alone is True) as other:
                 if other is not None:
                     return Ended(run, BUSY, f"{other} is training it")
                 if context.mirror is not None:
@@ -139,8 +142,8 @@ def execute(run: PlannedRun, context: Context) -> Ended:
 def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
     asked = True
     try:
-        record = context.store.record(run.source.name, run.fingerprint)
-    except StoreAway:  # it trains all the same, and its log waits; if another launch has a result too, one counts
+        record = context.store.run(run.source.name, run.fingerprint)
+    except StoreUnavailable:  # train anyway, its log waits; if another launch has a result too, one counts
         if run.fresh and run.record is not None:
             return Ended(run, names.KILLED, "not begun: --rerun replaces a run in a store that does not answer")
         record, asked = run.record, False
@@ -161,7 +164,7 @@ def _execute(run: PlannedRun, context: Context, folder: Path) -> Ended:
 
 
 def _train_and_record(
-    run: PlannedRun, record: Record | None, context: Context, folder: Path, tail: Tail, *, asked: bool
+    run: PlannedRun, record: StoredRun | None, context: Context, folder: Path, tail: Tail, *, asked: bool
 ) -> Ended:
     """Trains, and closes the run's log whatever happens: only a process that dies leaves it open.
 
@@ -277,7 +280,7 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: Path, *, asked: bool) -> RunLog:
+def _open_log(run: PlannedRun, record: StoredRun | None, context: Context, folder: Path, *, asked: bool) -> RunLog:
     store, absent = context.store, record is None and asked
     if record is not None and run.fresh:
         store.delete(record)
@@ -292,7 +295,7 @@ def _open_log(run: PlannedRun, record: Record | None, context: Context, folder: 
         names.DATASET: run.source.name,
     }
     params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
-    log = RunLog.open(store, folder, Opening(
+    log = RunLog.open(store, folder, RunOpening(
         dataset=run.source.name, digest=run.source.digest, parent_id=context.parent_id, name=run.name,
         fingerprint=run.fingerprint, tags=tags, params={key: str(value) for key, value in params.items()},
         start_ms=int(time.time() * 1000), run_id=None if record is None else record.run_id,

@@ -29,8 +29,10 @@ from experiments.search.storage import (
 )  # fmt: skip
 from experiments.search.trial_state import frozen_trials
 from experiments.search.trials import Listening, Trials
-from experiments.tracking.leases import Claims
-from experiments.tracking.store import Store, TrackingError
+from experiments.tracking import parents
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases, in_turn
+from experiments.tracking.store import Store
 from records import names
 from records.files import writing
 
@@ -55,12 +57,12 @@ def run(prepared: Prepared) -> Finished:
     store = Store.open(p.uri)
     problems: list[str] = []
     # Ray takes SIGTERM for itself when it starts, so before our handlers are set.
-    with launching.workers(p.placement), stop_request() as stop, Claims(store, p.checkpoints) as claims:
+    with launching.workers(p.placement), stop_request() as stop, Leases(store, p.checkpoints) as claims:
         turn = f"search-{p.key[:16]}"
-        with launching.in_turn(turn, p.checkpoints, claims):
+        with in_turn(turn, p.checkpoints, claims):
             study = _open_study(p)
-            parent_id = store.search(
-                p.space.source.name, p.key, p.name, {**p.tags, names.DATASET: p.space.source.name}, p.search.doc
+            parent_id = parents.open_search(
+                store, p.space.source.name, p.key, p.name, {**p.tags, names.DATASET: p.space.source.name}, p.search.doc
             )
         outcome = names.KILLED
         record: dict[str, Any] = {}
@@ -88,7 +90,7 @@ def run(prepared: Prepared) -> Finished:
             outcome = names.KILLED if stop() else names.FINISHED
         finally:
             with contextlib.suppress(TrackingError):
-                store.finish_parent(parent_id, outcome)
+                parents.finish_parent(store, parent_id, outcome)
         status = stop.exit_status
     problems += _left(record, p)
     if last.waiting:
@@ -181,6 +183,6 @@ class _Writer:
             record = recording.search_json(self._p.about(), self._study, self._p.seeds, self._p.objectives, over=over)
         metrics = recording.summary(record)
         with contextlib.suppress(TrackingError):
-            self._store.log_search(self._parent_id, record)
-            self._store.summarize(self._parent_id, metrics, step=int(metrics[names.SUMMARY_TRIALS]))
+            self._store.log_json(self._parent_id, record, names.SEARCH_JSON)
+            parents.summarize(self._store, self._parent_id, metrics, step=int(metrics[names.SUMMARY_TRIALS]))
         return record

@@ -35,7 +35,8 @@ from experiments.search.storage import (
 )  # fmt: skip
 from experiments.search.trial_state import count_over, frozen_trials
 from experiments.study import Study
-from experiments.tracking.store import Store, resolve_uri
+from experiments.tracking.store import Store
+from experiments.tracking.uri import resolve_uri
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import Abilities, make_deterministic
@@ -228,7 +229,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     store = Store.peek(uri)
     plan = planning.make_plan(
         Study(search.name, search.title, axes=()), profile, config, base, source=source, can=machine.can,
-        records=store.records(source.name) if store else {}, checkpoints=checkpoints, remote={}, seeds=prepared.seeds,
+        records=store.runs(source.name) if store else {}, checkpoints=checkpoints, remote={}, seeds=prepared.seeds,
         rerun=True,
     )  # fmt: skip
     # A trial's seeds follow one another: as many runs at once as there are trials.

@@ -24,7 +24,6 @@ from experiments import plan as planning
 from experiments.console.progress import Reporter
 from experiments.console.signals import pause
 from experiments.executors.run_plan import POLL_SECONDS
-from experiments.launch import in_turn
 from experiments.plan import PlannedRun
 from experiments.runner.execute import BUSY, Ended
 from experiments.search.liveness import is_dead
@@ -50,8 +49,10 @@ from experiments.search.trial_state import (
     tell,
 )
 from experiments.study import Cell
-from experiments.tracking.leases import Claims
-from experiments.tracking.store import Record, Store, TrackingError
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases, in_turn
+from experiments.tracking.records import StoredRun
+from experiments.tracking.store import Store
 from ran.config import RunConfig, fingerprint, override
 from ran.engine.device import Abilities
 from records import names
@@ -89,7 +90,7 @@ class Trials:
 
     def __init__(
         self, study: Study, spec: str, space: Space, *, total: int, seeds: Sequence[int], objectives: Sequence[str],
-        store: Store, claims: Claims, checkpoints: Path, can: Abilities, me: str, turn: str,
+        store: Store, claims: Leases, checkpoints: Path, can: Abilities, me: str, turn: str,
         stop: Callable[[], bool], retry_failed: bool, prunes: bool,
     ):  # fmt: skip
         self._study, self._spec, self._space, self._total = study, spec, space, total
@@ -226,9 +227,9 @@ class Trials:
         else:
             self._ready.append((0.0, run))
 
-    def _record(self, print_: str) -> Record | None:
+    def _record(self, print_: str) -> StoredRun | None:
         try:
-            return self._store.record(self._space.source.name, print_)
+            return self._store.run(self._space.source.name, print_)
         except TrackingError:  # away: the run trains, and its log waits
             return None
 

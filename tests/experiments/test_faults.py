@@ -24,9 +24,10 @@ from experiments import launch as launching
 from experiments.console.progress import Lines
 from experiments.runner import execute, run_dir
 from experiments.runner.run_dir import ATTEMPT
-from experiments.tracking import provenance, run_log
-from experiments.tracking.run_log import SPOOL
-from experiments.tracking.store import Store, StoreAway
+from experiments.tracking import parents, provenance, run_log
+from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.spool import SPOOL
+from experiments.tracking.store import Store
 from ran.engine import checkpoint
 from records import names
 
@@ -314,18 +315,18 @@ def test_answers_that_are_lost_write_nothing_twice(lab, whole, often, monkeypatc
         monkeypatch.setattr(f"mlflow.MlflowClient.{method}", loses)
     monkeypatch.setattr(launching, "LAST_WAIT", 60.0)
     monkeypatch.setattr("experiments.runner.delivery.RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(Store, "parent", functools.partialmethod(_until_it_answers, Store.parent))
+    monkeypatch.setattr(parents, "open_study", functools.partial(_until_it_answers, parents.open_study))
     said = lab.launch(*STEPS)
     assert said.status == 0, said.err
     assert len(lost) > 5
     as_undisturbed(lab, whole)
 
 
-def _until_it_answers(store, method, *arguments, **options):
+def _until_it_answers(function, *arguments, **options):
     while True:
         try:
-            return method(store, *arguments, **options)
-        except StoreAway:
+            return function(*arguments, **options)
+        except StoreUnavailable:
             continue
 
 

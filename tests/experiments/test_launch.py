@@ -24,7 +24,7 @@ from experiments.console.progress import Lines
 from experiments.executors import run_plan
 from experiments.runner import execute
 from experiments.studies import smoke
-from experiments.tracking import run_log
+from experiments.tracking import system_metrics
 from experiments.tracking.store import Store
 from ran.config import RunConfig, fingerprint, flatten, unflatten
 from ran.data.datasets import open_source
@@ -197,7 +197,7 @@ def test_nothing_but_the_lock_is_left_of_the_checkpoints(done):
 
 def test_system_metrics_of_a_run_that_lasts(lab, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    monkeypatch.setattr(run_log, "MONITOR_SECONDS", 0.0)
+    monkeypatch.setattr(system_metrics, "START_SECONDS", 0.0)
     deadline = time.monotonic() + 60
 
     def logged():

@@ -25,7 +25,8 @@ from server import free_port
 from experiments import evaluate, export, predict, response, runs
 from experiments.after_training.prediction_formats import FORMATS, Prediction
 from experiments.after_training.resolve_run import find
-from experiments.tracking.store import Store, StoreAway
+from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.store import Store
 from ran.data import cluttershapes
 from records import names
 from records.command import entry
@@ -166,7 +167,7 @@ def test_what_was_computed_is_told_even_if_it_cannot_be_logged(trained_lab, imag
     run = trained_lab.children()["arl s0"].info.run_id
 
     def away(*arguments):
-        raise StoreAway("the tracking store does not answer")
+        raise StoreUnavailable("the tracking store does not answer")
 
     monkeypatch.setattr(Store, "log_json", away)
     said = of_store(trained_lab, "evaluate", run, "--folder", str(images))

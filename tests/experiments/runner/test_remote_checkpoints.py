@@ -11,7 +11,8 @@ from experiments.console.progress import Lines
 from experiments.runner import remote_checkpoints as mirrors
 from experiments.runner.execute import Context
 from experiments.runner.remote_checkpoints import Mirror, MirrorError
-from experiments.tracking.store import Store, StoreAway
+from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.store import Store
 from records import names
 
 
@@ -62,7 +63,7 @@ def test_a_run_goes_on_on_another_machine(remote, lab, whole, machines, tmp_path
     assert "step-00000008.safetensors" in bucket(tmp_path)
     machines("two")
     monkeypatch.setattr("experiments.tracking.leases.platform.node", lambda: "another")
-    monkeypatch.setattr("experiments.tracking.leases.LEASE", 0.0)  # the first machine's claim is old
+    monkeypatch.setattr("experiments.tracking.leases.LEASE_SECONDS", 0.0)  # the first machine's claim is old
     planned = main(*remote, "--dry-run")
     assert "resumable at step 8" in planned.out
     said = main(*remote)
@@ -82,7 +83,7 @@ def test_what_waits_for_the_store_is_delivered_from_another_machine(
 
     def log(self, *arguments):
         if away[0]:
-            raise StoreAway("away")
+            raise StoreUnavailable("away")
         log_points(self, *arguments)
 
     class Leaves(Lines):

@@ -21,7 +21,7 @@ from experiments.runner import delivery
 from experiments.runner.execute import Context
 from experiments.runner.run_dir import REFUSED
 from experiments.tracking import leases, run_log
-from experiments.tracking.run_log import SPOOL
+from experiments.tracking.spool import SPOOL
 from records import names
 
 pytestmark = pytest.mark.slow
@@ -159,7 +159,7 @@ def test_any_later_launch_delivers(lab, whole, monkeypatch):
 def test_killed_while_the_server_is_away(lab, whole, monkeypatch):
     """Points wait on disk alone when the process dies."""
     (lab.folder / "slow_steps.py").write_text(
-        SLOW + "\nimport experiments.tracking.run_log\nexperiments.runlog.RETRY_SECONDS = 0.3\n"
+        SLOW + "\nimport experiments.tracking.run_log\nexperiments.tracking.run_log.RETRY_SECONDS = 0.3\n"
     )
     lab.hold(6)
     process = lab.start(*STEPS, "--import", "slow_steps")
