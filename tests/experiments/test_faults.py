@@ -21,7 +21,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from safetensors import safe_open
 
 from experiments import launch as launching
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.runner import execute, run_dir
 from experiments.runner.run_dir import ATTEMPT
 from experiments.tracking import parents, provenance, run_log
@@ -41,7 +41,7 @@ def often(monkeypatch):
 
 
 def at_step(number, action):
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             if step == number:
@@ -106,10 +106,10 @@ import os
 import signal
 
 import experiments.launch
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 
 
-class Deadly(Lines):
+class Deadly(PlainReporter):
     def step(self, name, step):
         super().step(name, step)
         if step == {step}:
@@ -175,7 +175,7 @@ def test_a_right_that_is_taken_away_and_given_back_loses_nothing(lab, whole, oft
     mends = []
     actions = {7: lambda: mends.append(break_store(denied)), 14: lambda: mends.pop()()}
 
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             actions.get(step, lambda: None)()
@@ -268,7 +268,7 @@ def test_a_store_that_cannot_be_written_for_a_while(error, lab, whole, often, mo
     mends = []
     actions = {7: lambda: mends.append(break_store(error)), 14: lambda: mends.pop()()}
 
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             actions.get(step, lambda: None)()

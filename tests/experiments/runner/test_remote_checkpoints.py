@@ -7,7 +7,7 @@ import pytest
 from lab import STEPS, main, same_bits
 
 from experiments import launch as launching
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.runner import remote_checkpoints as mirrors
 from experiments.runner.execute import Context
 from experiments.runner.remote_checkpoints import Mirror, MirrorError
@@ -42,7 +42,7 @@ def remote(lab, tmp_path, monkeypatch):
 
 
 def dies_at(number):
-    class Dies(Lines):
+    class Dies(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             if step == number:
@@ -86,7 +86,7 @@ def test_what_waits_for_the_store_is_delivered_from_another_machine(
             raise StoreUnavailable("away")
         log_points(self, *arguments)
 
-    class Leaves(Lines):
+    class Leaves(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             away[0] = True

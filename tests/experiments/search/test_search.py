@@ -394,10 +394,10 @@ def test_a_sqlite_storage(lab, made_up):
 SLOW = """
 import functools, time
 import experiments.search.launch
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.runner.execute import Context
 
-class Slow(Lines):
+class Slow(PlainReporter):
     def step(self, name, step):
         super().step(name, step)
         time.sleep(0.1)

@@ -15,7 +15,7 @@ from lab import BOTH, SLOW, STEPS, Lab, main, same_bits, wait_for
 from server import Server, ServerLab
 
 from experiments import launch as launching
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.executors import run_plan
 from experiments.runner import delivery
 from experiments.runner.execute import Context
@@ -54,9 +54,9 @@ def lab(server, migrated_store, tmp_path, monkeypatch):
 
 
 def on_steps(actions):
-    """Lines that do something at a step of a run: {(run, step): action}."""
+    """A reporter that does something at a step of a run: {(run, step): action}."""
 
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             if action := actions.get((name, step)):
