@@ -93,12 +93,12 @@ def queries(folder: Path, uri: str) -> list[tuple[str, float, str]]:
     os.chdir(folder)
     store = Store(uri)
     began = time.monotonic()
-    records = store.records("cluttershapes")
+    records = store.runs("cluttershapes")
     every = time.monotonic() - began
     some = list(records)[:: max(1, len(records) // 50)]
     began = time.monotonic()
     for print_ in some:
-        store.record("cluttershapes", print_)
+        store.run("cluttershapes", print_)
     one = 1e3 * (time.monotonic() - began) / len(some)
     os.chdir(ROOT)
     return [("all runs of the data set, asked once", every, "s"), ("one run by its fingerprint", one, "ms")]

@@ -1,12 +1,12 @@
-"""Tests a trained network: top-1, top-5, errors by class, confusions, calibration and speed.
+"""Tests a trained network: top-1 and top-5 error, errors by class, confusion matrix, calibration and speed.
 
     python -m experiments.evaluate RUN
     python -m experiments.evaluate RUN --folder CIFAR-10-C
     python -m experiments.evaluate checkpoints/0123.../step-00400.safetensors
 
-The images are the run's own test set, or with --folder others of its classes: a folder a class (named like the class)
-with images of any size, or arrays as CIFAR-10.1 and CIFAR-10-C are published, the latter also by severity. What is
-found is logged to the run.
+The default is the run's own test set. --folder names other images of the same classes: one folder per class, named
+like the class, with images of any size; or arrays in the format of CIFAR-10.1 and CIFAR-10-C, the latter reported by
+severity too. The results are logged to the run.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.after_training.options import add_root, add_size, command_parser, resolve
+from experiments.after_training.options import add_root, add_size, network_parser, resolve
 from records.command import entry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from experiments.after_training.resolve_run import Finished
+    from experiments.after_training.resolve_run import ResolvedRun
     from ran.data.source import Images
     from ran.engine.metrics import Assessment
     from ran.trained import Trained
@@ -50,20 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             began = time.monotonic()
             logits = trained.logits(images.images)
             seconds = time.monotonic() - began
-            seen = assess(logits, images.labels)
-            if not math.isfinite(seen.loss):
-                raise UserError(f"{found.name} on {name}: logits that are not finite")
-            record = _record(found, tested, seen, _by_severity(logits, images.labels), len(images) / seconds)
+            assessment = assess(logits, images.labels)
+            if not math.isfinite(assessment.loss):
+                raise UserError(f"{found.name} on {name}: the logits are not finite")
+            record = _record(found, tested, assessment, _by_severity(logits, images.labels), len(images) / seconds)
             results[name] = record
-            if not options.no_log and not_logged is None:  # before it is printed: a reader of our output may leave
+            if not options.no_log and not_logged is None:  # before printing, since the reader of our output may exit
                 try:
                     _log(found, name, record)
-                except UserError as error:  # what was computed is told first
+                except UserError as error:  # raised after the results are printed
                     not_logged = UserError(f"{name} is not logged: {error}")
             if options.format == "text":
-                print(_text(f"{found.name} on {name}", trained.interface.classes, seen, record, options.confusion))
+                title = f"{found.name} on {name}"
+                print(_text(title, trained.interface.classes, assessment, record, whole=options.confusion))
     finally:
-        if options.format == "json" and results:  # whole, whatever ended it early
+        if options.format == "json" and results:  # valid JSON even if an error ends it early
             print(json.dumps(results, indent=1))
     if options.format == "text" and len(results) > 1:
         print(_means({name: record["err"] for name, record in results.items()}))
@@ -72,28 +73,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _TestSet:
-    """Labelled images, and what tells them from others."""
+    """Labelled images and their origin."""
 
     name: str
     images: "Images"
     place: str
-    """folder or array file, or the data set's root"""
+    """folder or array file, or root of the data set"""
     size: int
     exclude: str | None = None
     digest: str | None = None
-    """of a registered data set"""
+    """digest of a registered data set"""
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser("evaluate", __doc__)
-    parser.add_argument("--folder", type=Path, metavar="PATH", help="test images other than the run's own")
+    parser = network_parser("evaluate", __doc__)
+    parser.add_argument("--folder", type=Path, metavar="PATH", help="folder with other test images than the run's")
     parser.add_argument(
         "--exclude", metavar="FILE",
-        help="text file with image files to leave out, one a line; default for the run's own test set: the run's",
+        help="text file with image files to leave out, one per line; default for the run's test set: that of the run",
     )  # fmt: skip
-    parser.add_argument("--data", metavar="NAME", help="a registered data set with the run's classes")
+    parser.add_argument("--data", metavar="NAME", help="registered data set with the classes of the run")
     add_root(parser)
     add_size(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
@@ -101,34 +102,35 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-log", action="store_true", help="log nothing to the run")
     options = parser.parse_args(argv)
     if options.folder is not None and (options.data is not None or options.root is not None):
-        parser.error("--folder goes without --data and --data.root")
+        parser.error("--folder cannot be combined with --data or --data.root")
     return options
 
 
 def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_TestSet]:
-    """What the options name, each by a name of its own in the run's log. Raises UserError for what does not fit."""
+    """The test sets that the options name, each with a unique name in the run's log. Raises UserError."""
     from ran.data.arrays import array_sets, read_arrays
     from ran.data.datasets import load_splits, open_source
     from ran.data.image_folder.class_folders import class_folders
     from records.errors import DataError
 
-    face = trained.interface
+    interface = trained.interface
     if options.folder is not None:
-        if not os.path.isdir(options.folder):  # unlike Path.is_dir, also of a name that no file can have
+        if not os.path.isdir(options.folder):  # unlike Path.is_dir, also accepts a name that no file can have
             raise DataError(f"no folder {options.folder}")
         arrays = array_sets(options.folder)
         if arrays and options.exclude is not None:
-            raise DataError(f"--exclude goes with folders of images; {options.folder} holds arrays")
+            raise DataError(f"--exclude needs folders of images, but {options.folder} holds arrays")
         for name, (pixels, labels) in arrays.items():
             set_name = f"{options.folder.resolve().name}-{name}"
-            images = read_arrays(pixels, labels, size=face.size, num_classes=len(face.classes))
-            yield _TestSet(set_name, images, str(pixels.resolve()), face.size)
+            images = read_arrays(pixels, labels, size=interface.size, num_classes=len(interface.classes))
+            yield _TestSet(name=set_name, images=images, place=str(pixels.resolve()), size=interface.size)
         if not arrays:
             images = class_folders(
-                options.folder, face.classes, side=face.size, share=face.share, exclude=options.exclude
+                options.folder, interface.classes, side=interface.size, share=interface.share, exclude=options.exclude
             )
             name = _qualified("-".join(options.folder.resolve().parts[-2:]), options.size, options.exclude)
-            yield _TestSet(name, images, str(options.folder.resolve()), face.size, options.exclude)
+            place = str(options.folder.resolve())
+            yield _TestSet(name=name, images=images, place=place, size=interface.size, exclude=options.exclude)
         return
     config = trained.test_data(options.root)
     if options.data not in (None, config.name):
@@ -138,29 +140,32 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
     if options.size is not None:
         config = dataclasses.replace(config, test_size=options.size)
     source = open_source(config)
-    if source.classes != face.classes:
+    if source.classes != interface.classes:
         raise DataError(
-            f"{source.name} does not fit: the network has {len(face.classes)} classes ({_few(face.classes)}), the data "
-            f"set {len(source.classes)} ({_few(source.classes)})"
+            f"{source.name} does not fit: the network has {len(interface.classes)} classes ({_few(interface.classes)}),"
+            f" the data set {len(source.classes)} ({_few(source.classes)})"
         )
     images = load_splits(config).test
-    if images.images.shape[2:] != (face.size, face.size):
-        raise DataError(f"{source.name} does not fit: the network is for images of {face.size}x{face.size}")
+    if images.images.shape[2:] != (interface.size, interface.size):
+        raise DataError(f"{source.name} does not fit: the network takes images of {interface.size}x{interface.size}")
     name = source.name
     if config.name == trained.config.data.name and not trained.is_of_data_in(config.root):
-        print(f"{config.root} holds other images of {name} than the run was trained and tested on", file=sys.stderr)
+        print(f"{config.root} has other images of {name} than the run was trained and tested on", file=sys.stderr)
         name = f"{name}-{source.digest[:8]}"
     name = _qualified(name, options.size, options.exclude)
-    yield _TestSet(name, images, str(Path(config.root).resolve()), face.size, config.exclude, source.digest)
+    yield _TestSet(
+        name=name, images=images, place=str(Path(config.root).resolve()), size=interface.size, exclude=config.exclude,
+        digest=source.digest,
+    )  # fmt: skip
 
 
 def _qualified(name: str, size: int | None, exclude: str | None) -> str:
-    """A name with what is not as usual: what one evaluation found must not overwrite what another did."""
+    """The name with the options that differ from the run, so that no evaluation overwrites another in its log."""
     return name + (f"-{size}" if size else "") + (f"-without-{Path(exclude).stem}" if exclude else "")
 
 
 def _by_severity(logits: "Tensor", labels: "Tensor") -> list[float] | None:
-    """The top-1 errors in % of the corruptions of one test set, from weak to strong; None for other test sets."""
+    """Top-1 errors in % by severity, from weak to strong; None if the test set has no severities."""
     from ran.data.arrays import SEVERITIES, by_severity
     from ran.engine.metrics import assess
 
@@ -184,27 +189,28 @@ def _few(classes: Sequence[str]) -> str:
 
 
 def _record(
-    found: "Finished", tested: _TestSet, seen: "Assessment", severity_err: list[float] | None, images_per_s: float
-) -> dict[str, Any]:
-    """What evaluation/NAME.json holds."""
+    found: "ResolvedRun", tested: _TestSet, assessment: "Assessment", severity_err: list[float] | None,
+    images_per_s: float,
+) -> dict[str, Any]:  # fmt: skip
+    """The content of evaluation/NAME.json."""
     trained = found.trained
     return {
         "network": str(trained), "fingerprint": trained.fingerprint, "step": found.step, "data": tested.name,
         "place": tested.place, "digest": tested.digest, "exclude": tested.exclude, "size": tested.size,
-        "images": seen.images,
-        "err": seen.err, "err5": seen.err5, "loss": seen.loss, "ece": seen.ece, "severity_err": severity_err,
+        "images": assessment.images, "err": assessment.err, "err5": assessment.err5, "loss": assessment.loss,
+        "ece": assessment.ece, "severity_err": severity_err,
         "images_per_s": images_per_s,
-        "classes": list(trained.interface.classes), "class_err": seen.class_err, "confusion": seen.confusion.tolist(),
-        "calibration": seen.bins.tolist(),
+        "classes": list(trained.interface.classes), "class_err": assessment.class_err,
+        "confusion": assessment.confusion.tolist(), "calibration": assessment.bins.tolist(),
     }  # fmt: skip
 
 
-def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
-    from experiments.tracking.store import metric_name
+def _log(found: "ResolvedRun", name: str, record: dict[str, Any]) -> None:
+    from experiments.tracking.records import metric_name
     from records import names
 
     if found.store is None or found.run_id is None:
-        print("not logged: files are no run in a tracking store", file=sys.stderr)
+        print("not logged: the network was read from files, not from a tracking store", file=sys.stderr)
         return
     now, step, key = int(time.time() * 1000), found.step, metric_name(name)
     values = {what: record[what] for what in ("err", "err5", "loss", "ece", "images_per_s") if record[what] is not None}
@@ -216,34 +222,35 @@ def _log(found: "Finished", name: str, record: dict[str, Any]) -> None:
     print(f"logged to {found.name}: {names.EVALUATION.format(key, '...')}, {artifact}", file=sys.stderr)
 
 
-def _text(title: str, classes: Sequence[str], seen: "Assessment", record: dict[str, Any], whole: bool) -> str:
+def _text(title: str, classes: Sequence[str], assessment: "Assessment", record: dict[str, Any], *, whole: bool) -> str:
+    """The results for a terminal; `whole`: with the confusion matrix."""
     from records.text import columns
 
-    top5 = "" if seen.err5 is None else f", top-5 {seen.err5:.2f} %"
+    top5 = "" if assessment.err5 is None else f", top-5 {assessment.err5:.2f} %"
     lines = [
-        f"{title}: {seen.images:,} images",
-        f"error      top-1 {seen.err:.2f} %{top5}",
-        f"loss       {seen.loss:.4f}",
-        f"ECE        {seen.ece:.2f} % (15 bins)",
+        f"{title}: {assessment.images:,} images",
+        f"error      top-1 {assessment.err:.2f} %{top5}",
+        f"loss       {assessment.loss:.4f}",
+        f"ECE        {assessment.ece:.2f} % (15 bins)",
         f"speed      {record['images_per_s']:.0f} images/s",
     ]
     if record["severity_err"] is not None:
         lines.append("severity   " + ", ".join(f"{i}: {err:.2f} %" for i, err in enumerate(record["severity_err"], 1)))
     lines.append("")
     rows = []
-    for i, (name, err) in enumerate(zip(classes, seen.class_err, strict=True)):
+    for i, (name, err) in enumerate(zip(classes, assessment.class_err, strict=True)):
         if err is None:
             continue
-        wrong = seen.confusion[i].clone()
+        wrong = assessment.confusion[i].clone()
         wrong[i] = 0
-        n, most = int(seen.confusion[i].sum()), int(wrong.argmax())
-        taken = f"{classes[most]} ({100 * int(wrong[most]) / n:.1f} %)" if wrong[most] else ""
-        rows.append((name, f"{n:,}", f"{err:.2f}", taken))
+        n, most = int(assessment.confusion[i].sum()), int(wrong.argmax())
+        confused = f"{classes[most]} ({100 * int(wrong[most]) / n:.1f} %)" if wrong[most] else ""
+        rows.append((name, f"{n:,}", f"{err:.2f}", confused))
     lines.append(columns(("class", "images", "error %", "most often taken for"), rows, right=(1, 2)))
     if whole:
         heads = ("", *(f"{i}" for i in range(len(classes))))
         cells = [(f"{i} {name}", *map(str, row)) for i, (name, row) in enumerate(
-            zip(classes, seen.confusion.tolist(), strict=True))]  # fmt: skip
+            zip(classes, assessment.confusion.tolist(), strict=True))]  # fmt: skip
         lines += ["", "Predicted as (columns):", columns(heads, cells, right=tuple(range(1, len(heads))))]
     return "\n".join(lines) + "\n"
 

@@ -1,15 +1,15 @@
-"""Writes a trained network for use elsewhere, loads it back and compares.
+"""Exports a trained network, loads the export and compares the two.
 
     python -m experiments.export RUN --format onnx
     python -m experiments.export RUN --format mlflow --out model
     mlflow models serve -m model --env-manager local
 
-safetensors: weights, configuration, classes and normalisation in one file, for ran.load and the other commands here.
-pt2 (torch.export) and onnx: uint8 images (N, 3, size, size) to logits, the normalisation included. mlflow: the same
-graph as a pyfunc model that gives probabilities, with signature, example and pinned requirements.
+safetensors: weights, configuration, classes and normalization in one file, for ran.load and the other commands. pt2
+(torch.export) and onnx: a graph from uint8 images (N, 3, size, size) to logits, including the normalization. mlflow:
+the same graph as a pyfunc model that returns probabilities, with signature, example and pinned requirements.
 
-All but safetensors compute in float32. Log-probabilities that differ from the network's by more than 1e-4 of the
-largest refuse the export.
+All formats except safetensors compute in float32. The export fails if a log-probability differs from the network's by
+more than 1e-4 of the largest.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.after_training.options import add_root, command_parser, resolve
+from experiments.after_training.options import add_root, network_parser, resolve
 from records.command import entry
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ran.trained import Trained
 
 FORMATS = ("safetensors", "pt2", "onnx", "mlflow")
-IMAGES = 64  # that are compared, of each kind
+IMAGES = 64  # number of images compared, per kind
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     suffix = "" if options.format == "mlflow" else export.FORMATS[options.format].suffix
     out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")
     if out.exists():
-        raise UserError(f"{out} is there already; move it away or name another --out")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")  # it has its name when it was compared
+        raise UserError(f"{out} exists already; move it or choose another --out")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")  # renamed after the comparison
     try:
         with writing(out):
             write = _mlflow if options.format == "mlflow" else functools.partial(export.export, name=options.format)
@@ -66,15 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser("export", __doc__, device=False)
+    parser = network_parser("export", __doc__, device=False)
     parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=Path, metavar="PATH", help="default: named after network and fingerprint, here")
+    parser.add_argument("--out", type=Path, metavar="PATH", help="default: name of the network and fingerprint, here")
     add_root(parser)
     return parser.parse_args(argv)
 
 
 def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
-    """What is compared: noise, and the run's first test images where its data set is here."""
+    """The images to compare: noise, and the run's first test images if its data set is on this machine."""
     import torch
 
     from ran.data.datasets import load_splits
@@ -93,7 +93,7 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
 
 
 def _mlflow(trained: "Trained", folder: Path) -> "Loaded":
-    """Writes an MLflow model; what loads it again gives the logarithm of its probabilities, logits up to a constant."""
+    """Writes an MLflow model; returns a function to its log-probabilities, which are logits up to a constant."""
     import mlflow
     import numpy as np
     import torch

@@ -14,8 +14,10 @@ from experiments.runner.delivery import Delivery, deliver_patiently
 from experiments.runner.execute import Ended, RunServices
 from experiments.runner.run_dir import is_kept, locked, tidy
 from experiments.runner.settings import RunSettings
-from experiments.tracking.leases import Claims, in_turn
-from experiments.tracking.store import Store, TrackingError
+from experiments.tracking import parents
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases, in_turn
+from experiments.tracking.store import Store
 from records import names
 from records.files import writing
 
@@ -39,21 +41,21 @@ def run(prepared: PreparedStudy) -> LaunchResult:
     store = open_store(settings)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     # Ray takes SIGTERM for itself when it starts, so it starts before our handlers are set.
-    with workers(settings.placement), stop_request() as stop, Claims(store, settings.checkpoints) as claims:
-        parent_id = _parent(prepared, store, claims)
-        _sweep(prepared, claims)
+    with workers(settings.placement), stop_request() as stop, Leases(store, settings.checkpoints) as leases:
+        parent_id = _parent(prepared, store, leases)
+        _sweep(prepared, leases)
         outcome = names.KILLED
         try:
             with reporter(estimates, settings.placement.at_once) as report:
                 services = RunServices(
-                    settings=settings, store=store, claims=claims, parent_id=parent_id, report=report, stop=stop
+                    settings=settings, store=store, leases=leases, parent_id=parent_id, report=report, stop=stop
                 )
                 ended = run_plan(plan, services, EXECUTORS[settings.placement.executor])
             last = deliver_patiently(store, settings, seconds=LAST_WAIT, stop=stop)
             outcome = names.KILLED if stop() else names.FINISHED
         finally:
             with contextlib.suppress(TrackingError):  # away, or deleted: the next launch ends it, or makes another
-                store.finish_parent(parent_id, outcome)
+                parents.finish_parent(store, parent_id, outcome)
         status = stop.exit_status
     if status is None:
         status = max(exit_status(plan, ended), int(bool(last.waiting)))
@@ -82,27 +84,29 @@ def workers(placement: Placement) -> Iterator[None]:
         ray_cluster.disconnect()
 
 
-def _sweep(prepared: PreparedStudy, claims: Claims) -> None:
+def _sweep(prepared: PreparedStudy, leases: Leases) -> None:
     """Removes what a killed process left of runs that are done: it died after their end, before it had tidied up."""
     settings = prepared.settings
-    left = claims.left_here()
+    left = leases.left_here()
     for run in prepared.plan.runs:
         folder = settings.checkpoints / run.folder_name
         if run.state == DONE and (run.folder_name in left or (folder.exists() and not is_kept(folder))):
             with locked(folder) as alone:
                 if alone:
-                    claims.drop(run.folder_name)
+                    leases.drop(run.folder_name)
                     tidy(folder, "last" if is_kept(folder) else "final")
                     settings.push_checkpoints(folder)
 
 
-def _parent(prepared: PreparedStudy, store: Store, claims: Claims) -> str:
+def _parent(prepared: PreparedStudy, store: Store, leases: Leases) -> str:
     """Returns the id of the study's parent run. Two launches at once must not both create it."""
     plan = prepared.plan
     tags = {**plan.tags, names.DATASET: plan.source.name}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
-    with in_turn(f"study-{plan.parent_key[:16]}", prepared.settings.checkpoints, claims):
-        return store.parent(plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json())
+    with in_turn(f"study-{plan.parent_key[:16]}", prepared.settings.checkpoints, leases):
+        return parents.open_study(
+            store, plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json()
+        )
 
 
 def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:

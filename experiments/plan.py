@@ -12,8 +12,8 @@ import torch
 
 from experiments.profiles import Profile
 from experiments.study import Cell, Study
-from experiments.tracking.run_log import SPOOL
-from experiments.tracking.store import Record
+from experiments.tracking.records import StoredRun
+from experiments.tracking.spool import SPOOL
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
 from ran.data.datasets import open_source
 from ran.data.source import Source
@@ -48,7 +48,7 @@ class PlannedRun:
     state: str
     step: int = 0
     """step of its newest checkpoint"""
-    stored: Record | None = None
+    stored: StoredRun | None = None
     """what the tracking store knows of it"""
     fresh: bool = False
     """whether --rerun discards what an earlier attempt left"""
@@ -84,7 +84,7 @@ class RunSelection:
 class EarlierRuns:
     """What earlier launches left: the runs of the tracking store, and checkpoints here and at a URI."""
 
-    stored: Mapping[str, Record]
+    stored: Mapping[str, StoredRun]
     """runs of the tracking store by fingerprint"""
     checkpoints: Path
     remote_steps: Mapping[str, int] = field(default_factory=dict)

@@ -1,12 +1,12 @@
-"""Says what a trained network sees in images.
+"""Classifies images with a trained network.
 
     python -m experiments.predict RUN photo.jpg folder/ --top 3
     find photos -name '*.jpg' | python -m experiments.predict RUN - --format csv
     curl -s https://... | python -m experiments.predict RUN -
     python -m experiments.predict RUN photo.jpg --masks pictures/
 
-"-" is what comes from stdin: an image, or paths of images, one a line. --masks draws, for each image, the mask of every
-attention module (its mean over the channels) and its product with the image.
+"-" reads stdin: one image, or paths of images, one per line. --masks draws, for each image, the mask of every attention
+module (averaged over channels) and its product with the image.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.after_training.options import add_size, command_parser, resolve
+from experiments.after_training.options import add_size, network_parser, resolve
 from experiments.after_training.prediction_formats import FORMATS, Lines, Prediction
 from records.command import entry
 
@@ -27,59 +27,59 @@ if TYPE_CHECKING:
 
     from ran.trained import Trained
 
-BATCH = 64  # images that are read, and lie in memory, at once
+BATCH = 64  # images in memory at the same time
 STDIN = "-"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where --skip-damaged left images out. Raises UserError."""
+    """Returns the exit status: 0, or 1 if --skip-damaged left out images. Raises UserError."""
     options = _parse(argv)
     trained = resolve(options).trained
     if options.size is not None:
         trained = trained.at(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:
-        predicting = _Predicting(trained, options, Path(folder) / "stdin")
-        longest = max(len(predicting.shown(path)) for path in predicting.paths)
-        widths = (longest, max(map(len, predicting.classes)))
-        _print(FORMATS[options.format](predicting, widths, predicting.top))
+        predictor = _Predictor(trained, options, Path(folder) / "stdin")
+        longest = max(len(predictor.shown(path)) for path in predictor.paths)
+        widths = (longest, max(map(len, predictor.classes)))
+        _print(FORMATS[options.format](predictor, widths, predictor.top))
     if options.masks is not None:
-        print(f"wrote {predicting.done} pictures into {options.masks}", file=sys.stderr)
-    return 1 if predicting.left_out else 0
+        print(f"wrote {predictor.done} pictures into {options.masks}", file=sys.stderr)
+    return 1 if predictor.left_out else 0
 
 
 def _print(lines: Lines) -> None:
-    """Each at once, so that what is done is not lost if something stops it."""
+    """Prints each line immediately, so that an interruption loses nothing."""
     for line in lines:
         try:
             print(line, flush=True)
         except KeyboardInterrupt as stop:
-            print(lines.throw(stop))  # what the format ends with; one that ends with nothing raises it again
+            print(lines.throw(stop))  # the last line of the format; raises it again if the format has none
             raise
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser("predict", __doc__)
+    parser = network_parser("predict", __doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders of them, or - for stdin")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="so many classes an image; default: 5")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="number of classes per image; default: 5")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="default: table")
-    parser.add_argument("--masks", type=Path, metavar="OUT", help="folder for a picture of each image and its masks")
+    parser.add_argument("--masks", type=Path, metavar="OUT", help="folder for a picture of each image with its masks")
     parser.add_argument(
         "--names", type=Path, metavar="FILE",
-        help="text file with a class and how to call it a line, as ImageNet's LOC_synset_mapping.txt",
+        help="text file with a class and its displayed name per line, like ImageNet's LOC_synset_mapping.txt",
     )  # fmt: skip
     add_size(parser)
-    parser.add_argument("--skip-damaged", action="store_true", help="leave out files that are no images, and name them")
+    parser.add_argument("--skip-damaged", action="store_true", help="leave out and list files that are not images")
     options = parser.parse_args(argv)
     if options.top < 1:
         parser.error(f"--top must be at least 1, got {options.top}")
     return options
 
 
-class _Predicting:
-    """The images that the arguments name, and what the network sees in them, a batch at a time."""
+class _Predictor:
+    """Reads the images that the arguments name and classifies them, batch by batch."""
 
     def __init__(self, trained: "Trained", options: argparse.Namespace, piped: Path):
-        """An image from stdin is kept as `piped`. Raises DataError for what is not there."""
+        """`piped`: path for an image from stdin. Raises DataError if a file or folder does not exist."""
         self.trained, self.options, self.piped = trained, options, str(piped)
         self.paths = list(_paths(options.images, piped))
         self.classes = _named(trained.interface.classes, options.names)
@@ -92,7 +92,7 @@ class _Predicting:
         return STDIN if path == self.piped else printable(path)
 
     def __iter__(self) -> Iterator[Prediction]:
-        """Raises DataError for a damaged image, unless those are left out."""
+        """Raises DataError for a damaged image, unless --skip-damaged leaves it out."""
         for begin in range(0, len(self.paths), BATCH):
             paths, images = self._read(self.paths[begin : begin + BATCH])
             if not paths:
@@ -104,7 +104,7 @@ class _Predicting:
             yield from found
 
     def _read(self, paths: Sequence[str]) -> "tuple[list[str], Tensor]":
-        """The paths that could be read, and their images."""
+        """The paths of the readable images, and the images."""
         import torch
 
         from ran.data.image_folder.reader import pool
@@ -137,7 +137,7 @@ class _Predicting:
 
 
 def _named(classes: Sequence[str], path: Path | None) -> list[str]:
-    """The classes as the lines of a file, "n01440764 tench, Tinca tinca", call them: by the first of its names."""
+    """The names of classes in a file with lines such as "n01440764 tench, Tinca tinca"; the first name is used."""
     from ran.data.image_folder.listing import read_lines
     from records.errors import DataError
 
@@ -151,7 +151,7 @@ def _named(classes: Sequence[str], path: Path | None) -> list[str]:
 
 
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
-    """The image files that the arguments name; an image from stdin is kept as `piped`. Raises DataError."""
+    """The image files that the arguments name; an image from stdin is stored as `piped`. Raises DataError."""
     from ran.data.image_folder.listing import image_files
     from records.errors import DataError
     from records.text import printable
@@ -159,7 +159,7 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     for name in given:
         if name == STDIN:
             yield from _from_stdin(sys.stdin.buffer.read(), piped)
-        elif os.path.isdir(name):  # unlike Path.is_dir, also of a name that no file can have
+        elif os.path.isdir(name):  # unlike Path.is_dir, also accepts a name that no file can have
             found = image_files(Path(name))
             if not found:
                 raise DataError(f"{printable(name)} holds no images")
@@ -178,11 +178,11 @@ def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
     try:
         with Image.open(io.BytesIO(content)):
             pass
-    except Exception:  # no image: paths
+    except Exception:  # not an image: paths
         lines = content.decode(errors="surrogateescape").splitlines()
         lines = [line for line in lines if line.strip() and line != STDIN]
         if not lines or b"\0" in content:
-            raise DataError("stdin holds neither an image nor paths of images, one a line") from None
+            raise DataError("stdin holds neither an image nor paths of images, one per line") from None
         yield from _paths(lines, piped)
         return
     piped.write_bytes(content)
@@ -193,7 +193,7 @@ def _draw(
     trained: "Trained", images: "Tensor", paths: Sequence[str], predictions: Sequence[Prediction], folder: Path,
     number: int,
 ) -> None:  # fmt: skip
-    """Writes the pictures of a batch, numbered from `number`, for two files may have one name."""
+    """Writes the pictures of a batch, numbered from `number`, because two files may have the same name."""
     from experiments.after_training.mask_overlays import draw, mean_masks, module_titles
     from records.errors import UserError
 

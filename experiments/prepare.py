@@ -23,8 +23,10 @@ from experiments.runner.settings import RunSettings
 from experiments.runner.torchrun import check_request, place_processes
 from experiments.search_spec import Search
 from experiments.study import Study
-from experiments.tracking.run_log import SPOOL
-from experiments.tracking.store import Store, check_writable, resolve_uri
+from experiments.tracking.spool import SPOOL
+from experiments.tracking.sqlite import check_writable
+from experiments.tracking.store import Store
+from experiments.tracking.uri import resolve_uri
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
 from ran.engine.device import abilities, make_deterministic, pick_device
@@ -138,7 +140,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     dataset = open_source(config.data).name
     store = Store.peek(uri)
     earlier = EarlierRuns(
-        stored=store.records(dataset) if store else {},
+        stored=store.runs(dataset) if store else {},
         checkpoints=checkpoints,
         remote_steps={} if remote is None else remote.steps(),
         rerun=launch.rerun,

@@ -1,15 +1,15 @@
-"""Prints the response of each stage of a trained network (Figure 4), relative to the first's.
+"""Prints the response of each stage of a trained network relative to the first stage (Figure 4).
 
     python -m experiments.response RUN
     python -m experiments.response RUN --images 500
 
-The mean absolute value of the stage's last output over the run's test images.
+The response is the mean absolute value of the stage's output over the run's test images.
 """
 
 import argparse
 from collections.abc import Sequence
 
-from experiments.after_training.options import add_root, command_parser, resolve
+from experiments.after_training.options import add_root, network_parser, resolve
 from records.command import entry
 
 
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = command_parser("response", __doc__)
+    parser = network_parser("response", __doc__)
     add_root(parser)
-    parser.add_argument("--images", type=int, metavar="N", help="so many test images; default: all of the run's")
+    parser.add_argument("--images", type=int, metavar="N", help="number of test images; default: all of the run's")
     options = parser.parse_args(argv)
     if options.images is not None and options.images < 1:
         parser.error(f"--images must be at least 1, got {options.images}")

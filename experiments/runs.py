@@ -1,32 +1,36 @@
-"""Lists the runs of a tracking store, the newest first, with the digits by which the other commands take them.
+"""Lists the runs of a tracking store, newest first. The column RUN is the argument of the other commands.
 
-python -m experiments.runs
-python -m experiments.runs --study arl_vs_nal --data cifar10
+    python -m experiments.runs
+    python -m experiments.runs --study arl_vs_nal --data cifar10
+
+The outcome "unfinished" means that the run is in training, or that its process died.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments.after_training.options import wrapped
-from records.command import OneLineParser, entry
+from experiments.after_training.options import command_parser
+from records.command import entry
 
-DIGITS = 12  # of a fingerprint: what two of a million runs do not share
+DIGITS = 12  # digits of a fingerprint: enough to tell a million runs apart
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises TrackingError."""
     options = _parse(argv)
-    from experiments.tracking.store import Store, TrackingError, resolve_uri
+    from experiments.tracking.errors import TrackingError
+    from experiments.tracking.store import Store
+    from experiments.tracking.uri import resolve_uri
     from records.text import columns
 
     uri = resolve_uri(options.tracking_uri)
     store = Store.peek(uri)
     if store is None:
-        raise TrackingError(f"no tracking store {uri}; a launch of run_ablation.py makes it, or name another")
+        raise TrackingError(f"no tracking store {uri}; run_ablation.py creates it, or name another with --tracking-uri")
     wanted = {"study": options.study, "profile": options.profile, "dataset": options.data}
     found = [
-        run for run in store.find("") if all(value in (None, getattr(run, what)) for what, value in wanted.items())
+        run for run in store.find("") if all(value in (None, getattr(run, field)) for field, value in wanted.items())
     ]
     rows = [
         (run.fingerprint[:DIGITS], run.name, run.study, run.profile, run.dataset, run.outcome or "unfinished",
@@ -34,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for run in reversed(found)
     ]  # fmt: skip
     if not rows:
-        print(f"no runs in {uri}" + (" of these" if any(wanted.values()) else ""), file=sys.stderr)
+        print(f"no runs in {uri}" + (" that match" if any(wanted.values()) else ""), file=sys.stderr)
         return 0
     heads = ("RUN", "name", "study", "profile", "data", "outcome", "test error %")
     print(columns(heads, rows, right=(6,)))
@@ -42,14 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = OneLineParser(
-        "python -m experiments.runs", description=wrapped(__doc__ or ""), allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--study", metavar="NAME", help="only runs that this study ran first")
-    parser.add_argument("--profile", metavar="NAME", help="only this profile, with its version, as quick-1")
+    parser = command_parser("runs", __doc__)
+    parser.add_argument("--study", metavar="NAME", help="only runs that were first run by this study")
+    parser.add_argument("--profile", metavar="NAME", help="only this profile, with its version, e.g. quick-1")
     parser.add_argument("--data", metavar="NAME", help="only this data set")
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store; default: as run_ablation.py")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of where a network looks: an image, the mask of each attention module over it, and their product."""
+"""Pictures of attention: an image, the mask of each attention module, and their product."""
 
 import math
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from ran.probe import attention_names, soft_masks
 from ran.trained import Trained
 from records.files import writing
 
-COLUMNS = 4  # modules beside each other
-SIDE = 1.9  # of a panel, in inches
-BARS = 5  # classes that are shown
-DARKEST = 0.1  # factor on the image where the mask is least
+COLUMNS = 4  # attention modules per row
+SIDE = 1.9  # side of a panel in inches
+BARS = 5  # number of classes shown
+DARKEST = 0.1  # factor of the image where the mask has its minimum
 
 
 def mean_masks(trained: Trained, images: Tensor) -> dict[str, Tensor]:
-    """Returns, by attention module, the mask's mean over its channels for uint8 images (N, 3, H, W): (N, H, W).
+    """Returns the mask of each attention module, averaged over channels, for uint8 images (N, 3, H, W): (N, H, W).
 
-    Up-sampled bilinearly to the images' size, as the network up-samples its masks. Empty for networks without masks.
+    It is upsampled bilinearly to the size of the images, as in the network. Empty for networks without masks.
     """
-    seen = soft_masks(trained.network, images.to(trained.device), trained.interface.pixels)
+    found = soft_masks(trained.network, images.to(trained.device), trained.interface.pixels)
     return {
         name: F.interpolate(maps.mask.float().mean(1, keepdim=True), images.shape[2:], mode="bilinear")[:, 0].cpu()
-        for name, maps in seen.items()
+        for name, maps in found.items()
     }
 
 
@@ -39,7 +39,7 @@ def draw(
 ) -> None:
     """Writes the picture of one uint8 image (3, H, W) with masks (H, W) by module, as PNG. Raises WriteError.
 
-    `titles` says what stands over a module's panels, `classes` the most probable ones with their probabilities.
+    `titles`: by module; `classes`: the most probable classes with their probabilities.
     """
     blocks = math.ceil(len(masks) / COLUMNS)
     across = 1 + min(len(masks), COLUMNS)
@@ -65,7 +65,7 @@ def draw(
 
 
 def module_titles(network: torch.nn.Module) -> dict[str, str]:
-    """Returns "stage 1, module 2" by the dotted name of each attention module."""
+    """Returns titles such as "stage 1, module 2" by the name of each attention module."""
     titles = {}
     for name in attention_names(network):
         numbers = [int(part) + 1 for part in name.split(".") if part.isdecimal()]

@@ -1,6 +1,6 @@
-"""The code of an exported MLflow model, which is copied into it: of this project it needs nothing when it is served.
+"""The code of an exported MLflow model. It is copied into the model, which does not need this project to be served.
 
-uint8 (N, 3, size, size) in, the probability of each class float32 (N, K) out.
+Input: images, uint8 (N, 3, size, size). Output: class probabilities, float32 (N, K).
 """
 
 from typing import Any
@@ -11,8 +11,8 @@ import torch
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
-class Classifier(PythonModel):
-    """Runs the exported graph that lies beside it."""
+class PyfuncClassifier(PythonModel):
+    """Runs the exported graph in the same folder."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self.network = torch.export.load(context.artifacts["program"]).module()
@@ -22,4 +22,4 @@ class Classifier(PythonModel):
             return self.network(torch.from_numpy(np.ascontiguousarray(model_input))).softmax(1).numpy()
 
 
-mlflow.models.set_model(Classifier())
+mlflow.models.set_model(PyfuncClassifier())

@@ -1,4 +1,4 @@
-"""What the commands on a trained network share: how they name it."""
+"""Options that the commands on trained networks share."""
 
 import argparse
 import dataclasses
@@ -10,52 +10,60 @@ from records.command import OneLineParser
 from records.errors import UserError
 
 if TYPE_CHECKING:
-    from experiments.after_training.resolve_run import Finished
+    from experiments.after_training.resolve_run import ResolvedRun
 
 
-def command_parser(module: str, document: str | None, *, device: bool = True) -> argparse.ArgumentParser:
-    """Returns the parser of a command, with what all have: RUN, --tracking-uri, --import and, if told to, --device."""
-    made = OneLineParser(
+def command_parser(module: str, document: str | None) -> argparse.ArgumentParser:
+    """Returns the parser of a command, with --tracking-uri."""
+    parser = OneLineParser(
         f"python -m experiments.{module}", description=wrapped(document or ""), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    made.add_argument(
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store; default: the same as for run_ablation.py")
+    return parser
+
+
+def network_parser(module: str, document: str | None, *, device: bool = True) -> argparse.ArgumentParser:
+    """Returns the parser of a command on a trained network, with RUN, --import and, if `device`, --device."""
+    parser = command_parser(module, document)
+    parser.add_argument(
         "run", metavar="RUN",
-        help="MLflow run id, fingerprint (or its first 6 or more digits), checkpoint, folder of a run's artifacts, or "
-        "a .safetensors file of experiments.export",
+        help="MLflow run id, fingerprint (or its first 6 or more digits), checkpoint, folder with a run's artifacts, "
+        "or .safetensors file from experiments.export",
     )  # fmt: skip
-    made.add_argument("--tracking-uri", metavar="URI", help="MLflow store; default: as run_ablation.py")
-    made.add_argument(
+    parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
         help="module to import first, which registers your own masks, data sets, ...",
     )  # fmt: skip
-    made.set_defaults(device="cpu")
+    parser.set_defaults(device="cpu")
     if device:
-        made.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; default: auto")
-    return made
+        parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; default: auto")
+    return parser
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:
-    """Adds --data.root, which `Trained.test_data` takes."""
+    """Adds --data.root, the argument of `Trained.test_data`."""
     parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
-    """Adds --size, which `Trained.at` takes."""
+    """Adds --size, the argument of `Trained.at`."""
     parser.add_argument(
-        "--size", type=int, metavar="N", help="side of the test crop of image files, as 320; default: the run's"
+        "--size", type=int, metavar="N", help="side of the test crop of image files, e.g. 320; default: the run's"
     )
 
 
 def wrapped(document: str) -> str:
-    """Returns a docstring for the width of the terminal, its indented paragraphs, which are commands, as they are."""
+    """Returns a docstring wrapped to the width of the terminal, except its indented paragraphs, which are commands."""
     width = shutil.get_terminal_size().columns - 2
     parts = document.strip().split("\n\n")
-    return "\n\n".join(part if part.startswith(" ") else textwrap.fill(part, width) for part in parts)
+    return "\n\n".join(
+        part if part.startswith(" ") else textwrap.fill(part, width, break_on_hyphens=False) for part in parts
+    )
 
 
-def resolve(options: argparse.Namespace) -> "Finished":
-    """Returns what the options name, on their device. Raises UserError."""
+def resolve(options: argparse.Namespace) -> "ResolvedRun":
+    """Returns the network that the options name, on the device that they name. Raises UserError."""
     from experiments.after_training.resolve_run import find
     from experiments.catalog import import_module
     from ran.engine.device import pick_device
@@ -67,5 +75,5 @@ def resolve(options: argparse.Namespace) -> "Finished":
     try:
         found = find(options.run, options.tracking_uri)
     except UnknownNameError as error:
-        raise UserError(f"{error} Is it your own? --import MODULE with the module that registers it") from None
+        raise UserError(f"{error} If it is your own, give --import MODULE with the module that registers it") from None
     return dataclasses.replace(found, trained=found.trained.to(device))

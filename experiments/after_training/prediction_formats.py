@@ -1,4 +1,4 @@
-"""What was predicted, as lines of a table, csv or json, each as soon as it is known."""
+"""Predictions as table, csv or json, line by line as they become available."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ Lines = Generator[str, None, None]
 @dataclass(frozen=True)
 class Prediction:
     image: str
-    """its path as a terminal takes it, "-" for one from stdin"""
+    """printable path, "-" for an image from stdin"""
     classes: list[tuple[str, float]]
-    """with their probabilities, the most probable first"""
+    """classes with their probabilities, sorted from the most probable"""
 
 
 def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: int) -> Lines:
-    """One line per image. `widths`: of the longest path and class, since lines are written before the next is known."""
+    """One line per image. `widths`: lengths of the longest path and class; the rows are not all known in advance."""
     headers = ("image", "class", *(f"{i}." for i in range(2, top + 1)))
     columns = [max(widths[0], len("image")), *[widths[1] + len(" 100.0 %")] * top]
 
@@ -34,7 +34,7 @@ def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: in
 
 
 def as_csv(predictions: Iterable[Prediction], *_: object) -> Lines:
-    """A line for each image and class."""
+    """One line per image and class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="")
 
@@ -51,7 +51,7 @@ def as_csv(predictions: Iterable[Prediction], *_: object) -> Lines:
 
 
 def as_json(predictions: Iterable[Prediction], *_: object) -> Lines:
-    """A list with a line for each image, which is whole even if an image or Ctrl-C ends it early."""
+    """A list with one line per image. It is valid JSON even if a damaged image or Ctrl-C ends it early."""
     marks = itertools.chain(["["], itertools.repeat(","))
     try:
         for one in predictions:

@@ -1,6 +1,6 @@
-"""RUN, as the commands after training name it: an MLflow run id, a fingerprint, a checkpoint, or files of a run.
+"""The argument RUN of the commands after training: an MLflow run id, a fingerprint, a checkpoint, or files of a run.
 
-The only place that resolves it. `ran.trained` reads the files and knows no tracking store.
+`ran.trained` reads the files; only this module also looks into the tracking store.
 """
 
 import os
@@ -9,89 +9,92 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.tracking.store import Store, TrackingError, resolve_uri
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.records import StoredRun
+from experiments.tracking.store import Store
+from experiments.tracking.uri import resolve_uri
 from ran.engine.checkpoint import FORMAT, read_header
 from ran.trained import Trained, from_run, load, metadata, read_json
 from records import names
 from records.errors import UserError
 
 SHORTEST = 6
-"""hexadecimal digits that a fingerprint may be shortened to"""
+"""smallest number of digits of an abbreviated fingerprint"""
 
 
 class RunError(UserError):
-    """A RUN that names nothing, more than one run, or one that left no network; one line."""
+    """A RUN that does not exist, is ambiguous, or has no weights; the message is one line."""
 
 
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A network that was trained, and where it is on record."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ResolvedRun:
+    """A trained network and its run in the tracking store."""
 
     trained: Trained
-    store: Store | None
-    """None for files: nothing can be logged back"""
-    run_id: str | None
     name: str
-    """that of the run in the store, else the path; of a checkpoint with its step"""
+    """name of the run in the store, with the step if it is a checkpoint; path if there is no store"""
     step: int
-    """optimizer steps that the network has taken"""
+    """number of optimizer steps of the network"""
+    store: Store | None = None
+    """None for files, for which nothing can be logged"""
+    run_id: str | None = None
 
 
-def find(run: str, uri: str | None = None) -> Finished:
-    """Returns the network that `run` names; `uri` is the tracking store's (None = the usual).
+def find(run: str, uri: str | None = None) -> ResolvedRun:
+    """Returns the network that `run` names; `uri` names the tracking store (None = the default).
 
-    A folder or file is read as such, without a store; a checkpoint needs the store for its configuration. Raises
-    RunError, ModelError and TrackingError, each in one line.
+    A folder or file is read without a store, but a checkpoint needs the store for its configuration. Raises RunError,
+    ModelError and TrackingError.
     """
     path = Path(run)
-    if os.path.exists(run):  # unlike Path.exists, also of a name that no file can have
+    if os.path.exists(run):  # unlike Path.exists, also accepts a name that no file can have
         if path.is_dir() or metadata(path).get("format") != FORMAT:
             trained = load(path)
-            return Finished(trained, None, None, run, trained.config.train.steps)
-        return _on_record(read_header(path).fingerprint, uri, weights=path)
+            return ResolvedRun(trained=trained, name=run, step=trained.config.train.steps)
+        return _from_store(read_header(path).fingerprint, uri, weights=path)
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}", run):
-        return _on_record(run, uri)
+        return _from_store(run, uri)
     raise RunError(
         f"no run {run!r}: neither a file or folder, nor an MLflow run id, nor a fingerprint or its first {SHORTEST} or "
         "more digits; python -m experiments.runs lists the runs"
     )
 
 
-def _on_record(digits: str, uri: str | None, weights: Path | None = None) -> Finished:
+def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> ResolvedRun:
     where = resolve_uri(uri)
     store = Store.peek(where)
     if store is None:
-        raise TrackingError(f"no tracking store {where}; name the one that has the run with --tracking-uri")
+        raise TrackingError(f"no tracking store {where}; name the store of the run with --tracking-uri")
     found = store.find(digits)
     if not found:
         raise RunError(f"{where} has no run {digits}, by id or fingerprint; python -m experiments.runs lists them")
     if len(found) > 1:
         several = ", ".join(f"{r.name} {r.run_id}" for r in found[:4])
-        raise RunError(f"{digits} is the beginning of {len(found)} runs: {several}; name one by its id")
+        raise RunError(f"{digits} is ambiguous, {len(found)} runs match: {several}; give the id of one")
     run = found[0]
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:
-        there = store.artifacts(run.run_id)
-        if weights is None and names.WEIGHTS not in there:
-            raise RunError(_without_weights(run.name, run.outcome, run.fingerprint))
-        if names.CONFIG_JSON not in there:
-            raise RunError(f"{run.name} ({run.run_id}) left no {names.CONFIG_JSON}: it was trained with --keep none")
+        artifacts = store.artifacts(run.run_id)
+        if weights is None and names.WEIGHTS not in artifacts:
+            raise RunError(_without_weights(run))
+        if names.CONFIG_JSON not in artifacts:
+            raise RunError(f"{run.name} ({run.run_id}) has no {names.CONFIG_JSON}: it was trained with --keep none")
         config = read_json(store.download(run.run_id, names.CONFIG_JSON, Path(folder)))
         model = None
-        if names.MODEL_JSON in there:
+        if names.MODEL_JSON in artifacts:
             model = read_json(store.download(run.run_id, names.MODEL_JSON, Path(folder)))
         path = weights or store.download(run.run_id, names.WEIGHTS, Path(folder))
         trained = from_run(config, model, path)
         steps = trained.config.train.steps
         step = steps if weights is None else read_header(weights).step
         name = run.name if step == steps else f"{run.name} at step {step}/{steps}"
-        return Finished(trained, store, run.run_id, name, step)
+        return ResolvedRun(trained=trained, name=name, step=step, store=store, run_id=run.run_id)
 
 
-def _without_weights(name: str, outcome: str | None, fingerprint: str) -> str:
-    if outcome in (names.FINISHED, names.DIVERGED):
-        return f"{name} left no weights: it was trained with --keep none"
-    state = "was not finished" if outcome is None else f"is {outcome}"
+def _without_weights(run: StoredRun) -> str:
+    if run.is_result:
+        return f"{run.name} has no weights: it was trained with --keep none"
+    state = "is unfinished" if run.outcome is None else f"is {run.outcome}"
     return (
-        f"{name} {state} and has no final weights; its launch, given again, continues it, and its checkpoints "
-        f"(checkpoints/{fingerprint[:16]}/step-*.safetensors) can be named in its place"
+        f"{run.name} {state} and has no final weights; repeat its launch to continue it, or give one of its "
+        f"checkpoints (checkpoints/{run.fingerprint[:16]}/step-*.safetensors) instead"
     )

@@ -1,4 +1,4 @@
-"""What a person sees while a study trains: bars on a terminal, plain lines elsewhere, both on stderr."""
+"""Progress of a study on stderr: bars on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ran.config import RunConfig
 from records import names
 
-PLAIN_SECONDS = 30.0  # between two plain lines of one run
+PLAIN_SECONDS = 30.0  # between two plain lines about the same run
 
 
 def duration(seconds: float) -> str:
@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
 
 
 class Reporter(Protocol):
-    """Told by the executor and the training loop what happens, run by run: several may train at once.
+    """Receives the events of all runs from the executor and the training loop; several runs may train at once.
 
     Used as a context manager around a study.
     """
@@ -42,21 +42,21 @@ class Reporter(Protocol):
     def run_ends(self, name: str, text: str) -> None: ...
 
 
-class _Clock:
-    """Time left of a study, from the plan's estimates corrected by how long its runs really take."""
+class _TimeLeft:
+    """Time left of a study: the plan's estimates, corrected by the measured speed."""
 
     def __init__(self, estimates: Mapping[str, float], workers: int):
         self.estimates, self.workers = dict(estimates), workers
         self.began = time.monotonic()
         self.total, self.finished = sum(estimates.values()), 0.0
         self.shares: dict[str, float] = {}
-        """what is done of the runs in training"""
+        """completed share of each run in training"""
 
-    def ends(self, name: str) -> None:
+    def run_ends(self, name: str) -> None:
         self.shares.pop(name, None)
         self.finished += self.estimates.get(name, 0.0)
 
-    def left(self) -> float:
+    def seconds(self) -> float:
         """Returns the seconds left."""
         done = self.finished + sum(share * self.estimates.get(name, 0.0) for name, share in self.shares.items())
         elapsed = time.monotonic() - self.began
@@ -65,75 +65,75 @@ class _Clock:
 
 
 @dataclass
-class _Current:
+class _RunState:
     """A run in training."""
 
     config: RunConfig
-    first: int
+    first_step: int
     where: str
     number: int
     began: float = field(default_factory=time.monotonic)
-    said: float = field(default_factory=time.monotonic)
+    printed: float = field(default_factory=time.monotonic)
     loss: str = ""
     bar: TaskID | None = None
 
     def rate(self, step: int) -> float:
-        """Images/s up to a step."""
-        return (step - self.first) * self.config.train.batch_size / max(time.monotonic() - self.began, 1e-9)
+        """Average images/s until `step`."""
+        return (step - self.first_step) * self.config.train.batch_size / max(time.monotonic() - self.began, 1e-9)
 
-    def hears(self, values: Mapping[str, float]) -> None:
+    def note_loss(self, values: Mapping[str, float]) -> None:
         if names.TRAIN_LOSS in values:
             self.loss = f"loss {values[names.TRAIN_LOSS]:.3f}"
 
 
-class Lines:
-    """Plain lines, for logs and pipes."""
+class PlainReporter:
+    """Prints plain lines, for logs and pipes."""
 
     def __init__(self, estimates: Mapping[str, float], workers: int = 1):
-        self.clock = _Clock(estimates, workers)
+        self.time_left = _TimeLeft(estimates, workers)
         self.runs = len(estimates)
         self.numbers: dict[str, int] = {}
-        self.current: dict[str, _Current] = {}
+        self.current: dict[str, _RunState] = {}
 
-    def __enter__(self) -> "Lines":
+    def __enter__(self) -> "PlainReporter":
         return self
 
     def __exit__(self, *exception: object) -> None:
         pass
 
     def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
-        # One that begins again, because its worker died, keeps its number.
+        # A run that starts again because its worker died keeps its number.
         number = self.numbers.setdefault(name, len(self.numbers) + 1)
-        self.current[name] = _Current(config, step, where, number)
+        self.current[name] = _RunState(config=config, first_step=step, where=where, number=number)
         verb = f"resume at step {step}/{config.train.steps}" if step else "start"
-        self._say(name, f"{verb} on {where}" if where else verb)
+        self._print(name, f"{verb} on {where}" if where else verb)
 
     def step(self, name: str, step: int) -> None:
         run = self.current[name]
         steps = run.config.train.steps
-        self.clock.shares[name] = step / steps
-        if time.monotonic() - run.said >= PLAIN_SECONDS:
-            run.said = time.monotonic()
+        self.time_left.shares[name] = step / steps
+        if time.monotonic() - run.printed >= PLAIN_SECONDS:
+            run.printed = time.monotonic()
             loss = f", {run.loss}" if run.loss else ""
-            left = duration(self.clock.left())
-            self._say(name, f"step {step}/{steps}{loss}, {run.rate(step):.0f} images/s, about {left} left in all")
+            left = duration(self.time_left.seconds())
+            self._print(name, f"step {step}/{steps}{loss}, {run.rate(step):.0f} images/s, about {left} left in total")
 
     def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        self.current[name].hears(values)
+        self.current[name].note_loss(values)
 
     def run_ends(self, name: str, text: str) -> None:
-        self.clock.ends(name)
-        self._say(name, f"{text} ({duration(time.monotonic() - self.current[name].began)})")
+        self.time_left.run_ends(name)
+        self._print(name, f"{text} ({duration(time.monotonic() - self.current[name].began)})")
 
-    def _say(self, name: str, text: str) -> None:
+    def _print(self, name: str, text: str) -> None:
         print(f"[{self.numbers[name]}/{self.runs}] {name}: {text}", file=sys.stderr, flush=True)
 
 
-class Bars:
-    """Live bars: the study's, and one for each run in training. What has ended stays above them."""
+class BarReporter:
+    """Draws live bars, one for the study and one per run in training, below the lines of the runs that ended."""
 
     def __init__(self, estimates: Mapping[str, float], workers: int = 1):
-        self.clock = _Clock(estimates, workers)
+        self.time_left = _TimeLeft(estimates, workers)
         self.bars = Progress(
             TextColumn("{task.description:<14}"),
             BarColumn(bar_width=24),
@@ -142,9 +142,9 @@ class Bars:
             console=Console(stderr=True),
         )
         self.study = self.bars.add_task("study", total=len(estimates), text="")
-        self.current: dict[str, _Current] = {}
+        self.current: dict[str, _RunState] = {}
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> "BarReporter":
         self.bars.start()
         return self
 
@@ -152,9 +152,9 @@ class Bars:
         self.bars.stop()
 
     def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
-        if name in self.current:  # its worker died, and it begins again
+        if name in self.current:  # its worker died, and it starts again
             self._remove(name)
-        run = self.current[name] = _Current(config, step, where, 0)
+        run = self.current[name] = _RunState(config=config, first_step=step, where=where, number=0)
         run.bar = self.bars.add_task(name, total=config.train.steps, completed=step, text=where)
 
     def step(self, name: str, step: int) -> None:
@@ -162,19 +162,19 @@ class Bars:
         assert run.bar is not None
         text = "  ".join(filter(None, (f"{run.rate(step):.0f} images/s", run.loss, run.where)))
         self.bars.update(run.bar, completed=step, text=text)
-        self.clock.shares[name] = step / run.config.train.steps
-        self.bars.update(self.study, text=f"about {duration(self.clock.left())} left")
+        self.time_left.shares[name] = step / run.config.train.steps
+        self.bars.update(self.study, text=f"about {duration(self.time_left.seconds())} left")
 
     def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        self.current[name].hears(values)
+        self.current[name].note_loss(values)
 
     def run_ends(self, name: str, text: str) -> None:
-        self.clock.ends(name)
+        self.time_left.run_ends(name)
         run = self._remove(name)
         self.bars.advance(self.study)
         self.bars.console.print(f"{name:<14} {text} ({duration(time.monotonic() - run.began)})", highlight=False)
 
-    def _remove(self, name: str) -> _Current:
+    def _remove(self, name: str) -> _RunState:
         run = self.current.pop(name)
         assert run.bar is not None
         self.bars.remove_task(run.bar)
@@ -182,8 +182,8 @@ class Bars:
 
 
 def reporter(estimates: Mapping[str, float], workers: int = 1) -> Reporter:
-    """Returns bars if stderr is a terminal, else plain lines.
+    """Returns the reporter for this terminal or pipe.
 
-    `estimates` are seconds by run name, of a run alone; `workers` train at once.
+    `estimates`: seconds by run name if only one run trains at a time; `workers`: number of runs at the same time.
     """
-    return Bars(estimates, workers) if sys.stderr.isatty() else Lines(estimates, workers)
+    return BarReporter(estimates, workers) if sys.stderr.isatty() else PlainReporter(estimates, workers)

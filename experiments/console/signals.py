@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the run to stop at its next step, the second stops at once."""
+"""Ctrl-C and SIGTERM: the first asks the runs to stop at their next step, the second stops immediately."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Callable that says whether to stop; `exit_status` is 130 after Ctrl-C and 143 after SIGTERM, else None."""
+    """A callable that returns whether to stop; `exit_status` is 130 after Ctrl-C, 143 after SIGTERM, else None."""
 
     def __init__(self) -> None:
         self.exit_status: int | None = None
@@ -21,12 +21,12 @@ class StopRequest:
         if self.exit_status is not None:
             raise KeyboardInterrupt
         self.exit_status = 128 + number
-        print("\nstopping: the run writes a checkpoint first; again to stop at once", file=sys.stderr, flush=True)
+        print("\nstopping after a checkpoint; press Ctrl-C again to stop immediately", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Installs the handlers for the time of the block; yields the request."""
+    """Installs the signal handlers during the block; yields the request."""
     request = StopRequest()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, request._handle) for number in numbers]
@@ -38,7 +38,7 @@ def stop_request() -> Iterator[StopRequest]:
 
 
 def pause(seconds: float, stop: Callable[[], bool]) -> None:
-    """Waits, until `stop()` at most: a signal wakes no sleeper."""
+    """Sleeps for `seconds`, or until `stop()`: a signal with a handler does not end `time.sleep`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not stop():
         time.sleep(0.1)

@@ -23,8 +23,9 @@ from experiments.placement import PlacementError
 from experiments.plan import PlannedRun
 from experiments.runner.execute import Ended, RunServices, execute
 from experiments.runner.settings import RunSettings
-from experiments.tracking.leases import Claims
-from experiments.tracking.store import Store, TrackingError
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases
+from experiments.tracking.store import Store
 from ran.config import DataConfig, RunConfig
 from ran.data.datasets import open_source
 from ran.engine.device import make_deterministic
@@ -117,11 +118,11 @@ class WorkerReporter(logging.Handler):
             self.exchange()
 
 
-_connected: dict[str, tuple[Store, Claims]] = {}
+_connected: dict[str, tuple[Store, Leases]] = {}
 """what a worker process keeps from one run to the next, by launch; one launch at most"""
 
 
-def _connect(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Claims]:
+def _connect(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Leases]:
     """Returns the launch's store and leases; the first run of a launch sets the process up."""
     if job.launch not in _connected:
         _connected.clear()
@@ -129,7 +130,7 @@ def _connect(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Claims]:
     return _connected[job.launch]
 
 
-def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Claims]:
+def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Leases]:
     settings = job.settings
     with contextlib.suppress(OSError):
         os.chdir(job.folder)
@@ -148,7 +149,7 @@ def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Claims]:
         )
     settings.checkpoints.mkdir(parents=True, exist_ok=True)
     store = _store(settings.tracking_uri, stop)
-    return store, Claims(store, settings.checkpoints, launch=job.launch).__enter__()
+    return store, Leases(store, settings.checkpoints, launch=job.launch).__enter__()
 
 
 def _store(uri: str, stop: Callable[[], bool]) -> Store:
@@ -180,7 +181,7 @@ def train_in_worker(job: WorkerJob, run: PlannedRun) -> Ended | None:
         with WorkerReporter(job.events, run.name) as reporter:
             if reporter.stop():
                 return None
-            store, claims = _connect(job, reporter.stop)
+            store, leases = _connect(job, reporter.stop)
             digest = _digest(run.config.data)
             if digest != run.source.digest:
                 raise PlacementError(
@@ -191,7 +192,7 @@ def train_in_worker(job: WorkerJob, run: PlannedRun) -> Ended | None:
             if run.config.train.threads is None and threads is not None:
                 torch.set_num_threads(threads)
             services = RunServices(
-                settings=job.settings, store=store, claims=claims, parent_id=job.parent_id, report=reporter,
+                settings=job.settings, store=store, leases=leases, parent_id=job.parent_id, report=reporter,
                 stop=reporter.stop, cut=reporter.cut,
             )  # fmt: skip
             return execute(run, services)

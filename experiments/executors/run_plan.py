@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from experiments.console.signals import pause
 from experiments.plan import DONE, Plan, PlannedRun
 from experiments.runner.execute import BUSY, Ended, RunServices, execute
-from experiments.tracking.store import TrackingError, metric_name
+from experiments.tracking import parents
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.records import metric_name
 from ran.registry import Registry
 from records import names
 
@@ -104,7 +106,7 @@ class Summary:
         if not means:
             return
         try:
-            services.store.summarize(services.parent_id, {**means, names.SUMMARY_RUNS: finished}, step=finished)
+            parents.summarize(services.store, services.parent_id, {**means, names.SUMMARY_RUNS: finished}, finished)
             self._changed.clear()
         except TrackingError:  # away, or the parent was deleted; the next run and the next launch log it again
             logger.debug("no summary", exc_info=True)

@@ -10,8 +10,10 @@ from experiments.console.signals import pause
 from experiments.runner.remote_checkpoints import RemoteCheckpoints
 from experiments.runner.run_dir import REFUSED, locked, set_aside, tidy
 from experiments.runner.settings import RunSettings
-from experiments.tracking.run_log import SPOOL, RunLog, SpoolError
-from experiments.tracking.store import Store, Superseded, TrackingError
+from experiments.tracking.errors import Superseded, TrackingError
+from experiments.tracking.run_log import RunLog
+from experiments.tracking.spool import SPOOL, SpoolError
+from experiments.tracking.store import Store
 from records.files import WriteError
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,12 @@ from experiments.runner.run_dir import KEEP, MAX_DEATHS, begin_attempt, discard,
 from experiments.runner.settings import RunSettings
 from experiments.runner.torchrun import processes_for
 from experiments.tracking import provenance
-from experiments.tracking.leases import Claims
-from experiments.tracking.run_log import RunLog, SpoolError
-from experiments.tracking.store import Opening, Record, Store, StoreAway, Superseded, TrackingError
+from experiments.tracking.errors import StoreUnavailable, Superseded, TrackingError
+from experiments.tracking.leases import Leases
+from experiments.tracking.records import RunOpening, StoredRun
+from experiments.tracking.run_log import RunLog
+from experiments.tracking.spool import SpoolError
+from experiments.tracking.store import Store
 from ran.config import flatten
 from ran.data.datasets import load_splits
 from ran.distributed.group import LostError, current
@@ -59,7 +62,7 @@ class Ended:
     val_err: float | None = None
 
     @classmethod
-    def of_stored(cls, run: PlannedRun, stored: Record) -> "Ended":
+    def of_stored(cls, run: PlannedRun, stored: StoredRun) -> "Ended":
         """Returns how a run ended that the tracking store has already."""
         return cls(run, str(stored.outcome), stored.reason, test_err=stored.test_err, val_err=stored.val_err)
 
@@ -79,7 +82,7 @@ class RunServices:
 
     settings: RunSettings
     store: Store
-    claims: Claims
+    leases: Leases
     parent_id: str
     report: Reporter
     stop: Callable[[], bool]
@@ -95,7 +98,7 @@ def execute(run: PlannedRun, services: RunServices) -> Ended:
         with locked(folder) as alone:
             if alone is False:
                 return Ended(run, BUSY, "another launch on this machine is training it")
-            with services.claims.claimed(run.folder_name, alone=alone is True) as other:
+            with services.leases.acquire(run.folder_name, alone=alone is True) as other:
                 if other is not None:
                     return Ended(run, BUSY, f"{other} is training it")
                 if settings.remote is not None:
@@ -114,8 +117,8 @@ def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
     settings = services.settings
     asked = True
     try:
-        record = services.store.record(run.source.name, run.fingerprint)
-    except StoreAway:  # it trains, and its log waits; if another launch has a result too, one counts
+        record = services.store.run(run.source.name, run.fingerprint)
+    except StoreUnavailable:  # it trains, and its log waits; if another launch has a result too, one counts
         if run.fresh and run.stored is not None:
             return Ended(run, names.KILLED, "not begun: --rerun replaces a run in a store that does not answer")
         record, asked = run.stored, False
@@ -136,7 +139,7 @@ def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
 
 
 def _train_and_record(
-    run: PlannedRun, record: Record | None, services: RunServices, folder: Path, tail: Tail, *, asked: bool
+    run: PlannedRun, record: StoredRun | None, services: RunServices, folder: Path, tail: Tail, *, asked: bool
 ) -> Ended:
     """Trains, and closes the run's log whatever happens; only a process that dies leaves it open.
 
@@ -254,7 +257,7 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _open_log(run: PlannedRun, record: Record | None, services: RunServices, folder: Path, *, asked: bool) -> RunLog:
+def _open_log(run: PlannedRun, record: StoredRun | None, services: RunServices, folder: Path, *, asked: bool) -> RunLog:
     settings = services.settings
     store, absent = services.store, record is None and asked
     if record is not None and run.fresh:
@@ -270,7 +273,7 @@ def _open_log(run: PlannedRun, record: Record | None, services: RunServices, fol
         names.DATASET: run.source.name,
     }
     params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
-    log = RunLog.open(store, folder, Opening(
+    log = RunLog.open(store, folder, RunOpening(
         dataset=run.source.name, digest=run.source.digest, parent_id=services.parent_id, name=run.name,
         fingerprint=run.fingerprint, tags=tags, params={key: str(value) for key, value in params.items()},
         start_ms=int(time.time() * 1000), run_id=None if record is None else record.run_id,

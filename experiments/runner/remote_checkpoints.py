@@ -18,7 +18,7 @@ from typing import Any
 
 import fsspec
 
-from experiments.tracking.run_log import SPOOL
+from experiments.tracking.spool import SPOOL
 from records.errors import UserError, mask_secrets
 from records.files import WriteError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from experiments.tracking.run_log import ARTIFACTS, SPOOL
+from experiments.tracking.run_log import ARTIFACTS
+from experiments.tracking.spool import SPOOL
 from ran.engine import checkpoint
 from ran.registry import Registry
 from records.files import writing

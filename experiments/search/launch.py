@@ -29,8 +29,10 @@ from experiments.search.storage import (
 from experiments.search.trial_state import frozen_trials
 from experiments.search.trials import SearchReporter, Trials
 from experiments.search_spec import PRUNERS
-from experiments.tracking.leases import Claims, in_turn
-from experiments.tracking.store import Store, TrackingError
+from experiments.tracking import parents
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases, in_turn
+from experiments.tracking.store import Store
 from records import names
 
 WRITE_SECONDS = 30.0
@@ -52,19 +54,21 @@ def run(prepared: PreparedSearch) -> SearchResult:
     store = open_store(settings)
     problems: list[str] = []
     # Ray takes SIGTERM for itself when it starts, so it starts before our handlers are set.
-    with workers(settings.placement), stop_request() as stop, Claims(store, settings.checkpoints) as claims:
-        with in_turn(p.turn, settings.checkpoints, claims):
+    with workers(settings.placement), stop_request() as stop, Leases(store, settings.checkpoints) as leases:
+        with in_turn(p.turn, settings.checkpoints, leases):
             study = _open_study(p)
             dataset = p.space.source.name
-            parent_id = store.search(dataset, p.key, p.name, {**p.tags, names.DATASET: dataset}, p.search.doc)
+            parent_id = parents.open_search(
+                store, dataset, p.key, p.name, {**p.tags, names.DATASET: dataset}, p.search.doc
+            )
         outcome = names.KILLED
         record: dict[str, Any] = {}
         try:
             at_once = settings.placement.at_once
-            with living(settings.checkpoints, claims) as me, reporter(_estimates(p), at_once) as report:
-                trials = Trials(p, study, store, claims, me=me, stop=stop)
+            with living(settings.checkpoints, leases) as me, reporter(_estimates(p), at_once) as report:
+                trials = Trials(p, study, store, leases, me=me, stop=stop)
                 services = RunServices(
-                    settings=settings, store=store, claims=claims, parent_id=parent_id,
+                    settings=settings, store=store, leases=leases, parent_id=parent_id,
                     report=SearchReporter(report, trials), stop=stop, cut=trials.cut,
                 )  # fmt: skip
                 writer = _Writer(p, store, parent_id, study)
@@ -80,7 +84,7 @@ def run(prepared: PreparedSearch) -> SearchResult:
             outcome = names.KILLED if stop() else names.FINISHED
         finally:
             with contextlib.suppress(TrackingError):
-                store.finish_parent(parent_id, outcome)
+                parents.finish_parent(store, parent_id, outcome)
         status = stop.exit_status
     problems += _left(record, p)
     if last.waiting:
@@ -173,6 +177,6 @@ class _Writer:
             record = recording.search_json(self._p.about(), self._study, self._p.seeds, self._p.objectives, over=over)
         metrics = recording.summary(record)
         with contextlib.suppress(TrackingError):
-            self._store.log_search(self._parent_id, record)
-            self._store.summarize(self._parent_id, metrics, step=int(metrics[names.SUMMARY_TRIALS]))
+            self._store.log_json(self._parent_id, record, names.SEARCH_JSON)
+            parents.summarize(self._store, self._parent_id, metrics, step=int(metrics[names.SUMMARY_TRIALS]))
         return record

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.runner.run_dir import locked
-from experiments.tracking.leases import Claims
+from experiments.tracking.leases import Leases
 
 PREFIX = "searcher"
 
 
 @contextlib.contextmanager
-def living(checkpoints: Path, claims: Claims) -> Iterator[str]:
+def living(checkpoints: Path, leases: Leases) -> Iterator[str]:
     """Marks this launch as alive during the block; yields its name, which is new each time."""
     name = f"{PREFIX}-{uuid.uuid4().hex[:16]}"
     folder = checkpoints / name
     try:
-        with locked(folder), claims.claimed(name, alone=False):
+        with locked(folder), leases.acquire(name, alone=False):
             yield name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_dead(name: str, checkpoints: Path, claims: Claims) -> bool:
+def is_dead(name: str, checkpoints: Path, leases: Leases) -> bool:
     """Returns whether the launch of this name has died: at once if it ran here, else when its lease has expired.
 
     The tracking store must answer: while it does not, a dead launch cannot be told from a silent one.
@@ -33,7 +33,7 @@ def is_dead(name: str, checkpoints: Path, claims: Claims) -> bool:
     with locked(folder) as alone:
         if alone is False:
             return False
-        with claims.claimed(name, alone=alone is True) as other:
+        with leases.acquire(name, alone=alone is True) as other:
             dead = other is None
     shutil.rmtree(folder, ignore_errors=True)
     return dead

@@ -231,7 +231,7 @@ def _placed(launch: Launch, prepared: PreparedSearch, base: RunConfig) -> Prepar
     """Adds where the trials train and how long one takes, planned as a study of one cell, the base."""
     search, config, settings = prepared.search, prepared.space.base, prepared.settings
     store = Store.peek(settings.tracking_uri)
-    stored = store.records(prepared.space.source.name) if store else {}
+    stored = store.runs(prepared.space.source.name) if store else {}
     plan = make_plan(
         Study(search.name, search.title, axes=()), prepared.profile, config, base,
         selection=RunSelection(prepared.seeds),

@@ -47,8 +47,10 @@ from experiments.search.trial_state import (
     tell,
 )
 from experiments.study import Cell
-from experiments.tracking.leases import Claims, in_turn
-from experiments.tracking.store import Record, Store, TrackingError
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import Leases, in_turn
+from experiments.tracking.records import StoredRun
+from experiments.tracking.store import Store
 from ran.config import RunConfig, fingerprint, override
 from records import names
 from records.errors import UserError
@@ -84,12 +86,12 @@ class Trials:
     """The trials of one launch: `feed` gives an executor their runs, `ended` takes how each ended."""
 
     def __init__(
-        self, prepared: PreparedSearch, study: Study, store: Store, claims: Claims, *, me: str, stop: Callable[[], bool]
+        self, prepared: PreparedSearch, study: Study, store: Store, leases: Leases, *, me: str, stop: Callable[[], bool]
     ):
         """`me`: the name under which this launch is known as alive."""
         self._study, self._spec, self._space, self._total = study, prepared.storage, prepared.space, prepared.total
         self._seeds, self._objectives = prepared.seeds, prepared.objectives
-        self._store, self._claims, self._checkpoints = store, claims, prepared.settings.checkpoints
+        self._store, self._claims, self._checkpoints = store, leases, prepared.settings.checkpoints
         self._capabilities, self._retry_failed = prepared.capabilities, prepared.settings.retry_failed
         self._prunes = prepared.pruner != "none"
         self._me, self._turn, self._stop = me, prepared.turn, stop
@@ -224,9 +226,9 @@ class Trials:
         else:
             self._ready.append((0.0, run))
 
-    def _record(self, print_: str) -> Record | None:
+    def _record(self, print_: str) -> StoredRun | None:
         try:
-            return self._store.record(self._space.source.name, print_)
+            return self._store.run(self._space.source.name, print_)
         except TrackingError:  # away: the run trains, and its log waits
             return None
 

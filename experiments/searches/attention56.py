@@ -1,20 +1,21 @@
-"""How should Attention-56 be trained, and how should its units be spent? At the paper's budget of multiply-adds.
+"""Training settings and number of units for Attention-56, at the paper's budget of multiply-adds.
 
-Drawn: learning rate, weight decay, batch size, schedule, label smoothing, activation of the mask, and p, t, r (units
-before and after the split, of the trunk, and between two poolings of the mask). Derived: the width, the largest whose
-multiply-adds do not exceed the base's, and the number of steps, so that all trials see the same number of images.
+Sampled: learning rate, weight decay, batch size, schedule, label smoothing, activation of the mask, and p, t, r (number
+of units before and after the split, in the trunk, and between two poolings of the mask). Derived: the largest width
+that does not exceed the multiply-adds of the base, and the number of steps, so that all trials see the same number of
+images.
 
     python run_ablation.py --search attention56 --trials 40
     python run_ablation.py --search attention56 --confirm
 
-The first looks for the lowest error on the validation images, seed 0, and prunes by the median; the second compares
-its best trial with the base at seeds that the search did not use, and that comparison is the result. With
-`--objectives error,macs` the width is free between half and one and a half times the base's, and nothing is pruned.
+The first command searches for the lowest error on the validation images at seed 0 and prunes by the median. The second
+compares the best trial with the base at seeds that the search did not use; that comparison is the result. With
+`--objectives error,macs` the width is sampled too, between half and one and a half times the base, without pruning.
 
-Cost: a trial costs at most what a run of Attention-56 costs. quick: about half a minute each on two cores. paper: 160k
-steps of 64 images each, on 45,000 training images; a GPU's work.
-Expect: the learning rate and the batch size matter most; of a gain of the best trial over the base a part is luck,
-which --confirm takes away.
+Cost: a trial costs at most as much as a run of Attention-56. quick: about half a minute each on two cores. paper: 160k
+steps of 64 images each, on 45,000 training images, for a GPU.
+Expect: learning rate and batch size matter most. Part of the best trial's gain over the base is luck, which --confirm
+removes.
 """
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

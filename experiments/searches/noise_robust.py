@@ -1,17 +1,18 @@
-"""How should Attention-92 be trained where 40 % of the training labels are wrong? (Table 5 asks only how it fares.)
+"""Training settings for Attention-92 when 40 % of the training labels are wrong (Table 5 keeps the usual settings).
 
-Drawn: learning rate, weight decay, label smoothing, schedule, batch size, activation of the mask, attention residual
-or naive attention learning. Derived: the number of steps, so that all trials see the same number of images. The labels
-of the validation images are as noisy as the training labels, as they would be in practice: with 40 % of them wrong the
-lowest possible validation error is about 40 %, and differences are about half of those on true labels.
+Sampled: learning rate, weight decay, label smoothing, schedule, batch size, activation of the mask, attention residual
+or naive attention learning. Derived: the number of steps, so that all trials see the same number of images. Validation
+labels are as noisy as training labels, as they would be in practice. With 40 % of them wrong the lowest possible
+validation error is about 40 %, and differences are about half as large as with true labels.
 
     python run_ablation.py --search noise_robust --trials 40
     python run_ablation.py --search noise_robust --confirm
 
-The first prunes by Hyperband; the second compares its best trial with the base at other seeds, on true test labels.
+The first command prunes by Hyperband. The second compares the best trial with the base at other seeds, on true test
+labels.
 
 Cost: a trial is a run of Attention-92. quick: about a minute each on two cores. short: 20 passes over 2,000 images,
-about 5 minutes each. paper: 160k steps of 64 images each, on 45,000 training images; a GPU's work.
+about 5 minutes each. paper: 160k steps of 64 images each, on 45,000 training images, for a GPU.
 Expect: more weight decay and label smoothing than without noise, and a learning rate that ends near 0.
 """
 

@@ -1,1 +1,1 @@
-"""One file per study. A module here with a global STUDY is found by its file's name; its docstring documents it."""
+"""One file per study: a module with a global STUDY. Its name is the file's name, its docstring is the documentation."""

@@ -1,13 +1,13 @@
-"""Attention residual learning against naive attention learning, over depth (Table 3, section 4.1).
+"""Attention residual learning (ARL) against naive attention learning (NAL), at four depths (Table 3, section 4.1).
 
-Claim: ARL, `(1+M)*T`, beats NAL, `M*T`, at every depth; error falls with depth under ARL and rises under NAL after 92
-layers. Paper (CIFAR-10 error, %): 56/92/128/164 ARL 5.52/4.99/4.44/4.31, NAL 5.89/5.35/5.57/7.18.
+Claim: ARL, `(1+M)*T`, has a lower error than NAL, `M*T`, at every depth. The error falls with depth under ARL and rises
+beyond 92 layers under NAL. Paper (CIFAR-10 error, %): 56/92/128/164 ARL 5.52/4.99/4.44/4.31, NAL 5.89/5.35/5.57/7.18.
 
     python run_ablation.py --study arl_vs_nal
 
 Cost: 24 runs. quick: about a minute each on two cores, on the built-in data set. short: 2 to 6 minutes each, on
-CIFAR-10. paper: 160k steps of 64 images each; a GPU's work.
-Expect: the gap grows with depth, from a few points at 56 layers; short, seed 0: 3 points at 56, 21 at 164.
+CIFAR-10. paper: 160k steps of 64 images each, for a GPU.
+Expect: a gap that grows with depth, from a few points at 56 layers; short, seed 0: 3 points at 56, 21 at 164.
 """
 
 from experiments.study import Comparison, Study, axis

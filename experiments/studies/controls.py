@@ -1,14 +1,14 @@
 """Is it the attention or the compute? Attention-56 against its trunk alone (beyond the paper).
 
-The mask branches cost 29 % of Attention-56's multiply-adds. `no_mask` is the same trunk without them; `trunk` spends
-them on depth: as many further trunk units as fit, seven (3, 2 and 2 by stage), for 118.4M multiply-adds against 122.8M.
-The paper compares with deeper ResNets only.
+The mask branches take 29 % of Attention-56's multiply-adds. `no_mask` is the same trunk without them. `trunk` uses the
+saved multiply-adds for depth: as many additional trunk units as fit, seven (3, 2 and 2 by stage), for 118.4M
+multiply-adds against 122.8M. The paper compares only with deeper ResNets.
 
     python run_ablation.py --study controls
 
 Cost: 9 runs of Attention-56's size. quick: about half a minute each on two cores. short: 2 to 3 minutes each. paper:
-160k steps of 64 images each; a GPU's work.
-Expect: without masks a little worse; against the deeper trunk a difference within the spread between seeds.
+160k steps of 64 images each, for a GPU.
+Expect: a slightly higher error without masks; against the deeper trunk a difference within the spread between seeds.
 """
 
 from experiments.study import Comparison, Study, axis

@@ -1,13 +1,13 @@
 """The encoder-decoder mask against the gates of SE, ECA and CBAM on the same trunk (beyond the paper).
 
-The gates came after the paper and cost next to nothing. Each takes the mask's place in Attention-56: it reads what the
-mask reads and is combined with the trunk by attention residual learning, as the mask is.
+The gates were published after the paper and add almost no compute. Each replaces the mask in Attention-56: it has the
+same input as the mask and is combined with the trunk in the same way, by attention residual learning.
 
     python run_ablation.py --study gates
 
-Cost: 15 runs of Attention-56's trunk. quick: about half a minute each on two cores. short: 2 to 3 minutes each. paper:
-160k steps of 64 images each; a GPU's work.
-Expect: no prediction; nobody has published this comparison.
+Cost: 15 runs with Attention-56's trunk. quick: about half a minute each on two cores. short: 2 to 3 minutes each.
+paper: 160k steps of 64 images each, for a GPU.
+Expect: no prediction; we know of no published comparison.
 """
 
 from experiments.study import Comparison, Study, axis

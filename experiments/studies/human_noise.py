@@ -1,14 +1,14 @@
-"""Wrong labels as people make them: Attention-92 against ResNet-164 on CIFAR-10N (beyond the paper).
+"""Label errors made by people: Attention-92 against ResNet-164 on CIFAR-10N (beyond the paper).
 
-Table 5's wrong labels fall uniformly on all classes; people confuse cats with dogs. CIFAR-10N (Wei et al., ICLR 2022)
-has the labels of three people for each training image: the majority's (aggre, 9 % wrong), the first one's (random1,
-17 %), and a wrong one wherever anybody gave one (worse, 40 %).
+Wrong labels in Table 5 are uniform over all classes; people confuse cats with dogs. CIFAR-10N (Wei et al., ICLR 2022)
+has labels from three people for each training image: the majority (aggre, 9 % wrong), the first person (random1, 17 %),
+and a wrong label whenever at least one person gave one (worse, 40 %).
 
     python run_ablation.py --study human_noise
 
-Needs CIFAR-10 and <data.root>/cifar10n.npz, or the authors' CIFAR-10_human.pt. `short` trains 20 passes over 2,000
-images, as noisy_labels. Cost: 24 runs. short: 4 to 8 minutes each on two cores. paper: 160k steps of 64 images each; a
-GPU's work. Expect: a larger harm than uniform noise of the same rate does, for the wrong labels agree with each other.
+Needs CIFAR-10 and <data.root>/cifar10n.npz, or the authors' CIFAR-10_human.pt. Like noisy_labels, `short` trains 20
+passes over 2,000 images. Cost: 24 runs. short: 4 to 8 minutes each on two cores. paper: 160k steps of 64 images each,
+for a GPU. Expect: more harm than from uniform noise of the same rate, because the wrong labels agree with each other.
 """
 
 from experiments.study import Comparison, Study, axis

@@ -1,27 +1,27 @@
 """Attention networks against residual networks on ImageNet (Table 7, section 4.2).
 
-Claim: Attention-56 beats ResNet-152 with 53 % of its parameters, AttentionNeXt-56 equals ResNeXt-101 with 72 %, and
-Attention-92 is the best of all. Paper (top-1, top-5 error of a single crop, %): ResNet-152 22.16, 6.16;
+Claim: Attention-56 has a lower error than ResNet-152 with 53 % of its parameters, AttentionNeXt-56 equals ResNeXt-101
+with 72 %, and Attention-92 is the best of all. Paper (top-1, top-5 error of a single crop, %): ResNet-152 22.16, 6.16;
 Attention-56 21.76, 5.9; ResNeXt-101 21.2, 5.6; AttentionNeXt-56 21.2, 5.6; tested at 299x299 AttentionInception-56
-20.36, 5.29; at 320x320 Attention-92 19.5, 4.8. Inception-ResNet-v1 and -v2 and ResNet-200, which Table 7 quotes, are
+20.36, 5.29; at 320x320 Attention-92 19.5, 4.8. Table 7 also quotes Inception-ResNet-v1, -v2 and ResNet-200, which are
 not among our networks.
 
     python run_ablation.py --study imagenet
 
-Needs ImageNet, or another image folder, as <data.root>/imagenet/{train,val}/<class>/<image>. A folder of fewer classes
-or images makes a table of that folder, never an ImageNet result. Section 4.2 tests "non-blacklisted" images:
---data.exclude names a file with those to leave out, which ImageNet's development kit has.
+Needs ImageNet, or another image folder, as <data.root>/imagenet/{train,val}/<class>/<image>. Results on a folder with
+fewer classes or images are never labelled as ImageNet results. Section 4.2 tests "non-blacklisted" images:
+--data.exclude names a file with the images to leave out; ImageNet's development kit has one.
 
-Cost: 18 runs. paper: 530k steps of 256 images each, 6 to 12G multiply-adds an image; a day or more of a large GPU each.
-short: half width, 64 images a step; 4 to 8 hours each on two cores. quick: quarter width; 12 to 20 minutes each.
-Expect: the paper's differences are of half a percent, and only its 106 passes over ImageNet show them.
+Cost: 18 runs. paper: 530k steps of 256 images, 6 to 12G multiply-adds per image, a day or more each on a large GPU.
+short: half width, 64 images per step, 4 to 8 hours each on two cores. quick: quarter width, 12 to 20 minutes each.
+Expect: differences of half a percent in the paper, which only its 106 passes over ImageNet can show.
 """
 
 from experiments.study import Comparison, Study, axis
 from ran.config import DataConfig, OptimConfig, RunConfig, TrainConfig
 from records import names
 
-# In the order of Table 7, with the side of the test image where it is not the training crop's.
+# In the order of Table 7, with the side of the test crop if it differs from the training crop.
 _NETWORKS = {
     "resnet152_imagenet": None,
     "attention56_imagenet": None,
@@ -55,8 +55,8 @@ STUDY = Study(
     dataset="imagenet",
     requires=("imagenet",),
     settings={
-        # At an eighth of the width the groups of ResNeXt's units do not divide their channels. At the paper's rate, six
-        # steps leave BatchNorm's averages so far behind that ResNet-152's loss is near what floats hold.
+        # At an eighth of the width the channels of ResNeXt's units are not divisible by their groups. At the paper's
+        # learning rate BatchNorm's averages lag so far behind after six steps that ResNet-152's loss nearly overflows.
         "smoke": {
             "model.width": 0.25,
             "optim.lr": 0.01,

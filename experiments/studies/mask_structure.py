@@ -1,15 +1,15 @@
 """The encoder-decoder mask against local convolutions of the same size (Table 4, section 4.1).
 
-Claim: pooling down and interpolating up, so that the mask sees more than its neighbourhood, beats three units at full
-resolution. Paper (Attention-56, CIFAR-10 error, %): local convolutions 6.48, encoder-decoder 5.52. The paper gives the
-local mask "three Residual Units using the same number of FLOPs", which cannot both hold at full width: `local_conv`
-keeps the units (24 % more multiply-adds in all), `local_conv_macs` the FLOPs by narrower bottlenecks.
+Claim: a mask with pooling and interpolation, which sees more than its neighbourhood, has a lower error than three units
+at full resolution. Paper (Attention-56, CIFAR-10 error, %): local convolutions 6.48, encoder-decoder 5.52. The paper
+gives the local mask "three Residual Units using the same number of FLOPs", which is impossible at full width:
+`local_conv` keeps the units (24 % more multiply-adds in total), `local_conv_macs` the FLOPs with narrower bottlenecks.
 
     python run_ablation.py --study mask_structure
 
 Cost: 9 runs of Attention-56 and its variants. quick: about half a minute each on two cores. short: 2 to 4 minutes each.
-paper: 160k steps of 64 images each; a GPU's work.
-Expect: a difference of a point or two, of the size of the spread between seeds in the short profile.
+paper: 160k steps of 64 images each, for a GPU.
+Expect: a difference of one or two points, similar to the spread between seeds in the short profile.
 """
 
 from experiments.study import Comparison, Study, axis

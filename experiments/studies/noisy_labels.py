@@ -1,20 +1,20 @@
 """Training with wrong labels: Attention-92 against ResNet-164 (Table 5, section 4.1).
 
 Claim: attention makes learning more robust to label noise; Attention-92 has the lower error at every noise level, and
-degrades more slowly. Paper (CIFAR-10 error at 10/30/50/70 %): ResNet-164 5.93/6.61/8.35/17.21, Attention-92
-5.15/5.79/7.27/15.75. 0 %, which the paper does not give here, is the control.
+its error grows more slowly. Paper (CIFAR-10 error at 10/30/50/70 %): ResNet-164 5.93/6.61/8.35/17.21, Attention-92
+5.15/5.79/7.27/15.75. 0 %, which the paper does not report here, is the control.
 
     python run_ablation.py --study noisy_labels
 
-A training label is wrong with the given probability, and then uniformly one of the others (eq. 7); drawn once per seed,
-the same for both networks. Validation labels are as noisy, test labels true. The training error is logged against the
-labels trained on and against the true ones: where they part, the network memorises. That takes many passes, so `short`
-trains 20 passes over 2,000 images.
+A training label is wrong with the given probability, and then uniform over the other classes (eq. 7). The labels are
+drawn once per seed and are the same for both networks. Validation labels are equally noisy, test labels are true. The
+training error is logged against the labels used for training and against the true ones; the difference shows
+memorization. That takes many passes, so `short` trains 20 passes over 2,000 images.
 
-Cost: 30 runs. quick: about a minute each on two cores. short: 4 to 8 minutes each. paper: 160k steps of 64 images each;
-a GPU's work.
-Expect: errors that rise with the noise, in `short` far more than in the paper, for 2,000 images are few; between the
-networks a few points, either way in one seed.
+Cost: 30 runs. quick: about a minute each on two cores. short: 4 to 8 minutes each. paper: 160k steps of 64 images each,
+for a GPU.
+Expect: errors that rise with the noise, in `short` far more than in the paper because it has only 2,000 images; between
+the networks a difference of a few points, whose sign varies between seeds.
 """
 
 from experiments.study import Comparison, Study, axis

@@ -1,12 +1,12 @@
 """Does bfloat16 cost accuracy? (beyond the paper, whose networks were trained in float32)
 
-Attention-56 with attention residual learning; convolutions, pools and masks in bfloat16 by autocast, weights,
-BatchNorm's statistics and the loss in float32. Seeds are paired: same images, same initial weights.
+Attention-56 with attention residual learning. Autocast runs convolutions, pools and masks in bfloat16; weights,
+BatchNorm statistics and the loss are float32. Seeds are paired: same images, same initial weights.
 
     python run_ablation.py --study precision
 
-Cost: 6 runs of 3 to 6 minutes each on two cores that compute in bfloat16; where they cannot, it is emulated, slowly.
-Expect: no difference beyond that of two seeds.
+Cost: 6 runs of 3 to 6 minutes each on two cores with bfloat16 instructions; without them it is emulated, slowly.
+Expect: no difference beyond the spread between seeds.
 """
 
 from experiments.study import Comparison, Study, axis

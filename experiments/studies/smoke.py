@@ -1,4 +1,4 @@
-"""Two tiny runs that take the whole path in seconds: data, training, tracking, table. They measure nothing.
+"""Two tiny runs through data, training, tracking and table, in seconds. Their numbers mean nothing.
 
     python run_ablation.py --study smoke
 

@@ -1,10 +1,10 @@
-"""Who trains which run, agreed on in the tracking store, so that launches on several machines share a study.
+"""Leases on runs, held in the tracking store, so that launches on several machines can share a study.
 
-A claim is a registered model named ran-claim-<run>-<n>, which exists while its run is trained. The store makes a name
-once only, whoever asks first; there is no other operation of MLflow that two clients cannot both believe they have
-won. Its owner renews it; one that was not renewed for LEASE seconds is dead, and who makes number n + 1 takes over.
-Of a launch on this machine the lock of its run's folder tells sooner: the kernel releases a dead process's. And a
-launch with workers gives a run to one of them at a time: what it claimed elsewhere before is of a worker that died.
+A lease is a registered model named ran-claim-<run>-<n> that exists while the run is trained. The store creates a name
+only once, whoever asks first; MLflow has no other operation that two clients cannot both believe they have won. The
+owner renews its lease. A lease that was not renewed for LEASE_SECONDS is expired, and whoever creates number n + 1
+takes over. Two cases are noticed sooner. The kernel releases the folder lock of a dead process on this machine. And a
+launch with workers gives a run to one worker at a time, so an earlier lease of the same launch is of a dead worker.
 """
 
 import contextlib
@@ -21,48 +21,49 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from experiments.tracking.store import Store, StoreAway, TrackingError, asking
+from experiments.tracking.errors import StoreUnavailable, TrackingError, asking
+from experiments.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 logger = logging.getLogger(__name__)
 
-LEASE = 300.0
-PARENT_WAIT = 30.0
-"""seconds that a launch waits for another to write the same parent"""
-RENEW = 30.0
+LEASE_SECONDS = 300.0
+RENEW_SECONDS = 30.0
+TURN_SECONDS = 30.0
+"""longest time that `in_turn` waits for another launch"""
 PREFIX = "ran-claim"
 NO_REGISTRY = {"NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
-"""what a store answers that has no model registry, or none for us"""
+"""error codes of a store without a model registry, or with one that we must not use"""
 OWNER, RENEWED, LAUNCH = "owner", "renewed", "launch"
 
 
-@dataclass(frozen=True)
-class _Claim:
+@dataclass(frozen=True, kw_only=True)
+class _Lease:
     name: str
-    what: str
+    key: str
     number: int
     owner: str
     launch: str
     age: float
-    """seconds since it was renewed, by the clocks of its owner and of this machine"""
+    """seconds since the last renewal, by the clocks of the owner and of this machine"""
 
 
-class Claims:
-    """The claims of one launch. Used as a context manager: it renews those that it holds."""
+class Leases:
+    """The leases of one launch. Used as a context manager, within which it renews those that it holds."""
 
     def __init__(self, store: Store, checkpoints: Path, launch: str | None = None):
-        """`launch`: of whose workers this process is one; None = a launch of its own."""
+        """`launch`: id of the launch whose worker this process is; None = the process is a launch of its own."""
         self._launch = launch or uuid.uuid4().hex
         self._uri, self._client = store.uri, store.client
         self._owner = _owner(checkpoints)
         self._held: set[str] = set()
         self._over = threading.Event()
         self._unsupported = False
-        self._thread = threading.Thread(target=self._renew, name="claims", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
 
-    def __enter__(self) -> "Claims":
+    def __enter__(self) -> "Leases":
         self._thread.start()
         return self
 
@@ -70,17 +71,17 @@ class Claims:
         self._over.set()
 
     @contextlib.contextmanager
-    def claimed(self, what: str, *, alone: bool) -> Iterator[str | None]:
-        """Claims `what` for the time of the block; yields None, or the owner of a claim that is alive.
+    def acquire(self, key: str, *, alone: bool) -> Iterator[str | None]:
+        """Holds the lease on `key` during the block; yields None, or the owner of another lease that is alive.
 
-        `alone`: this process holds the lock of the run's folder, so that an earlier claim made through the same folder
-        is of a dead process. While the store is away it yields None: nobody else can claim either, and of two results
-        the second is not counted.
+        `alone`: whether this process holds the lock of the run's folder, so that an earlier lease taken through the
+        same folder is of a dead process. Yields None while the store is unavailable: nobody else can get a lease
+        either, and of two results the second is not counted.
         """
         try:
-            name, other = self._acquire(what, alone)
-        except StoreAway as error:
-            logger.warning("%s; the run is not claimed there", error)
+            name, other = self._try_acquire(key, alone)
+        except StoreUnavailable as error:
+            logger.warning("%s; the run has no lease there", error)
             name, other = None, None
         if name is None:
             yield other
@@ -93,45 +94,44 @@ class Claims:
             self._delete(name)
 
     def left_here(self) -> set[str]:
-        """Returns what is claimed through this folder by processes other than this one, alive or dead."""
-        claims = self._claims("")
-        return {c.what for c in claims if c.owner == self._owner and c.name not in self._held}
+        """Returns the keys leased through this folder by other processes, alive or dead."""
+        return {lease.key for lease in self._find("") if lease.owner == self._owner and lease.name not in self._held}
 
-    def drop(self, what: str) -> None:
-        """Removes the claims on what is done, which a process left that was killed before it could."""
-        for claim in self._claims(f"{what}-"):
-            self._delete(claim.name)
+    def drop(self, key: str) -> None:
+        """Removes the leases on a run that is done, which remain if a process was killed before it removed them."""
+        for lease in self._find(f"{key}-"):
+            self._delete(lease.name)
 
-    def _acquire(self, what: str, alone: bool) -> tuple[str | None, str | None]:
-        """The name of the claim that was made, or who holds another."""
+    def _try_acquire(self, key: str, alone: bool) -> tuple[str | None, str | None]:
+        """The name of the lease that was created, or the owner of another."""
         if self._unsupported:
             return None, None
-        # Nearly always nobody has claimed it: then two calls do.
-        first = f"{PREFIX}-{what}-0"
-        if not self._make(first):
+        # Nearly always nobody holds a lease on it; then two calls are enough.
+        first = f"{PREFIX}-{key}-0"
+        if not self._create(first):
             if self._unsupported:
                 return None, None
-        elif [claim.name for claim in self._claims(f"{what}-")] == [first]:
+        elif [lease.name for lease in self._find(f"{key}-")] == [first]:
             return first, None
         else:
             self._delete(first)
-        claims = self._claims(f"{what}-")
-        if claims and not self._is_dead(claims[-1], alone):
-            return None, claims[-1].owner
-        number = claims[-1].number + 1 if claims else 0
-        name = f"{PREFIX}-{what}-{number}"
-        if not self._make(name):
+        leases = self._find(f"{key}-")
+        if leases and not self._is_dead(leases[-1], alone):
+            return None, leases[-1].owner
+        number = leases[-1].number + 1 if leases else 0
+        name = f"{PREFIX}-{key}-{number}"
+        if not self._create(name):
             return None, None if self._unsupported else "another launch"
-        claims = self._claims(f"{what}-")
-        newer = [claim for claim in claims if claim.number > number]
-        for claim in claims:
-            # One that is newer was made while this machine slept: then ours goes, else those of the dead.
-            if claim.name == name if newer else claim.number < number:
-                self._delete(claim.name)
+        leases = self._find(f"{key}-")
+        newer = [lease for lease in leases if lease.number > number]
+        for lease in leases:
+            # A newer one was created while this machine slept: remove ours. Else remove those of the dead.
+            if lease.name == name if newer else lease.number < number:
+                self._delete(lease.name)
         return (None, newer[-1].owner) if newer else (name, None)
 
-    def _make(self, name: str) -> bool:
-        """Whether the claim was made: no claim of that name is there, and the store has a registry."""
+    def _create(self, name: str) -> bool:
+        """Whether the lease was created; False if the name exists already, or the store has no registry."""
         from mlflow.exceptions import MlflowException
 
         with asking(self._uri):
@@ -152,53 +152,54 @@ class Claims:
         with contextlib.suppress(TrackingError), asking(self._uri):
             self._client.delete_registered_model(name)
 
-    def _claims(self, beginning: str) -> list[_Claim]:
-        """The claims whose names begin like this, in the order of their numbers."""
+    def _find(self, beginning: str) -> list[_Lease]:
+        """The leases whose keys start like this, sorted by number."""
         with asking(self._uri):
             found = self._client.search_registered_models(f"name LIKE '{PREFIX}-{beginning}%'", max_results=1_000)
-        claims = [_claim(model) for model in found if re.fullmatch(rf"{PREFIX}-[\w-]+-\d+", model.name)]
-        return sorted(claims, key=lambda claim: claim.number)
+        leases = [_lease(model) for model in found if re.fullmatch(rf"{PREFIX}-[\w-]+-\d+", model.name)]
+        return sorted(leases, key=lambda lease: lease.number)
 
-    def _is_dead(self, claim: _Claim, alone: bool) -> bool:
-        ours = claim.launch == self._launch or (alone and claim.owner == self._owner)
-        return claim.age > LEASE or (ours and claim.name not in self._held)
+    def _is_dead(self, lease: _Lease, alone: bool) -> bool:
+        ours = lease.launch == self._launch or (alone and lease.owner == self._owner)
+        return lease.age > LEASE_SECONDS or (ours and lease.name not in self._held)
 
     def _renew(self) -> None:
         from mlflow import MlflowClient
 
         client = MlflowClient(self._uri, self._uri)
-        while not self._over.wait(RENEW):
+        while not self._over.wait(RENEW_SECONDS):
             for name in list(self._held):
-                with contextlib.suppress(Exception):  # the store is away: the next time will do
+                with contextlib.suppress(Exception):  # the store is unavailable; the next attempt is soon enough
                     client.set_registered_model_tag(name, RENEWED, str(time.time()))
 
 
-def _claim(model: "RegisteredModel") -> _Claim:
-    what, _, number = model.name.removeprefix(f"{PREFIX}-").rpartition("-")
-    try:
-        age = time.time() - float(model.tags.get(RENEWED, ""))
-    except ValueError:  # its owner has not got so far, or somebody changed it
-        age = time.time() - model.last_updated_timestamp / 1000
-    return _Claim(model.name, what, int(number), model.tags.get(OWNER, "unknown"), model.tags.get(LAUNCH, ""), age)
-
-
-def _owner(checkpoints: Path) -> str:
-    """This machine and folder: launches that share it see each other's locks."""
-    stat = checkpoints.stat()
-    return f"{platform.node()} ({stat.st_dev:x}-{stat.st_ino:x})"
-
-
 @contextlib.contextmanager
-def in_turn(what: str, checkpoints: Path, claims: Claims) -> Iterator[None]:
-    """Keeps a block to one launch at a time, of all that share the tracking store.
+def in_turn(key: str, checkpoints: Path, leases: Leases) -> Iterator[None]:
+    """Runs the block in one launch at a time, among all launches that share the tracking store.
 
-    One that has waited PARENT_WAIT seconds for another goes on all the same: better twice than never.
+    After TURN_SECONDS of waiting for another launch it runs the block anyway: twice is better than never.
     """
-    until = time.monotonic() + PARENT_WAIT
+    until = time.monotonic() + TURN_SECONDS
     with FileLock(checkpoints / "launch.lock"):
         while True:
-            with claims.claimed(what, alone=True) as other:
+            with leases.acquire(key, alone=True) as other:
                 if other is None or time.monotonic() > until:
                     yield
                     return
             time.sleep(0.2)
+
+
+def _lease(model: "RegisteredModel") -> _Lease:
+    key, _, number = model.name.removeprefix(f"{PREFIX}-").rpartition("-")
+    try:
+        age = time.time() - float(model.tags.get(RENEWED, ""))
+    except ValueError:  # the owner has not written it yet, or somebody changed it
+        age = time.time() - model.last_updated_timestamp / 1000
+    owner, launch = model.tags.get(OWNER, "unknown"), model.tags.get(LAUNCH, "")
+    return _Lease(name=model.name, key=key, number=int(number), owner=owner, launch=launch, age=age)
+
+
+def _owner(checkpoints: Path) -> str:
+    """This machine and folder: launches with the same owner see each other's folder locks."""
+    stat = checkpoints.stat()
+    return f"{platform.node()} ({stat.st_dev:x}-{stat.st_ino:x})"

@@ -1,4 +1,4 @@
-"""Where a run comes from: who, which commit, and what was changed since, without its secrets."""
+"""Provenance of a run: user, commit, and uncommitted changes, without secrets."""
 
 import functools
 import getpass
@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 DIFF_BYTES = 1_000_000
 
 
-# Once a process: it runs the code that it has loaded, whatever happens to the files.
+# Once per process: it runs the code that it has loaded, even if the files change later.
 @functools.cache
 def tags() -> dict[str, str]:
-    """Returns who made a run and from which commit, as MLflow's own tags."""
+    """Returns the user and the commit as MLflow's own tags, and whether the working tree has changes."""
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_USER
 
     found = {MLFLOW_SOURCE_NAME: "run_ablation.py"}
@@ -32,9 +32,9 @@ def tags() -> dict[str, str]:
 
 @functools.cache
 def diff() -> str:
-    """Returns what the working tree changes of the commit, "" for a clean one.
+    """Returns the uncommitted changes of tracked files, "" if there are none.
 
-    Tracked files only, none that .gitignore names, no binary ones; passwords and tokens masked; cut at a megabyte.
+    Without ignored and binary files; passwords and tokens are masked; cut at one megabyte.
     """
     ignored = (_git("ls-files", "--cached", "--ignored", "--exclude-standard") or "").splitlines()
     text = _git("diff", "HEAD", "--", ".", *(f":(exclude,top,literal){name}" for name in ignored)) or ""
@@ -43,7 +43,7 @@ def diff() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git answers about the project's own folder; None without git or a repository."""
+    """The output of git in the project's folder; None without git or a repository."""
     command = ["git", "-C", str(ROOT), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=10)

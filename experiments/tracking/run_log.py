@@ -1,113 +1,105 @@
-"""The log of one run: to the tracking store while it answers, into a file while it does not.
+"""The log of one run: sent to the tracking store, or kept in a file while the store is unavailable.
 
-What is logged waits in memory until `flush`, which the training loop calls before it makes its steps permanent. What
-the store does not take then is written to spool.json in the run's folder, synced, and offered again: at each later
-flush, at the end of the launch, and by the next launch. So after a kill at any moment a point is in the store, in the
-spool or computed again; and what the store holds already is not written twice.
+Entries are buffered in memory until `flush`, which the training loop calls before it makes its steps permanent. Entries
+that the store does not take then are written to spool.json in the run's folder, and sent again at each later flush, at
+the end of the launch, and by the next launch. So after a kill at any moment each point is in the store, in the spool
+file, or computed again; and a point that the store already has is not written twice.
 """
 
-import contextlib
-import hashlib
 import json
 import logging
-import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from experiments.tracking.store import Opening, Store, StoreAway, TrackingError
+from experiments.tracking import spool
+from experiments.tracking.errors import StoreUnavailable, TrackingError
+from experiments.tracking.records import RunOpening
+from experiments.tracking.store import Store
+from experiments.tracking.system_metrics import SystemMetrics
 from records import names
-from records.errors import UserError, mask_secrets
-from records.files import write_whole, writing
-
-if TYPE_CHECKING:
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from records.errors import mask_secrets
+from records.files import writing
 
 logger = logging.getLogger(__name__)
 
-SPOOL = "spool.json"
 ARTIFACTS = "artifacts"
-MONITOR_SECONDS = 2.0
 RETRY_SECONDS = 10.0
-"""between two attempts while the store is away, or ten times what one took: training loses a tenth of its time"""
-
-
-class SpoolError(UserError):
-    """A spool that waits for another store."""
+"""shortest time between two attempts while the store is unavailable. It is longer if an attempt takes long: ten times
+its duration, so that attempts cost training a tenth of its time."""
 
 
 class RunLog:
-    """What one run logs, in order: it is opened, then points, tags and artifacts, then closed."""
+    """The log of one run as a list of entries: first `open`, then points, tags and artifacts, last `close`."""
 
     def __init__(self, store: Store, folder: Path, entries: list[dict[str, Any]]):
         self._store, self._folder = store, folder
         self._entries = entries
         self._safe = len(entries)
-        """entries that are in the spool"""
+        """number of entries that the spool file has"""
         self._opened: dict[str, Any] = {}
-        """the entry that opened the run, with its id; a spool begins with it"""
+        """the `open` entry, with the run's id; a spool file starts with it"""
         self._run_id: str | None = None
         self._seen: set[tuple[str, int]] | None = None
-        """points that the store has; None = it has to be asked"""
+        """points that the store has; None = not known, ask the store"""
         self._retry_at = 0.0
         self._spooled = bool(entries)
         self._trains = False
         self._absent = False
-        """whether the run is known not to be in the store; an answer that is lost ends that"""
-        self._monitor: _Monitor | None = None
+        """whether the store is known not to have the run; unknown again after a lost answer"""
+        self._system_metrics: SystemMetrics | None = None
 
     @classmethod
-    def open(cls, store: Store, folder: Path, opening: Opening, *, absent: bool = False) -> "RunLog":
-        """Returns the log of a run that begins or goes on now; what an earlier attempt left in the spool goes first.
+    def open(cls, store: Store, folder: Path, opening: RunOpening, *, absent: bool = False) -> "RunLog":
+        """Returns the log of a run that starts or resumes now, preceded by what an earlier attempt left in the spool.
 
-        `absent`: the store was just asked, by who has claimed the run, and has none. Raises Superseded if the store has
-        a result of this run after all.
+        `absent`: the caller holds the lease on the run and knows that the store does not have it. Raises Superseded if
+        the store has a result of this run after all.
         """
-        entries = _read(folder, store.uri)
+        entries = spool.read(folder, store.uri)
         log = cls(store, folder, entries)
         log._trains = True
         log._absent = absent and not entries
         before = [entry["resumes"] for entry in entries if entry["do"] == "open"]
-        log._put("open", **asdict(opening) | {"resumes": max([opening.resumes, *(n + 1 for n in before)])})
+        log._append("open", **asdict(opening) | {"resumes": max([opening.resumes, *(n + 1 for n in before)])})
         log.flush(sync=False)
         return log
 
     @classmethod
     def waiting(cls, store: Store, folder: Path) -> "RunLog":
-        """Returns the log that waits in a folder, to deliver it. Raises SpoolError if it waits for another store."""
-        return cls(store, folder, _read(folder, store.uri))
+        """Returns the log in a folder's spool file, to deliver it. Raises SpoolError if it is for another store."""
+        return cls(store, folder, spool.read(folder, store.uri))
 
     @property
     def artifacts(self) -> Path:
-        """Where an artifact is written before it is logged."""
+        """The folder in which an artifact is written before it is logged."""
         return self._folder / ARTIFACTS
 
     @property
     def is_result(self) -> bool:
-        """Whether what waits ends with a result of the run."""
+        """Whether the last entry is a result of the run."""
         results = (names.FINISHED, names.DIVERGED)
         return bool(self._entries) and self._entries[-1].get("outcome") in results
 
-    def _put(self, do: str, **what: Any) -> None:
+    def _append(self, do: str, **what: Any) -> None:
         self._entries.append({"do": do, **what})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if len(self._entries) == self._safe or self._entries[-1]["do"] != "points":
-            self._put("points", points=[])
+            self._append("points", points=[])
         now = _now_ms()
         self._entries[-1]["points"] += [[key, step, value, now] for key, value in values.items()]
 
     def tag(self, name: str, value: str) -> None:
-        self._put("tags", tags={name: mask_secrets(value)})
+        self._append("tags", tags={name: mask_secrets(value)})
 
     def artifact(self, name: str) -> None:
-        """Logs the file of this name that was written into `artifacts`; it is removed when the store has it."""
+        """Logs the file with this name in the folder `artifacts`; the file is removed when the store has it."""
         if Path(name).name != name or name in ("", ".", ".."):
-            raise ValueError(f"an artifact is named by a file name, not {name!r}")
-        self._put("artifact", name=name)
+            raise ValueError(f"an artifact needs a plain file name, got {name!r}")
+        self._append("artifact", name=name)
 
     def json(self, name: str, content: Mapping[str, Any]) -> None:
         self.text(name, json.dumps(content, indent=2))
@@ -120,26 +112,26 @@ class RunLog:
         self.artifact(name)
 
     def drop_points(self) -> None:
-        """Forgets the points since the last flush: no checkpoint has their steps, so they are computed again.
+        """Discards the points since the last flush: no checkpoint has their steps, so they are computed again.
 
-        By other code perhaps, which was mended meanwhile; the store keeps the first of two points of a step.
+        The code may have been fixed by then, and the store keeps the first of two points of a step.
         """
         since = [entry for entry in self._entries[self._safe :] if entry["do"] != "points"]
         self._entries = self._entries[: self._safe] + since
 
     def close(self, outcome: str, reason: str = "") -> bool:
         """Ends the run; returns whether the store has everything."""
-        self._stop_monitor()
-        self._put("close", outcome=outcome, reason=mask_secrets(reason)[:500], end_ms=_now_ms())
+        self._stop_system_metrics()
+        self._append("close", outcome=outcome, reason=mask_secrets(reason)[:500], end_ms=_now_ms())
         return self.flush()
 
     def flush(self, *, sync: bool = True) -> bool:
-        """Makes what was logged safe, in the store or else in the spool; returns whether the store has everything.
+        """Writes all entries to the store, or else to the spool file; returns whether the store has everything.
 
-        Without `sync` a power cut may take it, and whatever was logged until the next flush.
+        Without `sync` a power cut may lose them, until the next flush.
 
-        Raises WriteError if neither can be written, and TrackingError if the store refuses, as it does when its run
-        was deleted meanwhile; then it lies in the spool.
+        Raises WriteError if neither can be written. Raises TrackingError, with the entries in the spool file, if the
+        store reports a permanent error, e.g. because its run was deleted.
         """
         if self._entries and time.monotonic() >= self._retry_at:
             began = time.monotonic()
@@ -147,50 +139,49 @@ class RunLog:
                 self._deliver()
                 if sync:
                     self._store.sync()
-            except StoreAway as error:
+            except StoreUnavailable as error:
                 if self._trains and self._retry_at == 0.0:
-                    logger.warning("%s; training goes on, and its log waits in %s", error, self._folder)
+                    logger.warning("%s; training continues, and its log is kept in %s", error, self._folder)
                 ended = time.monotonic()
                 self._retry_at = ended + max(RETRY_SECONDS, 10 * (ended - began))
-                self._seen = None  # what the failed call wrote is not known
+                self._seen = None  # the failed call may have written some
             except TrackingError:
                 self._spool()
                 raise
         if self._entries:
             self._spool()
         elif self._spooled:
-            with writing(self._folder / SPOOL):
-                (self._folder / SPOOL).unlink(missing_ok=True)
+            spool.remove(self._folder)
             self._spooled = False
         self._safe = len(self._entries)
         return not self._entries
 
     def _spool(self) -> None:
         opened = [] if self._entries[0]["do"] == "open" else [self._opened]
-        _write(self._folder, self._store.uri, [*opened, *self._entries])
+        spool.write(self._folder, self._store.uri, [*opened, *self._entries])
         self._spooled = True
 
     def _deliver(self) -> None:
-        """Hands the entries to the store one by one. Each may be repeated, as after an answer that was lost."""
+        """Sends the entries to the store one by one. Each is idempotent, so it can be repeated after a lost answer."""
         while self._entries:
             entry = self._entries[0]
             if entry["do"] == "open":
-                opening = Opening(**{key: value for key, value in entry.items() if key != "do"})
+                opening = RunOpening(**{key: value for key, value in entry.items() if key != "do"})
                 absent, self._absent = self._absent, False
                 self._run_id, existed = self._store.open_run(opening, absent=absent)
                 self._opened = {**entry, "run_id": self._run_id}
                 if not existed:
                     self._seen = set()
             else:
-                self._hand_over(entry)
+                self._send(entry)
             del self._entries[0]
         if self._retry_at:
-            logger.warning("the tracking store answers again; it has everything that waited in %s", self._folder)
-            self._stop_monitor()
+            logger.warning("the tracking store answers again; everything kept in %s is delivered", self._folder)
+            self._stop_system_metrics()
             self._retry_at = 0.0
-        self._start_monitor()
+        self._start_system_metrics()
 
-    def _hand_over(self, entry: Mapping[str, Any]) -> None:
+    def _send(self, entry: Mapping[str, Any]) -> None:
         store, run_id = self._store, self._run_id
         assert run_id is not None, "the first entry opens the run"
         match entry["do"]:
@@ -209,81 +200,23 @@ class RunLog:
                 store.set_tags(run_id, entry["tags"])
             case "artifact":
                 path = self.artifacts / entry["name"]
-                if path.exists():  # else the store has it, and the process died before it could note that
+                if path.exists():  # else the store has it, and the process died before it removed the entry
                     store.log_file(run_id, path)
                     path.unlink()
             case "close":
                 store.close_run(run_id, entry["outcome"], entry["reason"], entry["end_ms"])
                 self._run_id = None
 
-    def _start_monitor(self) -> None:
-        """Starts to log the machine's metrics; the first point comes after 10 s."""
-        if self._trains and self._monitor is None and self._run_id is not None:
-            self._monitor = _Monitor(self._run_id, self._store.uri)
-            self._monitor.start()
+    def _start_system_metrics(self) -> None:
+        if self._trains and self._system_metrics is None and self._run_id is not None:
+            self._system_metrics = SystemMetrics(self._run_id, self._store.uri)
+            self._system_metrics.start()
 
-    def _stop_monitor(self) -> None:
-        if self._monitor is not None:
-            self._monitor.finish()
-            self._monitor = None
-
-
-class _Monitor:
-    """MLflow's system metrics of a run, started a little later: many runs are over before their first point."""
-
-    def __init__(self, run_id: str, uri: str):
-        self._of = (run_id, uri)
-        self._timer = threading.Timer(MONITOR_SECONDS, self._begin)
-        self._timer.daemon = True
-        self._lock = threading.Lock()
-        self._over = False
-        self._metrics: SystemMetricsMonitor | None = None
-
-    def start(self) -> None:
-        self._timer.start()
-
-    def _begin(self) -> None:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        run_id, uri = self._of
-        with self._lock, contextlib.suppress(Exception):  # the store is away again; system metrics are worth no run
-            if not self._over:
-                self._metrics = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)
-                self._metrics.start()
-
-    def finish(self) -> None:
-        self._timer.cancel()
-        with self._lock:
-            self._over = True
-            if self._metrics is not None:
-                self._metrics.finish()
+    def _stop_system_metrics(self) -> None:
+        if self._system_metrics is not None:
+            self._system_metrics.finish()
+            self._system_metrics = None
 
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _write(folder: Path, uri: str, entries: list[dict[str, Any]]) -> None:
-    content = json.dumps({"store": mask_secrets(uri), "entries": entries})
-    write_whole(folder / SPOOL, f"{content}\n{hashlib.sha256(content.encode()).hexdigest()}".encode())
-
-
-def _read(folder: Path, uri: str) -> list[dict[str, Any]]:
-    """What waits for the store; a file that the disk has damaged is moved aside. Raises SpoolError."""
-    path = folder / SPOOL
-    if not path.exists():
-        return []
-    try:
-        content, _, digest = path.read_text().rpartition("\n")
-        whole = hashlib.sha256(content.encode()).hexdigest() == digest
-    except (OSError, ValueError):
-        whole = False
-    if not whole:
-        with writing(path):
-            os.replace(path, path.with_suffix(".damaged"))
-        logger.warning("%s is damaged: the points that waited in it are lost (it is kept as spool.damaged)", path)
-        return []
-    spool = json.loads(content)
-    if spool["store"] != mask_secrets(uri):
-        raise SpoolError(f"{path} waits for {spool['store']}; --tracking-uri with that store delivers it")
-    return spool["entries"]

@@ -49,7 +49,7 @@ import time
 from pathlib import Path
 
 import experiments.launch
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.runner import settings
 
 
@@ -61,7 +61,7 @@ def held(name, step):
     return step >= int(at) and name in (names or [name])
 
 
-class Slow(Lines):
+class Slow(PlainReporter):
     def step(self, name, step):
         super().step(name, step)
         time.sleep(0.05)

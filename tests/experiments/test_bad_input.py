@@ -222,9 +222,9 @@ def stopped(lab, monkeypatch):
     import signal
 
     from experiments import launch as launching
-    from experiments.console.progress import Lines
+    from experiments.console.progress import PlainReporter
 
-    class Stop(Lines):
+    class Stop(PlainReporter):
         def step(self, name, step):
             if step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)

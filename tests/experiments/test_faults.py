@@ -21,12 +21,13 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from safetensors import safe_open
 
 from experiments import launch as launching
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.runner import run_dir, settings
 from experiments.runner.run_dir import ATTEMPT
-from experiments.tracking import provenance, run_log
-from experiments.tracking.run_log import SPOOL
-from experiments.tracking.store import Store, StoreAway
+from experiments.tracking import parents, provenance, run_log
+from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.spool import SPOOL
+from experiments.tracking.store import Store
 from ran.engine import checkpoint
 from records import names
 
@@ -40,7 +41,7 @@ def often(monkeypatch):
 
 
 def at_step(number, action):
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             if step == number:
@@ -105,10 +106,10 @@ import os
 import signal
 
 import experiments.launch
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 
 
-class Deadly(Lines):
+class Deadly(PlainReporter):
     def step(self, name, step):
         super().step(name, step)
         if step == {step}:
@@ -174,7 +175,7 @@ def test_a_right_that_is_taken_away_and_given_back_loses_nothing(lab, whole, oft
     mends = []
     actions = {7: lambda: mends.append(break_store(denied)), 14: lambda: mends.pop()()}
 
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             actions.get(step, lambda: None)()
@@ -267,7 +268,7 @@ def test_a_store_that_cannot_be_written_for_a_while(error, lab, whole, often, mo
     mends = []
     actions = {7: lambda: mends.append(break_store(error)), 14: lambda: mends.pop()()}
 
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             actions.get(step, lambda: None)()
@@ -314,18 +315,18 @@ def test_answers_that_are_lost_write_nothing_twice(lab, whole, often, monkeypatc
         monkeypatch.setattr(f"mlflow.MlflowClient.{method}", loses)
     monkeypatch.setattr(launching, "LAST_WAIT", 60.0)
     monkeypatch.setattr("experiments.runner.delivery.RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(Store, "parent", functools.partialmethod(_until_it_answers, Store.parent))
+    monkeypatch.setattr(parents, "open_study", functools.partial(_until_it_answers, parents.open_study))
     said = lab.launch(*STEPS)
     assert said.status == 0, said.err
     assert len(lost) > 5
     as_undisturbed(lab, whole)
 
 
-def _until_it_answers(store, method, *arguments, **options):
+def _until_it_answers(function, *arguments, **options):
     while True:
         try:
-            return method(store, *arguments, **options)
-        except StoreAway:
+            return function(*arguments, **options)
+        except StoreUnavailable:
             continue
 
 

@@ -21,7 +21,7 @@ WRITES = [
     Moment(None, "experiments/tracking/store.py:Store.close_run", "call", 1),
     Moment(None, "experiments/tracking/store.py:Store.close_run", "return", 1),
     Moment(None, "experiments/runner/run_dir.py:tidy", "return", 1),
-    Moment(None, "experiments/tracking/leases.py:Claims._acquire", "return", 2),
+    Moment(None, "experiments/tracking/leases.py:Leases._try_acquire", "return", 2),
 ]  # fmt: skip
 
 

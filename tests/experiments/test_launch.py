@@ -20,11 +20,11 @@ from lab import FAILING, ROOT, SLOW, STEPS, Lab, main, mine, same_bits, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_USER
 
 from experiments import launch as launching
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.executors import run_plan
 from experiments.runner import execute
 from experiments.studies import smoke
-from experiments.tracking import run_log
+from experiments.tracking import system_metrics
 from experiments.tracking.store import Store
 from ran.config import RunConfig, fingerprint, flatten, unflatten
 from ran.data.datasets import open_source
@@ -197,13 +197,13 @@ def test_nothing_but_the_lock_is_left_of_the_checkpoints(done):
 
 def test_system_metrics_of_a_run_that_lasts(lab, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    monkeypatch.setattr(run_log, "MONITOR_SECONDS", 0.0)
+    monkeypatch.setattr(system_metrics, "START_SECONDS", 0.0)
     deadline = time.monotonic() + 60
 
     def logged():
         return [key for run in lab.children().values() for key in run.data.metrics if key.startswith("system/")]
 
-    class Lasting(Lines):
+    class Lasting(PlainReporter):
         def step(self, name, step):
             while not logged() and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -462,7 +462,7 @@ def test_a_signal_stops_after_a_checkpoint(number, status, lab, whole):
     out, err = process.communicate(timeout=180)
     assert process.returncode == status, err
     assert "Traceback" not in err
-    assert "stopping: the run writes a checkpoint first; again to stop at once" in err
+    assert "stopping after a checkpoint; press Ctrl-C again to stop immediately" in err
     assert err.splitlines()[-1] == "1 of 1 runs are left; the same command continues"
     assert ("Smoke test" in out) is (status == 130), "who sends SIGTERM waits for no table"
     run = lab.children()["arl s0"]
@@ -484,9 +484,9 @@ def test_kill_9_in_the_middle_of_a_run(lab, whole):
 
 
 def signal_at(step: int, *numbers: int):
-    """Lines that send this process signals at a step, as the kernel would."""
+    """A reporter that sends this process signals at a step, as the kernel would."""
 
-    class Signals(Lines):
+    class Signals(PlainReporter):
         def step(self, name, now):
             super().step(name, now)
             if now == step:
@@ -533,7 +533,7 @@ def test_a_second_signal_stops_at_once(lab, whole, monkeypatch):
 
 
 def test_a_signal_between_two_runs_starts_no_other(lab, monkeypatch):
-    class AfterTheFirst(Lines):
+    class AfterTheFirst(PlainReporter):
         def run_ends(self, name, text):
             super().run_ends(name, text)
             os.kill(os.getpid(), signal.SIGINT)

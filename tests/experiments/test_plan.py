@@ -25,8 +25,8 @@ from experiments.plan import (
 from experiments.prepare import base_config
 from experiments.profiles import PROFILES
 from experiments.study import Comparison, Study, axis
-from experiments.tracking.run_log import SPOOL
-from experiments.tracking.store import Record
+from experiments.tracking.records import StoredRun
+from experiments.tracking.spool import SPOOL
 from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import DATASETS, open_source
 from ran.engine.checkpoint import FORMAT, CheckpointError, path_of, write_tensors
@@ -59,7 +59,8 @@ def plan(study=GRID, *, stored=None, checkpoints="nowhere", overrides=None, prof
 
 
 def record(print_, outcome, **changes):
-    return replace(Record("id", print_, outcome, 0, 100.0, 12.5, ""), **changes)
+    run = StoredRun(run_id="id", fingerprint=print_, outcome=outcome, images_per_s=100.0, test_err=12.5)
+    return replace(run, **changes)
 
 
 def labels(runs):

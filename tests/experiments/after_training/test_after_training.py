@@ -25,7 +25,8 @@ from server import free_port
 from experiments import evaluate, export, predict, response, runs
 from experiments.after_training.prediction_formats import FORMATS, Prediction
 from experiments.after_training.resolve_run import find
-from experiments.tracking.store import Store, StoreAway
+from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.store import Store
 from ran.data import cluttershapes
 from records import names
 from records.command import entry
@@ -166,7 +167,7 @@ def test_what_was_computed_is_told_even_if_it_cannot_be_logged(trained_lab, imag
     run = trained_lab.children()["arl s0"].info.run_id
 
     def away(*arguments):
-        raise StoreAway("the tracking store does not answer")
+        raise StoreUnavailable("the tracking store does not answer")
 
     monkeypatch.setattr(Store, "log_json", away)
     said = of_store(trained_lab, "evaluate", run, "--folder", str(images))
@@ -214,7 +215,7 @@ def test_no_evaluation_overwrites_another(tmp_path, migrated_store):
     ):  # fmt: skip
         said = of_store(lab, "evaluate", run.info.run_id, *arguments)
         assert said.status == 0, said.err
-        assert ("holds other images of imagenet than the run" in said.err) is (str(other) in arguments)
+        assert ("has other images of imagenet than the run" in said.err) is (str(other) in arguments)
     logged = lab.client.get_run(run.info.run_id)
     named = {key.split("/")[1] for key in logged.data.metrics if key.startswith("evaluation/")}
     (of_other,) = (name for name in named if re.fullmatch("imagenet-[0-9a-f]{8}", name))
@@ -402,7 +403,7 @@ def test_an_export_is_written_once(trained_lab):
     assert "wrote there/one.safetensors" in said.out
     again = of_store(trained_lab, "export", *arguments)
     assert (again.status, again.out) == (2, "")
-    assert "is there already" in again.err
+    assert "exists already" in again.err
 
 
 def test_the_response_of_the_stages(trained_lab):
@@ -502,7 +503,7 @@ def outcome(lab: Lab, wanted: str) -> str:
 def test_runs_without_a_network_to_use(unfinished):
     for wanted, message in (
         (names.DIVERGED, "not finite; the run diverged"),
-        (names.FINISHED, "left no weights: it was trained with --keep none"),
+        (names.FINISHED, "has no weights: it was trained with --keep none"),
     ):
         said = of_store(unfinished, "evaluate", outcome(unfinished, wanted))
         assert (said.status, said.out) == (2, "")
@@ -521,8 +522,8 @@ def test_a_run_that_was_killed_names_its_checkpoints(lab):
     said = of_store(lab, "predict", run.info.run_id, "x.png")
     assert said.status == 2
     print_ = run.data.tags[names.FINGERPRINT]
-    assert said.err.startswith("predict: arl s0 is killed and has no final weights; its launch, given again, continues")
-    assert f"(checkpoints/{print_[:16]}/step-*.safetensors) can be named in its place\n" in said.err
+    assert said.err.startswith("predict: arl s0 is killed and has no final weights; repeat its launch")
+    assert f"(checkpoints/{print_[:16]}/step-*.safetensors) instead\n" in said.err
 
 
 BAD: list[tuple[str, Sequence[str], str]] = [
@@ -533,7 +534,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("evaluate", ["RUN", "--data", "cifar10", "--data.root", "cifar"], "does not fit: the network has 10 classes"),
     ("evaluate", ["RUN", "--folder", "nowhere"], "no folder nowhere"),
     ("evaluate", ["RUN", "--folder", "empty"], "empty holds no folders, one for each class"),
-    ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder goes without --data"),
+    ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder cannot be combined with --data"),
     ("evaluate", ["RUN", "--size", "64"], "was trained on images of one size, 32"),
     ("evaluate", ["RUN", "--exclude", "list"], "data.damaged and data.exclude are of image folders"),
     ("evaluate", ["RUN", "--import", "no_such_module"], "No module named 'no_such_module'"),
@@ -549,11 +550,11 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("predict", ["RUN", "-"], "stdin holds neither an image nor paths of images"),
     ("evaluate", ["RUN", "--folder", "splits"], "splits holds val, which is no class; name splits/val"),
     ("evaluate", ["RUN", "--folder", "both"], "both holds arrays (fog) and folders (val); test them apart"),
-    ("evaluate", ["RUN", "--folder", "arrays", "--exclude", "text.png"], "--exclude goes with folders of images"),
+    ("evaluate", ["RUN", "--folder", "arrays", "--exclude", "text.png"], "--exclude needs folders of images"),
     ("evaluate", ["RUN", "--folder", "splits/val", "--exclude", "no"], "--exclude: no cannot be read"),
     ("response", ["RUN", "--images", "0"], "--images must be at least 1"),
     ("export", ["RUN", "--format", "tflite"], "invalid choice: 'tflite'"),
-    ("export", ["RUN", "--format", "pt2", "--out", "empty"], "empty is there already"),
+    ("export", ["RUN", "--format", "pt2", "--out", "empty"], "empty exists already"),
 ]  # fmt: skip
 
 

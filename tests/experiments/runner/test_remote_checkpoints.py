@@ -6,11 +6,12 @@ import pytest
 from lab import STEPS, main, same_bits
 
 from experiments import launch as launching
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.runner import remote_checkpoints as mirrors
 from experiments.runner import settings
 from experiments.runner.remote_checkpoints import RemoteCheckpoints, RemoteError
-from experiments.tracking.store import Store, StoreAway
+from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.store import Store
 from records import names
 
 
@@ -40,7 +41,7 @@ def remote(lab, tmp_path, monkeypatch):
 
 
 def dies_at(number):
-    class Dies(Lines):
+    class Dies(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             if step == number:
@@ -61,7 +62,7 @@ def test_a_run_goes_on_on_another_machine(remote, lab, whole, machines, tmp_path
     assert "step-00000008.safetensors" in bucket(tmp_path)
     machines("two")
     monkeypatch.setattr("experiments.tracking.leases.platform.node", lambda: "another")
-    monkeypatch.setattr("experiments.tracking.leases.LEASE", 0.0)  # the first machine's claim is old
+    monkeypatch.setattr("experiments.tracking.leases.LEASE_SECONDS", 0.0)  # the first machine's claim is old
     planned = main(*remote, "--dry-run")
     assert "resumable at step 8" in planned.out
     said = main(*remote)
@@ -81,10 +82,10 @@ def test_what_waits_for_the_store_is_delivered_from_another_machine(
 
     def log(self, *arguments):
         if away[0]:
-            raise StoreAway("away")
+            raise StoreUnavailable("away")
         log_points(self, *arguments)
 
-    class Leaves(Lines):
+    class Leaves(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             away[0] = True

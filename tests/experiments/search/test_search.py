@@ -393,10 +393,10 @@ def test_a_sqlite_storage(lab, made_up):
 SLOW = """
 import time
 import experiments.search.launch
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.runner import settings
 
-class Slow(Lines):
+class Slow(PlainReporter):
     def step(self, name, step):
         super().step(name, step)
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Claims in the tracking store: one owner at a time, whoever asks first; the dead are followed, the living are not."""
+"""Leases in the tracking store: one owner at a time; a dead owner's lease is taken over, a living one's is not."""
 
 import threading
 import time
@@ -8,8 +8,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from experiments.tracking import leases
-from experiments.tracking.leases import Claims
-from experiments.tracking.store import Store, StoreAway
+from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.leases import Leases
+from experiments.tracking.store import Store
 
 RUN = "7da9f4efa4c2cff0"
 
@@ -21,11 +22,11 @@ def store(lab):
 
 @pytest.fixture
 def machine(store, tmp_path):
-    """Makes the claims of a launch with a checkpoint folder of its own."""
+    """Makes the leases of a launch with a checkpoint folder of its own."""
 
-    def make(name: str) -> Claims:
+    def make(name: str) -> Leases:
         (tmp_path / name).mkdir(exist_ok=True)
-        return Claims(store, tmp_path / name)
+        return Leases(store, tmp_path / name)
 
     return make
 
@@ -35,7 +36,7 @@ def names_in(store: Store) -> list[str]:
 
 
 def age(store: Store, number: int) -> None:
-    """Makes a claim as old as can be."""
+    """Makes a lease as old as possible."""
     store.client.set_registered_model_tag(f"ran-claim-{RUN}-{number}", leases.RENEWED, "0")
 
 
@@ -45,47 +46,47 @@ def renewed(store: Store, number: int) -> float:
 
 def test_one_owner_at_a_time(store, machine):
     one, two = machine("one"), machine("two")
-    with one.claimed(RUN, alone=True) as other:
+    with one.acquire(RUN, alone=True) as other:
         assert other is None
         assert names_in(store) == [f"ran-claim-{RUN}-0"]
-        with two.claimed(RUN, alone=True) as other:
+        with two.acquire(RUN, alone=True) as other:
             assert other == one._owner
-        with two.claimed("another-run", alone=True) as other:
+        with two.acquire("another-run", alone=True) as other:
             assert other is None
     assert names_in(store) == []
-    with two.claimed(RUN, alone=True) as other:
+    with two.acquire(RUN, alone=True) as other:
         assert other is None
 
 
-def test_an_exception_releases_the_claim(store, machine):
-    with pytest.raises(KeyboardInterrupt), machine("one").claimed(RUN, alone=True):
+def test_an_exception_releases_the_lease(store, machine):
+    with pytest.raises(KeyboardInterrupt), machine("one").acquire(RUN, alone=True):
         raise KeyboardInterrupt
     assert names_in(store) == []
 
 
 def leave(store, machine, name="dead"):
-    """A claim whose process was killed."""
+    """A lease whose process was killed."""
     dead = machine(name)
-    dead._acquire(RUN, True)
+    dead._try_acquire(RUN, True)
     return dead
 
 
 def test_a_worker_of_the_same_launch_is_followed_at_once_wherever_it_died(store, machine, tmp_path):
-    """A launch gives a run to one worker at a time, so the claim of another is of one that died."""
+    """A launch gives a run to one worker at a time, so the lease of another is of one that died."""
     (tmp_path / "second").mkdir()
     machine("first")
-    Claims(store, tmp_path / "first", launch="l")._acquire(RUN, True)
-    with Claims(store, tmp_path / "second", launch="another").claimed(RUN, alone=True) as other:
+    Leases(store, tmp_path / "first", launch="l")._try_acquire(RUN, True)
+    with Leases(store, tmp_path / "second", launch="another").acquire(RUN, alone=True) as other:
         assert other is not None
-    worker = Claims(store, tmp_path / "second", launch="l")
-    with worker.claimed(RUN, alone=True) as other:
+    worker = Leases(store, tmp_path / "second", launch="l")
+    with worker.acquire(RUN, alone=True) as other:
         assert other is None
-        assert worker._acquire(RUN, True)[0] is None, "of its own it knows that it lives"
+        assert worker._try_acquire(RUN, True)[0] is None, "of its own it knows that it lives"
 
 
 def test_a_dead_process_of_this_folder_is_followed_at_once(store, machine):
     leave(store, machine)
-    with machine("dead").claimed(RUN, alone=True) as other:
+    with machine("dead").acquire(RUN, alone=True) as other:
         assert other is None
         assert names_in(store) == [f"ran-claim-{RUN}-1"], "under the next number; the dead one's is gone"
 
@@ -93,32 +94,32 @@ def test_a_dead_process_of_this_folder_is_followed_at_once(store, machine):
 def test_without_a_lock_that_says_so_it_is_alive(store, machine):
     """As on a network file system."""
     dead = leave(store, machine)
-    with machine("dead").claimed(RUN, alone=False) as other:
+    with machine("dead").acquire(RUN, alone=False) as other:
         assert other == dead._owner
 
 
 def test_a_dead_machine_is_followed_after_the_lease(store, machine, monkeypatch):
     dead = leave(store, machine)
-    with machine("other").claimed(RUN, alone=True) as other:
+    with machine("other").acquire(RUN, alone=True) as other:
         assert other == dead._owner
-    monkeypatch.setattr(leases, "LEASE", 0.0)
-    with machine("other").claimed(RUN, alone=True) as other:
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
+    with machine("other").acquire(RUN, alone=True) as other:
         assert other is None
 
 
-def test_a_living_one_renews_its_claim(store, machine, monkeypatch):
-    monkeypatch.setattr(leases, "RENEW", 0.05)
-    with machine("one") as one, one.claimed(RUN, alone=True):
+def test_a_living_one_renews_its_lease(store, machine, monkeypatch):
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.05)
+    with machine("one") as one, one.acquire(RUN, alone=True):
         age(store, 0)
         end = time.monotonic() + 60
-        while renewed(store, 0) < time.time() - leases.LEASE and time.monotonic() < end:
+        while renewed(store, 0) < time.time() - leases.LEASE_SECONDS and time.monotonic() < end:
             time.sleep(0.01)
-        with machine("two").claimed(RUN, alone=True) as other:
+        with machine("two").acquire(RUN, alone=True) as other:
             assert other == one._owner
 
 
 def test_of_many_that_ask_at_once_one_wins(store, machine):
-    """Also where all of them have seen the same dead claim."""
+    """Also where all of them have seen the same dead lease."""
     leave(store, machine)
     age(store, 0)
     won, start = [], threading.Barrier(8)
@@ -126,7 +127,7 @@ def test_of_many_that_ask_at_once_one_wins(store, machine):
     def ask(i):
         mine = machine(f"m{i}")
         start.wait()
-        won.append(mine._acquire(RUN, True))
+        won.append(mine._try_acquire(RUN, True))
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
     for thread in threads:
@@ -142,9 +143,9 @@ def test_a_store_that_is_away_stops_nobody(machine, monkeypatch, caplog):
         raise ConnectionError("refused")
 
     monkeypatch.setattr(MlflowClient, "search_registered_models", away)
-    with machine("one").claimed(RUN, alone=True) as other:
+    with machine("one").acquire(RUN, alone=True) as other:
         assert other is None
-    assert "the run is not claimed there" in caplog.text
+    assert "the run has no lease there" in caplog.text
 
 
 def test_a_store_without_a_registry_stops_nobody_and_says_so_once(machine, monkeypatch, caplog):
@@ -156,15 +157,15 @@ def test_a_store_without_a_registry_stops_nobody_and_says_so_once(machine, monke
     monkeypatch.setattr(MlflowClient, "create_registered_model", refuses)
     one = machine("one")
     for _ in range(2):
-        with one.claimed(RUN, alone=True) as other:
+        with one.acquire(RUN, alone=True) as other:
             assert other is None
     assert caplog.text.count("no model registry") == 1
 
 
-def test_a_claim_that_somebody_garbled(store, machine):
+def test_a_lease_that_somebody_garbled(store, machine):
     store.client.create_registered_model(f"ran-claim-{RUN}-0", {"renewed": "yesterday"})
     store.client.create_registered_model(f"ran-claim-{RUN}-last")
-    with machine("one").claimed(RUN, alone=True) as other:
+    with machine("one").acquire(RUN, alone=True) as other:
         assert other == "unknown"
 
 
@@ -173,7 +174,7 @@ def test_what_a_finished_run_left_is_swept(lab, store):
     run = next(iter(lab.children().values())).data.tags["ran.fingerprint"][:16]
     folder = lab.checkpoints / run
     folder.mkdir()
-    Claims(store, lab.checkpoints)._acquire(run, True)
+    Leases(store, lab.checkpoints)._try_acquire(run, True)
     assert names_in(store)
     assert lab.launch("--cells", "learning=arl").status == 0
     assert names_in(store) == []
@@ -185,5 +186,5 @@ def test_no_answer_is_an_error_of_its_own(store, monkeypatch):
         raise ConnectionError("refused")
 
     monkeypatch.setattr(MlflowClient, "get_run", away)
-    with pytest.raises(StoreAway, match=r"does not answer: refused$"):
+    with pytest.raises(StoreUnavailable, match=r"does not answer: refused$"):
         store.points("x")

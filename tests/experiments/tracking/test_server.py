@@ -14,12 +14,12 @@ from lab import BOTH, SLOW, STEPS, Lab, main, same_bits, wait_for
 from server import Server, ServerLab
 
 from experiments import launch as launching
-from experiments.console.progress import Lines
+from experiments.console.progress import PlainReporter
 from experiments.executors import run_plan
 from experiments.runner import delivery, settings
 from experiments.runner.run_dir import REFUSED
 from experiments.tracking import leases, run_log
-from experiments.tracking.run_log import SPOOL
+from experiments.tracking.spool import SPOOL
 from records import names
 
 pytestmark = pytest.mark.slow
@@ -52,9 +52,9 @@ def lab(server, migrated_store, tmp_path, monkeypatch):
 
 
 def on_steps(actions):
-    """Lines that do something at a step of a run: {(run, step): action}."""
+    """A reporter that does something at a step of a run: {(run, step): action}."""
 
-    class Acts(Lines):
+    class Acts(PlainReporter):
         def step(self, name, step):
             super().step(name, step)
             if action := actions.get((name, step)):
@@ -157,7 +157,7 @@ def test_any_later_launch_delivers(lab, whole, monkeypatch):
 def test_killed_while_the_server_is_away(lab, whole, monkeypatch):
     """Points wait on disk alone when the process dies."""
     (lab.folder / "slow_steps.py").write_text(
-        SLOW + "\nimport experiments.tracking.run_log\nexperiments.runlog.RETRY_SECONDS = 0.3\n"
+        SLOW + "\nimport experiments.tracking.run_log\nexperiments.tracking.run_log.RETRY_SECONDS = 0.3\n"
     )
     lab.hold(6)
     process = lab.start(*STEPS, "--import", "slow_steps")

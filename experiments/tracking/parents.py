@@ -1,0 +1,86 @@
+"""Parent runs: one per study (with profile, data set and overrides), and one per search."""
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.tracking import provenance
+from experiments.tracking.errors import asking
+from experiments.tracking.records import MLFLOW_STATUS
+from experiments.tracking.store import Store
+from records import names
+
+
+def open_study(
+    store: Store, dataset: str, key: str, name: str, tags: Mapping[str, str], note: str, study: dict[str, Any]
+) -> str:
+    """Returns the id of the study's parent run with this key, created if absent, with its study.json updated.
+
+    Runs that an earlier launch listed (other seeds) stay listed.
+    """
+    run_id, existed = _open(store, dataset, names.PARENT, key, name, tags, note)
+    if existed:
+        before = _study_json(store, run_id)
+        study = study | {"runs": _union(before.get("runs", []), study["runs"])}
+        if before == study:  # an artifact is not written atomically, so avoid the write
+            return run_id
+    store.log_json(run_id, study, names.STUDY_JSON)
+    return run_id
+
+
+def open_search(store: Store, dataset: str, key: str, name: str, tags: Mapping[str, str], note: str) -> str:
+    """Returns the id of the search's parent run with this key, created if absent."""
+    return _open(store, dataset, names.SEARCH, key, name, tags, note)[0]
+
+
+def finish_parent(store: Store, run_id: str, outcome: str) -> None:
+    """Ends the parent run."""
+    with asking(store.uri):
+        store.client.set_terminated(run_id, MLFLOW_STATUS[outcome])
+
+
+def summarize(store: Store, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+    """Logs the study's own metrics on the parent; without them its chart page is empty."""
+    now = int(time.time() * 1000)
+    store.log_points(run_id, [(key, step, value, now) for key, value in metrics.items()])
+
+
+def _open(
+    store: Store, dataset: str, tag: str, key: str, name: str, tags: Mapping[str, str], note: str
+) -> tuple[str, bool]:
+    """The id of the parent whose `tag` has the value `key`, and whether it existed before."""
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+    with asking(store.uri):
+        found = store.search_runs(dataset, f"tags.`{tag}` = '{key}'")
+        if found:
+            store.client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info.run_id, True
+        all_tags = {**tags, tag: key, MLFLOW_RUN_NOTE: note, **provenance.tags()}
+        run = store.client.create_run(store.experiment(dataset), run_name=name, tags=all_tags)
+        return run.info.run_id, False
+
+
+def _study_json(store: Store, run_id: str) -> dict[str, Any]:
+    """What an earlier launch wrote; {} if it died before the file was complete."""
+    if names.STUDY_JSON not in store.artifacts(run_id):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = store.download(run_id, names.STUDY_JSON, Path(folder))
+        with contextlib.suppress(ValueError):
+            content = json.loads(path.read_bytes())
+            return content if isinstance(content, dict) else {}
+        return {}
+
+
+def _union(old: Any, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs of this launch and, of the same cells, the other seeds that earlier launches listed."""
+    seeds = {run["seed"] for run in new}
+    cells = [run["cell"] for run in new]
+    whole = [r for r in old if isinstance(r, dict) and r.keys() == new[0].keys()] if isinstance(old, list) else []
+    kept = [run for run in whole if isinstance(run["seed"], int) and run["seed"] not in seeds and run["cell"] in cells]
+    return sorted(kept + new, key=lambda run: run["seed"])

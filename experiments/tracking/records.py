@@ -1,0 +1,92 @@
+"""Runs as the tracking store holds them, and how a run's record begins."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from records import names
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+MLFLOW_STATUS = {
+    names.FINISHED: "FINISHED", names.DIVERGED: "FINISHED", names.FAILED: "FAILED", names.KILLED: "KILLED",
+}  # fmt: skip
+"""MLflow's status of a run by its outcome"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """What the store knows of one run."""
+
+    run_id: str
+    fingerprint: str
+    outcome: str | None
+    """None for a run that is in training, or whose process died"""
+    name: str = ""
+    study: str = ""
+    profile: str = ""
+    dataset: str = ""
+    resumes: int = 0
+    reason: str = ""
+    """why the run failed or diverged"""
+    images_per_s: float | None = None
+    val_err: float | None = None
+    test_err: float | None = None
+
+    @property
+    def is_result(self) -> bool:
+        """Whether the run is complete: finished, or diverged, which is a result too."""
+        return self.outcome in (names.FINISHED, names.DIVERGED)
+
+    @classmethod
+    def of(cls, run: "Run") -> "StoredRun":
+        """Returns the record of an MLflow run with a fingerprint."""
+        tags, metrics = run.data.tags, run.data.metrics
+        return cls(
+            run_id=run.info.run_id,
+            fingerprint=tags[names.FINGERPRINT],
+            outcome=tags.get(names.OUTCOME),
+            name=run.info.run_name,
+            study=tags.get(names.STUDY, ""),
+            profile=tags.get(names.PROFILE, ""),
+            dataset=tags.get(names.DATASET, ""),
+            resumes=int(resumes) if (resumes := tags.get(names.RESUMES, "0")).isdecimal() else 0,
+            reason=tags.get(names.REASON, ""),
+            images_per_s=metrics.get(names.COST_IMAGES_PER_S),
+            val_err=metrics.get(names.FINAL_VAL_ERR),
+            test_err=metrics.get(names.FINAL_TEST_ERR),
+        )
+
+
+def by_fingerprint(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
+    """Returns one run per fingerprint: one with a result if there is any, and of those the last in `runs`."""
+    chosen: dict[str, StoredRun] = {}
+    for run in runs:
+        held = chosen.get(run.fingerprint)
+        if held is None or not held.is_result or run.is_result:
+            chosen[run.fingerprint] = run
+    return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOpening:
+    """First entry of a run's log: enough to create the run, or to find it again."""
+
+    dataset: str
+    digest: str
+    parent_id: str
+    name: str
+    fingerprint: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    start_ms: int
+    run_id: str | None
+    """id of the run to continue; None = create it, unless the store has it after all"""
+    resumes: int
+
+
+def metric_name(text: str) -> str:
+    """Returns `text` without the characters that MLflow refuses in the name of a metric."""
+    return re.sub(r"[^\w.\- :]", "_", text) or "all"
