@@ -91,7 +91,7 @@ class Trials:
         """`me`: the name under which this launch is known as alive."""
         self._study, self._spec, self._space, self._total = study, prepared.storage, prepared.space, prepared.total
         self._seeds, self._objectives = prepared.seeds, prepared.objectives
-        self._store, self._claims, self._checkpoints = store, leases, prepared.settings.checkpoints
+        self._store, self._leases, self._checkpoints = store, leases, prepared.settings.checkpoints
         self._capabilities, self._retry_failed = prepared.capabilities, prepared.settings.retry_failed
         self._prunes = prepared.pruner != "none"
         self._me, self._turn, self._stop = me, prepared.turn, stop
@@ -145,7 +145,7 @@ class Trials:
         """Opens trials until one has something to train; results that the store has are taken without training."""
         self.over = False
         while not self._stop():
-            with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
+            with in_turn(self._turn, self._checkpoints, self._leases), asking(self._spec):
                 trials = frozen_trials(self._study)
                 others = self._others(trials)
                 if others and self._store_answers():
@@ -171,7 +171,7 @@ class Trials:
         return [t for t in trials if t.state == TrialState.RUNNING and t.number not in self._open]
 
     def _is_dead(self, launch: str) -> bool:
-        return launch == self._me or is_dead(launch, self._checkpoints, self._claims)
+        return launch == self._me or is_dead(launch, self._checkpoints, self._leases)
 
     def _store_answers(self) -> bool:
         """Returns whether the tracking store answers; if not, a dead launch cannot be told from a silent one."""
@@ -334,7 +334,7 @@ class Trials:
 
     def retry_failed(self) -> None:
         """Enqueues the parameters of the trials that failed."""
-        with in_turn(self._turn, self._checkpoints, self._claims), asking(self._spec):
+        with in_turn(self._turn, self._checkpoints, self._leases), asking(self._spec):
             enqueue_failed(self._study)
 
     def leave(self) -> None:

@@ -250,7 +250,7 @@ def test_error_and_macs(lab, made_up):
     values = [tuple(content["trials"][number]["values"]) for number in content["front"]]
     assert set(values) == front
     assert values == sorted(values), "the lowest error first"
-    assert [line.split()[0] for line in said.out.splitlines()[4 : 4 + len(values)]] == list(map(str, content["front"]))
+    assert [line.split()[0] for line in said.out.splitlines()[3 : 3 + len(values)]] == list(map(str, content["front"]))
 
 
 def test_the_width_keeps_within_the_budget():
