@@ -149,6 +149,17 @@ def test_files_named_in_the_tour_of_the_code_exist() -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_tests_named_in_the_documents_exist() -> None:
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    found = re.findall(r"`(?:tests/[\w/]*/)?(test_\w+\.py)`(?:: ((?:`\w+`(?:, )?)+))?", text)
+    assert len(found) > 50
+    for name, words in found:
+        for word in re.findall(r"\w+", words):
+            assert re.search(rf"def test_\w*{word}", files[name]), (name, word)
+        assert name in files
+
+
 def _example(mark: str, text: str = EXTENDING) -> str:
     return next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if mark in block)
 
