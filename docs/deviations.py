@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "deviations.md"
 HEAD = """# Deviations from the paper, and choices where it is silent
 
-Each stands as a comment where the code departs, and this list is made of them: `python docs/deviations.py`.
+Each one is a comment at the place in the code. `python docs/deviations.py` makes this list from the comments.
 """
 
 

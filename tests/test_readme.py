@@ -1,5 +1,7 @@
-"""What the README says is done: its two commands, its list of deviations, its examples."""
+"""What the README and the documents say is done: commands, tables, claims, deviations, examples, links."""
 
+import csv
+import importlib.util
 import os
 import re
 import shlex
@@ -10,9 +12,19 @@ from pathlib import Path
 import pytest
 
 from analysis import make_tables
+from experiments import catalog
+from experiments.cli import check_flags, parse_launch, parse_overrides
+from experiments.study import Study
+from ran.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+EXTENDING = (ROOT / "docs" / "extending.md").read_text()
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 180
 
 
 def test_there_are_exactly_two_set_up_commands() -> None:
@@ -35,7 +47,7 @@ def test_the_deviations_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -
 def _tables() -> list[tuple[str, str]]:
     """Every command of the documents that makes a table, with what stands below as its output."""
     found = []
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in DOCUMENTS:
         for commands, said in re.findall(r"```bash\n((?:[^`]*\n)?)```\n\n```text\n(.*?)```", path.read_text(), re.S):
             made = [line for line in commands.splitlines() if "make_tables.py" in line]
             found += [(made[-1], said)] if made else []
@@ -52,11 +64,104 @@ def test_a_table_is_that_of_the_archive(command, said, tmp_path, monkeypatch, ca
 
 
 def test_such_tables_are_found() -> None:
-    assert len(_tables()) >= 4
+    assert len(_tables()) >= 10
 
 
-def _example(mark: str) -> str:
-    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if mark in block)
+def _number(text: str, digits: int) -> str:
+    return f"{float(text):+.{digits}f}".replace("-", "\N{MINUS SIGN}") if text else "\N{EN DASH}"
+
+
+def _is_as_claimed(row: dict[str, str]) -> bool:
+    *_, sign, bound = row["contrast"].split()
+    return float(row["diff"]) < float(bound) if sign == "<" else float(row["diff"]) > float(bound)
+
+
+def _claim_row(rows: list[dict[str, str]]) -> list[str]:
+    """What the README's table says of a claim with too few seeds for a verdict."""
+    planned, found = len(Study("any", "any", ()).seeds), {int(row["n"]) for row in rows}
+    assert max(found) < planned, "all planned seeds are there: the README should give the verdict"
+    digits = 3 if rows[0]["claim"] == "nal_vanishes" else 2
+    published, ours = ([_number(row[name], digits) for row in rows] for name in ("published", "diff"))
+    if len(set(published)) == 1 and not rows[0]["published"]:
+        published = published[:1]
+    on_side = f"{sum(map(_is_as_claimed, rows))} of {len(rows)}"
+    return [", ".join(published), ", ".join(ours), on_side, f"{min(found)} of {planned}", "none"]
+
+
+def test_the_claims_are_those_of_the_archive(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"`python analysis/make_tables\.py (--table claims [^`]*)`", README)
+    assert make_tables.main([*command.split(), "--archive", str(ROOT / "results/archive"), "--formats", "csv"]) == 0
+    (path,) = (tmp_path / "results").glob("claims-*.csv")
+    claims: dict[str, list[dict[str, str]]] = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            claims.setdefault(row["claim"], []).append(row)
+    table = README[README.index("| claim |") :].partition("\n\n")[0].splitlines()[2:]
+    assert [line.split(" | ", 1)[1].removesuffix(" |").split(" | ") for line in table] == [
+        _claim_row(rows) for rows in claims.values()
+    ]
+
+
+def _commands(start: str) -> list[tuple[str, str]]:
+    """(file, arguments) of each line of a bash block of the documents that runs `start`."""
+    found = []
+    for path in DOCUMENTS:
+        for block in re.findall(r"```bash\n(.*?)```", path.read_text(), re.S):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [(path.name, line.partition(start)[2]) for line in lines if start in line.partition("#")[0]]
+    return found
+
+
+def test_every_launch_in_the_documents_is_a_valid_command_line() -> None:
+    """Flags, studies and searches; that the commands do what is said of them, the tests of the packages show."""
+    found = _commands("run_ablation.py ")
+    assert len(found) > 40
+    for _, line in found:
+        launch, rest = parse_launch(shlex.split(line, comments=True))
+        check_flags(launch)
+        ours = launch.study is not None and not launch.study.endswith(".py")
+        parse_overrides(rest, catalog.load_study(launch.study) if ours else Study("any", "any", ()), RunConfig())
+        assert launch.search is None or launch.search.endswith(".py") or launch.search in catalog.search_names(), line
+
+
+def test_every_module_and_script_that_the_documents_run_exists() -> None:
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    modules, scripts = (set(re.findall(pattern, text)) for pattern in (r"python -m ([\w.]+\w)", r"python ([\w/]+\.py)"))
+    assert len(modules) > 15
+    assert len(scripts) > 5
+    for name in modules - {"pip"}:
+        assert importlib.util.find_spec(name) is not None, name
+    for name in scripts:
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_links_lead_to_files(path: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+        assert (path.parent / link).exists(), link
+
+
+def test_files_named_in_the_tour_of_the_code_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in re.findall(r"`((?:ran|experiments|analysis|records|tests|benchmarks)/[\w/.]*)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_tests_named_in_the_documents_exist() -> None:
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    found = re.findall(r"`(?:tests/[\w/]*/)?(test_\w+\.py)`(?:: ((?:`\w+`(?:, )?)+))?", text)
+    assert len(found) > 50
+    for name, words in found:
+        for word in re.findall(r"\w+", words):
+            assert re.search(rf"def test_\w*{word}", files[name]), (name, word)
+        assert name in files
+
+
+def _example(mark: str, text: str = EXTENDING) -> str:
+    return next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if mark in block)
 
 
 def _run(folder: Path, *arguments: str) -> str:
@@ -68,15 +173,21 @@ def _run(folder: Path, *arguments: str) -> str:
 
 
 def test_a_study_of_ones_own_with_a_mask_of_ones_own(tmp_path: Path) -> None:
-    study = _example("STUDY = ").replace('"spatial"', '"softplus"')
-    (tmp_path / "my_study.py").write_text(study)
-    (tmp_path / "my_masks.py").write_text(_example("MASK_ACTIVATIONS.register"))
-    said = _run(tmp_path, "--study", "my_study.py", "--import", "my_masks", "--profile", "smoke", "--dry-run")
-    assert "softplus 2 s2" in said
+    (tmp_path / "my_study.py").write_text(_example("STUDY = ", README))
+    (tmp_path / "my_masks.py").write_text(_example("MASK_ACTIVATIONS.register", README))
+    (command,) = (line for name, line in _commands("run_ablation.py ") if name == "README.md" and "my_masks" in line)
+    said = _run(tmp_path, *command.replace("quick", "smoke").split(), "--dry-run")
+    assert "softplus s2" in said
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix) == ["my_masks.py", "my_study.py"]
 
 
-PARTS = ("MASK_STRUCTURES.register", "UNITS.register", "DATASETS.register")
+def test_a_study_of_two_axes(tmp_path: Path) -> None:
+    (tmp_path / "my_study.py").write_text(_example("STUDY = "))
+    study = catalog.load_study(str(tmp_path / "my_study.py"))
+    assert [cell.short for cell in study.cells][-1] == "spatial 2"
+
+
+PARTS = ("MASK_ACTIVATIONS.register", "MASK_STRUCTURES.register", "UNITS.register", "DATASETS.register")
 
 
 def test_all_parts_of_ones_own_train_together(tmp_path: Path) -> None:

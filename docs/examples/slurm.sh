@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A study on N nodes of a Slurm cluster: sbatch --nodes 4 docs/examples/slurm.sh --study arl_vs_nal --profile paper --yes
-# The first node is Ray's head and starts the launch; when it ends, or the time is up, so does Ray.
-# Checkpoints and the checkout lie on a file system that all nodes share. Slurm's SIGTERM before the end of the time
-# stops the launch with its checkpoints written; the same sbatch goes on.
+# The first node is Ray's head and starts the launch. Ray ends with the launch, or when the time is up.
+# Checkpoints and the checkout are on a file system that all nodes share. Before the time is up, Slurm sends SIGTERM: the
+# launch writes its checkpoints and stops; the same sbatch continues.
 #SBATCH --job-name=residual-attention
 #SBATCH --ntasks-per-node=1
 #SBATCH --time=24:00:00
@@ -25,11 +25,11 @@ fi
 srun --nodes=1 --ntasks=1 --overlap --nodelist="$head" \
     python run_ablation.py --ray-address "$head:$port" --checkpoints checkpoints "$@" &
 launch=$!
-# Passed on to the launch, which writes its checkpoints first.
+# Forwards the signal to the launch, which writes its checkpoints first.
 trap 'kill -TERM "$launch"' TERM
 status=0
 wait "$launch" || status=$?
-if [ "$status" -gt 128 ]; then  # by the signal, which ended the wait and not the launch
+if [ "$status" -gt 128 ]; then  # the signal ended the wait, not the launch
     status=0
     wait "$launch" || status=$?
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole path on the built-in data, four minutes on two cores: train, tables, figures, test, look, export.
-# Run it in an empty folder; ROOT is this repository.
+# From training to an exported network on the built-in data, in four minutes on two cores: train, tables, figures, test,
+# look, export. Run it in an empty folder. ROOT is this repository.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
@@ -15,7 +15,7 @@ say python "$ROOT/analysis/make_figures.py" --archive none
 run=$(python -m experiments.runs | awk '$2 == "d56" && $3 == "arl" {print $1}')
 say python -m experiments.evaluate "$run"
 
-# A few test images as files, then what the network says of them, and where it looks.
+# Write a few test images to files, then show the network's predictions and where it looks.
 python - <<'PYTHON'
 from pathlib import Path
 

@@ -58,7 +58,7 @@ def another(key):
 def test_golden():
     """Red after a change of a default, a field's name or the schema: every finished run would be trained again.
 
-    Where that is meant, raise SCHEMA_VERSION (or add a field), say so in the README, and renew the value.
+    Where that is meant, raise SCHEMA_VERSION (or add a field), say so in docs/reproducibility.md, and renew the value.
     """
     assert fingerprint(BASE, DIGEST) == GOLDEN
 
