@@ -16,16 +16,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from analysis.options import OneLineParser
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
 from analysis.read.mlflow_client import StoreError
 from analysis.read.mlflow_store import Contents, read_contents
-from analysis.read.record import Study, Value, add_records, read_record
 from analysis.read.runs import RESULTS, RunData
 from records import names
 from records.files import WriteError
+from records.study_json import CellKey, StudyKey, StudyRecord, add_records
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,12 +58,12 @@ def _export(options: argparse.Namespace) -> int:
     records = [
         parent.record
         for parent in store.parents
-        if (parent.record["profile"], parent.record["dataset"]) == (options.profile, options.data)
+        if (parent.record.profile, parent.record.dataset) == (options.profile, options.data)
     ]
     file = read_file(options.out / f"{options.data}-{options.profile}.jsonl")
-    united: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    united: dict[StudyKey, StudyRecord] = {}
     add_records(united, [*file.studies, *records])
-    studies = [read_record(record) for record in united.values()]
+    studies = list(united.values())
     runs = _results(store, options.profile, options.data, studies)
     if not runs:
         raise StoreError(f"no finished run of profile {options.profile} on {options.data} in {store.uri}")
@@ -77,7 +76,7 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _results(store: Contents, profile: str, data: str, studies: Sequence[Study]) -> dict[str, RunData]:
+def _results(store: Contents, profile: str, data: str, studies: Sequence[StudyRecord]) -> dict[str, RunData]:
     """The finished and diverged runs of a profile and data set, and others that their studies share, by fingerprint."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     found: dict[str, RunData] = {}
@@ -98,7 +97,7 @@ def _full(name: str, runs: Mapping[str, RunData]) -> str:
 
 
 def masks_to_keep(
-    studies: Sequence[Study], runs: Mapping[str, RunData], file: ArchiveFile, wanted: Sequence[str]
+    studies: Sequence[StudyRecord], runs: Mapping[str, RunData], file: ArchiveFile, wanted: Sequence[str]
 ) -> set[str]:
     """Returns the fingerprints of the runs whose masks are added: `wanted`, and one run of each study without any."""
     chosen = set(wanted)
@@ -111,7 +110,7 @@ def masks_to_keep(
     return chosen
 
 
-def _baseline_first(study: Study) -> dict[tuple[Value, ...], dict[int, str]]:
+def _baseline_first(study: StudyRecord) -> dict[CellKey, dict[int, str]]:
     cells, compare = study.cells(), study.compare
     if compare is None:
         return cells
@@ -153,7 +152,7 @@ def coverage(file: ArchiveFile) -> list[str]:
     """Returns a line per study: how many of its planned runs the file holds, of which the masks; then what is left."""
     rows: list[tuple[str, str]] = []
     planned: set[str] = set()
-    for study in (read_record(record) for record in file.studies):
+    for study in file.studies:
         # A run's own tags name the cell of the study that ran it first.
         labels = {run.fingerprint: f"{study.cell_text(run.cell)} seed {run.seed}" for run in study.runs}
         planned |= labels.keys()

@@ -14,9 +14,16 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from analysis.figures import FIGURES, FORMATS, Skipped, drawn_and_skipped, write
-from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
+from analysis.options import (
+    OneLineParser,
+    SelectionError,
+    add_arguments,
+    from_arguments,
+    names_in,
+    select,
+    select_searches,
+)
 from analysis.read.mlflow_client import StoreError
-from analysis.read.searches import SearchError, select_searches
 from records.files import WriteError
 
 FOLDER = "figures"  # below --out
@@ -38,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         for one in drawn:
             paths = write(one, options.out / FOLDER, formats)
             print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
-    except (StoreError, SelectionError, SearchError, WriteError) as error:
+    except (StoreError, SelectionError, WriteError) as error:
         print(f"make_figures: {error}", file=sys.stderr)
         return 2
     for note in results.notes + [gap.message for gap in skipped]:
@@ -52,9 +59,9 @@ def _searches(options: argparse.Namespace, formats: list[str]) -> int:
     from analysis.read.mlflow_store import read_searches
 
     kinds = names_in(",".join(options.figure) or ",".join(KINDS), KINDS, "figure of a search")
-    searches, notes, where = read_searches(options.tracking_uri, experiment=options.experiment)
+    searches, notes, source = read_searches(options.tracking_uri, experiment=options.experiment)
     chosen = select_searches(
-        searches, options.search, profile=options.profile, data=options.data, overrides=options.overrides, where=where
+        searches, options.search, profile=options.profile, data=options.data, overrides=options.overrides, source=source
     )  # fmt: skip
     for search in chosen:
         for one in figures_of(search, kinds):

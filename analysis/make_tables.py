@@ -19,11 +19,11 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
 from analysis.read.mlflow_client import StoreError
-from analysis.read.record import Study
 from analysis.tables.cells import Table
 from analysis.tables.formats import FORMATS, to_text, write
 from analysis.tables.network_table import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
 from records.files import WriteError
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -48,7 +48,7 @@ class Made:
     """A table and the studies whose runs stand in it."""
 
     table: Table
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[Made
     return made, results.notes + _without_runs(results, studies, wanted, options.profile)
 
 
-def all_tables(results: "Results | None", studies: Sequence[Study], wanted: Sequence[str] = ()) -> list[Made]:
+def all_tables(results: "Results | None", studies: Sequence[StudyRecord], wanted: Sequence[str] = ()) -> list[Made]:
     """Returns claims, the paper's tables in its order, then those of the other studies; with `wanted` those alone.
 
     `studies` are chosen from those of `results`, in the order of options.select. The table of all networks is made only
@@ -122,14 +122,14 @@ def all_tables(results: "Results | None", studies: Sequence[Study], wanted: Sequ
     return _distinct(made)
 
 
-def _of_studies(studies: Sequence[Study], runs: "dict[str, Run]", costs: Costs) -> list[Made]:
+def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, Run]", costs: Costs) -> list[Made]:
     """A table a study, but one for all data sets of a table of networks."""
     if not studies:
         return []
     from analysis.tables.network_runs import fits, network_runs
     from analysis.tables.study_table import build_table
 
-    united: dict[tuple[str, str, str], list[Study]] = {}
+    united: dict[tuple[str, str, str], list[StudyRecord]] = {}
     for study in studies:
         if fits(study):
             united.setdefault((study.name, study.profile, study.canonical_overrides), []).append(study)
@@ -163,7 +163,7 @@ def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:
 
 
 def _without_runs(
-    results: "Results", studies: Sequence[Study], wanted: Sequence[str], profile: str | None
+    results: "Results", studies: Sequence[StudyRecord], wanted: Sequence[str], profile: str | None
 ) -> list[str]:
     """A line for each of the paper's tables that no finished or diverged run fills."""
     from analysis.read.runs import RESULTS

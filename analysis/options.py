@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from analysis.read.archive_file import ARCHIVE
 from analysis.read.mlflow_client import StoreError
-from analysis.read.record import Study
 from records.command import OneLineParser as OneLineParser
+from records.search_json import SearchRecord
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
+
+FIRST_SEARCH = "python run_ablation.py --search attention56 --trials 40"
 
 
 class SelectionError(ValueError):
@@ -42,13 +45,13 @@ def from_arguments(options: argparse.Namespace) -> "Results":
 
 
 def select(
-    studies: Iterable[Study],
+    studies: Iterable[StudyRecord],
     *,
     profile: str | None = None,
     data: str | None = None,
     overrides: bool = False,
     wanted: Sequence[str] = (),
-) -> list[Study]:
+) -> list[StudyRecord]:
     """Returns the studies asked for, in the paper's order.
 
     `profile`: with its version or without; `overrides`: those with instead of those without; `wanted`: names of studies
@@ -78,6 +81,39 @@ def select(
     if not found:
         which, flag = ("with", "without --overrides") if overrides else ("without", "with --overrides")
         raise SelectionError(f"no runs {which} overrides here; call it {flag} to see the others.")
+    return found
+
+
+def select_searches(
+    searches: Sequence[SearchRecord],
+    name: str,
+    *,
+    profile: str | None,
+    data: str | None,
+    overrides: bool,
+    source: str,
+) -> list[SearchRecord]:
+    """Returns the searches of a name that the options choose. Raises SelectionError for what is not in `source`."""
+    if not searches:
+        raise SelectionError(f"no search in {source}: run `{FIRST_SEARCH}` first, or pass --tracking-uri")
+    chosen = [search for search in searches if search.name == name]
+    if not chosen:
+        there = ", ".join(sorted({search.name for search in searches}))
+        raise SelectionError(f"no search {name!r}. There is: {there}.")
+    if profile is not None:
+        there = ", ".join(sorted({search.profile for search in chosen}))
+        chosen = [search for search in chosen if profile in (search.profile, search.profile_name)]
+        if not chosen:
+            raise SelectionError(f"no search {name!r} of profile {profile!r}. There is: {there}.")
+    if data is not None:
+        there = ", ".join(sorted({search.dataset for search in chosen}))
+        chosen = [search for search in chosen if search.dataset == data]
+        if not chosen:
+            raise SelectionError(f"no search {name!r} of data set {data!r}. There is: {there}.")
+    found = [search for search in chosen if bool(search.overrides) == overrides]
+    if not found:
+        hint = "with overrides" if overrides else "without overrides; --overrides draws those with"
+        raise SelectionError(f"no search {name!r} {hint}.")
     return found
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from analysis.figures import Drawn, Skipped, render
 from analysis.make_tables import Made
-from analysis.read.record import Study
 from analysis.read.runs import RESULTS
 from analysis.tables.captions import dataset_name
 from analysis.tables.formats import html_fragment
 from records import names
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -26,12 +26,12 @@ SHOWN = 12  # hex digits of a fingerprint or commit that are printed; the rest i
 class Origin:
     """What made a table or figure: the studies' commands, and of the runs that count fingerprints and commits."""
 
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
     fingerprints: tuple[str, ...]
     commits: tuple[str, ...]
 
 
-def origin(results: "Results", studies: Sequence[Study], fingerprints: Iterable[str] | None = None) -> Origin:
+def origin(results: "Results", studies: Sequence[StudyRecord], fingerprints: Iterable[str] | None = None) -> Origin:
     """Returns the origin of what shows `fingerprints`; None stands for all results of the studies."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     runs = results.runs.set_index("fingerprint")
@@ -43,7 +43,7 @@ def origin(results: "Results", studies: Sequence[Study], fingerprints: Iterable[
 
 def page(
     results: "Results",
-    studies: Sequence[Study],
+    studies: Sequence[StudyRecord],
     tables: Sequence[Made],
     figures: Sequence[Drawn],
     missing: Sequence[Skipped],
@@ -124,7 +124,7 @@ def _image(figure: Drawn) -> str:
     )
 
 
-def _overview(results: "Results", studies: Sequence[Study]) -> str:
+def _overview(results: "Results", studies: Sequence[StudyRecord]) -> str:
     """Which studies there are, how far each has come and what it cost."""
     runs = results.runs.set_index("fingerprint")
     rows = []
@@ -144,7 +144,7 @@ def _overview(results: "Results", studies: Sequence[Study]) -> str:
     )
 
 
-def _unfinished(results: "Results", studies: Sequence[Study]) -> str:
+def _unfinished(results: "Results", studies: Sequence[StudyRecord]) -> str:
     runs = results.runs[results.runs["outcome"] != names.FINISHED]
     unfinished = {run["fingerprint"]: run for run in runs.to_dict("records")}
     lines = [

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from analysis.read.record import Value
 from analysis.tables.cells import MINUS
+from records.study_json import Value
 
 ERROR, ERROR5, PARAMS = "error", "error5", "params"
 RESPONSE = {2: "response2", 3: "response3"}  # of a stage, relative to stage 1's

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from analysis.claims.paper import CLAIMS, ERROR, ERROR5, PARAMS, RESPONSE, Claim, Contrast, Term
 from analysis.read.published import published_value, reported
-from analysis.read.record import Study
 from analysis.stats import (
     CONTRADICTED,
     SUPPORTED,
@@ -21,10 +20,11 @@ from analysis.stats import (
     verdict,
 )
 from analysis.tables import captions
-from analysis.tables.cell_results import CellKey, Run, Seeds, collect, index_runs
+from analysis.tables.cell_results import Run, Seeds, collect, index_runs
 from analysis.tables.network_table import Costs, read_costs
 from analysis.tables.study_table import cell_count
 from records import names
+from records.study_json import CellKey, StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -51,7 +51,7 @@ class Judged:
     """A claim, the study whose runs it was held against, and what came out."""
 
     claim: Claim
-    study: Study
+    study: StudyRecord
     findings: tuple[Finding, ...]
     verdict: str | None
     """None where no contrast has two pairs"""
@@ -63,13 +63,13 @@ class Judged:
     """what has to be said of the data"""
 
 
-def judge_all(results: "Results", studies: Iterable[Study], costs: Costs | None = None) -> list[Judged]:
+def judge_all(results: "Results", studies: Iterable[StudyRecord], costs: Costs | None = None) -> list[Judged]:
     """Returns the claims that have runs in these studies, by profile, data set and overrides, `paper` first.
 
     Runs are found by fingerprint. Raises CostsError where costs.csv has to be read and is damaged.
     """
     runs, costs = index_runs(results.runs), read_costs() if costs is None else costs
-    groups: dict[tuple[bool, str, str, str], dict[str, Study]] = {}
+    groups: dict[tuple[bool, str, str, str], dict[str, StudyRecord]] = {}
     for study in studies:
         key = (study.profile_name != "paper", study.profile, study.dataset, study.canonical_overrides)
         groups.setdefault(key, {})[study.name] = study
@@ -82,7 +82,7 @@ def judge_all(results: "Results", studies: Iterable[Study], costs: Costs | None 
 
 
 def _judge(
-    claim: Claim, studies: Mapping[str, Study], results: "Results", runs: Mapping[str, Run], costs: Costs
+    claim: Claim, studies: Mapping[str, StudyRecord], results: "Results", runs: Mapping[str, Run], costs: Costs
 ) -> Judged | None:
     for name, contrasts in claim.contrasts.items():
         if name not in studies:
@@ -98,7 +98,7 @@ def _judge(
 
 
 def _findings(
-    study: Study, cells: Mapping[CellKey, Seeds], contrasts: Sequence[Contrast], results: "Results", costs: Costs
+    study: StudyRecord, cells: Mapping[CellKey, Seeds], contrasts: Sequence[Contrast], results: "Results", costs: Costs
 ) -> tuple[Finding, ...]:
     measured = [_measure(study, cells, contrast, results) for contrast in contrasts]
     intervals = holm_intervals(
@@ -121,7 +121,7 @@ def _findings(
 
 
 def _measure(
-    study: Study, cells: Mapping[CellKey, Seeds], contrast: Contrast, results: "Results"
+    study: StudyRecord, cells: Mapping[CellKey, Seeds], contrast: Contrast, results: "Results"
 ) -> tuple[MeanStd | None, int, int]:
     """The contrast over the seeds that all its cells have; how many have them planned, and with a diverged run."""
     involved = [cells.get(_key(study, term)) for term in contrast.terms]
@@ -152,14 +152,14 @@ def _values(seeds: Seeds, quantity: str, results: "Results") -> dict[int, float]
     return found
 
 
-def _exact(study: Study, cells: Mapping[CellKey, Seeds], contrast: Contrast, costs: Costs) -> float | None:
+def _exact(study: StudyRecord, cells: Mapping[CellKey, Seeds], contrast: Contrast, costs: Costs) -> float | None:
     if contrast.quantity != PARAMS:
         return None
     involved = [cells.get(_key(study, term)) for term in contrast.terms]
     return _combined([None if seeds is None else cell_count(seeds, PARAMS, costs) for seeds in involved], contrast)
 
 
-def _published(study: Study, term: Term) -> float | None:
+def _published(study: StudyRecord, term: Term) -> float | None:
     """The paper's value of a term, of the data set of these runs where it has one."""
     paper = reported(study.table, study.dataset) if study.table is not None else None
     table, cell = term.published or (study.table or "", term.cell)
@@ -178,7 +178,7 @@ def _combined(values: Sequence[float | None], contrast: Contrast) -> float | Non
     return sum(term.weight * value for term, value in zip(contrast.terms, known, strict=True))
 
 
-def _key(study: Study, term: Term) -> CellKey:
+def _key(study: StudyRecord, term: Term) -> CellKey:
     """The cell of a study that a term means; none that exists where the axes are others."""
     return tuple(term.cell.get(axis.name, "") for axis in study.axes)
 

@@ -17,13 +17,13 @@ from analysis.figures.network_diagram.figure import architecture
 from analysis.figures.noise import noise
 from analysis.figures.receptive_fields import receptive_fields
 from analysis.figures.response import response
-from analysis.read.record import Study
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
 # By the name that --figure takes; 1 to 4 as in the paper. Each yields what it can draw of some studies, and what not.
-FIGURES: dict[str, Callable[["Results", Sequence[Study]], Iterator[Drawn | Skipped]]] = {
+FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[Drawn | Skipped]]] = {
     "1": masks,
     "2": architecture,
     "3": receptive_fields,
@@ -36,7 +36,7 @@ FIGURES: dict[str, Callable[["Results", Sequence[Study]], Iterator[Drawn | Skipp
 
 
 def drawn_and_skipped(
-    results: "Results", studies: Sequence[Study], kinds: Sequence[str] = tuple(FIGURES)
+    results: "Results", studies: Sequence[StudyRecord], kinds: Sequence[str] = tuple(FIGURES)
 ) -> tuple[list[Drawn], list[Skipped]]:
     """Returns the figures that there are data for, no two with one stem, and what is missing of the others.
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from analysis.figures.curves_over_seeds import Cell
-from analysis.read.record import Study
 from analysis.tables import captions as sentences
 from analysis.tables.study_table import safe_stem
+from records.study_json import StudyRecord
 
 
 def seeds(counts: Iterable[int]) -> str:
@@ -16,7 +16,7 @@ def seeds(counts: Iterable[int]) -> str:
     return f"n = {found[0]} to {found[-1]} seeds"
 
 
-def studies(cells: Sequence[Cell]) -> tuple[Study, ...]:
+def studies(cells: Sequence[Cell]) -> tuple[StudyRecord, ...]:
     """Returns the studies of some cells, each once."""
     return tuple({cell.study.key: cell.study for cell in cells}.values())
 
@@ -26,7 +26,7 @@ def where(cells: Sequence[Cell]) -> str:
     return " · ".join([", ".join(study.name for study in studies(cells)), place(cells[0].study, cells)])
 
 
-def place(study: Study, cells: Sequence[Cell] = ()) -> str:
+def place(study: StudyRecord, cells: Sequence[Cell] = ()) -> str:
     """Returns data set, profile and overrides in one line."""
     parts = [sentences.dataset_name(study.dataset, [cell.seeds for cell in cells]), f"profile {study.profile}"]
     parts += [f"{key} = {value}" for key, value in sorted(study.overrides.items())]
@@ -51,20 +51,20 @@ def shortfall(cells: Sequence[Cell]) -> list[str]:
     return sentences.shortfall_sentence([cell.seeds for cell in cells])
 
 
-def stem(*parts: str, study: Study) -> str:
+def stem(*parts: str, study: StudyRecord) -> str:
     """Returns a file name without suffix; overrides add a short hash, for they never share a file."""
     return safe_stem(*parts, study.dataset, study.profile, overrides=study)
 
 
-def groups(studies: Iterable[Study]) -> list[list[Study]]:
+def groups(studies: Iterable[StudyRecord]) -> list[list[StudyRecord]]:
     """Returns the studies by (data set, profile, overrides), which never mix, each group in order."""
-    found: dict[tuple[str, ...], list[Study]] = {}
+    found: dict[tuple[str, ...], list[StudyRecord]] = {}
     for study in studies:
         found.setdefault(study.key[1:], []).append(study)
     return list(found.values())
 
 
-def missing(kind: str, what: str, study: str, like: Study) -> str:
+def missing(kind: str, what: str, study: str, like: StudyRecord) -> str:
     """Returns the line that says what a figure lacks and which launch would make it, in the profile of `like`."""
     command = f"python run_ablation.py --study {study} --profile {like.profile_name}"
     if like.name == study and like.command:

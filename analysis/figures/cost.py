@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import captions, style
 from analysis.figures.curves_over_seeds import Cell, cells_of, noisy, protocol
 from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
 from analysis.stats import MeanStd, mean_std
 from records import names
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ class _Config:
         return None if found is None else found.mean
 
 
-def cost(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def cost(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields a figure for each data set, profile and set of overrides."""
     for group in captions.groups(studies):
         there = [cell for study in group for cell in cells_of(study, results) if cell.errors]
@@ -129,7 +129,7 @@ def _draw(configs: Sequence[_Config], cells: Sequence[Cell]) -> "Figure":
     return figure
 
 
-def _points(axes: "Axes", configs: Sequence[_Config], used: Sequence[Study], name: str) -> None:
+def _points(axes: "Axes", configs: Sequence[_Config], used: Sequence[StudyRecord], name: str) -> None:
     for config in configs:
         x, error = config.cost(name), config.error()
         if x is None or error is None:
@@ -145,7 +145,7 @@ def _points(axes: "Axes", configs: Sequence[_Config], used: Sequence[Study], nam
     style.grid(axes, "both")
 
 
-def _key(axes: "Axes", configs: Sequence[_Config], used: Sequence[Study], height: float) -> None:
+def _key(axes: "Axes", configs: Sequence[_Config], used: Sequence[StudyRecord], height: float) -> None:
     """Which number is what, by study, with the study's marker; `height` is that of the panels with their labels."""
     axes.set_axis_off()
     place: Any = axes.transAxes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import captions, style
 from analysis.figures.curves_over_seeds import Band, Cell, Curve, band, cells_of, windows
 from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
 from records import names
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ class _Panel:
     cells: tuple[tuple[int, _Curves], ...]
 
 
-def curves(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def curves(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields the curves of each study that has any."""
     for study in studies:
         shown = [c for cell in cells_of(study, results) if (c := _collect(cell, results)).bands or c.diverged]
@@ -106,7 +106,7 @@ def _caption(shown: Sequence[_Curves], kinds: Sequence[str]) -> list[str]:
     return sentences + captions.shortfall(cells)
 
 
-def _draw(study: Study, shown: Sequence[_Curves], kinds: Sequence[str]) -> "Figure":
+def _draw(study: StudyRecord, shown: Sequence[_Curves], kinds: Sequence[str]) -> "Figure":
     axis = next((a.name for a in study.axes if study.compare and a.name == study.compare.axis), study.axes[-1].name)
     several = any(found.n > 1 for c in shown for found in c.bands.values())
     lines_ = f"line: mean, band: {style.MEAN_STD}" if several else "line: the one run"

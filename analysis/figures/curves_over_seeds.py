@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.read.record import Axis, Study, Value
 from analysis.tables.cell_results import Run, Seeds, collect, index_runs
 from records import names
+from records.study_json import AxisRecord, StudyRecord, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ _UNSET = ("", "None")  # how a parameter that is None is logged
 class Cell:
     """One cell of a study: its values by axis, its labels, and what is known of its runs."""
 
-    study: Study
+    study: StudyRecord
     values: dict[str, Value]
     labels: tuple[str, ...]
     seeds: Seeds
@@ -86,7 +86,7 @@ class Band:
         return None if self.n == 1 else (self.values.min(axis=0), self.values.max(axis=0))
 
 
-def cells_of(study: Study, results: "Results") -> list[Cell]:
+def cells_of(study: StudyRecord, results: "Results") -> list[Cell]:
     """Returns the cells of a study in its order, joined with the runs by fingerprint, whoever ran them."""
     runs = index_runs(results.runs[results.runs["fingerprint"].isin([run.fingerprint for run in study.runs])])
     return [
@@ -151,7 +151,7 @@ def windows(curve: Curve, most: int = 120) -> list[tuple[int, float]]:
     ]
 
 
-def _spoken(axis: Axis, value: Value) -> str:
+def _spoken(axis: AxisRecord, value: Value) -> str:
     """Some labels say nothing alone: 10 % of what, none of which?"""
     label = axis.label(value)
     alone = label.lower() != "none" and any(character.isalpha() for character in label)

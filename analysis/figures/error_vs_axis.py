@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import captions, style
 from analysis.figures.figure import Drawn, Skipped
 from analysis.figures.points import Against, Lines, Point, beside, compared, lines_of, paper_name
-from analysis.read.record import Study
 from analysis.stats import Interval
 from analysis.tables.cells import MINUS
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DODGE = 0.02  # between the lines, of the axis' length, so that intervals do not cover each other
 
 
-def against(what: Against, results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def against(what: Against, results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields a figure for each study whose axis has numbers to draw errors against."""
     for group in captions.groups(studies):
         found = False
@@ -39,7 +39,7 @@ def against(what: Against, results: "Results", studies: Sequence[Study]) -> Iter
             yield Skipped(what.kind, captions.missing(what.kind, why, what.study, like))
 
 
-def _drawn(what: Against, study: Study, lines: Lines) -> Drawn:
+def _drawn(what: Against, study: StudyRecord, lines: Lines) -> Drawn:
     cells = [point.cell for line in lines.values() for point in line]
     title = f"Test error against {what.label.partition(' (')[0]}: {study.title}"
     return Drawn(
@@ -53,7 +53,7 @@ def _drawn(what: Against, study: Study, lines: Lines) -> Drawn:
     )
 
 
-def _caption(what: Against, study: Study, lines: Lines) -> list[str]:
+def _caption(what: Against, study: StudyRecord, lines: Lines) -> list[str]:
     points = [point for line in lines.values() for point in line]
     cells = [point.cell for point in points]
     sentences = [
@@ -76,7 +76,7 @@ def _caption(what: Against, study: Study, lines: Lines) -> list[str]:
     return sentences + captions.shortfall(cells)
 
 
-def _draw(what: Against, study: Study, lines: Lines, title: str) -> "Figure":
+def _draw(what: Against, study: StudyRecord, lines: Lines, title: str) -> "Figure":
     points = [point for line in lines.values() for point in line]
     published, apart = any(point.published is not None for point in points), beside(lines)
     pair = compared(study, lines)

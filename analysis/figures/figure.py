@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import styled
-from analysis.read.record import Study
 from records.files import write_whole
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ class Drawn:
     caption: tuple[str, ...]
     """one sentence each: study, profile, data set, n, and what bands and points are"""
     draw: "Callable[[], Figure]"
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
     fingerprints: tuple[str, ...]
     """of all runs that it shows"""
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import captions, style
 from analysis.figures.curves_over_seeds import Cell, baseline_first, cells_of
 from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
 from analysis.tables.cells import MINUS
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ TITLES = {"before": "feature", "mask": "mask", "after": "masked feature"}
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
-def masks(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def masks(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields the masks of one run of each study, in the comparison's baseline if it has some; no run twice."""
     for group in captions.groups(studies):
         seen: dict[str, tuple[list[Cell], int, Arrays]] = {}
@@ -56,7 +56,7 @@ def module_name(dotted: str) -> str:
     return dotted
 
 
-def _first(study: Study, results: "Results") -> tuple[Cell, int, Arrays] | None:
+def _first(study: StudyRecord, results: "Results") -> tuple[Cell, int, Arrays] | None:
     for cell in baseline_first(cells_of(study, results)):
         for seed, mark in cell.finished.items():
             arrays = results.masks(mark)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.figures.error_vs_axis import Against, against
 from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 NOISE = Against(kind="noise", axis="noise", study="noisy_labels", label="wrong training labels (%)", factor=100)
 
 
-def noise(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def noise(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields a figure for each study with an axis of noise levels."""
     return against(NOISE, results, studies)

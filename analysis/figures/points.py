@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from analysis.figures.curves_over_seeds import Cell, cells_of
 from analysis.read.published import published_value, reported
-from analysis.read.record import Study
 from analysis.stats import Interval, mean_std, t_interval
-from analysis.tables.cell_results import CellKey, differences_to_baseline
+from analysis.tables.cell_results import differences_to_baseline
 from records import names
+from records.study_json import CellKey, StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -45,7 +45,7 @@ class Point:
 Lines = dict[str, list[Point]]
 
 
-def lines_of(what: Against, study: Study, results: "Results") -> Lines:
+def lines_of(what: Against, study: StudyRecord, results: "Results") -> Lines:
     """A line for each combination of the other axes, by name; its points in the order of x."""
     cells = cells_of(study, results)
     by_key = {tuple(cell.values.values()): cell for cell in cells}
@@ -66,19 +66,19 @@ def lines_of(what: Against, study: Study, results: "Results") -> Lines:
     return {label: sorted(points, key=lambda point: point.x) for label, points in lines.items()}
 
 
-def _published(study: Study, key: CellKey) -> float | None:
+def _published(study: StudyRecord, key: CellKey) -> float | None:
     paper = reported(study.table, study.dataset) if study.table is not None else None
     values = {axis.name: value for axis, value in zip(study.axes, key, strict=True)}
     return published_value(study.table, values, paper[1]) if paper and study.table else None
 
 
-def _published_difference(study: Study, key: CellKey) -> float | None:
+def _published_difference(study: StudyRecord, key: CellKey) -> float | None:
     base = study.baseline_of(key)
     ours, theirs = _published(study, key), None if base is None else _published(study, base)
     return None if ours is None or theirs is None else ours - theirs
 
 
-def compared(study: Study, lines: Lines) -> tuple[str, str] | None:
+def compared(study: StudyRecord, lines: Lines) -> tuple[str, str] | None:
     """What is subtracted from what, of two lines; None where there are no differences to draw."""
     if study.compare is None or not any(point.difference for line in lines.values() for point in line):
         return None
@@ -87,7 +87,7 @@ def compared(study: Study, lines: Lines) -> tuple[str, str] | None:
     return (others[0] if len(others) == 1 else "each", axis.label(study.compare.baseline))
 
 
-def paper_name(study: Study) -> str:
+def paper_name(study: StudyRecord) -> str:
     """How the paper's numbers are called: by the data set that they were measured on."""
     paper = reported(study.table, study.dataset) if study.table is not None else None
     return f"published ({paper[0]})" if paper else "published"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import captions, style
 from analysis.figures.curves_over_seeds import Cell, baseline_first, cells_of
 from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ class Field:
 Fields = dict[tuple[int, str], Field]  # by stage and branch
 
 
-def receptive_fields(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def receptive_fields(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields the fields of each study that has some which no earlier figure shows."""
     for group in captions.groups(studies):
         shown: set[str] = set()

@@ -12,9 +12,9 @@ from analysis.figures import captions, style
 from analysis.figures.curves_over_seeds import Cell, band, cells_of, noisy, protocol
 from analysis.figures.figure import Drawn, Skipped
 from analysis.read.published import published_value
-from analysis.read.record import Study, Value
 from analysis.tables.cell_results import Run
 from records import names
+from records.study_json import StudyRecord, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ class _Responses:
     cells: list[Cell]
 
 
-def response(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def response(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields Figure 4 and the response over training of each data set, profile and set of overrides."""
     for group in captions.groups(studies):
         found = _collect(group, results)
@@ -84,7 +84,7 @@ def _drawn(name: str, title: str, shown: list[_Responses], caption: tuple[str, .
     )
 
 
-def _collect(group: Sequence[Study], results: "Results") -> list[_Responses]:
+def _collect(group: Sequence[StudyRecord], results: "Results") -> list[_Responses]:
     """The runs of each network, those of the study over training before others, all by one protocol."""
     preferred = {name: i for i, name in enumerate(("depth_response", "arl_vs_nal"))}
     ordered = sorted(group, key=lambda study: preferred.get(study.name, len(preferred)))

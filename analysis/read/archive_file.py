@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.read.mlflow_client import StoreError, first_line, mask_secrets
-from analysis.read.record import add_records, read_record
+from analysis.read.mlflow_client import StoreError
 from analysis.read.runs import RunData
 from records import names
+from records.errors import mask_secrets
 from records.files import write_whole
+from records.mlflow_uri import first_line
+from records.study_json import StudyKey, StudyRecord, add_records
 
 ARCHIVE = Path("results/archive")
 _FIELD = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes"}
@@ -29,14 +31,14 @@ class ArchiveFile:
     """One file of the archive: the records of its studies, its runs, and the runs' lines by fingerprint."""
 
     path: Path
-    studies: tuple[dict[str, Any], ...]
+    studies: tuple[StudyRecord, ...]
     runs: tuple[RunData, ...]
     lines: Mapping[str, Line]
 
     @property
     def experiments(self) -> set[str]:
         """The MLflow experiments that its studies and runs come from, as "ran/cifar10"."""
-        datasets = {study["dataset"] for study in self.studies} | {run.tags.get(names.DATASET) for run in self.runs}
+        datasets = {study.dataset for study in self.studies} | {run.tags.get(names.DATASET) for run in self.runs}
         return {f"{names.EXPERIMENT_PREFIX}{dataset}" for dataset in datasets if dataset}
 
 
@@ -51,7 +53,7 @@ def read_file(path: Path) -> ArchiveFile:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be read: {first_line(str(error))}") from None
-    studies: list[dict[str, Any]] = []
+    studies: list[StudyRecord] = []
     runs: dict[str, RunData] = {}
     lines: dict[str, Line] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -59,8 +61,7 @@ def read_file(path: Path) -> ArchiveFile:
             content = _object(json.loads(line), "the line")
             kind = content.get("kind", "run")
             if kind == "study":
-                read_record(content["study"])
-                studies.append(content["study"])
+                studies.append(StudyRecord.from_json(content["study"]))
             elif kind == "run":
                 # Twice only where two branches were merged.
                 fingerprint = content["fingerprint"]
@@ -156,24 +157,24 @@ def unite_lines(line: Line, held: Line) -> Line:
     return newer | filled
 
 
-def add(file: ArchiveFile, studies: Iterable[dict[str, Any]], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
+def add(file: ArchiveFile, studies: Iterable[StudyRecord], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
     """Writes the file with studies and runs added, whole or not at all; returns it and what its user must know.
 
     That is what could not be united, and every result that a newer one of the same run replaces: another machine rounds
-    otherwise, and tables made before say something else. The order is always the same: studies by Study.key, then runs
-    by fingerprint.
+    otherwise, and tables made before say something else. The order is always the same: studies by their
+    keys, then runs by fingerprint.
     """
-    records: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    problems = add_records(records, [*file.studies, *_without_passwords(list(studies))])
+    records: dict[StudyKey, StudyRecord] = {}
+    added = [StudyRecord.from_json(_without_passwords(study.to_json())) for study in studies]
+    problems = add_records(records, [*file.studies, *added])
     runs = dict(file.lines)
     for line in lines:
         held = runs.get(line["fingerprint"])
         runs[line["fingerprint"]] = kept = line if held is None else unite_lines(line, held)
         if held is not None and (before := _error(held)) != (now := _error(kept)):
             problems.append(f"{line['fingerprint'][:12]}: test error {now} % replaces {before} %, of an older run")
-    content = [{"kind": "study", "study": records[key]} for key in sorted(records)] + [
-        runs[key] for key in sorted(runs)
-    ]
+    content = [{"kind": "study", "study": records[key].to_json()} for key in sorted(records)]
+    content += [runs[key] for key in sorted(runs)]
     text = "".join(f"{json.dumps(_finite(line), sort_keys=True, separators=(',', ':'))}\n" for line in content)
     write_whole(file.path, text)
     return read_file(file.path), problems

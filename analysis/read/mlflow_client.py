@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
-from records.errors import mask_secrets as mask_secrets
+from records.errors import mask_secrets
+from records.mlflow_uri import first_line, is_sqlite, sqlite_path
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     from mlflow import MlflowClient
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 FIRST_COMMAND = "python run_ablation.py --study arl_vs_nal"
 
 # What MLflow says of a schema that is not its own; a read-only file shows when it wants to add what an old one lacks.
@@ -31,16 +31,6 @@ class StoreError(Exception):
 
 class NoRunsError(StoreError):
     """A tracking store that is not there, or holds nothing of ours."""
-
-
-def resolve(uri: str | None) -> str:
-    """Returns the tracking URI: the given one, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def first_line(text: str) -> str:
-    """Returns the first line of `text` that says something."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -67,12 +57,11 @@ def sqlite_file(uri: str) -> Path | None:
 
     Raises StoreError for a file that is missing or of another tool, before MLflow could create or change one.
     """
-    if urlsplit(uri).scheme.split("+")[0] != "sqlite":
+    if not is_sqlite(uri):
         return None
-    name = uri.partition("://")[2].removeprefix("/").partition("?")[0]
-    if name in ("", ":memory:"):
+    path = sqlite_path(uri)
+    if path is None:
         raise StoreError(f"{uri} is a store in memory: pass the file, as in sqlite:///mlflow.db")
-    path = next((path for path in (Path(name), Path(unquote(name))) if path.exists()), Path(name))
     where = f"./{path}" if not path.is_absolute() else str(path)
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         where = f"./{path.relative_to(Path.cwd())}"
@@ -112,7 +101,7 @@ def one_line_errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # foreign code: any type may come
         hint = next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
-        raise StoreError(f"cannot read {mask_secrets(uri)}: {first_line(mask_secrets(str(error)))}{hint}") from error
+        raise StoreError(f"cannot read {mask_secrets(uri)}: {first_line(str(error))}{hint}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

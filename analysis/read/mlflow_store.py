@@ -18,21 +18,20 @@ from analysis.read.mlflow_client import (
     FIRST_COMMAND,
     NoRunsError,
     connect,
-    first_line,
-    mask_secrets,
     one_line_errors,
     query,
-    resolve,
     sqlite_file,
 )  # fmt: skip
 from analysis.read.mlflow_client import StoreError as StoreError
-from analysis.read.record import RecordError, Study, read_record
 from analysis.read.runs import COMMIT, CURVES, Curves, RunData, tidy
 from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
-from analysis.read.searches import Search, SearchError, read_search
 from records import names
+from records.errors import mask_secrets
+from records.mlflow_uri import first_line, resolve
+from records.search_json import SearchRecord
+from records.study_json import RecordError, StudyRecord
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import pandas as pd
@@ -46,7 +45,7 @@ class Store:
     """What a tracking store holds: a study per parent run, all child runs, and what could not be read."""
 
     uri: str  # as printed, without its password
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
     runs: "pd.DataFrame"
     problems: tuple[str, ...]
 
@@ -57,7 +56,7 @@ class Parent:
 
     run_id: str
     tag: str
-    record: dict[str, Any]
+    record: StudyRecord
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def read_store(uri: str | None = None, parent: str | None = None) -> Store:
     store = read_contents(uri, parent=parent)
     if not store.parents:
         raise StoreError(store.problems[0] if store.problems else _nothing(store.uri))
-    studies = tuple(read_record(found.record) for found in store.parents)
+    studies = tuple(found.record for found in store.parents)
     return Store(store.uri, studies, tidy(store.runs), store.problems)
 
 
@@ -111,7 +110,9 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
         return Contents(shown, tuple(readable), runs, tuple(problems), tuple(sorted(experiments.values())))
 
 
-def read_searches(uri: str | None = None, *, experiment: str | None = None) -> tuple[list[Search], list[str], str]:
+def read_searches(
+    uri: str | None = None, *, experiment: str | None = None
+) -> tuple[list[SearchRecord], list[str], str]:
     """Returns the searches of a tracking store, oldest first, what cannot be read, and the store's URI as printed.
 
     Raises StoreError.
@@ -127,8 +128,8 @@ def read_searches(uri: str | None = None, *, experiment: str | None = None) -> t
         searches, problems = [], []
         for run in sorted(found, key=lambda run: run.info.start_time):
             try:
-                searches.append(read_search(json.loads(_artifact(client, run, names.SEARCH_JSON))))
-            except (SearchError, OSError, ValueError) as error:
+                searches.append(SearchRecord.from_json(json.loads(_artifact(client, run, names.SEARCH_JSON))))
+            except (RecordError, OSError, ValueError) as error:
                 name = run.data.tags.get(names.STUDY, "?")
                 problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
     return searches, problems, mask_secrets(uri)
@@ -176,8 +177,7 @@ def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Par
         if tag in found:
             continue
         try:
-            record = json.loads(_artifact(client, run, names.STUDY_JSON))
-            read_record(record)
+            record = StudyRecord.from_json(json.loads(_artifact(client, run, names.STUDY_JSON)))
             found[tag] = Parent(run.info.run_id, tag, record)
         except (RecordError, OSError, ValueError) as error:
             name = run.data.tags.get(names.STUDY, "?")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from analysis.read.record import Value
+from records.study_json import Value
 
 PUBLISHED_CSV = Path(__file__).with_name("published.csv")
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, read_folder
 from analysis.read.mlflow_client import NoRunsError, StoreError
 from analysis.read.mlflow_store import read_contents
-from analysis.read.record import Study, add_records, read_record
 from analysis.read.runs import RESULTS, Curves, RunData, tidy
 from records import names
+from records.study_json import StudyKey, StudyRecord, add_records
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import numpy as np
@@ -27,7 +27,7 @@ class Results:
 
     sources: tuple[str, ...]
     """as printed: "sqlite:///mlflow.db: 24 runs", the runs that count from there"""
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
     """one per (name, profile, data set, overrides), sorted by them"""
     runs: "pd.DataFrame"
     """a row per fingerprint, sorted by it, with the columns store.RUN_COLUMNS"""
@@ -73,7 +73,7 @@ def read_results(
     A store that `tracking_uri` or MLFLOW_TRACKING_URI names must hold runs of ours; the default one may be missing if
     the archive has runs. `experiment`: only that one, "ran/<data set>". Raises StoreError.
     """
-    records: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    records: dict[StudyKey, StudyRecord] = {}
     problems: list[str] = []
     every = [] if archive is None else read_folder(archive)
     there = {name for file in every for name in file.experiments}
@@ -101,7 +101,7 @@ def read_results(
     for run in sorted(runs, key=lambda run: run.rank, reverse=True):
         kept.setdefault(run.fingerprint, []).append(run)
     chosen = [kept[fingerprint][0] for fingerprint in sorted(kept)]
-    studies = tuple(read_record(records[key]) for key in sorted(records))
+    studies = tuple(records[key] for key in sorted(records))
     counts = Counter(run.source for run in chosen)
     return Results(
         sources=tuple(f"{source}: {counts[source]} run{'' if counts[source] == 1 else 's'}" for source in sources),
@@ -112,7 +112,7 @@ def read_results(
     )
 
 
-def _strays(files: Sequence[ArchiveFile], studies: Sequence[Study]) -> list[str]:
+def _strays(files: Sequence[ArchiveFile], studies: Sequence[StudyRecord]) -> list[str]:
     """Of each file that no study knows a run of: the first archives kept no records."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     return [

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from analysis.read.record import Study
 from analysis.read.runs import RUNNING
 from analysis.tables.cell_results import NO_ERROR, NOT_RUN, Run, Seeds
 from analysis.tables.cells import Cell, Difference
 from records import names
+from records.study_json import StudyRecord
 
 # How a caption counts what is no result, in this order.
 SPOKEN = {
@@ -29,7 +29,7 @@ _DATASETS = {
 }
 
 
-def head(studies: Sequence[Study], cells: Sequence[Sequence[Seeds]]) -> list[str]:
+def head(studies: Sequence[StudyRecord], cells: Sequence[Sequence[Seeds]]) -> list[str]:
     """Returns data, profile, rule of selection, n and overrides of studies that differ in nothing but the data set."""
     first, everything = studies[0], [seeds for of_study in cells for seeds in of_study]
     pairs = list(zip(studies, cells, strict=True))

@@ -5,19 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.read.record import Network, Study, Value
 from analysis.read.runs import RUNNING, one_per_fingerprint
 from analysis.stats import Interval, MeanStd, differences, holm_intervals, mean_std
 from analysis.tables.cells import Measure
 from records import names
+from records.study_json import CellKey, NetworkKey, StudyRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOT_RUN = "not run"
 NO_ERROR = "without a test error"  # said to be finished, but the metric is not there
-
-CellKey = tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Seeds:
     planned: Mapping[int, str]
     outcomes: Mapping[int, str]
     runs: Mapping[int, Run]
-    network: Network | None
+    network: NetworkKey | None
 
     def diverged(self) -> set[int]:
         """The seeds whose run diverged."""
@@ -83,7 +81,7 @@ def index_runs(runs: "pd.DataFrame") -> dict[str, Run]:
     return found
 
 
-def collect(study: Study, runs: Mapping[str, Run]) -> dict[CellKey, Seeds]:
+def collect(study: StudyRecord, runs: Mapping[str, Run]) -> dict[CellKey, Seeds]:
     """Returns the cells of a study in its order, joined with the runs by fingerprint."""
     cells = {}
     for cell, planned in study.cells().items():
@@ -107,7 +105,7 @@ def paired(a: Seeds, b: Seeds, metric: str = names.FINAL_TEST_ERR) -> MeanStd | 
     return differences([ours[seed] for seed in both], [theirs[seed] for seed in both])
 
 
-def differences_to_baseline(study: Study, cells: Mapping[CellKey, Seeds]) -> dict[CellKey, Interval | None]:
+def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, Seeds]) -> dict[CellKey, Interval | None]:
     """Returns each cell's test error minus its baseline's, at Holm's level over all of them; nothing of a baseline."""
     compared = {cell: other for cell in cells if (other := study.baseline_of(cell)) is not None}
     stats = [paired(cells[cell], cells[other]) if other in cells else None for cell, other in compared.items()]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from analysis.read.record import Value
 from analysis.stats import Interval, MeanStd
+from records.study_json import Value
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.read.record import Study
 from analysis.stats import holm_intervals
 from analysis.tables import captions
 from analysis.tables.cell_results import Run, Seeds, broken_pairs, collect, paired
@@ -10,6 +9,7 @@ from analysis.tables.cells import MINUS, Count, Difference, Measure
 from analysis.tables.network_table import Costs, NetworkRuns
 from analysis.tables.study_table import cell_count, safe_stem
 from records import names
+from records.study_json import StudyRecord
 
 # Table -> data set -> quantity of published.csv -> the metric that measures it.
 QUANTITIES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -23,13 +23,13 @@ _PAIRS = {
 }
 
 
-def fits(study: Study) -> bool:
+def fits(study: StudyRecord) -> bool:
     """Whether a study's runs can stand in the paper's table of networks."""
     datasets = QUANTITIES.get(study.table or "", {})
     return study.dataset in datasets and [axis.name for axis in study.axes] == ["network"]
 
 
-def network_runs(studies: Sequence[Study], runs: Mapping[str, Run], costs: Costs) -> NetworkRuns:
+def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, Run], costs: Costs) -> NetworkRuns:
     """Returns what the runs of studies that differ in nothing but the data set say of the networks of their table."""
     first = studies[0]
     cells = {study.dataset: _by_network(study, runs) for study in studies}
@@ -93,11 +93,11 @@ def network_runs(studies: Sequence[Study], runs: Mapping[str, Run], costs: Costs
     )
 
 
-def _by_network(study: Study, runs: Mapping[str, Run]) -> dict[str, Seeds]:
+def _by_network(study: StudyRecord, runs: Mapping[str, Run]) -> dict[str, Seeds]:
     return {str(cell[0]): seeds for cell, seeds in collect(study, runs).items()}
 
 
-def _against_one(study: Study) -> dict[str, str]:
+def _against_one(study: StudyRecord) -> dict[str, str]:
     if study.compare is None:
         return {}
     baseline = str(study.compare.baseline)
@@ -108,17 +108,17 @@ def _measure(cells: Mapping[str, Seeds], metric: str, network: str) -> Measure:
     return cells[network].measure(metric)
 
 
-def _header(study: Study) -> str:
+def _header(study: StudyRecord) -> str:
     return f"{_short(study)}, 95 % interval"
 
 
-def _short(study: Study) -> str:
+def _short(study: StudyRecord) -> str:
     if study.table == "7" or study.compare is None:
         return "difference"
     return f"difference to {study.axes[0].label(study.compare.baseline)}"
 
 
-def _name(study: Study) -> str:
+def _name(study: StudyRecord) -> str:
     """What is subtracted from what, in words."""
     if study.table != "7":
         return _short(study)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.read.published import published_networks, published_value
-from analysis.read.record import Network
 from analysis.tables.cells import MISSING, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Table, signed
 from records import names
+from records.study_json import NetworkKey
 
 COSTS_CSV = Path(__file__).with_name("costs.csv")
 
 # what costs.csv lists a network by -> its counts
-Costs = Mapping[Network, Mapping[str, int]]
+Costs = Mapping[NetworkKey, Mapping[str, int]]
 # (network, quantity of published.csv)
 Place = tuple[str, str]
 
@@ -26,7 +26,7 @@ class NetworkRuns:
     seeds: Mapping[Place, Count]
     differences: Mapping[Place, Difference]
     difference_header: str
-    networks: Mapping[str, Network | None]
+    networks: Mapping[str, NetworkKey | None]
     """what ran under the paper's name, for its counts; absent where nothing was planned"""
     counts: Mapping[Place, float | None]
     """params in M and macs in G of what ran"""
@@ -86,7 +86,7 @@ def read_costs(path: Path | None = None) -> Costs:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {
-                Network(
+                NetworkKey(
                     row.pop("name"),
                     float(row.pop("width")),
                     row.pop("mask_structure"),
@@ -99,9 +99,9 @@ def read_costs(path: Path | None = None) -> Costs:
         raise CostsError(f"{path} is damaged ({error}): `python -m ran.models.cost` writes it anew") from None
 
 
-def at_full_width(name: str, num_classes: int, image_size: int) -> Network:
+def at_full_width(name: str, num_classes: int, image_size: int) -> NetworkKey:
     """Returns what a network of the zoo is listed by as it is."""
-    return Network(name, 1.0, "encoder_decoder", num_classes, image_size)
+    return NetworkKey(name, 1.0, "encoder_decoder", num_classes, image_size)
 
 
 def digits_for(values: Collection[float | None]) -> int:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from analysis.read.mlflow_store import read_store
 from analysis.read.published import published_value, reported
-from analysis.read.record import Axis, Study
 from analysis.tables import captions
-from analysis.tables.cell_results import CellKey, Run, Seeds, broken_pairs, collect, differences_to_baseline, index_runs
+from analysis.tables.cell_results import Run, Seeds, broken_pairs, collect, differences_to_baseline, index_runs
 from analysis.tables.cells import (
     MINUS,
     Blank,
@@ -25,6 +24,7 @@ from analysis.tables.cells import (
 )
 from analysis.tables.network_table import COUNTED, Costs, digits_for, read_costs
 from records import names
+from records.study_json import AxisRecord, CellKey, StudyRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def study_table(tracking_uri: str | None, parent: str) -> Table:
     return build_table(store.studies[0], store.runs)
 
 
-def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: Costs | None = None) -> Table:
+def build_table(study: StudyRecord, runs: "pd.DataFrame | Mapping[str, Run]", costs: Costs | None = None) -> Table:
     """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint, whoever ran them.
 
     `runs` may have been indexed by measured.index_runs. `costs` are read where not given, which may raise
@@ -106,11 +106,11 @@ def _counts(cells: Mapping[CellKey, Seeds], quantity: str, costs: Costs) -> dict
     return {cell: cell_count(seeds, quantity, costs) for cell, seeds in cells.items()}
 
 
-def _named(study: Study, cell: CellKey) -> dict[str, str | int | float | bool]:
+def _named(study: StudyRecord, cell: CellKey) -> dict[str, str | int | float | bool]:
     return {axis.name: value for axis, value in zip(study.axes, cell, strict=True)}
 
 
-def _difference_name(study: Study) -> str:
+def _difference_name(study: StudyRecord) -> str:
     """What is subtracted from what: both named where the axis has two values, else the baseline alone."""
     axis = _compared_axis(study)
     if axis is None or study.compare is None:
@@ -120,11 +120,13 @@ def _difference_name(study: Study) -> str:
     return f"{others[0]} {MINUS} {baseline}" if len(others) == 1 else f"difference to {baseline}"
 
 
-def _compared_axis(study: Study) -> Axis | None:
+def _compared_axis(study: StudyRecord) -> AxisRecord | None:
     return next((axis for axis in study.axes if study.compare and axis.name == study.compare.axis), None)
 
 
-def _caption(study: Study, cells: Mapping[CellKey, Seeds], differences: Mapping[CellKey, Difference]) -> list[str]:
+def _caption(
+    study: StudyRecord, cells: Mapping[CellKey, Seeds], differences: Mapping[CellKey, Difference]
+) -> list[str]:
     everything = list(cells.values())
     sentences = captions.head([study], [everything])
     paper = reported(study.table, study.dataset) if study.table is not None else None
@@ -139,13 +141,13 @@ def _caption(study: Study, cells: Mapping[CellKey, Seeds], differences: Mapping[
     return sentences + captions.tail(everything, broken)
 
 
-def stem(study: Study) -> str:
+def stem(study: StudyRecord) -> str:
     """Returns the file name of a study's table without suffix; overrides add a hash, for they never share a file."""
     name = study.name if study.table is None else f"table{study.table}"
     return safe_stem(name, study.dataset, study.profile, overrides=study)
 
 
-def safe_stem(*parts: str, overrides: Study | None = None) -> str:
+def safe_stem(*parts: str, overrides: StudyRecord | None = None) -> str:
     """Returns the parts as a file name without suffix, with a short hash of the study's overrides if it has any."""
     named = list(parts)
     if overrides is not None and overrides.overrides:

@@ -9,7 +9,7 @@ from analysis.figures.curves_over_seeds import Cell, cells_of
 from analysis.figures.figure import Drawn, Skipped
 from analysis.figures.network_diagram.draw import draw
 from analysis.figures.network_diagram.layout import Blueprint, SpecError, form, read_spec
-from analysis.read.record import Study
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -30,7 +30,7 @@ class _Found:
     others: list[str]
 
 
-def architecture(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def architecture(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Drawn | Skipped]:
     """Yields a drawing for each form of network: those that differ in widths and numbers only share one."""
     for group in captions.groups(studies):
         found: dict[str, _Found] = {}

@@ -13,7 +13,6 @@ from analysis.claims.paper import CLAIMS, PARAMS, RESPONSE, Claim
 from analysis.claims.table import claims_table
 from analysis.claims.verdicts import Judged, judge_all
 from analysis.read.published import published_value
-from analysis.read.record import Network
 from analysis.stats import CONTRADICTED, SUPPORTED, UNDECIDED
 from analysis.tables.captions import OFFICIAL_IMAGES
 from analysis.tables.cells import format_cell
@@ -21,6 +20,7 @@ from analysis.tables.formats import FORMATS, to_csv
 from analysis.tables.network_table import read_costs
 from experiments.catalog import load_study
 from records import names
+from records.study_json import NetworkKey
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
@@ -215,7 +215,7 @@ def test_counts_need_no_seeds_and_can_contradict() -> None:
     found = only("attention236_with_less", study_with_runs("cifar", cells, networks=networks))
     assert found.verdict == SUPPORTED
     ours, theirs = (
-        read_costs()[Network(n, 0.5, "encoder_decoder", 10, 32)]["params"] for n in ("attention236", "resnet1001")
+        read_costs()[NetworkKey(n, 0.5, "encoder_decoder", 10, 32)]["params"] for n in ("attention236", "resnet1001")
     )
     assert found.findings[1].exact == pytest.approx((ours - theirs) / 1e6)
     assert [format_cell(cell) for cell in claims_table([found]).rows[1]][3:6] == ["−5.20", "−1.33", ""]

@@ -13,8 +13,9 @@ from test_figures import draw, faults
 from analysis.figures import Drawn, Skipped
 from analysis.figures.search import KINDS, figures_of
 from analysis.make_figures import main
-from analysis.read.searches import SearchError, read_search
 from records import names
+from records.search_json import SearchRecord
+from records.study_json import RecordError
 
 SPACE: dict[str, dict[str, Any]] = {
     "optim.lr": {"type": "float", "low": 0.01, "high": 1.0, "log": True, "step": None},
@@ -87,7 +88,7 @@ def record(n: int = 40, *, two: bool = False, **changes: Any) -> dict[str, Any]:
 
 
 def drawn(kind: str, content: dict[str, Any]) -> Drawn:
-    (one,) = figures_of(read_search(content), [kind])
+    (one,) = figures_of(SearchRecord.from_json(content), [kind])
     assert isinstance(one, Drawn), one
     return one
 
@@ -101,7 +102,7 @@ CASES = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("content", CASES.values(), ids=CASES)
 def test_nothing_covers_anything(kind: str, content: dict[str, Any]) -> None:
-    for one in figures_of(read_search(content), [kind]):
+    for one in figures_of(SearchRecord.from_json(content), [kind]):
         if isinstance(one, Drawn):
             assert faults(draw(one)) == []
 
@@ -170,19 +171,24 @@ def test_captions_say_what_the_error_is(kind: str) -> None:
 
 
 def test_what_cannot_be_drawn_is_one_line() -> None:
-    empty = read_search(record(0, importances={}))
+    empty = SearchRecord.from_json(record(0, importances={}))
     said = [one.message for one in figures_of(empty, list(KINDS)) if isinstance(one, Skipped)]
     assert len(said) == 4
     assert all("\n" not in line and "`python run_ablation.py --search attention56" in line for line in said)
-    (front,) = figures_of(read_search(record()), ["front"])
+    (front,) = figures_of(SearchRecord.from_json(record()), ["front"])
     assert isinstance(front, Skipped)
     assert "--objectives error,macs" in front.message
 
 
+@pytest.mark.parametrize("content", CASES.values(), ids=CASES)
+def test_records_are_written_as_they_were_read(content: dict[str, Any]) -> None:
+    assert SearchRecord.from_json(content).to_json() == content
+
+
 @pytest.mark.parametrize("content", [None, [], {}, {"schema": 2}, {"schema": 1}, record() | {"trials": [{}]}])
 def test_records_that_cannot_be_read(content: Any) -> None:
-    with pytest.raises(SearchError, match=r"search\.json"):
-        read_search(content)
+    with pytest.raises(RecordError, match=r"search\.json"):
+        SearchRecord.from_json(content)
 
 
 # The command
