@@ -20,7 +20,7 @@ from pathlib import Path
 from analysis.options import OneLineParser
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
 from analysis.read.mlflow_client import StoreError
-from analysis.read.mlflow_store import Contents, read_contents
+from analysis.read.mlflow_store import StoreContents, read_contents
 from analysis.read.runs import RESULTS, RunData
 from records import names
 from records.files import WriteError
@@ -76,7 +76,7 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _results(store: Contents, profile: str, data: str, studies: Sequence[StudyRecord]) -> dict[str, RunData]:
+def _results(store: StoreContents, profile: str, data: str, studies: Sequence[StudyRecord]) -> dict[str, RunData]:
     """The finished and diverged runs of a profile and data set, and others that their studies share, by fingerprint."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     found: dict[str, RunData] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.figures import FIGURES, FORMATS, Skipped, drawn_and_skipped, write
+from analysis.figures import FIGURES, FORMATS, MissingFigure, collect_figures, write
 from analysis.options import (
     OneLineParser,
     SelectionError,
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         kinds = names_in(",".join(options.figure) or ",".join(FIGURES), FIGURES, "figure")
         results = from_arguments(options)
         studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
-        drawn, skipped = drawn_and_skipped(results, studies, kinds)
+        drawn, skipped = collect_figures(results, studies, kinds)
         for one in drawn:
             paths = write(one, options.out / FOLDER, formats)
             print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
@@ -65,7 +65,7 @@ def _searches(options: argparse.Namespace, formats: list[str]) -> int:
     )  # fmt: skip
     for search in chosen:
         for one in figures_of(search, kinds):
-            if isinstance(one, Skipped):
+            if isinstance(one, MissingFigure):
                 notes.append(one.message)
                 continue
             paths = write(one, options.out / FOLDER, formats)

@@ -29,11 +29,11 @@ def main(argv: list[str] | None = None) -> int:
         for note in results.notes:
             print(note, file=sys.stderr)
 
-        from analysis.figures import drawn_and_skipped  # matplotlib, which --help and a refusal do without
+        from analysis.figures import collect_figures  # matplotlib, which --help and a refusal do without
         from analysis.make_tables import all_tables
         from analysis.report import page
 
-        text = page(results, studies, all_tables(results, studies), *drawn_and_skipped(results, studies))
+        text = page(results, studies, all_tables(results, studies), *collect_figures(results, studies))
         write_whole(path, text)
     except (StoreError, SelectionError, CostsError, WriteError) as error:
         print(f"make_report: {error}", file=sys.stderr)

@@ -27,7 +27,7 @@ from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
-    from analysis.tables.cell_results import Run
+    from analysis.tables.cell_results import RunResult
 
 CLAIMS = "claims"
 # The paper's tables of errors and the study that fills each.
@@ -44,7 +44,7 @@ WITHOUT_RUNS = (*COST_TABLES, CLAIMS)  # tables that exist without a study of th
 
 
 @dataclass(frozen=True)
-class Made:
+class SourcedTable:
     """A table and the studies whose runs stand in it."""
 
     table: Table
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[Made], list[str]]:
+def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[SourcedTable], list[str]]:
     """The tables that the options ask for, and what is to be said of their sources and of what is missing."""
     if wanted and set(wanted) <= {"2", ALL}:  # no store is looked for
         return all_tables(None, [], wanted), []
@@ -90,14 +90,16 @@ def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[Made
     return made, results.notes + _without_runs(results, studies, wanted, options.profile)
 
 
-def all_tables(results: "Results | None", studies: Sequence[StudyRecord], wanted: Sequence[str] = ()) -> list[Made]:
+def all_tables(
+    results: "Results | None", studies: Sequence[StudyRecord], wanted: Sequence[str] = ()
+) -> list[SourcedTable]:
     """Returns claims, the paper's tables in its order, then those of the other studies; with `wanted` those alone.
 
     `studies` are chosen from those of `results`, in the order of options.select. The table of all networks is made only
     where it is wanted. Raises CostsError.
     """
     costs = read_costs()
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunResult] = {}
     made = []
     if results is not None:
         from analysis.claims.table import claims_table
@@ -107,22 +109,24 @@ def all_tables(results: "Results | None", studies: Sequence[StudyRecord], wanted
         runs = index_runs(results.runs)
         if not wanted or CLAIMS in wanted:
             judged = judge_all(results, studies, costs)
-            made.append(Made(claims_table(judged), tuple({one.study.key: one.study for one in judged}.values())))
+            made.append(
+                SourcedTable(claims_table(judged), tuple({one.study.key: one.study for one in judged}.values()))
+            )
     for number in PAPER:
         of_number = [study for study in studies if study.table == number]
         chosen = [study for study in of_number if not wanted or number in wanted or study.name in wanted]
         made += _of_studies(chosen, runs, costs)
         counted = number in COST_TABLES and (not wanted or number in wanted)
         if counted and not any(one.table.stem.startswith(f"table{number}") for one in made):
-            made.append(Made(cost_table(number, costs), ()))
+            made.append(SourcedTable(cost_table(number, costs), ()))
     beyond = [study for study in studies if study.table not in PAPER]
     made += _of_studies([study for study in beyond if not wanted or study.name in wanted], runs, costs)
     if ALL in wanted:
-        made.append(Made(cost_table(ALL, costs), ()))
+        made.append(SourcedTable(cost_table(ALL, costs), ()))
     return _distinct(made)
 
 
-def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, Run]", costs: Costs) -> list[Made]:
+def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, RunResult]", costs: Costs) -> list[SourcedTable]:
     """A table a study, but one for all data sets of a table of networks."""
     if not studies:
         return []
@@ -134,13 +138,13 @@ def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, Run]", costs: C
         if fits(study):
             united.setdefault((study.name, study.profile, study.canonical_overrides), []).append(study)
     made = [
-        Made(cost_table(group[0].table or "", costs, network_runs(group, runs, costs)), tuple(group))
+        SourcedTable(cost_table(group[0].table or "", costs, network_runs(group, runs, costs)), tuple(group))
         for group in united.values()
     ]
-    return made + [Made(build_table(study, runs, costs), (study,)) for study in studies if not fits(study)]
+    return made + [SourcedTable(build_table(study, runs, costs), (study,)) for study in studies if not fits(study)]
 
 
-def _distinct(made: Sequence[Made]) -> list[Made]:
+def _distinct(made: Sequence[SourcedTable]) -> list[SourcedTable]:
     """The tables, with the study's name added to a stem that two studies would share."""
     stems = [one.table.stem for one in made]
     return [

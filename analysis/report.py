@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.figures import Drawn, Skipped, render
-from analysis.make_tables import Made
+from analysis.figures import CaptionedFigure, MissingFigure, render
+from analysis.make_tables import SourcedTable
 from analysis.read.runs import RESULTS
 from analysis.tables.captions import dataset_name
 from analysis.tables.formats import html_fragment
@@ -44,9 +44,9 @@ def origin(results: "Results", studies: Sequence[StudyRecord], fingerprints: Ite
 def page(
     results: "Results",
     studies: Sequence[StudyRecord],
-    tables: Sequence[Made],
-    figures: Sequence[Drawn],
-    missing: Sequence[Skipped],
+    tables: Sequence[SourcedTable],
+    figures: Sequence[CaptionedFigure],
+    missing: Sequence[MissingFigure],
 ) -> str:
     """Returns the whole report as one HTML page that needs no other file.
 
@@ -116,7 +116,7 @@ def _details(made_by: Origin) -> str:
     )
 
 
-def _image(figure: Drawn) -> str:
+def _image(figure: CaptionedFigure) -> str:
     data = base64.b64encode(render(figure, "png")).decode()
     return (
         f'<img alt="{html.escape(figure.title)}" src="data:image/png;base64,{data}">'

@@ -65,11 +65,13 @@ def t_interval(stats: MeanStd | None, confidence: float = 1 - ALPHA) -> Interval
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if stats is None or stats.std is None:
-        return None if stats is None else Interval(stats.mean, None, None, stats.n, confidence)
+        return (
+            None if stats is None else Interval(mean=stats.mean, low=None, high=None, n=stats.n, confidence=confidence)
+        )
     from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
 
     half = float(stdtrit(stats.n - 1, (1 + confidence) / 2)) * stats.std / math.sqrt(stats.n)
-    return Interval(stats.mean, stats.mean - half, stats.mean + half, stats.n, confidence)
+    return Interval(mean=stats.mean, low=stats.mean - half, high=stats.mean + half, n=stats.n, confidence=confidence)
 
 
 def p_value(stats: MeanStd | None, mean: float = 0.0) -> float | None:

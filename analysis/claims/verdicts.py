@@ -20,7 +20,7 @@ from analysis.stats import (
     verdict,
 )
 from analysis.tables import captions
-from analysis.tables.cell_results import Run, Seeds, collect, index_runs
+from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
 from analysis.tables.network_table import Costs, read_costs
 from analysis.tables.study_table import cell_count
 from records import names
@@ -47,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedClaim:
     """A claim, the study whose runs it was held against, and what came out."""
 
     claim: Claim
@@ -63,7 +63,7 @@ class Judged:
     """what has to be said of the data"""
 
 
-def judge_all(results: "Results", studies: Iterable[StudyRecord], costs: Costs | None = None) -> list[Judged]:
+def judge_all(results: "Results", studies: Iterable[StudyRecord], costs: Costs | None = None) -> list[JudgedClaim]:
     """Returns the claims that have runs in these studies, by profile, data set and overrides, `paper` first.
 
     Runs are found by fingerprint. Raises CostsError where costs.csv has to be read and is damaged.
@@ -82,8 +82,8 @@ def judge_all(results: "Results", studies: Iterable[StudyRecord], costs: Costs |
 
 
 def _judge(
-    claim: Claim, studies: Mapping[str, StudyRecord], results: "Results", runs: Mapping[str, Run], costs: Costs
-) -> Judged | None:
+    claim: Claim, studies: Mapping[str, StudyRecord], results: "Results", runs: Mapping[str, RunResult], costs: Costs
+) -> JudgedClaim | None:
     for name, contrasts in claim.contrasts.items():
         if name not in studies:
             continue
@@ -93,12 +93,25 @@ def _judge(
             about = studies[name].dataset, list(cells.values())
             size = [sentence.rstrip(".").lower() for sentence in captions.size_sentences(about[1])]
             data, warnings = ", ".join([captions.dataset_name(*about), *size]), captions.not_imagenet(*about)
-            return Judged(claim, studies[name], findings, *_decide(findings), data, tuple(warnings))
+            outcome, further_seeds = _decide(findings)
+            return JudgedClaim(
+                claim=claim,
+                study=studies[name],
+                findings=findings,
+                verdict=outcome,
+                more_seeds=further_seeds,
+                data=data,
+                warnings=tuple(warnings),
+            )
     return None
 
 
 def _findings(
-    study: StudyRecord, cells: Mapping[CellKey, Seeds], contrasts: Sequence[Contrast], results: "Results", costs: Costs
+    study: StudyRecord,
+    cells: Mapping[CellKey, CellRuns],
+    contrasts: Sequence[Contrast],
+    results: "Results",
+    costs: Costs,
 ) -> tuple[Finding, ...]:
     measured = [_measure(study, cells, contrast, results) for contrast in contrasts]
     intervals = holm_intervals(
@@ -108,40 +121,40 @@ def _findings(
     )
     return tuple(
         Finding(
-            contrast,
-            _combined([_published(study, term) for term in contrast.terms], contrast),
-            stats,
-            interval,
-            planned,
-            diverged,
-            _exact(study, cells, contrast, costs),
+            contrast=contrast,
+            paper=_combined([_published(study, term) for term in contrast.terms], contrast),
+            stats=stats,
+            interval=interval,
+            planned=planned,
+            diverged=diverged,
+            exact=_exact(study, cells, contrast, costs),
         )
         for contrast, (stats, planned, diverged), interval in zip(contrasts, measured, intervals, strict=True)
     )
 
 
 def _measure(
-    study: StudyRecord, cells: Mapping[CellKey, Seeds], contrast: Contrast, results: "Results"
+    study: StudyRecord, cells: Mapping[CellKey, CellRuns], contrast: Contrast, results: "Results"
 ) -> tuple[MeanStd | None, int, int]:
     """The contrast over the seeds that all its cells have; how many have them planned, and with a diverged run."""
     involved = [cells.get(_key(study, term)) for term in contrast.terms]
-    if contrast.quantity == PARAMS or any(seeds is None for seeds in involved):
+    if contrast.quantity == PARAMS or any(cell_runs is None for cell_runs in involved):
         return None, 0, 0
-    found = [seeds for seeds in involved if seeds is not None]
-    values = [_values(seeds, contrast.quantity, results) for seeds in found]
+    found = [cell_runs for cell_runs in involved if cell_runs is not None]
+    values = [_values(cell_runs, contrast.quantity, results) for cell_runs in found]
     both = sorted(set.intersection(*(set(of_term) for of_term in values)))
-    planned = set.intersection(*(set(seeds.planned) for seeds in found))
-    diverged = {seed for seed in planned if any(seed in seeds.diverged() for seeds in found)}
+    planned = set.intersection(*(set(cell_runs.planned) for cell_runs in found))
+    diverged = {seed for seed in planned if any(seed in cell_runs.diverged() for cell_runs in found)}
     by_seed = [_combined([of_term[seed] for of_term in values], contrast) for seed in both]
     return mean_std([value for value in by_seed if value is not None]), len(planned), len(diverged)
 
 
-def _values(seeds: Seeds, quantity: str, results: "Results") -> dict[int, float]:
+def _values(cell_runs: CellRuns, quantity: str, results: "Results") -> dict[int, float]:
     if quantity not in _STAGES:
-        return seeds.values(_METRICS[quantity])
+        return cell_runs.values(_METRICS[quantity])
     found = {}
-    for seed in seeds.values():
-        probes = results.probes(seeds.planned[seed]) or {}
+    for seed in cell_runs.values():
+        probes = results.probes(cell_runs.planned[seed]) or {}
         try:
             responses = [float(value) for value in probes["response"]["mean_abs"]]
             relative = responses[_STAGES[quantity] - 1] / responses[0]
@@ -152,11 +165,13 @@ def _values(seeds: Seeds, quantity: str, results: "Results") -> dict[int, float]
     return found
 
 
-def _exact(study: StudyRecord, cells: Mapping[CellKey, Seeds], contrast: Contrast, costs: Costs) -> float | None:
+def _exact(study: StudyRecord, cells: Mapping[CellKey, CellRuns], contrast: Contrast, costs: Costs) -> float | None:
     if contrast.quantity != PARAMS:
         return None
     involved = [cells.get(_key(study, term)) for term in contrast.terms]
-    return _combined([None if seeds is None else cell_count(seeds, PARAMS, costs) for seeds in involved], contrast)
+    return _combined(
+        [None if cell_runs is None else cell_count(cell_runs, PARAMS, costs) for cell_runs in involved], contrast
+    )
 
 
 def _published(study: StudyRecord, term: Term) -> float | None:

@@ -8,8 +8,8 @@ from analysis.figures.cost import cost
 from analysis.figures.curves import curves
 from analysis.figures.depth import depth
 from analysis.figures.figure import FORMATS as FORMATS
-from analysis.figures.figure import Drawn as Drawn
-from analysis.figures.figure import Skipped as Skipped
+from analysis.figures.figure import CaptionedFigure as CaptionedFigure
+from analysis.figures.figure import MissingFigure as MissingFigure
 from analysis.figures.figure import render as render
 from analysis.figures.figure import write as write
 from analysis.figures.masks import masks
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from analysis.read.results import Results
 
 # By the name that --figure takes; 1 to 4 as in the paper. Each yields what it can draw of some studies, and what not.
-FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[Drawn | Skipped]]] = {
+FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[CaptionedFigure | MissingFigure]]] = {
     "1": masks,
     "2": architecture,
     "3": receptive_fields,
@@ -35,19 +35,19 @@ FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[Drawn |
 }
 
 
-def drawn_and_skipped(
+def collect_figures(
     results: "Results", studies: Sequence[StudyRecord], kinds: Sequence[str] = tuple(FIGURES)
-) -> tuple[list[Drawn], list[Skipped]]:
+) -> tuple[list[CaptionedFigure], list[MissingFigure]]:
     """Returns the figures that there are data for, no two with one stem, and what is missing of the others.
 
     `studies` are those to draw, in the order of options.select. Raises KeyError for a kind that is not in FIGURES.
     """
-    drawn: list[Drawn] = []
-    skipped: list[Skipped] = []
+    drawn: list[CaptionedFigure] = []
+    skipped: list[MissingFigure] = []
     stems: dict[str, int] = {}
     for kind in kinds:
         for one in FIGURES[kind](results, studies):
-            if isinstance(one, Skipped):
+            if isinstance(one, MissingFigure):
                 skipped.append(one)
                 continue
             stems[one.stem] = stems.get(one.stem, 0) + 1

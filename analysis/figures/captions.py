@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from analysis.figures.curves_over_seeds import Cell
+from analysis.figures.curves_over_seeds import FigureCell
 from analysis.tables import captions as sentences
 from analysis.tables.study_table import safe_stem
 from records.study_json import StudyRecord
 
 
-def seeds(counts: Iterable[int]) -> str:
+def seeds_text(counts: Iterable[int]) -> str:
     """Returns "n = 3 seeds", or "n = 1 to 3 seeds" where cells differ."""
     found = sorted(set(counts)) or [0]
     if len(found) == 1:
@@ -16,26 +16,26 @@ def seeds(counts: Iterable[int]) -> str:
     return f"n = {found[0]} to {found[-1]} seeds"
 
 
-def studies(cells: Sequence[Cell]) -> tuple[StudyRecord, ...]:
+def studies_of(cells: Sequence[FigureCell]) -> tuple[StudyRecord, ...]:
     """Returns the studies of some cells, each once."""
     return tuple({cell.study.key: cell.study for cell in cells}.values())
 
 
-def where(cells: Sequence[Cell]) -> str:
+def source_line(cells: Sequence[FigureCell]) -> str:
     """Returns studies, data set, profile and overrides in one line. All cells must share the latter three."""
-    return " · ".join([", ".join(study.name for study in studies(cells)), place(cells[0].study, cells)])
+    return " · ".join([", ".join(study.name for study in studies_of(cells)), data_line(cells[0].study, cells)])
 
 
-def place(study: StudyRecord, cells: Sequence[Cell] = ()) -> str:
+def data_line(study: StudyRecord, cells: Sequence[FigureCell] = ()) -> str:
     """Returns data set, profile and overrides in one line."""
-    parts = [sentences.dataset_name(study.dataset, [cell.seeds for cell in cells]), f"profile {study.profile}"]
+    parts = [sentences.dataset_name(study.dataset, [cell.runs for cell in cells]), f"profile {study.profile}"]
     parts += [f"{key} = {value}" for key, value in sorted(study.overrides.items())]
     return " · ".join(parts)
 
 
-def origin(cells: Sequence[Cell]) -> list[str]:
+def source_sentences(cells: Sequence[FigureCell]) -> list[str]:
     """Returns studies, data set, profile and overrides as sentences of a caption."""
-    found, known = studies(cells), [cell.seeds for cell in cells]
+    found, known = studies_of(cells), [cell.runs for cell in cells]
     first = found[0]
     return [
         f"{'Study' if len(found) == 1 else 'Studies'}: {', '.join(study.name for study in found)}.",
@@ -46,17 +46,17 @@ def origin(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def shortfall(cells: Sequence[Cell]) -> list[str]:
+def shortfall_sentences(cells: Sequence[FigureCell]) -> list[str]:
     """Returns what is missing of the planned runs, and why; nothing for complete cells."""
-    return sentences.shortfall_sentence([cell.seeds for cell in cells])
+    return sentences.shortfall_sentence([cell.runs for cell in cells])
 
 
-def stem(*parts: str, study: StudyRecord) -> str:
+def file_stem(*parts: str, study: StudyRecord) -> str:
     """Returns a file name without suffix; overrides add a short hash, for they never share a file."""
     return safe_stem(*parts, study.dataset, study.profile, overrides=study)
 
 
-def groups(studies: Iterable[StudyRecord]) -> list[list[StudyRecord]]:
+def comparable_groups(studies: Iterable[StudyRecord]) -> list[list[StudyRecord]]:
     """Returns the studies by (data set, profile, overrides), which never mix, each group in order."""
     found: dict[tuple[str, ...], list[StudyRecord]] = {}
     for study in studies:
@@ -64,9 +64,9 @@ def groups(studies: Iterable[StudyRecord]) -> list[list[StudyRecord]]:
     return list(found.values())
 
 
-def missing(kind: str, what: str, study: str, like: StudyRecord) -> str:
+def missing_message(kind: str, what: str, study: str, like: StudyRecord) -> str:
     """Returns the line that says what a figure lacks and which launch would make it, in the profile of `like`."""
     command = f"python run_ablation.py --study {study} --profile {like.profile_name}"
     if like.name == study and like.command:
         command = like.command
-    return f"no figure {kind} of {place(like)}: {what}; `{command}`"
+    return f"no figure {kind} of {data_line(like)}: {what}; `{command}`"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.tables.cell_results import Run, Seeds, collect, index_runs
+from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
 from records import names
 from records.study_json import AxisRecord, StudyRecord, Value
 
@@ -19,13 +19,13 @@ _UNSET = ("", "None")  # how a parameter that is None is logged
 
 
 @dataclass(frozen=True)
-class Cell:
+class FigureCell:
     """One cell of a study: its values by axis, its labels, and what is known of its runs."""
 
     study: StudyRecord
     values: dict[str, Value]
     labels: tuple[str, ...]
-    seeds: Seeds
+    runs: CellRuns
 
     @property
     def name(self) -> str:
@@ -50,10 +50,10 @@ class Cell:
     @property
     def errors(self) -> dict[int, float]:
         """Final test error in % by seed, of finished runs only."""
-        return self.seeds.values()
+        return self.runs.values()
 
     def _with(self, outcome: str) -> dict[int, str]:
-        return {seed: self.seeds.planned[seed] for seed, run in self.seeds.runs.items() if run.outcome == outcome}
+        return {seed: self.runs.planned[seed] for seed, run in self.runs.by_seed.items() if run.outcome == outcome}
 
 
 @dataclass(frozen=True)
@@ -86,35 +86,35 @@ class Band:
         return None if self.n == 1 else (self.values.min(axis=0), self.values.max(axis=0))
 
 
-def cells_of(study: StudyRecord, results: "Results") -> list[Cell]:
+def cells_of(study: StudyRecord, results: "Results") -> list[FigureCell]:
     """Returns the cells of a study in its order, joined with the runs by fingerprint, whoever ran them."""
     runs = index_runs(results.runs[results.runs["fingerprint"].isin([run.fingerprint for run in study.runs])])
     return [
-        Cell(
-            study,
-            {axis.name: value for axis, value in zip(study.axes, key, strict=True)},
-            tuple(_spoken(axis, value) for axis, value in zip(study.axes, key, strict=True)),
-            seeds,
+        FigureCell(
+            study=study,
+            values={axis.name: value for axis, value in zip(study.axes, key, strict=True)},
+            labels=tuple(_spoken(axis, value) for axis, value in zip(study.axes, key, strict=True)),
+            runs=seeds,
         )
         for key, seeds in collect(study, runs).items()
     ]
 
 
-def noisy(run: Run) -> bool:
+def noisy(run: RunResult) -> bool:
     """Whether a run's training labels were partly wrong."""
     noise, labels = run.params.get("data.noise", ""), run.params.get("data.noise_labels", "")
     return (noise not in _UNSET and float(noise) > 0) or labels not in (*_UNSET, "clean")
 
 
-def protocol(run: Run) -> tuple[str, ...]:
+def protocol(run: RunResult) -> tuple[str, ...]:
     """What two runs must share to be comparable beyond profile, data set and overrides: a study may change these."""
     return tuple(run.params.get(key, "None") for key in ("data.train_images", "train.steps"))
 
 
-def baseline_first(cells: Sequence[Cell]) -> list[Cell]:
+def baseline_first(cells: Sequence[FigureCell]) -> list[FigureCell]:
     """Returns the cells with those of the study's baseline first, else in order."""
 
-    def later(cell: Cell) -> bool:
+    def later(cell: FigureCell) -> bool:
         compare = cell.study.compare
         return compare is not None and cell.values[compare.axis] != compare.baseline
 

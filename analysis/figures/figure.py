@@ -18,7 +18,7 @@ FORMATS = ("png", "pdf")
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CaptionedFigure:
     """One figure. `draw` makes it anew; `render` and `write` turn it into files."""
 
     kind: str
@@ -35,7 +35,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class MissingFigure:
     """A figure without data: which, why, and the command that would make the data."""
 
     kind: str
@@ -43,7 +43,7 @@ class Skipped:
     """one line"""
 
 
-def render(drawn: Drawn, format: str) -> bytes:
+def render(drawn: CaptionedFigure, format: str) -> bytes:
     """Returns the figure as a png or pdf file: the same bytes for the same data. Raises ValueError for other formats.
 
     The png has 220 dots an inch; the pdf embeds its fonts as text.
@@ -59,7 +59,7 @@ def render(drawn: Drawn, format: str) -> bytes:
     return out.getvalue()
 
 
-def write(drawn: Drawn, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
+def write(drawn: CaptionedFigure, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
     """Writes the figure into `folder` (made if need be) as <stem>.<format> and returns the paths.
 
     Each file appears whole or not at all. Raises ValueError as `render` and WriteError where it cannot write.

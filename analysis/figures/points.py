@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.figures.curves_over_seeds import Cell, cells_of
+from analysis.figures.curves_over_seeds import FigureCell, cells_of
 from analysis.read.published import published_value, reported
 from analysis.stats import Interval, mean_std, t_interval
 from analysis.tables.cell_results import differences_to_baseline
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Against:
+class ErrorAxis:
     """What one kind of figure has on its x axis."""
 
     kind: str
@@ -33,7 +33,7 @@ class Point:
     """One cell of a line: x, its runs, what the paper reports."""
 
     x: float
-    cell: Cell
+    cell: FigureCell
     mean: Interval | None
     difference: Interval | None
     published: float | None
@@ -45,11 +45,11 @@ class Point:
 Lines = dict[str, list[Point]]
 
 
-def lines_of(what: Against, study: StudyRecord, results: "Results") -> Lines:
+def lines_of(what: ErrorAxis, study: StudyRecord, results: "Results") -> Lines:
     """A line for each combination of the other axes, by name; its points in the order of x."""
     cells = cells_of(study, results)
     by_key = {tuple(cell.values.values()): cell for cell in cells}
-    differences = differences_to_baseline(study, {key: cell.seeds for key, cell in by_key.items()})
+    differences = differences_to_baseline(study, {key: cell.runs for key, cell in by_key.items()})
     lines: Lines = {}
     for key, cell in by_key.items():
         label = ", ".join(t for n, t in zip(cell.values, cell.labels, strict=True) if n != what.axis) or study.title
@@ -60,7 +60,7 @@ def lines_of(what: Against, study: StudyRecord, results: "Results") -> Lines:
             difference=differences.get(key),
             published=_published(study, key),
             published_difference=_published_difference(study, key),
-            memorised=t_interval(mean_std(list(cell.seeds.values(names.FINAL_MEMORISED).values()))),
+            memorised=t_interval(mean_std(list(cell.runs.values(names.FINAL_MEMORISED).values()))),
         )
         lines.setdefault(label, []).append(point)
     return {label: sorted(points, key=lambda point: point.x) for label, points in lines.items()}
@@ -78,7 +78,7 @@ def _published_difference(study: StudyRecord, key: CellKey) -> float | None:
     return None if ours is None or theirs is None else ours - theirs
 
 
-def compared(study: StudyRecord, lines: Lines) -> tuple[str, str] | None:
+def compared_labels(study: StudyRecord, lines: Lines) -> tuple[str, str] | None:
     """What is subtracted from what, of two lines; None where there are no differences to draw."""
     if study.compare is None or not any(point.difference for line in lines.values() for point in line):
         return None
@@ -87,13 +87,13 @@ def compared(study: StudyRecord, lines: Lines) -> tuple[str, str] | None:
     return (others[0] if len(others) == 1 else "each", axis.label(study.compare.baseline))
 
 
-def paper_name(study: StudyRecord) -> str:
+def published_label(study: StudyRecord) -> str:
     """How the paper's numbers are called: by the data set that they were measured on."""
     paper = reported(study.table, study.dataset) if study.table is not None else None
     return f"published ({paper[0]})" if paper else "published"
 
 
-def beside(lines: Lines) -> bool:
+def needs_own_axis(lines: Lines) -> bool:
     """Whether the paper's errors are so far from ours that they need an axis of their own."""
     ours = [point.mean.mean for line in lines.values() for point in line if point.mean]
     theirs = [point.published for line in lines.values() for point in line if point.published is not None]

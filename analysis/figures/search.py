@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import style
-from analysis.figures.figure import Drawn, Skipped
+from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.tables import captions
 from records import names
 from records.search_json import INT, PRUNED, ParameterRecord, SearchRecord, Setting, TrialRecord
@@ -27,7 +27,7 @@ BEST_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "*", "color": style.
 BASE_LOOK: dict[str, Any] = {"color": style.MUTED, "linestyle": "--", "linewidth": 0.9}
 COLUMNS = 4
 FEW = 8
-SPOKEN = {
+WORDS = {
     "optim.lr": "learning rate", "optim.weight_decay": "weight decay", "optim.momentum": "momentum",
     "optim.schedule": "schedule", "optim.label_smoothing": "label smoothing", "train.batch_size": "batch size",
     "model.mask_activation": "mask activation", "model.mask_structure": "mask structure",
@@ -36,21 +36,23 @@ SPOKEN = {
 }  # fmt: skip
 
 
-def figures_of(search: SearchRecord, kinds: Sequence[str]) -> Iterator[Drawn | Skipped]:
+def figures_of(search: SearchRecord, kinds: Sequence[str]) -> Iterator[CaptionedFigure | MissingFigure]:
     """Yields the figures of these kinds, or why one cannot be drawn. Raises KeyError for a kind of none in KINDS."""
     for kind in kinds:
         title, draw, lacks = KINDS[kind]
         if missing := lacks(search):
-            yield Skipped(kind, f"no figure {kind} of {search.name} ({search.dataset}, {search.profile}): {missing}")
+            yield MissingFigure(
+                kind, f"no figure {kind} of {search.name} ({search.dataset}, {search.profile}): {missing}"
+            )
             continue
-        yield Drawn(
-            f"search {kind}",
-            f"search-{kind}-{_stem(search)}",
-            f"{title}: {search.title}",
-            tuple(_caption(search, kind)),
-            lambda draw=draw, title=title: draw(search, f"{title}: {search.title}"),  # type: ignore[misc]
-            (),
-            (),
+        yield CaptionedFigure(
+            kind=f"search {kind}",
+            stem=f"search-{kind}-{_stem(search)}",
+            title=f"{title}: {search.title}",
+            caption=tuple(_caption(search, kind)),
+            draw=lambda draw=draw, title=title: draw(search, f"{title}: {search.title}"),  # type: ignore[misc]
+            studies=(),
+            fingerprints=(),
         )
 
 
@@ -64,7 +66,7 @@ def _stem(search: SearchRecord) -> str:
 
 
 def _spoken(name: str) -> str:
-    return SPOKEN.get(name, name.rpartition(".")[2].replace("_", " "))
+    return WORDS.get(name, name.rpartition(".")[2].replace("_", " "))
 
 
 def _counts(search: SearchRecord) -> str:

@@ -73,7 +73,7 @@ def read_file(path: Path) -> ArchiveFile:
             raise StoreError(f"{path} is damaged in line {number}: it has no {error}") from None
         except (ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged in line {number}: {first_line(str(error))}") from None
-    return ArchiveFile(path, tuple(studies), tuple(runs.values()), lines)
+    return ArchiveFile(path=path, studies=tuple(studies), runs=tuple(runs.values()), lines=lines)
 
 
 def _object(content: Any, what: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ PAGE = 1000  # runs a query; search_runs stops there unless paged
 
 
 @dataclass(frozen=True)
-class Store:
+class TrackedStudies:
     """What a tracking store holds: a study per parent run, all child runs, and what could not be read."""
 
     uri: str  # as printed, without its password
@@ -51,7 +51,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentRun:
     """A parent run whose study.json can be read."""
 
     run_id: str
@@ -60,17 +60,17 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Contents:
+class StoreContents:
     """A tracking store as it is: parents (oldest first, one per tag ran.parent), child runs, what cannot be read."""
 
     uri: str  # as printed, without its password
-    parents: tuple[Parent, ...]
+    parents: tuple[ParentRun, ...]
     runs: tuple[RunData, ...]
     problems: tuple[str, ...]
     experiments: tuple[str, ...]  # all of ours that the store has
 
 
-def read_store(uri: str | None = None, parent: str | None = None) -> Store:
+def read_store(uri: str | None = None, parent: str | None = None) -> TrackedStudies:
     """Returns the studies and runs of a tracking store.
 
     `uri` defaults to MLFLOW_TRACKING_URI, then to sqlite:///mlflow.db. With `parent`, a run id or the hash in the tag
@@ -81,10 +81,10 @@ def read_store(uri: str | None = None, parent: str | None = None) -> Store:
     if not store.parents:
         raise StoreError(store.problems[0] if store.problems else _nothing(store.uri))
     studies = tuple(found.record for found in store.parents)
-    return Store(store.uri, studies, tidy(store.runs), store.problems)
+    return TrackedStudies(uri=store.uri, studies=studies, runs=tidy(store.runs), problems=store.problems)
 
 
-def read_contents(uri: str | None = None, *, parent: str | None = None, experiment: str | None = None) -> Contents:
+def read_contents(uri: str | None = None, *, parent: str | None = None, experiment: str | None = None) -> StoreContents:
     """Returns what a tracking store holds, of one parent or one experiment ("ran/<data set>") where one is named.
 
     Curves and artifacts stay in the store until they are asked for. An experiment that the store lacks gives no runs.
@@ -107,7 +107,13 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
                 raise StoreError(f"no parent run {parent} in {shown}")
         readable, problems = _read_parents(client, parents)
         runs = tuple(_run(client, uri, file, run) for run in children)
-        return Contents(shown, tuple(readable), runs, tuple(problems), tuple(sorted(experiments.values())))
+        return StoreContents(
+            uri=shown,
+            parents=tuple(readable),
+            runs=runs,
+            problems=tuple(problems),
+            experiments=tuple(sorted(experiments.values())),
+        )
 
 
 def read_searches(
@@ -168,9 +174,9 @@ def _pages(query: Any) -> list[Any]:
             return found
 
 
-def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Parent], list[str]]:
+def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[ParentRun], list[str]]:
     """Of each tag ran.parent the oldest run whose study.json can be read, as launches keep the oldest."""
-    found: dict[str, Parent] = {}
+    found: dict[str, ParentRun] = {}
     problems = []
     for run in runs:
         tag = run.data.tags[names.PARENT]
@@ -178,7 +184,7 @@ def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Par
             continue
         try:
             record = StudyRecord.from_json(json.loads(_artifact(client, run, names.STUDY_JSON)))
-            found[tag] = Parent(run.info.run_id, tag, record)
+            found[tag] = ParentRun(run.info.run_id, tag, record)
         except (RecordError, OSError, ValueError) as error:
             name = run.data.tags.get(names.STUDY, "?")
             problems.append(first_line(f"parent run {run.info.run_id} of study {name} is left out: {error}"))

@@ -19,7 +19,7 @@ NO_ERROR = "without a test error"  # said to be finished, but the metric is not 
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResult:
     """What tables need of one run."""
 
     outcome: str
@@ -29,12 +29,12 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Seeds:
+class CellRuns:
     """What is known of one cell: the planned fingerprints, the outcome of each seed, and the runs that exist."""
 
     planned: Mapping[int, str]
     outcomes: Mapping[int, str]
-    runs: Mapping[int, Run]
+    by_seed: Mapping[int, RunResult]
     network: NetworkKey | None
 
     def diverged(self) -> set[int]:
@@ -45,7 +45,7 @@ class Seeds:
         """The metric of the finished seeds that have it."""
         return {
             seed: run.metrics[metric]
-            for seed, run in self.runs.items()
+            for seed, run in self.by_seed.items()
             if run.outcome == names.FINISHED and math.isfinite(run.metrics.get(metric, math.nan))
         }
 
@@ -58,60 +58,60 @@ class Seeds:
 
     def logged(self, metric: str) -> float | None:
         """What any run of the cell logged of a quantity that all seeds share."""
-        found = (run.metrics.get(metric, math.nan) for run in self.runs.values())
+        found = (run.metrics.get(metric, math.nan) for run in self.by_seed.values())
         return next((value for value in found if math.isfinite(value)), None)
 
     def _with(self, outcome: str) -> set[int]:
         return {seed for seed, found in self.outcomes.items() if found == outcome}
 
 
-def index_runs(runs: "pd.DataFrame") -> dict[str, Run]:
+def index_runs(runs: "pd.DataFrame") -> dict[str, RunResult]:
     """Returns the run that counts of each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
     one = one_per_fingerprint(runs)
     found = {}
     for fingerprint, outcome, error, hours, params, metrics in zip(
         one.index, one["outcome"], one["test_err"], one["hours"], one["params"], one["metrics"], strict=True
     ):
-        found[str(fingerprint)] = Run(
-            outcome,
-            {**metrics, names.FINAL_TEST_ERR: math.nan if error is None else float(error)},
-            params,
-            float(hours),
+        found[str(fingerprint)] = RunResult(
+            outcome=outcome,
+            metrics={**metrics, names.FINAL_TEST_ERR: math.nan if error is None else float(error)},
+            params=params,
+            hours=float(hours),
         )
     return found
 
 
-def collect(study: StudyRecord, runs: Mapping[str, Run]) -> dict[CellKey, Seeds]:
+def collect(study: StudyRecord, runs: Mapping[str, RunResult]) -> dict[CellKey, CellRuns]:
     """Returns the cells of a study in its order, joined with the runs by fingerprint."""
     cells = {}
     for cell, planned in study.cells().items():
         known = {seed: runs[fingerprint] for seed, fingerprint in planned.items() if fingerprint in runs}
         outcomes = {seed: _outcome(known.get(seed)) for seed in planned}
-        cells[cell] = Seeds(planned, outcomes, known, study.networks.get(cell))
+        cells[cell] = CellRuns(planned=planned, outcomes=outcomes, by_seed=known, network=study.networks.get(cell))
     return cells
 
 
-def _outcome(run: Run | None) -> str:
+def _outcome(run: RunResult | None) -> str:
     if run is None:
         return NOT_RUN
     with_error = math.isfinite(run.metrics.get(names.FINAL_TEST_ERR, math.nan))
     return NO_ERROR if run.outcome == names.FINISHED and not with_error else run.outcome
 
 
-def paired(a: Seeds, b: Seeds, metric: str = names.FINAL_TEST_ERR) -> MeanStd | None:
+def paired(a: CellRuns, b: CellRuns, metric: str = names.FINAL_TEST_ERR) -> MeanStd | None:
     """Returns mean and standard deviation of a - b over the seeds that both have."""
     ours, theirs = a.values(metric), b.values(metric)
     both = sorted(ours.keys() & theirs.keys())
     return differences([ours[seed] for seed in both], [theirs[seed] for seed in both])
 
 
-def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, Seeds]) -> dict[CellKey, Interval | None]:
+def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, CellRuns]) -> dict[CellKey, Interval | None]:
     """Returns each cell's test error minus its baseline's, at Holm's level over all of them; nothing of a baseline."""
     compared = {cell: other for cell in cells if (other := study.baseline_of(cell)) is not None}
     stats = [paired(cells[cell], cells[other]) if other in cells else None for cell, other in compared.items()]
     return dict(zip(compared, holm_intervals(stats), strict=True))
 
 
-def broken_pairs(a: Seeds, b: Seeds) -> int:
+def broken_pairs(a: CellRuns, b: CellRuns) -> int:
     """Returns how many seeds have no difference because one of the two runs diverged."""
     return len((a.diverged() | b.diverged()) & a.planned.keys() & b.planned.keys())

@@ -87,7 +87,7 @@ class Judgement:
     more_seeds: int | None
 
 
-Cell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
+TableCell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,10 @@ class Table:
     title: str
     caption: tuple[str, ...]
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
 
 
-def format_cell(cell: Cell) -> str:
+def format_cell(cell: TableCell) -> str:
     """Returns the cell as a reader sees it: two decimals, a true minus sign, an en dash for what is missing."""
     match cell:
         case Label(text=text) | Judgement(text=text):
@@ -140,7 +140,7 @@ def format_cell(cell: Cell) -> str:
             return ""
 
 
-def raw_cell(column: Column, cell: Cell) -> dict[str, Value | None]:
+def raw_cell(column: Column, cell: TableCell) -> dict[str, Value | None]:
     """Returns the numbers of a cell by name, unrounded, by kind of cell and column; nothing of a blank."""
     match cell:
         case Label(value=value) | Number(value=value) | Ditto(value=value):

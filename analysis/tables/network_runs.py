@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.stats import holm_intervals
 from analysis.tables import captions
-from analysis.tables.cell_results import Run, Seeds, broken_pairs, collect, paired
+from analysis.tables.cell_results import CellRuns, RunResult, broken_pairs, collect, paired
 from analysis.tables.cells import MINUS, Count, Difference, Measure
 from analysis.tables.network_table import Costs, NetworkRuns
 from analysis.tables.study_table import cell_count, safe_stem
@@ -29,7 +29,7 @@ def fits(study: StudyRecord) -> bool:
     return study.dataset in datasets and [axis.name for axis in study.axes] == ["network"]
 
 
-def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, Run], costs: Costs) -> NetworkRuns:
+def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], costs: Costs) -> NetworkRuns:
     """Returns what the runs of studies that differ in nothing but the data set say of the networks of their table."""
     first = studies[0]
     cells = {study.dataset: _by_network(study, runs) for study in studies}
@@ -51,15 +51,15 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, Run], costs:
         found, metric = measured[quantity]
         stats.append(paired(found[network], found[baselines[network]], metric))
     expected = {
-        (network, quantity): len(seeds.values(metric))
+        (network, quantity): len(cell_runs.values(metric))
         for quantity, (found, metric) in measured.items()
-        for network, seeds in found.items()
+        for network, cell_runs in found.items()
     }
     differences = {
         place: Difference(interval, expected[place])
         for place, interval in zip(places, holm_intervals(stats), strict=True)
     }
-    everything = [seeds for found in cells.values() for seeds in found.values()]
+    everything = [cell_runs for found in cells.values() for cell_runs in found.values()]
     broken = sum(
         broken_pairs(found[network], found[baseline])
         for found in cells.values()
@@ -72,17 +72,17 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, Run], costs:
         seeds={place: Count(n, len(measured[place[1]][0][place[0]].planned)) for place, n in expected.items()},
         differences=differences,
         difference_header=_header(first),
-        networks={network: seeds.network for network, seeds in counted.items()},
+        networks={network: cell_runs.network for network, cell_runs in counted.items()},
         counts={
-            (network, quantity): cell_count(seeds, quantity, costs)
-            for network, seeds in counted.items()
+            (network, quantity): cell_count(cell_runs, quantity, costs)
+            for network, cell_runs in counted.items()
             for quantity in ("params", "macs")
         },
         caption=(
-            *captions.head(studies, [list(cells[study.dataset].values()) for study in studies]),
+            *captions.opening_sentences(studies, [list(cells[study.dataset].values()) for study in studies]),
             *_tested_at(everything if first.table == "7" else []),
             captions.holm_sentence(_name(first), differences.values()),
-            *captions.tail(everything, broken),
+            *captions.closing_sentences(everything, broken),
         ),
         stem=safe_stem(
             f"table{first.table}",
@@ -93,8 +93,8 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, Run], costs:
     )
 
 
-def _by_network(study: StudyRecord, runs: Mapping[str, Run]) -> dict[str, Seeds]:
-    return {str(cell[0]): seeds for cell, seeds in collect(study, runs).items()}
+def _by_network(study: StudyRecord, runs: Mapping[str, RunResult]) -> dict[str, CellRuns]:
+    return {str(cell[0]): cell_runs for cell, cell_runs in collect(study, runs).items()}
 
 
 def _against_one(study: StudyRecord) -> dict[str, str]:
@@ -104,7 +104,7 @@ def _against_one(study: StudyRecord) -> dict[str, str]:
     return {str(value): baseline for value in study.axes[0].values if value != baseline}
 
 
-def _measure(cells: Mapping[str, Seeds], metric: str, network: str) -> Measure:
+def _measure(cells: Mapping[str, CellRuns], metric: str, network: str) -> Measure:
     return cells[network].measure(metric)
 
 
@@ -131,12 +131,12 @@ def _name(study: StudyRecord) -> str:
     return "difference (" + ", ".join(pairs) + ")"
 
 
-def _tested_at(cells: Sequence[Seeds]) -> list[str]:
+def _tested_at(cells: Sequence[CellRuns]) -> list[str]:
     """The size of our test images, which need not be the paper's."""
     sizes = set()
-    for seeds in cells:
-        for run in seeds.runs.values():
+    for cell_runs in cells:
+        for run in cell_runs.by_seed.values():
             given = (run.params.get(f"data.{name}", "") for name in ("test_size", "image_size"))
             known = [int(text) for text in given if text.isdecimal()]
-            sizes |= {known[0]} if known else set() if seeds.network is None else {seeds.network.image_size}
+            sizes |= {known[0]} if known else set() if cell_runs.network is None else {cell_runs.network.image_size}
     return [f"Ours: tested at {' and '.join(map(str, sorted(sizes)))} px."] if sizes else []

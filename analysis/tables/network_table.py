@@ -6,7 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.read.published import published_networks, published_value
-from analysis.tables.cells import MISSING, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Table, signed
+from analysis.tables.cells import (
+    MISSING,
+    Blank,
+    Column,
+    Count,
+    Difference,
+    Label,
+    Measure,
+    Number,
+    Table,
+    TableCell,
+    signed,
+)
 from records import names
 from records.study_json import NetworkKey
 
@@ -39,7 +51,7 @@ class CostsError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _PaperTable:
     """One of the paper's tables: where its networks are counted, and which errors it reports."""
 
     title: str
@@ -52,10 +64,19 @@ class _Shown:
 
 
 _SHOWN = {
-    "2": _Shown("ImageNet networks", 1000, 224),
-    "6": _Shown("CIFAR networks", 10, 32, {"cifar10_err": "CIFAR-10 error (%)", "cifar100_err": "CIFAR-100 error (%)"}),
-    "7": _Shown(
-        "ImageNet networks, single crop", 1000, 224, {"top1_err": "top-1 (%)", "top5_err": "top-5 (%)"}, same_runs=True
+    "2": _PaperTable("ImageNet networks", 1000, 224),
+    "6": _PaperTable(
+        title="CIFAR networks",
+        num_classes=10,
+        image_size=32,
+        errors={"cifar10_err": "CIFAR-10 error (%)", "cifar100_err": "CIFAR-100 error (%)"},
+    ),
+    "7": _PaperTable(
+        title="ImageNet networks, single crop",
+        num_classes=1000,
+        image_size=224,
+        errors={"top1_err": "top-1 (%)", "top5_err": "top-5 (%)"},
+        same_runs=True,
     ),
 }
 ALL = "networks"  # the table of every network in costs.csv
@@ -87,11 +108,11 @@ def read_costs(path: Path | None = None) -> Costs:
         with path.open(newline="", encoding="utf-8") as file:
             return {
                 NetworkKey(
-                    row.pop("name"),
-                    float(row.pop("width")),
-                    row.pop("mask_structure"),
-                    int(row.pop("num_classes")),
-                    int(row.pop("image_size")),
+                    name=row.pop("name"),
+                    width=float(row.pop("width")),
+                    mask_structure=row.pop("mask_structure"),
+                    num_classes=int(row.pop("num_classes")),
+                    image_size=int(row.pop("image_size")),
                 ): {key: int(value) for key, value in row.items() if value}
                 for row in csv.DictReader(file)
             }
@@ -101,7 +122,9 @@ def read_costs(path: Path | None = None) -> Costs:
 
 def at_full_width(name: str, num_classes: int, image_size: int) -> NetworkKey:
     """Returns what a network of the zoo is listed by as it is."""
-    return NetworkKey(name, 1.0, "encoder_decoder", num_classes, image_size)
+    return NetworkKey(
+        name=name, width=1.0, mask_structure="encoder_decoder", num_classes=num_classes, image_size=image_size
+    )
 
 
 def digits_for(values: Collection[float | None]) -> int:
@@ -148,7 +171,7 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
     rows = []
     for network in networks:
         cost = costs.get(standard[network], {})
-        row: list[Cell] = [Label(names.NETWORKS.get(network, network), network)]
+        row: list[TableCell] = [Label(names.NETWORKS.get(network, network), network)]
         for quantity in counted:
             row.append(Number(ours.get((network, quantity)), 0 if quantity == "depth" else digits[quantity]))
             row.append(_digits(quantity, _published(number, network, quantity)))
@@ -178,7 +201,13 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
     for network in networks:
         caption += _differs(number, network, counted, as_they_are.get(standard[network], {}))
     stem = f"table{number}" if runs is None else runs.stem
-    return Table(stem, f"Table {number}: {shown.title}", tuple(caption), tuple(columns), tuple(rows))
+    return Table(
+        stem=stem,
+        title=f"Table {number}: {shown.title}",
+        caption=tuple(caption),
+        columns=tuple(columns),
+        rows=tuple(rows),
+    )
 
 
 def _counted(quantity: str, network: str, cost: Mapping[str, int], runs: NetworkRuns | None) -> float | None:
@@ -189,7 +218,7 @@ def _counted(quantity: str, network: str, cost: Mapping[str, int], runs: Network
     return None if value is None else value / _SCALES[quantity]
 
 
-def _counted_with(shown: _Shown, runs: NetworkRuns | None) -> str:
+def _counted_with(shown: _PaperTable, runs: NetworkRuns | None) -> str:
     ran = [] if runs is None else [network for network in runs.networks.values() if network is not None]
     shapes = {(n.num_classes, n.image_size) for n in ran} or {(shown.num_classes, shown.image_size)}
     said = " or ".join(f"{classes} classes at {size}x{size} RGB" for classes, size in sorted(shapes))
@@ -211,14 +240,14 @@ def _all_networks(costs: Costs) -> Table:
         _header_of_masks("params"),
         _header_of_masks("macs"),
     ]
-    rows: dict[str, tuple[Cell, ...]] = {}
+    rows: dict[str, tuple[TableCell, ...]] = {}
     heads: dict[str, None] = {}
     for listed, cost in costs.items():
         network = listed.name
         if network in rows:  # the file's first line of a network is the whole one, its own data set at its own size
             continue
         heads[f"{listed.num_classes} classes at {listed.image_size} px"] = None
-        row: list[Cell] = [Label(network, network), Number(listed.image_size, 0), _ours(cost, "depth")]
+        row: list[TableCell] = [Label(network, network), Number(listed.image_size, 0), _ours(cost, "depth")]
         for quantity in ("params", "macs"):
             published = (_published(number, network, quantity) for number in _SHOWN)
             row += [_ours(cost, quantity), _digits(quantity, next((p for p in published if p is not None), None))]
@@ -227,7 +256,7 @@ def _all_networks(costs: Costs) -> Table:
         f"Counted with {', '.join(heads) or 'nothing'}. {COUNTED}",
         f"Paper: the first of its Tables {', '.join(_SHOWN)} that has the number; {MISSING}: none does.",
     )
-    return Table(ALL, "Every network", caption, tuple(columns), tuple(rows.values()))
+    return Table(stem=ALL, title="Every network", caption=caption, columns=tuple(columns), rows=tuple(rows.values()))
 
 
 def _published(number: str, network: str, quantity: str) -> float | None:
@@ -290,7 +319,7 @@ def _ours_text(value: float, quantity: str) -> str:
     return f"{value:.0f}" if quantity == "depth" else f"{value:.2f}"
 
 
-def _at_test_sizes(sizes: Mapping[str, float | None], shown: _Shown, costs: Costs) -> list[str]:
+def _at_test_sizes(sizes: Mapping[str, float | None], shown: _PaperTable, costs: Costs) -> list[str]:
     """MACs at the sizes that the errors are of; the paper's are at 224 px all the same (Attention-92's 10.4 G)."""
     found = []
     for network, size in sizes.items():

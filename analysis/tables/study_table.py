@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from analysis.read.mlflow_store import read_store
 from analysis.read.published import published_value, reported
 from analysis.tables import captions
-from analysis.tables.cell_results import Run, Seeds, broken_pairs, collect, differences_to_baseline, index_runs
+from analysis.tables.cell_results import CellRuns, RunResult, broken_pairs, collect, differences_to_baseline, index_runs
 from analysis.tables.cells import (
     MINUS,
     Blank,
-    Cell,
     Column,
     Count,
     Difference,
@@ -21,6 +20,7 @@ from analysis.tables.cells import (
     Number,
     Published,
     Table,
+    TableCell,
 )
 from analysis.tables.network_table import COUNTED, Costs, digits_for, read_costs
 from records import names
@@ -43,7 +43,9 @@ def study_table(tracking_uri: str | None, parent: str) -> Table:
     return build_table(store.studies[0], store.runs)
 
 
-def build_table(study: StudyRecord, runs: "pd.DataFrame | Mapping[str, Run]", costs: Costs | None = None) -> Table:
+def build_table(
+    study: StudyRecord, runs: "pd.DataFrame | Mapping[str, RunResult]", costs: Costs | None = None
+) -> Table:
     """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint, whoever ran them.
 
     `runs` may have been indexed by measured.index_runs. `costs` are read where not given, which may raise
@@ -56,18 +58,18 @@ def build_table(study: StudyRecord, runs: "pd.DataFrame | Mapping[str, Run]", co
     }
     counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}
     counts = {quantity: found for quantity, found in counts.items() if any(v is not None for v in found.values())}
-    noise = [metric for metric in _NOISE if any(seeds.values(metric) for seeds in cells.values())]
+    noise = [metric for metric in _NOISE if any(cell_runs.values(metric) for cell_runs in cells.values())]
     paper = reported(study.table, study.dataset) if study.table is not None else None
     rows = []
-    for cell, seeds in cells.items():
-        row: list[Cell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
+    for cell, cell_runs in cells.items():
+        row: list[TableCell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
         row += [Number(found[cell], digits_for(found.values())) for found in counts.values()]
-        row += [Count(len(seeds.values()), len(seeds.planned)), seeds.measure()]
+        row += [Count(len(cell_runs.values()), len(cell_runs.planned)), cell_runs.measure()]
         if paper and study.table is not None:
             row.append(Published(published_value(study.table, _named(study, cell), paper[1])))
         if study.compare:
             row.append(differences.get(cell, Blank()))
-        row += [Measure(seeds.measure(metric).stats, 0, len(seeds.planned)) for metric in noise]
+        row += [Measure(cell_runs.measure(metric).stats, 0, len(cell_runs.planned)) for metric in noise]
         rows.append(tuple(row))
     columns = [Column(axis.name, axis.header, numeric=False) for axis in study.axes]
     columns += [Column(quantity, _COUNTS[quantity][0], numeric=True) for quantity in counts]
@@ -80,7 +82,7 @@ def build_table(study: StudyRecord, runs: "pd.DataFrame | Mapping[str, Run]", co
     caption = _caption(study, cells, differences)
     caption += [COUNTED] if counts else []
     caption += [_NOISE_SENTENCE] if noise else []
-    return Table(stem(study), title, tuple(caption), tuple(columns), tuple(rows))
+    return Table(stem=stem(study), title=title, caption=tuple(caption), columns=tuple(columns), rows=tuple(rows))
 
 
 _NOISE_SENTENCE = (
@@ -94,16 +96,16 @@ _COUNTS = {
 }
 
 
-def cell_count(seeds: Seeds, quantity: str, costs: Costs) -> float | None:
+def cell_count(cell_runs: CellRuns, quantity: str, costs: Costs) -> float | None:
     """Returns params or macs of a cell's network in M or G: from costs.csv, else as its runs logged them, else None."""
     _, unit, metric = _COUNTS[quantity]
-    listed = costs.get(seeds.network, {}).get(quantity) if seeds.network is not None else None
-    value = seeds.logged(metric) if listed is None else listed
+    listed = costs.get(cell_runs.network, {}).get(quantity) if cell_runs.network is not None else None
+    value = cell_runs.logged(metric) if listed is None else listed
     return None if value is None else value / unit
 
 
-def _counts(cells: Mapping[CellKey, Seeds], quantity: str, costs: Costs) -> dict[CellKey, float | None]:
-    return {cell: cell_count(seeds, quantity, costs) for cell, seeds in cells.items()}
+def _counts(cells: Mapping[CellKey, CellRuns], quantity: str, costs: Costs) -> dict[CellKey, float | None]:
+    return {cell: cell_count(cell_runs, quantity, costs) for cell, cell_runs in cells.items()}
 
 
 def _named(study: StudyRecord, cell: CellKey) -> dict[str, str | int | float | bool]:
@@ -125,10 +127,10 @@ def _compared_axis(study: StudyRecord) -> AxisRecord | None:
 
 
 def _caption(
-    study: StudyRecord, cells: Mapping[CellKey, Seeds], differences: Mapping[CellKey, Difference]
+    study: StudyRecord, cells: Mapping[CellKey, CellRuns], differences: Mapping[CellKey, Difference]
 ) -> list[str]:
     everything = list(cells.values())
-    sentences = captions.head([study], [everything])
+    sentences = captions.opening_sentences([study], [everything])
     paper = reported(study.table, study.dataset) if study.table is not None else None
     if paper:
         data = captions.dataset_name(study.dataset, everything)
@@ -138,7 +140,7 @@ def _caption(
         sentences.append(captions.holm_sentence(_difference_name(study), differences.values()))
     against = [(cell, study.baseline_of(cell)) for cell in cells]
     broken = sum(broken_pairs(cells[cell], cells[other]) for cell, other in against if other and other in cells)
-    return sentences + captions.tail(everything, broken)
+    return sentences + captions.closing_sentences(everything, broken)
 
 
 def stem(study: StudyRecord) -> str:

@@ -5,7 +5,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from analysis.tables.cells import Cell, Ditto, Table, format_cell
+from analysis.tables.cells import Ditto, Table, TableCell, format_cell
 
 WIDTH = 100  # columns of a terminal that the text fits
 _HARD = "\N{NO-BREAK SPACE}"
@@ -143,7 +143,7 @@ def _least(table: Table, i: int) -> int:
     return max([len(word) for word in words] + ([] if table.columns[i].numeric else [12]))
 
 
-def _soft(table: Table, cell: Cell, i: int) -> str:
+def _soft(table: Table, cell: TableCell, i: int) -> str:
     """The cell with spaces only where a line may end: of numbers before an interval, a remark or what is counted."""
     text = format_cell(cell)
     if not table.columns[i].numeric:
@@ -152,7 +152,7 @@ def _soft(table: Table, cell: Cell, i: int) -> str:
     return re.sub(rf"(,){_HARD}(?![^\[]*\])|(){_HARD}(?=[\[(])", r"\1 ", hard)
 
 
-def _wrap(table: Table, cell: Cell, i: int, width: int) -> list[str]:
+def _wrap(table: Table, cell: TableCell, i: int, width: int) -> list[str]:
     soft = textwrap.wrap(_soft(table, cell, i), width, break_long_words=False, break_on_hyphens=False)
     return [_soften(line) for line in soft] or [""]
 

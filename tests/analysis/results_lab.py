@@ -71,12 +71,12 @@ STUDIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]], str, Any]] =
 
 Cell = tuple[Any, ...]
 # What happened to each seed of a cell: a test error in %, an outcome, or a run's metrics; absent: not run.
-Seeds = Mapping[int, float | str | Mapping[str, float]]
+CellRuns = Mapping[int, float | str | Mapping[str, float]]
 
 
 def study_with_runs(
     name: str,
-    cells: Mapping[Cell, Seeds],
+    cells: Mapping[Cell, CellRuns],
     *,
     seeds: Sequence[int] = (0, 1, 2),
     profile: str = "quick-1",

@@ -11,7 +11,7 @@ from results_lab import CIFAR_NETWORKS, IMAGENET_NETWORKS, is_expected, network,
 
 from analysis.claims.paper import CLAIMS, PARAMS, RESPONSE, Claim
 from analysis.claims.table import claims_table
-from analysis.claims.verdicts import Judged, judge_all
+from analysis.claims.verdicts import JudgedClaim, judge_all
 from analysis.read.published import published_value
 from analysis.stats import CONTRADICTED, SUPPORTED, UNDECIDED
 from analysis.tables.captions import OFFICIAL_IMAGES
@@ -25,13 +25,13 @@ from records.study_json import NetworkKey
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def judged(*parts: Any) -> dict[tuple[str, str, str], Judged]:
+def judged(*parts: Any) -> dict[tuple[str, str, str], JudgedClaim]:
     results = results_of(*parts)
     found = judge_all(results, results.studies)
     return {(one.claim.id, one.study.profile, one.study.dataset): one for one in found}
 
 
-def only(claim: str, *parts: Any) -> Judged:
+def only(claim: str, *parts: Any) -> JudgedClaim:
     (found,) = [one for key, one in judged(*parts).items() if key[0] == claim]
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_figures import draw, faults
 
-from analysis.figures import Drawn, Skipped
+from analysis.figures import CaptionedFigure, MissingFigure
 from analysis.figures.search import KINDS, figures_of
 from analysis.make_figures import main
 from records import names
@@ -87,9 +87,9 @@ def record(n: int = 40, *, two: bool = False, **changes: Any) -> dict[str, Any]:
     return content | changes
 
 
-def drawn(kind: str, content: dict[str, Any]) -> Drawn:
+def drawn(kind: str, content: dict[str, Any]) -> CaptionedFigure:
     (one,) = figures_of(SearchRecord.from_json(content), [kind])
-    assert isinstance(one, Drawn), one
+    assert isinstance(one, CaptionedFigure), one
     return one
 
 
@@ -103,7 +103,7 @@ CASES = {
 @pytest.mark.parametrize("content", CASES.values(), ids=CASES)
 def test_nothing_covers_anything(kind: str, content: dict[str, Any]) -> None:
     for one in figures_of(SearchRecord.from_json(content), [kind]):
-        if isinstance(one, Drawn):
+        if isinstance(one, CaptionedFigure):
             assert faults(draw(one)) == []
 
 
@@ -172,11 +172,11 @@ def test_captions_say_what_the_error_is(kind: str) -> None:
 
 def test_what_cannot_be_drawn_is_one_line() -> None:
     empty = SearchRecord.from_json(record(0, importances={}))
-    said = [one.message for one in figures_of(empty, list(KINDS)) if isinstance(one, Skipped)]
+    said = [one.message for one in figures_of(empty, list(KINDS)) if isinstance(one, MissingFigure)]
     assert len(said) == 4
     assert all("\n" not in line and "`python run_ablation.py --search attention56" in line for line in said)
     (front,) = figures_of(SearchRecord.from_json(record()), ["front"])
-    assert isinstance(front, Skipped)
+    assert isinstance(front, MissingFigure)
     assert "--objectives error,macs" in front.message
 
 
