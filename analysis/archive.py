@@ -25,6 +25,7 @@ from analysis.read.runs import RESULTS, RunData
 from records import names
 from records.files import WriteError
 from records.study_json import CellKey, StudyKey, StudyRecord, add_records
+from records.text import columns
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,12 +123,11 @@ def _show(folder: Path) -> int:
     files = read_folder(folder)
     if not files:
         raise StoreError(f"no archive in {folder}: `python -m analysis.archive export` makes one")
-    rows = [("file", "studies", "runs", "seeds", "started", "size"), *(_row(file) for file in files)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row, file in zip(rows, [None, *files], strict=True):
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-        if file is not None:
-            print("\n".join(coverage(file)))
+    headers = ("file", "studies", "runs", "seeds", "started", "size")
+    head, rule, *rows = columns(headers, [_row(file) for file in files]).splitlines()
+    print(f"{head}\n{rule}")
+    for row, file in zip(rows, files, strict=True):
+        print("\n".join([row, *coverage(file)]))
     return 0
 
 
