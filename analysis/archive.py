@@ -1,12 +1,12 @@
-"""Keeps finished runs as small files in git, since a tracking store can be gone tomorrow.
+"""Keeps finished runs as small files in git, because a tracking store may be lost.
 
     python -m analysis.archive export --profile short-1 --data cifar10
     python -m analysis.archive show
 
 One file per data set and profile version, results/archive/<data>-<profile>.jsonl: the record of each study, and every
-finished or diverged run with its tags, parameters, metrics, curves, specification and probes; no weights. One run a
-study keeps its masks, too: the first that has some, the cells of the comparison's baseline before the others, each
-cell's lowest seed first; --masks-of chooses another. What a file holds already stays, its masks as well.
+finished or diverged run with its tags, parameters, metrics, curves, specification and probes; no weights. One run per
+study keeps its masks: the first run that has masks, in the order of cells (the comparison's baseline first) and seeds.
+--masks-of chooses another run. Existing content of a file is kept, including masks.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from records.text import columns
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 with one line where there is nothing to keep or to show."""
+    """Returns the exit status: 0, or 2 with one line on stderr if there is nothing to keep or to show."""
     options = _parse(argv)
     try:
         return _export(options) if options.command == "export" else _show(options.out)
@@ -42,13 +42,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("archive", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="export | show")
     export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
-    export.add_argument("--profile", required=True, help="profile with its version, as short-1")
-    export.add_argument("--data", required=True, help="data set, as cifar10")
+    export.add_argument("--profile", required=True, help="profile with its version, e.g. short-1")
+    export.add_argument("--data", required=True, help="data set, e.g. cifar10")
     export.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
     export.add_argument(
-        "--masks-of", nargs="+", default=[], metavar="FINGERPRINT", help="keep the masks of these runs (or prefixes)"
+        "--masks-of",
+        nargs="+",
+        default=[],
+        metavar="FINGERPRINT",
+        help="keep the masks of these runs (fingerprints or their first digits)",
     )
-    show = commands.add_parser("show", help="print what the archive holds", allow_abbrev=False)
+    show = commands.add_parser("show", help="print the content of the archive", allow_abbrev=False)
     for command in (export, show):
         command.add_argument("--out", type=Path, default=ARCHIVE, help=f"folder of the archive (default: {ARCHIVE})")
     return parser.parse_args(argv)
@@ -149,7 +153,7 @@ def _size(path: Path) -> str:
 
 
 def coverage(file: ArchiveFile) -> list[str]:
-    """Returns a line per study: how many of its planned runs the file holds, of which the masks; then what is left."""
+    """Returns a line per study, with its planned and archived runs and its masks, and a line for runs of no study."""
     rows: list[tuple[str, str]] = []
     planned: set[str] = set()
     for study in file.studies:

@@ -30,10 +30,10 @@ FOLDER = "figures"  # below --out
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    """Returns the exit status: 0, or 2 with one line on stderr for refused input."""
     options = _parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± must not end in a traceback
     try:
         formats = names_in(options.formats, FORMATS, "format")
         if options.search is not None:
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _searches(options: argparse.Namespace, formats: list[str]) -> int:
-    """Draws the figures of --search. A search lives in the tracking store alone, so the archive is not read."""
+    """Draws the figures of --search. Searches are only in the tracking store, so the archive is not read."""
     from analysis.figures.search import KINDS, figures_of
     from analysis.read.mlflow_store import read_searches
 
@@ -81,13 +81,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--figure",
         action="append",
         default=[],
-        help=f"some of {', '.join(FIGURES)}; repeatable, or 4,curves (default: all)",
+        help=f"figures to draw, of {', '.join(FIGURES)}; several as 4,curves or by repeating the option (default: all)",
     )
     parser.add_argument(
-        "--search", metavar="NAME", help="the figures of this search instead: history, importances, slices, front"
+        "--search", metavar="NAME", help="draw the figures of this search instead: history, importances, slices, front"
     )
     add_arguments(parser)
-    parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")
+    parser.add_argument(
+        "--formats", default=",".join(FORMATS), help=f"file formats, of {','.join(FORMATS)} (default: all)"
+    )
     return parser.parse_args(argv)
 
 

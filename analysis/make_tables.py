@@ -45,17 +45,17 @@ WITHOUT_RUNS = (*COST_TABLES, CLAIMS)  # tables that exist without a study of th
 
 @dataclass(frozen=True)
 class SourcedTable:
-    """A table and the studies whose runs stand in it."""
+    """A table and the studies whose runs it shows."""
 
     table: Table
     studies: tuple[StudyRecord, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    """Returns the exit status: 0, or 2 with one line on stderr for refused input."""
     options = _parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± must not end in a traceback
     wanted = _split(options.table)
     try:
         formats = names_in(options.formats, FORMATS, "format")
@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[SourcedTable], list[str]]:
-    """The tables that the options ask for, and what is to be said of their sources and of what is missing."""
-    if wanted and set(wanted) <= {"2", ALL}:  # no store is looked for
+    """The tables that the options ask for, and notes on their sources and on missing tables."""
+    if wanted and set(wanted) <= {"2", ALL}:  # these tables need no store
         return all_tables(None, [], wanted), []
     results = from_arguments(options)
     needed = [name for name in wanted if name not in WITHOUT_RUNS]
@@ -96,7 +96,7 @@ def all_tables(
     """Returns claims, the paper's tables in its order, then those of the other studies; with `wanted` those alone.
 
     `studies` are chosen from those of `results`, in the order of options.select. The table of all networks is made only
-    where it is wanted. Raises CostsError.
+    if it is wanted. Raises CostsError.
     """
     costs = read_costs()
     runs: dict[str, RunResult] = {}
@@ -127,7 +127,7 @@ def all_tables(
 
 
 def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, RunResult]", costs: Costs) -> list[SourcedTable]:
-    """A table a study, but one for all data sets of a table of networks."""
+    """One table per study, but one table for all data sets of a table of networks."""
     if not studies:
         return []
     from analysis.tables.network_runs import fits, network_runs
@@ -145,7 +145,7 @@ def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, RunResult]", co
 
 
 def _distinct(made: Sequence[SourcedTable]) -> list[SourcedTable]:
-    """The tables, with the study's name added to a stem that two studies would share."""
+    """The tables, with the study's name added to stems that are not unique."""
     stems = [one.table.stem for one in made]
     return [
         dataclasses.replace(one, table=dataclasses.replace(one.table, stem=f"{one.table.stem}-{one.studies[0].name}"))
@@ -156,7 +156,7 @@ def _distinct(made: Sequence[SourcedTable]) -> list[SourcedTable]:
 
 
 def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:
-    """Raises SelectionError for a table of the paper that is asked for and has no study on record, with its command."""
+    """Raises SelectionError for a wanted table without a study on record, with the command that fills it."""
     for name in wanted:
         if name in STUDIES and not any(study.table == name for study in results.studies):
             raise SelectionError(f"no runs yet of Table {name}: {_command(name)}")
@@ -169,7 +169,7 @@ def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:
 def _without_runs(
     results: "Results", studies: Sequence[StudyRecord], wanted: Sequence[str], profile: str | None
 ) -> list[str]:
-    """A line for each of the paper's tables that no finished or diverged run fills."""
+    """A note for each of the paper's tables without a finished or diverged run."""
     from analysis.read.runs import RESULTS
 
     over = set(results.runs.loc[results.runs["outcome"].isin(list(RESULTS)), "fingerprint"])
@@ -182,7 +182,7 @@ def _without_runs(
 
 
 def _command(number: str, profile: str | None = None) -> str:
-    """The launch that fills a table, in a profile with its version or without."""
+    """The launch that fills a table; `profile` with or without its version."""
     if profile is None:
         return f"python run_ablation.py --study {STUDIES[number]}"
     name, _, version = profile.rpartition("-")
@@ -195,10 +195,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--table",
         action="append",
         default=[],
-        help=f"{CLAIMS}, 1 to 7, a study's name or {ALL}; repeatable, or 3,4 (default: all but {ALL})",
+        help=f"{CLAIMS}, 1 to 7, a study's name or {ALL}; several as 3,4 or by repeating the option "
+        f"(default: all but {ALL})",
     )
     add_arguments(parser)
-    parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")
+    parser.add_argument(
+        "--formats", default=",".join(FORMATS), help=f"file formats, of {','.join(FORMATS)} (default: all)"
+    )
     return parser.parse_args(argv)
 
 

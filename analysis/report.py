@@ -1,4 +1,4 @@
-"""The report: claims, tables and figures with what made them, deviations from the paper, runs that did not finish."""
+"""The report: claims, tables and figures with the runs behind them, deviations from the paper, unfinished runs."""
 
 import base64
 import html
@@ -19,12 +19,12 @@ from records.study_json import StudyRecord
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
-SHOWN = 12  # hex digits of a fingerprint or commit that are printed; the rest is in its title
+SHOWN = 12  # printed hex digits of a fingerprint or commit; its title has all
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What made a table or figure: the studies' commands, and of the runs that count fingerprints and commits."""
+    """The origin of a table or figure: studies with their commands, fingerprints and commits of the runs."""
 
     studies: tuple[StudyRecord, ...]
     fingerprints: tuple[str, ...]
@@ -32,7 +32,7 @@ class Origin:
 
 
 def origin(results: "Results", studies: Sequence[StudyRecord], fingerprints: Iterable[str] | None = None) -> Origin:
-    """Returns the origin of what shows `fingerprints`; None stands for all results of the studies."""
+    """Returns the origin of a figure that shows `fingerprints`; None: all results of the studies."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     runs = results.runs.set_index("fingerprint")
     over = runs.index[runs["outcome"].isin(list(RESULTS))]
@@ -48,7 +48,7 @@ def page(
     figures: Sequence[CaptionedFigure],
     missing: Sequence[MissingFigure],
 ) -> str:
-    """Returns the whole report as one HTML page that needs no other file.
+    """Returns the report as one HTML page that needs no other file.
 
     `tables` in the order of `make_tables.all_tables`, the claims first; `missing` are the figures without data.
     """
@@ -81,7 +81,7 @@ def page(
 
 
 def deviations() -> list[str]:
-    """Returns the sentences that the code of library and studies marks as deviations from the paper."""
+    """Returns the sentences after "# Deviation:" in the code of library and studies."""
     found = []
     root = Path(__file__).parents[1]
     for path in sorted([*(root / "ran").rglob("*.py"), *(root / "experiments").rglob("*.py")]):
@@ -97,7 +97,7 @@ def _section(stem: str, title: str, body: str, made_by: Origin) -> str:
 
 
 def _details(made_by: Origin) -> str:
-    """Command, study, profile and data set of each study, then fingerprints and commits, folded away."""
+    """Collapsed details: command, profile and data set of each study, then fingerprints and commits."""
     if not made_by.studies:
         return ""
     rows = "".join(
@@ -125,7 +125,7 @@ def _image(figure: CaptionedFigure) -> str:
 
 
 def _overview(results: "Results", studies: Sequence[StudyRecord]) -> str:
-    """Which studies there are, how far each has come and what it cost."""
+    """The table of studies: finished runs and hours."""
     runs = results.runs.set_index("fingerprint")
     rows = []
     for study in studies:
@@ -169,7 +169,7 @@ def _id(stem: str) -> str:
 
 
 TITLE = "Residual Attention Networks: the ablations, measured beside published"
-# Wide tables scroll inside their own box, so that the page never does.
+# Wide tables scroll in their own box, so that the page does not.
 STYLE = (
     "body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:68rem;color:#111;background:#fff}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}section{margin-bottom:1rem}"

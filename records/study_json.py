@@ -302,7 +302,7 @@ def _comparison(raw: Any, axes: tuple[AxisRecord, ...]) -> ComparisonRecord | No
 
 def _field(raw: Any, key: str, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(raw, dict) or key not in raw:
-        raise RecordError(f"study.json has no {key!r} where one is due")
+        raise RecordError(f"study.json has no {key!r}")
     if not isinstance(raw[key], kind):
         expected = kind.__name__ if isinstance(kind, type) else "a number"
         raise RecordError(f"study.json: {key!r} is {raw[key]!r}, not {expected}")

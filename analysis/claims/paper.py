@@ -1,4 +1,4 @@
-"""The paper's testable claims as data, and two of ours. `verdicts` holds them against the runs.
+"""The paper's testable claims as data, and two of ours. `verdicts` compares them with the runs.
 
 A claim is a conjunction of contrasts: combinations of quantities of a study's cells, each claimed to lie below or above
 a bound. The paper's own effect is the same combination of published.csv's numbers.
@@ -20,7 +20,7 @@ CellValues = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Term:
-    """One quantity of one cell. `published`: the table and cell of published.csv that hold it, if not the study's."""
+    """One quantity of one cell. `published`: its table and cell in published.csv, if they are not the study's."""
 
     weight: int
     cell: CellValues
@@ -44,27 +44,27 @@ class Contrast:
 
     @property
     def quantity(self) -> str:
-        """What all of its terms are."""
+        """The quantity of all its terms."""
         return self.terms[0].quantity
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`contrasts` by the study that tests it; of several studies the first with runs counts."""
+    """`contrasts` by the study that tests it; if several studies test it, the first with runs is used."""
 
     id: str
     sentence: str
     where: str
-    """table or figure of the paper, "ours" for what it does not claim"""
+    """table or figure of the paper; "ours" for a claim that the paper does not make"""
     contrasts: Mapping[str, tuple[Contrast, ...]]
     text: tuple[tuple[CellValues, str], ...] = field(default=())
-    """cells and quantities of published.csv's text: where the paper's text disagrees with its tables"""
+    """cells and quantities of the rows "text" in published.csv, for which the paper's text disagrees with its tables"""
 
 
 def _less(
     label: str, better: CellValues, worse: CellValues, quantity: str = ERROR, published: CellValues | None = None
 ) -> Contrast:
-    """`better` has the smaller quantity; `published`: where the paper gives it of `worse`."""
+    """The contrast that `better` has the smaller quantity; `published`: cell of Table 4 for the paper's `worse`."""
     elsewhere = None if published is None else ("4", published)
     return Contrast(
         label, (Term(1, better, quantity), Term(weight=-1, cell=worse, quantity=quantity, published=elsewhere))
@@ -90,7 +90,7 @@ def _networks(label: str, better: str, worse: str, quantity: str = ERROR) -> Con
 
 
 def _responses(cells: Mapping[str, CellValues]) -> tuple[Contrast, ...]:
-    """Each learning's response of stages 2 and 3; `cells` says where a study has them."""
+    """The contrasts on the responses of stages 2 and 3; `cells` maps a learning to its cell in a study."""
     return tuple(
         Contrast(
             f"{learning.upper()}, stage {stage}",

@@ -1,4 +1,4 @@
-"""The table of the claims: the first a reader sees."""
+"""The table of the claims."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _DIGITS = {ERROR: 2, ERROR5: 2, PARAMS: 2} | dict.fromkeys(RESPONSE.values(), 3)
 
 
 def claims_table(judged: Sequence[JudgedClaim]) -> Table:
-    """Returns the claims that have runs, a row per contrast, and in the caption the claims that have none."""
+    """Returns the claims with runs, a row per contrast; the caption lists the claims without runs."""
     columns = (
         Column("runs", "profile, data", numeric=False),
         Column("claim", "claim", numeric=False),
@@ -96,7 +96,7 @@ def _caption(judged: Sequence[JudgedClaim]) -> list[str]:
 
 
 def _stem(judged: Sequence[JudgedClaim]) -> str:
-    """claims-<data>-<profile> of one group of runs, else claims-all; those with overrides have a file of their own."""
+    """claims-<data>-<profile> for one group of runs, else claims-all; runs with overrides have a file of their own."""
     studies = [one.study for one in judged]
     keys = {(study.dataset, study.profile, study.canonical_overrides) for study in studies}
     if len(keys) == 1:

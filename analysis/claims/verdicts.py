@@ -1,4 +1,4 @@
-"""The claims held against the runs: effects with intervals, and a verdict per profile and data set."""
+"""The claims compared with the runs: effects with intervals, and a verdict per profile and data set."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _STAGES = {quantity: stage for stage, quantity in RESPONSE.items()}
 
 @dataclass(frozen=True)
 class Finding:
-    """What the runs say of one contrast. `exact`: of a count, which no seed changes; then there are no statistics."""
+    """The result for one contrast. `exact`: the value of a contrast of counts, which has no statistics."""
 
     contrast: Contrast
     paper: float | None
@@ -48,25 +48,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """A claim, the study whose runs it was held against, and what came out."""
+    """A claim, the study whose runs it was compared with, and the result."""
 
     claim: Claim
     study: StudyRecord
     findings: tuple[Finding, ...]
     verdict: str | None
-    """None where no contrast has two pairs"""
+    """None if no contrast has two pairs"""
     more_seeds: int | None
-    """of an undecided claim: how many would decide it, FAR + 1 for more than FAR, None where that cannot be said"""
+    """number of further seeds that would decide an undecided claim; FAR + 1: more than FAR; None: unknown"""
     data: str
-    """the data set as printed"""
+    """name of the data set in print"""
     warnings: tuple[str, ...]
-    """what has to be said of the data"""
+    """warnings about the data, as sentences"""
 
 
 def judge_all(results: "Results", studies: Iterable[StudyRecord], costs: Costs | None = None) -> list[JudgedClaim]:
     """Returns the claims that have runs in these studies, by profile, data set and overrides, `paper` first.
 
-    Runs are found by fingerprint. Raises CostsError where costs.csv has to be read and is damaged.
+    Runs are found by fingerprint. Raises CostsError if costs.csv must be read and is damaged.
     """
     runs, costs = index_runs(results.runs), read_costs() if costs is None else costs
     groups: dict[tuple[bool, str, str, str], dict[str, StudyRecord]] = {}
@@ -136,7 +136,7 @@ def _findings(
 def _measure(
     study: StudyRecord, cells: Mapping[CellKey, CellRuns], contrast: Contrast, results: "Results"
 ) -> tuple[MeanStd | None, int, int]:
-    """The contrast over the seeds that all its cells have; how many have them planned, and with a diverged run."""
+    """The contrast over the seeds that all its cells have; how many are planned and how many diverged."""
     involved = [cells.get(_key(study, term)) for term in contrast.terms]
     if contrast.quantity == PARAMS or any(cell_runs is None for cell_runs in involved):
         return None, 0, 0
@@ -159,7 +159,7 @@ def _values(cell_runs: CellRuns, quantity: str, results: "Results") -> dict[int,
             responses = [float(value) for value in probes["response"]["mean_abs"]]
             relative = responses[_STAGES[quantity] - 1] / responses[0]
         except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
-            continue  # left by an earlier version, or a network without such a stage
+            continue  # probes of an earlier version, or a network without this stage
         if math.isfinite(relative):
             found[seed] = relative
     return found
@@ -175,7 +175,7 @@ def _exact(study: StudyRecord, cells: Mapping[CellKey, CellRuns], contrast: Cont
 
 
 def _published(study: StudyRecord, term: Term) -> float | None:
-    """The paper's value of a term, of the data set of these runs where it has one."""
+    """The paper's value of a term, on the data set of these runs if it has one."""
     paper = reported(study.table, study.dataset) if study.table is not None else None
     table, cell = term.published or (study.table or "", term.cell)
     quantity = {ERROR: paper[1] if paper else "", ERROR5: "top5_err", PARAMS: "params"}.get(
@@ -194,12 +194,12 @@ def _combined(values: Sequence[float | None], contrast: Contrast) -> float | Non
 
 
 def _key(study: StudyRecord, term: Term) -> CellKey:
-    """The cell of a study that a term means; none that exists where the axes are others."""
+    """The cell of a study that a term refers to; not a cell of the study if the axes differ."""
     return tuple(term.cell.get(axis.name, "") for axis in study.axes)
 
 
 def _decide(findings: Sequence[Finding]) -> tuple[str | None, int | None]:
-    """The verdict on the conjunction, and how many further seeds an undecided one takes."""
+    """The verdict on the conjunction, and the number of further seeds that would decide an undecided one."""
     tested = [found for found in findings if found.contrast.quantity != PARAMS]
     counts = [found for found in findings if found.contrast.quantity == PARAMS]
     samples = [Sample(found.stats, found.contrast.side, found.contrast.bound) for found in tested]

@@ -1,4 +1,4 @@
-"""Every figure, drawn from what runs left: one module a kind. A new kind is one function and one line in FIGURES."""
+"""Every figure, one module per kind. A new kind is one function and one line in FIGURES."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from records.study_json import StudyRecord
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
-# By the name that --figure takes; 1 to 4 as in the paper. Each yields what it can draw of some studies, and what not.
+# By the name that --figure takes; 1 to 4 as in the paper. Each yields figures and missing figures.
 FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[CaptionedFigure | MissingFigure]]] = {
     "1": masks,
     "2": architecture,
@@ -38,7 +38,7 @@ FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[Caption
 def collect_figures(
     results: "Results", studies: Sequence[StudyRecord], kinds: Sequence[str] = tuple(FIGURES)
 ) -> tuple[list[CaptionedFigure], list[MissingFigure]]:
-    """Returns the figures that there are data for, no two with one stem, and what is missing of the others.
+    """Returns the figures that can be drawn, each with a stem of its own, and the missing ones.
 
     `studies` are those to draw, in the order of options.select. Raises KeyError for a kind that is not in FIGURES.
     """

@@ -1,4 +1,4 @@
-"""What titles, captions and file names say of studies, data sets and numbers of seeds."""
+"""Studies, data sets and numbers of seeds as titles, captions and file names print them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from records.study_json import StudyRecord
 
 
 def seeds_text(counts: Iterable[int]) -> str:
-    """Returns "n = 3 seeds", or "n = 1 to 3 seeds" where cells differ."""
+    """Returns "n = 3 seeds", or "n = 1 to 3 seeds" if cells differ."""
     found = sorted(set(counts)) or [0]
     if len(found) == 1:
         return f"n = {found[0]} seed{'' if found[0] == 1 else 's'}"
@@ -47,17 +47,17 @@ def source_sentences(cells: Sequence[FigureCell]) -> list[str]:
 
 
 def shortfall_sentences(cells: Sequence[FigureCell]) -> list[str]:
-    """Returns what is missing of the planned runs, and why; nothing for complete cells."""
+    """Returns the number of missing runs by reason, as a sentence; [] for complete cells."""
     return sentences.shortfall_sentence([cell.runs for cell in cells])
 
 
 def file_stem(*parts: str, study: StudyRecord) -> str:
-    """Returns a file name without suffix; overrides add a short hash, for they never share a file."""
+    """Returns a file name without suffix; overrides add a short hash, because they need a file of their own."""
     return safe_stem(*parts, study.dataset, study.profile, overrides=study)
 
 
 def comparable_groups(studies: Iterable[StudyRecord]) -> list[list[StudyRecord]]:
-    """Returns the studies by (data set, profile, overrides), which never mix, each group in order."""
+    """Returns the studies in groups of the same data set, profile and overrides, which a figure must not mix."""
     found: dict[tuple[str, ...], list[StudyRecord]] = {}
     for study in studies:
         found.setdefault(study.key[1:], []).append(study)
@@ -65,7 +65,7 @@ def comparable_groups(studies: Iterable[StudyRecord]) -> list[list[StudyRecord]]
 
 
 def missing_message(kind: str, what: str, study: str, like: StudyRecord) -> str:
-    """Returns the line that says what a figure lacks and which launch would make it, in the profile of `like`."""
+    """Returns the message about a missing figure: the reason, and the launch that makes its data like study `like`."""
     command = f"python run_ablation.py --study {study} --profile {like.profile_name}"
     if like.name == study and like.command:
         command = like.command

@@ -26,12 +26,12 @@ LINE = 0.118  # inches of a line of the key
 
 @dataclass
 class _CostPoint:
-    """One point: the runs of one configuration, whatever the studies that they stand in."""
+    """One point: the runs of one configuration, from all studies that contain it."""
 
     number: int
     cells: list[FigureCell]
     errors: dict[str, float]
-    """by fingerprint, as the costs"""
+    """by fingerprint, like the costs"""
     costs: dict[str, dict[str, float]]
 
     def error(self) -> MeanStd | None:
@@ -65,7 +65,7 @@ def cost(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Caption
 
 
 def _comparable(cells: Sequence[FigureCell]) -> list[FigureCell]:
-    """Those with true labels and the training that most of them had: other errors say nothing of a network's price."""
+    """The cells with true labels and the most common training; other errors are not comparable."""
     runs = [next(run for run in cell.runs.by_seed.values() if run.outcome == names.FINISHED) for cell in cells]
     clean = [(cell, protocol(run)) for cell, run in zip(cells, runs, strict=True) if not noisy(run)]
     if not clean:
@@ -75,7 +75,7 @@ def _comparable(cells: Sequence[FigureCell]) -> list[FigureCell]:
 
 
 def _configs(cells: Sequence[FigureCell]) -> list[_CostPoint]:
-    """The cells in order; those that share a run are one."""
+    """The cells in order; cells that share a run are one point."""
     configs: list[_CostPoint] = []
     for cell in cells:
         errors = {cell.finished[seed]: error for seed, error in cell.errors.items()}
@@ -125,7 +125,7 @@ def _draw(configs: Sequence[_CostPoint], cells: Sequence[FigureCell]) -> "Figure
     row[0].set_ylabel("test error (%)")
     style.error_scale(row[:-1], [error for config in configs for error in config.errors.values()])
     _key(row[-1], configs, used, height)
-    figure.draw_without_rendering()  # only now is it known where the points lie
+    figure.draw_without_rendering()  # the places of the points are known only after this
     for axes, name in zip(row, panels, strict=False):
         _numbers(axes, configs, name)
     return figure
@@ -148,7 +148,7 @@ def _points(axes: "Axes", configs: Sequence[_CostPoint], used: Sequence[StudyRec
 
 
 def _key(axes: "Axes", configs: Sequence[_CostPoint], used: Sequence[StudyRecord], height: float) -> None:
-    """Which number is what, by study, with the study's marker; `height` is that of the panels with their labels."""
+    """Draws the key of the numbers, by study with its marker; `height`: of the panels with their labels."""
     axes.set_axis_off()
     place: Any = axes.transAxes
     step, y = LINE / (height - 0.5), 1.0
@@ -168,7 +168,7 @@ def _key(axes: "Axes", configs: Sequence[_CostPoint], used: Sequence[StudyRecord
 
 
 def _numbers(axes: "Axes", configs: Sequence[_CostPoint], name: str) -> None:
-    """Writes each point's number where it covers neither point nor number, with a line to the point if far."""
+    """Writes each point's number beside it, covering nothing, with a line to the point if it is far."""
     scale = 72 / axes.figure.dpi  # pixels to points
     there, bars = [], []
     for config in configs:
@@ -200,7 +200,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 def _free(
     point: tuple[float, float], size: tuple[float, float], taken: Sequence[Box], frame: Box
 ) -> tuple[float, float, Box]:
-    """The nearest place for a label of this size whose box hits none that is taken; the first if none is free."""
+    """The nearest free place for a label of this size; the first place if none is free."""
     directions = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
     first = None
     for distance in range(0, 60, 3):

@@ -1,4 +1,4 @@
-"""Training and validation error over the steps, for every study: a line a cell, a band over its seeds."""
+"""Training and validation error over the steps, for every study: a line per cell, a band over its seeds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.read.results import Results
 
-OVERLAID = 4  # so many lines one panel carries; more get a panel each
+OVERLAID = 4  # greatest number of lines in one panel; more lines get a panel each
 COLUMNS = 5
 BACKGROUND = {"color": "#b3b3b3", "linewidth": 2.2}
 _KINDS = {
@@ -29,7 +29,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class _CellCurves:
-    """One cell: the band of each kind over its finished seeds, and the curves of the diverged ones."""
+    """One cell: the band of each kind over its finished seeds, and the curves of its diverged seeds."""
 
     cell: FigureCell
     bands: dict[str, Band]
@@ -38,7 +38,7 @@ class _CellCurves:
 
 @dataclass(frozen=True)
 class _Panel:
-    """One kind of error of some cells, each with the number of its look. `cells` is empty for a gap in the grid."""
+    """One kind of error of some cells, each with the index of its style. `cells` is empty for a gap in the grid."""
 
     title: str
     kind: str
@@ -46,7 +46,7 @@ class _Panel:
 
 
 def curves(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
-    """Yields the curves of each study that has any."""
+    """Yields the curves of each study that has curves."""
     for study in studies:
         shown = [c for cell in cells_of(study, results) if (c := _collect(cell, results)).bands or c.diverged]
         if not shown:
@@ -75,14 +75,14 @@ def _collect(cell: FigureCell, results: "Results") -> _CellCurves:
 
     bands = {kind: found for kind in _KINDS if (found := band(of_kind(finished, kind))) is not None}
     diverged = {kind: ended for kind in _KINDS if (ended := of_kind(broken, kind))}
-    # Without label noise there is one training error; where others have two it stands for both.
+    # A run without label noise has one training error, which stands for both if other cells have two.
     if names.TRAIN_ERR in bands and (cell.values.get("noise") == 0 or cell.values.get("labels") == "clean"):
         bands.setdefault(names.TRAIN_ERR_CLEAN, bands[names.TRAIN_ERR])
     return _CellCurves(cell, bands, diverged)
 
 
 def _drawn_kinds(shown: Sequence[_CellCurves]) -> list[str]:
-    """The kinds that there are; of evaluations one, validation where a run has it, else test."""
+    """The kinds that exist; of the evaluations only one: validation if a run has it, else test."""
     there = [kind for kind in _KINDS if any(kind in c.bands or kind in c.diverged for c in shown)]
     return [kind for kind in there if kind != names.TEST_ERR or names.VAL_ERR not in there]
 
@@ -153,7 +153,7 @@ def _overlaid(
 
 
 def _side_by_side(shown: Sequence[_CellCurves], kinds: Sequence[str], title: str, subtitle: str) -> "Figure":
-    """A panel a cell with all kinds; the first cell's evaluation behind the others', to compare with."""
+    """A panel per cell with all kinds; the first cell's evaluation is drawn in each panel for comparison."""
     columns = 5 if len(shown) in (5, 9, 10) else 4
     rows = -(-len(shown) // columns)
     figure = style.new_figure(style.PAGE, min(rows * 1.5 + 0.5, style.HEIGHT), title, subtitle)
@@ -191,7 +191,7 @@ def _line(axes: "Axes", c: _CellCurves, kind: str, look: dict[str, Any]) -> None
 
 
 def _finish(figure: "Figure", grid: Any, panels: Sequence[_Panel], shown: Sequence[_CellCurves]) -> None:
-    """One scale for each kind or for a single row, labels at the outermost panels, nothing where a gap is."""
+    """Sets one scale for each kind or for a single row, and labels at the outermost panels; hides the gaps."""
     ends = [float(found.steps[-1]) for c in shown for found in c.bands.values()]
     ends += [float(curve[-1][0]) for c in shown for found in c.diverged.values() for curve in found]
     kinds = dict.fromkeys(panel.kind for panel in panels) if len(grid) > 1 else {"": None}

@@ -1,4 +1,4 @@
-"""What figures are drawn from: the cells of a study with the runs that exist, and curves over seeds."""
+"""Data of the figures: the cells of a study with their runs, and curves over seeds."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _UNSET = ("", "None")  # how a parameter that is None is logged
 
 @dataclass(frozen=True)
 class FigureCell:
-    """One cell of a study: its values by axis, its labels, and what is known of its runs."""
+    """One cell of a study: its values by axis, its labels and its runs."""
 
     study: StudyRecord
     values: dict[str, Value]
@@ -87,7 +87,7 @@ class Band:
 
 
 def cells_of(study: StudyRecord, results: "Results") -> list[FigureCell]:
-    """Returns the cells of a study in its order, joined with the runs by fingerprint, whoever ran them."""
+    """Returns the cells of a study in its order, joined by fingerprint with the runs of any study."""
     runs = index_runs(results.runs[results.runs["fingerprint"].isin([run.fingerprint for run in study.runs])])
     return [
         FigureCell(
@@ -107,7 +107,7 @@ def noisy(run: RunResult) -> bool:
 
 
 def protocol(run: RunResult) -> tuple[str, ...]:
-    """What two runs must share to be comparable beyond profile, data set and overrides: a study may change these."""
+    """Training settings that a study may change; runs are comparable only if they are equal."""
     return tuple(run.params.get(key, "None") for key in ("data.train_images", "train.steps"))
 
 
@@ -140,8 +140,8 @@ def band(curves: Iterable[Curve]) -> Band | None:
 def windows(curve: Curve, most: int = 120) -> list[tuple[int, float]]:
     """Returns a curve of window means in at most `most` wider windows: means of neighbours, at the last one's step.
 
-    A shorter curve is returned as it is; a short rest at the end is a window of its own. But a last point that stands
-    for fewer than half as many steps as the first ones, a batch or so, says little and is left out.
+    A shorter curve is returned as it is; a short rest at the end is a window of its own. A last point over fewer than
+    half as many steps as the first ones is left out, because it is too noisy.
     """
     curve = curve[:-1] if len(curve) > 2 and 2 * (curve[-1][0] - curve[-2][0]) < curve[1][0] - curve[0][0] else curve
     width = math.ceil(len(curve) / most)
@@ -152,7 +152,7 @@ def windows(curve: Curve, most: int = 120) -> list[tuple[int, float]]:
 
 
 def _spoken(axis: AxisRecord, value: Value) -> str:
-    """Some labels say nothing alone: 10 % of what, none of which?"""
+    """The label, with the header before a label that is unclear alone, as "10 %" or "none"."""
     label = axis.label(value)
     alone = label.lower() != "none" and any(character.isalpha() for character in label)
     return label if alone else f"{axis.header} {label}"

@@ -1,4 +1,4 @@
-"""Test error against a number that a study varies: each seed, means with intervals, paired differences, the paper's."""
+"""Test error against a number that a study varies: seeds, means with intervals, paired differences, paper."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from analysis.read.results import Results
 
-DODGE = 0.02  # between the lines, of the axis' length, so that intervals do not cover each other
+DODGE = 0.02  # distance between lines as a share of the axis, so that intervals do not cover each other
 
 
 def error_figures(
@@ -162,7 +162,7 @@ def _published(axes: "Axes", values: Sequence[tuple[float, float | None]], i: in
 def _limits(
     axes: "Axes", values: Sequence[float], intervals: Sequence[Interval | None], floor: float = -math.inf
 ) -> None:
-    """Shows every value, and of intervals as much as leaves the values readable: n = 2 has a t of 12.7."""
+    """Sets limits that show every value, but cut long intervals: with n = 2 the t quantile is 12.7."""
     marked: list[Any] = [line for line in axes.lines if line.get_marker() not in ("", "None")]
     shown = [*values, *(float(y) for line in marked for y in line.get_ydata())]
     low, high = min(shown), max(shown)

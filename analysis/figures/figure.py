@@ -1,4 +1,4 @@
-"""A figure that can be drawn, with everything that must be said about it, and the writer of its files."""
+"""A figure with its caption, and the writer of its files."""
 
 import io
 import os
@@ -19,7 +19,7 @@ FORMATS = ("png", "pdf")
 
 @dataclass(frozen=True)
 class CaptionedFigure:
-    """One figure. `draw` makes it anew; `render` and `write` turn it into files."""
+    """One figure. `draw` returns a new matplotlib figure; `render` and `write` make files."""
 
     kind: str
     """1 to 4 as in the paper, or curves, depth, noise, cost"""
@@ -31,12 +31,12 @@ class CaptionedFigure:
     draw: "Callable[[], Figure]"
     studies: tuple[StudyRecord, ...]
     fingerprints: tuple[str, ...]
-    """of all runs that it shows"""
+    """fingerprints of all runs that it shows"""
 
 
 @dataclass(frozen=True)
 class MissingFigure:
-    """A figure without data: which, why, and the command that would make the data."""
+    """A figure without data, with the reason and the command that makes the data."""
 
     kind: str
     message: str
@@ -60,9 +60,9 @@ def render(drawn: CaptionedFigure, format: str) -> bytes:
 
 
 def write(drawn: CaptionedFigure, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Writes the figure into `folder` (made if need be) as <stem>.<format> and returns the paths.
+    """Writes the figure into `folder` (created if missing) as <stem>.<format> and returns the paths.
 
-    Each file appears whole or not at all. Raises ValueError as `render` and WriteError where it cannot write.
+    Each file is written completely or not at all. Raises ValueError like `render`, and WriteError.
     """
     paths = []
     for name in formats:

@@ -1,4 +1,4 @@
-"""Figure 1: what soft masks do to features, of an early and a late module: before, mask, after, beside the image."""
+"""Figure 1: features before and after the soft mask, with the mask and the image, for an early and a late module."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.read.results import Results
 
-MOST = 6  # images a page
+MOST = 6  # images per page
 PARTS = ("before", "mask", "after")
 MAPS = {"before": "cividis", "mask": "gray", "after": "cividis"}  # both are monotone in lightness
 TITLES = {"before": "feature", "mask": "mask", "after": "masked feature"}
@@ -25,7 +25,7 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
 def masks(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
-    """Yields the masks of one run of each study, in the comparison's baseline if it has some; no run twice."""
+    """Yields the masks of one run per study, a run of the comparison's baseline if possible; no run twice."""
     for group in captions.comparable_groups(studies):
         seen: dict[str, tuple[list[FigureCell], int, Arrays]] = {}
         for study in group:
@@ -49,7 +49,7 @@ def masks(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Captio
 
 
 def module_name(dotted: str) -> str:
-    """Returns "stage 1, module 1" of "stages.0.attention.0"; any other name as it is."""
+    """Returns "stage 1, module 1" for "stages.0.attention.0"; any other name unchanged."""
     match dotted.split("."):
         case ["stages", stage, "attention", module] if stage.isdecimal() and module.isdecimal():
             return f"stage {int(stage) + 1}, module {int(module) + 1}"
@@ -66,7 +66,7 @@ def _first(study: StudyRecord, results: "Results") -> tuple[FigureCell, int, Arr
 
 
 def _whole(arrays: Arrays) -> bool:
-    """Whether everything is there that the figure shows."""
+    """Whether the arrays hold everything that the figure shows."""
     if not {"images", "labels", "classes", "modules"} <= arrays.keys() or not len(arrays["images"]):
         return False
     parts = [f"{part}_{k}" for part in PARTS for k in range(len(arrays["modules"]))]
@@ -74,7 +74,7 @@ def _whole(arrays: Arrays) -> bool:
 
 
 def _network(cell: FigureCell, seed: int) -> str:
-    """The cell's name, with the network's where that does not say it."""
+    """The cell's name, with the network's name if the cell's does not contain it."""
     model = cell.runs.by_seed[seed].params.get("model.name", "")
     return cell.name if not model or {"network", "depth"} & cell.values.keys() else f"{cell.name} ({model})"
 
@@ -137,7 +137,7 @@ def _draw(cells: Sequence[FigureCell], seed: int, arrays: Arrays, title: str) ->
 
 
 def _range(values: "np.ndarray[Any, Any]", percentiles: tuple[float, float]) -> tuple[float, float]:
-    """The two percentiles, apart even where the values are all the same."""
+    """The two percentiles, made different if all values are equal."""
     import numpy as np
 
     finite = values[np.isfinite(values)].astype(np.float64)  # float16 overflows in a percentile
@@ -146,7 +146,7 @@ def _range(values: "np.ndarray[Any, Any]", percentiles: tuple[float, float]) -> 
 
 
 def _tick(value: float, span: float) -> str:
-    """The value to a hundredth of the span at least."""
+    """The value, rounded to a hundredth of the span or finer."""
     rounded = round(value, 2 - math.floor(math.log10(span))) or 0.0  # not -0
     return f"{rounded:g}".replace("-", MINUS)
 

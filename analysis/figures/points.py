@@ -1,4 +1,4 @@
-"""The numbers of the figures that draw test error against a number: cells as points, on lines, with intervals."""
+"""The data of the figures of test error against a number: cells as points on lines, with intervals."""
 
 import statistics
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ErrorAxis:
-    """What one kind of figure has on its x axis."""
+    """The x axis of one kind of figure."""
 
     kind: str
     axis: str
     study: str
-    """the study that has such an axis, to be launched where none is"""
+    """a study with this axis, named in the command that makes missing data"""
     label: str
     factor: float
-    """from the axis' values to what is printed"""
+    """factor from the values of the axis to the printed numbers"""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One cell of a line: x, its runs, what the paper reports."""
+    """One cell of a line: x, its runs, the paper's values."""
 
     x: float
     cell: FigureCell
@@ -46,7 +46,7 @@ Lines = dict[str, list[Point]]
 
 
 def lines_of(what: ErrorAxis, study: StudyRecord, results: "Results") -> Lines:
-    """A line for each combination of the other axes, by name; its points in the order of x."""
+    """Returns a line for each combination of the other axes, by name, with points in the order of x."""
     cells = cells_of(study, results)
     by_key = {tuple(cell.values.values()): cell for cell in cells}
     differences = differences_to_baseline(study, {key: cell.runs for key, cell in by_key.items()})
@@ -79,7 +79,7 @@ def _published_difference(study: StudyRecord, key: CellKey) -> float | None:
 
 
 def compared_labels(study: StudyRecord, lines: Lines) -> tuple[str, str] | None:
-    """What is subtracted from what, of two lines; None where there are no differences to draw."""
+    """Returns the labels of the two sides of the differences; None if there are no differences to draw."""
     if study.compare is None or not any(point.difference for line in lines.values() for point in line):
         return None
     axis = next(axis for axis in study.axes if axis.name == study.compare.axis)
@@ -88,13 +88,13 @@ def compared_labels(study: StudyRecord, lines: Lines) -> tuple[str, str] | None:
 
 
 def published_label(study: StudyRecord) -> str:
-    """How the paper's numbers are called: by the data set that they were measured on."""
+    """Returns the label of the paper's values, with their data set."""
     paper = reported(study.table, study.dataset) if study.table is not None else None
     return f"published ({paper[0]})" if paper else "published"
 
 
 def needs_own_axis(lines: Lines) -> bool:
-    """Whether the paper's errors are so far from ours that they need an axis of their own."""
+    """Whether the paper's errors need an axis of their own, because they are far from ours."""
     ours = [point.mean.mean for line in lines.values() for point in line if point.mean]
     theirs = [point.published for line in lines.values() for point in line if point.published is not None]
     return bool(theirs) and not 0.5 <= statistics.median(theirs) / statistics.median(ours) <= 2

@@ -1,4 +1,4 @@
-"""Figure 3: receptive fields of the trunk against those of the mask, as measured: gradient maps, and radii by stage."""
+"""Figure 3: measured receptive fields of trunk and mask: gradient maps, and radii by stage."""
 
 import base64
 import binascii
@@ -29,7 +29,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class MeasuredField:
-    """The receptive field of one branch: mean absolute gradient (H, W) over the image, and where 90 % of it lies."""
+    """The receptive field of one branch: mean absolute gradient (H, W), and the circle with 90 % of it."""
 
     gradient: "np.ndarray[Any, Any]"
     centre: tuple[float, float]
@@ -41,7 +41,7 @@ Fields = dict[tuple[int, str], MeasuredField]  # by stage and branch
 
 
 def receptive_fields(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
-    """Yields the fields of each study that has some which no earlier figure shows."""
+    """Yields the fields of each study, unless an earlier figure shows all of them."""
     for group in captions.comparable_groups(studies):
         shown: set[str] = set()
         for study in group:
@@ -68,7 +68,7 @@ def receptive_fields(results: "Results", studies: Sequence[StudyRecord]) -> Iter
 
 
 def parse_fields(probes: Mapping[str, Any]) -> Fields:
-    """Returns the receptive fields of a probes.json by stage and branch; {} for a network without, or broken ones."""
+    """Returns the receptive fields of a probes.json by stage and branch; {} if there are none or they are damaged."""
     import numpy as np
 
     fields: Fields = {}

@@ -1,6 +1,6 @@
 """Figure 4: mean absolute response by stage, relative to the first, of Attention-164 (ARL, NAL) and ResNet-164.
 
-The response of the trained networks comes from their probes, that over training from their curves.
+The response of the trained networks is read from their probes, the response over training from their curves.
 """
 
 import math
@@ -27,13 +27,13 @@ TITLE = "Mean response of the stages, relative to stage 1"
 
 @dataclass(frozen=True)
 class _ResponseNetwork:
-    """One of the figure's networks, as the paper's table of published numbers and a run's parameters call it."""
+    """One of the figure's networks, with its names in published.csv and in the parameters of a run."""
 
     label: str
     published: Mapping[str, Value]
     model: str
     learning: str | None
-    """None: it has no masks to learn"""
+    """None for a network without masks"""
 
 
 NETWORKS = (
@@ -55,7 +55,7 @@ NETWORKS = (
 
 @dataclass(frozen=True)
 class _Responses:
-    """Of one network: by seed its run, the trained response by stage and each stage's over training; their cells."""
+    """The responses of one network, by seed: run, trained response by stage, curve of each stage; and their cells."""
 
     network: _ResponseNetwork
     runs: dict[int, str]
@@ -65,7 +65,7 @@ class _Responses:
 
 
 def response(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
-    """Yields Figure 4 and the response over training of each data set, profile and set of overrides."""
+    """Yields Figure 4 and the response over training for each data set, profile and set of overrides."""
     for group in captions.comparable_groups(studies):
         found = _collect(group, results)
         trained, over = [f for f in found if f.trained], [f for f in found if f.curves]
@@ -97,7 +97,7 @@ def _drawn(name: str, title: str, shown: list[_Responses], caption: tuple[str, .
 
 
 def _collect(group: Sequence[StudyRecord], results: "Results") -> list[_Responses]:
-    """The runs of each network, those of the study over training before others, all by one protocol."""
+    """The runs of each network, first from the study `depth_response`; all with the same training settings."""
     preferred = {name: i for i, name in enumerate(("depth_response", "arl_vs_nal"))}
     ordered = sorted(group, key=lambda study: preferred.get(study.name, len(preferred)))
     cells = [cell for study in ordered for cell in cells_of(study, results)]
@@ -137,7 +137,7 @@ def _is(network: _ResponseNetwork, run: RunResult) -> bool:
 
 
 def _relative(probes: Mapping[str, Any]) -> list[float]:
-    """The response by stage divided by the first's; [] where there is none or it says nothing."""
+    """The response by stage divided by the first stage's; [] if there is none or it is not usable."""
     try:
         absolute = [float(value) for value in probes["response"]["mean_abs"]]
     except (LookupError, TypeError, ValueError):
@@ -148,9 +148,9 @@ def _relative(probes: Mapping[str, Any]) -> list[float]:
 
 
 def _over_training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, list[tuple[int, float]]]:
-    """The curves of the stages from the second on, relative to the first; {} where there are none.
+    """The curves of the stages from the second on, relative to the first; {} if there are none.
 
-    Without step 0, which the first runs logged: BatchNorm has no statistics then, and evaluation mode needs them.
+    Step 0, which the first runs logged, is left out: BatchNorm has no statistics yet, and evaluation mode needs them.
     """
     stages: list[dict[int, float]] = []
     while curve := curves.get(names.RESPONSE.format(len(stages) + 1)):

@@ -37,7 +37,7 @@ WORDS = {
 
 
 def figures_of(search: SearchRecord, kinds: Sequence[str]) -> Iterator[CaptionedFigure | MissingFigure]:
-    """Yields the figures of these kinds, or why one cannot be drawn. Raises KeyError for a kind of none in KINDS."""
+    """Yields the figures of these kinds and the missing ones. Raises KeyError for a kind that is not in KINDS."""
     for kind in kinds:
         title, draw, lacks = KINDS[kind]
         if missing := lacks(search):
@@ -57,7 +57,7 @@ def figures_of(search: SearchRecord, kinds: Sequence[str]) -> Iterator[Captioned
 
 
 def _stem(search: SearchRecord) -> str:
-    """Returns a part of file names that no two searches of a store share, except for their seeds and spaces."""
+    """Returns the part of file names that tells searches apart; seeds and spaces are not in it."""
     parts = [search.name, search.dataset, search.profile]
     parts += [",".join(search.objectives)] if len(search.objectives) > 1 else []
     if search.overrides:
@@ -115,13 +115,13 @@ def _no_front(search: SearchRecord) -> str:
 
 
 def _height(trial: TrialRecord) -> float:
-    """Where a trial stands: its error, or the last on the way of one that was pruned."""
+    """The y value of a trial: its error, or the last error of a pruned trial."""
     value = trial.last_error if trial.error is None else trial.error
     return float("nan") if value is None else value
 
 
 def _scale(search: SearchRecord, axes: Sequence["Axes"]) -> float:
-    """Scales the errors; returns the height at which trials without one are marked."""
+    """Sets the scale of the errors; returns the y value of the marks of trials without an error."""
     shown = [_height(t) for t in (*search.finished, *_of(search, PRUNED)) if _height(t) == _height(t)]
     low, high = min(shown), max(shown)
     room = max(high - low, 1.0)
@@ -228,7 +228,7 @@ def _slice(axes: "Axes", search: SearchRecord, name: str, best: TrialRecord, top
         value = t.params[name]
         if not choices:
             return float(value)  # type: ignore[arg-type]
-        # Spread sideways by the trial's number, so that dots of one choice do not cover each other.
+        # Shifted sideways by the trial's number, so that dots of one choice do not cover each other.
         return choices.index(value) + 0.5 * ((t.number * 0.618) % 1 - 0.5)
 
     there = [t for t in search.counted if name in t.params]
@@ -254,7 +254,7 @@ def _slice(axes: "Axes", search: SearchRecord, name: str, best: TrialRecord, top
 
 
 def _choices(parameter: ParameterRecord) -> tuple[Setting, ...]:
-    """The values of a parameter that has few: () for a range. Those of whole numbers are drawn like names."""
+    """The values of a parameter with few values, () for a range; short ranges of integers are drawn like names."""
     if parameter.choices or parameter.kind != INT or parameter.high - parameter.low >= FEW:
         return parameter.choices
     return tuple(range(int(parameter.low), int(parameter.high) + 1))
@@ -310,7 +310,7 @@ def _giga(trial: TrialRecord) -> float:
     return (trial.macs or 0.0) / 1e9
 
 
-# By the name that --figure takes: title, how it is drawn, and what it lacks where it cannot be.
+# By the name that --figure takes: title, drawing function, and a function that returns what is missing ("" if nothing).
 KINDS: dict[str, tuple[str, Callable[[SearchRecord, str], "Figure"], Callable[[SearchRecord], str]]] = {
     "history": ("Trials of a search", _history, _no_trial),
     "importances": ("Which parameters matter", _importances, _no_importances),

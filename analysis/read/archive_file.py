@@ -1,8 +1,8 @@
-"""The archive's files: a line a study and a line a run, as compact JSON; how they are read, united and written.
+"""Reading, merging and writing the archive's files: one line per study and one per run, as compact JSON.
 
 {"kind": "study", "study": study.json} and {"kind": "run", "fingerprint", "tags", "params", "metrics", "start_time": ms,
 "curves": {name: [[step, value], ...]}, "spec", "probes", "masks": base64 of masks.npz}. Lines of the first version have
-no kind: runs without start_time, spec and probes. What is not finite stands as null.
+no kind: they are runs without start_time, spec and probes. Numbers that are not finite are written as null.
 """
 
 import base64
@@ -43,12 +43,12 @@ class ArchiveFile:
 
 
 def read_folder(folder: Path) -> list[ArchiveFile]:
-    """Returns the files of an archive folder by name, none where there is no folder. Raises StoreError."""
+    """Returns the files of an archive folder by name; none if the folder is missing. Raises StoreError."""
     return [read_file(path) for path in sorted(folder.glob("*.jsonl"))]
 
 
 def read_file(path: Path) -> ArchiveFile:
-    """Returns an archive file, empty where there is none. Raises StoreError, of a damaged line with its number."""
+    """Returns an archive file, empty if it is missing. Raises StoreError, with the number of a damaged line."""
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
@@ -63,7 +63,7 @@ def read_file(path: Path) -> ArchiveFile:
             if kind == "study":
                 studies.append(StudyRecord.from_json(content["study"]))
             elif kind == "run":
-                # Twice only where two branches were merged.
+                # A run has two lines only after a merge of two branches.
                 fingerprint = content["fingerprint"]
                 content = unite_lines(content, lines[fingerprint]) if fingerprint in lines else content
                 runs[fingerprint], lines[fingerprint] = _run(content, path), content
@@ -113,7 +113,7 @@ def _number(value: Any) -> float:
 
 
 def run_line(run: RunData, *, masks: bool) -> Line:
-    """Returns the line of a run: curves to six significant digits, masks only where asked for, no password."""
+    """Returns the line of a run: curves with six significant digits, masks only if asked for, passwords masked."""
     line: Line = {
         "kind": "run",
         "fingerprint": run.fingerprint,
@@ -147,7 +147,7 @@ def _without_passwords(content: Any) -> Any:
 
 
 def unite_lines(line: Line, held: Line) -> Line:
-    """Returns the line to keep of two of one fingerprint: the newer, with what only the older has filled in."""
+    """Returns one line of two with the same fingerprint: the newer one, completed from the older one."""
 
     def start(content: Line) -> int:
         return -1 if content.get("start_time") is None else int(content["start_time"])
@@ -158,10 +158,10 @@ def unite_lines(line: Line, held: Line) -> Line:
 
 
 def add(file: ArchiveFile, studies: Iterable[StudyRecord], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
-    """Writes the file with studies and runs added, whole or not at all; returns it and what its user must know.
+    """Writes the file with studies and runs added, completely or not at all; returns it with warnings.
 
-    That is what could not be united, and every result that a newer one of the same run replaces: another machine rounds
-    otherwise, and tables made before say something else. The order is always the same: studies by their
+    There is a warning for records that could not be united, and for each result that is replaced by a newer one of the
+    same run: it may differ on another machine, and tables made before show the old one. Studies are sorted by their
     keys, then runs by fingerprint.
     """
     records: dict[StudyKey, StudyRecord] = {}
@@ -185,7 +185,7 @@ def _error(line: Line) -> Any:
 
 
 def _finite(content: Any) -> Any:
-    """The same with null for what JSON has no number for."""
+    """The same content with null for numbers that JSON does not have."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, dict):

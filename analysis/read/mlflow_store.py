@@ -1,4 +1,4 @@
-"""Analysis' only reader of MLflow: studies and runs as tidy data. It creates and writes nothing."""
+"""Reads studies and runs from MLflow, as tidy data; nothing is created or written. No other module of analysis does."""
 
 import gc
 import json
@@ -37,12 +37,12 @@ if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import pandas as pd
     from mlflow import MlflowClient
 
-PAGE = 1000  # runs a query; search_runs stops there unless paged
+PAGE = 1000  # runs per query; more runs need paging
 
 
 @dataclass(frozen=True)
 class TrackedStudies:
-    """What a tracking store holds: a study per parent run, all child runs, and what could not be read."""
+    """The studies of a tracking store, one per parent run, and all child runs as a DataFrame."""
 
     uri: str  # as printed, without its password
     studies: tuple[StudyRecord, ...]
@@ -52,7 +52,7 @@ class TrackedStudies:
 
 @dataclass(frozen=True)
 class ParentRun:
-    """A parent run whose study.json can be read."""
+    """A parent run with a readable study.json."""
 
     run_id: str
     tag: str
@@ -61,13 +61,13 @@ class ParentRun:
 
 @dataclass(frozen=True)
 class StoreContents:
-    """A tracking store as it is: parents (oldest first, one per tag ran.parent), child runs, what cannot be read."""
+    """The content of a tracking store: parents (oldest first, one per tag ran.parent) and child runs."""
 
     uri: str  # as printed, without its password
     parents: tuple[ParentRun, ...]
     runs: tuple[RunData, ...]
     problems: tuple[str, ...]
-    experiments: tuple[str, ...]  # all of ours that the store has
+    experiments: tuple[str, ...]  # names of all our experiments in the store
 
 
 def read_store(uri: str | None = None, parent: str | None = None) -> TrackedStudies:
@@ -85,10 +85,10 @@ def read_store(uri: str | None = None, parent: str | None = None) -> TrackedStud
 
 
 def read_contents(uri: str | None = None, *, parent: str | None = None, experiment: str | None = None) -> StoreContents:
-    """Returns what a tracking store holds, of one parent or one experiment ("ran/<data set>") where one is named.
+    """Returns the content of a tracking store, or only of one parent or one experiment ("ran/<data set>").
 
-    Curves and artifacts stay in the store until they are asked for. An experiment that the store lacks gives no runs.
-    Raises StoreError, of it NoRunsError where there is no store or nothing of ours in it.
+    Curves and artifacts are read on demand. An experiment that is not in the store gives no runs. Raises StoreError,
+    and its subclass NoRunsError if there is no store or it has no runs of ours.
     """
     uri = resolve(uri)
     shown = mask_secrets(uri)
@@ -119,7 +119,7 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
 def read_searches(
     uri: str | None = None, *, experiment: str | None = None
 ) -> tuple[list[SearchRecord], list[str], str]:
-    """Returns the searches of a tracking store, oldest first, what cannot be read, and the store's URI as printed.
+    """Returns the searches of a tracking store, oldest first, messages about unreadable ones, and the URI as printed.
 
     Raises StoreError.
     """
@@ -143,7 +143,7 @@ def read_searches(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Python's cycle collector off: it takes two thirds of the time while MLflow makes objects of 1,000 runs."""
+    """Turns off Python's cycle collector, which takes two thirds of the time for MLflow's objects of 1,000 runs."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -158,7 +158,7 @@ def _nothing(shown: str) -> str:
 
 
 def _experiments(client: "MlflowClient") -> dict[str, str]:
-    """Id -> name of all experiments of ours."""
+    """Ids and names of all our experiments."""
     pattern = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
     found = _pages(lambda token: client.search_experiments(filter_string=pattern, page_token=token))
     return {experiment.experiment_id: experiment.name for experiment in found}
@@ -175,7 +175,7 @@ def _pages(query: Any) -> list[Any]:
 
 
 def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[ParentRun], list[str]]:
-    """Of each tag ran.parent the oldest run whose study.json can be read, as launches keep the oldest."""
+    """The oldest readable parent per tag ran.parent (launches keep the oldest, too), and messages about the others."""
     found: dict[str, ParentRun] = {}
     problems = []
     for run in runs:
@@ -200,7 +200,7 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
             if file is not None:
                 try:
                     return curves_by_query(file, run.info.run_id, wanted)
-                except sqlite3.Error:  # a later MLflow's table
+                except sqlite3.Error:  # another table layout in a later MLflow
                     pass
             return curves_by_client(client, run.info.run_id, wanted)
 
@@ -225,7 +225,7 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
 
 
 def curves_by_client(client: "MlflowClient", run_id: str, wanted: Sequence[str]) -> Curves:
-    """Returns curves through MLflow: a query for each, and an object for each point."""
+    """Returns curves through MLflow, with a query per curve and an object per point."""
     return {
         key: _curve((point.step, point.timestamp, point.value) for point in client.get_metric_history(run_id, key))
         for key in wanted
@@ -233,7 +233,7 @@ def curves_by_client(client: "MlflowClient", run_id: str, wanted: Sequence[str])
 
 
 def curves_by_query(file: Path, run_id: str, wanted: Sequence[str]) -> Curves:
-    """Returns the same from the table itself, 30 times faster: figures read hundreds of runs. Raises sqlite3.Error."""
+    """Returns the same by one SQL query, 30 times faster: figures read hundreds of runs. Raises sqlite3.Error."""
     points: dict[str, list[tuple[int, int, float]]] = {key: [] for key in wanted}
     statement = "SELECT key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY value"
     for key, step, timestamp, value, is_nan in query(file, statement, run_id):
@@ -243,13 +243,13 @@ def curves_by_query(file: Path, run_id: str, wanted: Sequence[str]) -> Curves:
 
 
 def _curve(points: Iterable[tuple[int, int, float]]) -> list[tuple[int, float]]:
-    """A point a step: of one that was logged twice the later."""
+    """One point per step: the later one if it was logged twice."""
     ordered = sorted(points, key=lambda point: point[:2])
     return list({step: value for step, _, value in ordered}.items())
 
 
 def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
-    """The content of an artifact; of a local store it is read where it lies. Raises OSError."""
+    """The content of an artifact, read directly from a local store. Raises OSError."""
     uri = urlsplit(run.info.artifact_uri)
     if uri.scheme in ("", "file"):
         return (Path(url2pathname(uri.path)) / name).read_bytes()
@@ -257,5 +257,5 @@ def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return Path(client.download_artifacts(run.info.run_id, name, folder)).read_bytes()
-        except Exception as error:  # each kind of artifact store raises its own
+        except Exception as error:  # each kind of artifact store raises its own errors
             raise OSError(f"{name} cannot be fetched: {error}") from error

@@ -1,4 +1,4 @@
-"""What captions say: of data, profile and seeds, of differences, of what is missing and of what it cost."""
+"""Sentences of captions: data, profile and seeds, differences, missing runs, cost."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from analysis.tables.cells import Difference, TableCell
 from records import names
 from records.study_json import StudyRecord
 
-# How a caption counts what is no result, in this order.
+# Words for outcomes that are not finished, in the order of captions.
 WORDS = {
     names.DIVERGED: "diverged",
     names.FAILED: "failed",
@@ -19,9 +19,9 @@ WORDS = {
     NOT_RUN: NOT_RUN,
 }
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167
-OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: how many training images the data set has
+OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: number of training images of the data set
 
-# A table has to name the built-in data set as what it is.
+# Every table must say that the built-in data set is synthetic.
 _DATASETS = {
     "cluttershapes": "cluttershapes (built-in, synthetic)",
     "cifar10": "CIFAR-10",
@@ -30,7 +30,7 @@ _DATASETS = {
 
 
 def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[CellRuns]]) -> list[str]:
-    """Returns data, profile, rule of selection, n and overrides of studies that differ in nothing but the data set."""
+    """Returns data, profile, rule of selection, n and overrides of studies that differ only in the data set."""
     first, everything = studies[0], [cell_runs for of_study in cells for cell_runs in of_study]
     pairs = list(zip(studies, cells, strict=True))
     counts = {len(cell_runs.planned) for cell_runs in everything} or {0}
@@ -48,19 +48,19 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
 
 
 def closing_sentences(cells: Sequence[CellRuns], broken: int) -> list[str]:
-    """Returns what is missing and why, how many pairs the differences leave out for a diverged run, and the cost."""
+    """Returns the missing runs, the number of pairs left out because of a diverged run, and the cost."""
     left_out = f"Left out of the differences: {_plural(broken, 'pair')} with a diverged run."
     return [*shortfall_sentence(cells), *([left_out] if broken else []), *hours_sentence(cells)]
 
 
 def overrides_sentence(overrides: Mapping[str, object]) -> list[str]:
-    """Returns the overrides in words; nothing without."""
+    """Returns the overrides in words; [] if there are none."""
     listed = ", ".join(f"{key} = {value}" for key, value in sorted(overrides.items()))
     return [f"Overrides: {listed}."] if listed else []
 
 
 def holm_sentence(name: str, cells: Iterable[TableCell]) -> str:
-    """Returns what a caption says of the differences called `name`, those in `cells`."""
+    """Returns the sentence about the differences in `cells`, which are called `name`."""
     tested = sum(isinstance(c, Difference) and c.interval is not None and c.interval.low is not None for c in cells)
     start = f"{name[0].upper()}{name[1:]}: mean difference paired by seed"
     if tested == 0:
@@ -74,7 +74,7 @@ def holm_sentence(name: str, cells: Iterable[TableCell]) -> str:
 
 
 def hours_sentence(cells: Sequence[CellRuns]) -> list[str]:
-    """Returns what the runs of these cells cost, each fingerprint once; nothing where none has logged it."""
+    """Returns the cost of the runs of these cells, each fingerprint once; [] if none has logged it."""
     found = {
         cell_runs.planned[seed]: run.hours
         for cell_runs in cells
@@ -85,12 +85,12 @@ def hours_sentence(cells: Sequence[CellRuns]) -> list[str]:
 
 
 def hours_text(hours: float) -> str:
-    """Returns hours as a reader takes them in: minutes below two hours."""
+    """Returns hours as text, in minutes below two hours."""
     return f"{60 * hours:.{0 if hours >= 0.1 else 1}f} minutes" if hours < 2 else f"{hours:.1f} hours"
 
 
 def shortfall_sentence(cells: Sequence[CellRuns]) -> list[str]:
-    """Returns what is missing and why, in words; nothing for complete cells."""
+    """Returns the number of missing runs by reason; [] for complete cells."""
     tally: dict[str, int] = {}
     for cell_runs in cells:
         for outcome in cell_runs.outcomes.values():
@@ -102,14 +102,14 @@ def shortfall_sentence(cells: Sequence[CellRuns]) -> list[str]:
 
 
 def size_sentences(cells: Sequence[CellRuns]) -> list[str]:
-    """Returns how many training images the runs were limited to, where all are limited alike."""
+    """Returns the limit on training images if all runs have the same."""
     found = {run.params.get("data.train_images", "None") for cell_runs in cells for run in cell_runs.by_seed.values()}
     (limit,) = found if len(found) == 1 else ("None",)
     return [f"Training images: {int(limit):,}."] if limit.isdecimal() else []
 
 
 def dataset_name(dataset: str, cells: Sequence[CellRuns] = ()) -> str:
-    """Returns how a data set is called in print. An image folder is ImageNet only where its runs show that it is."""
+    """Returns the name of a data set in print. An image folder is called ImageNet only if its runs show that it is."""
     if dataset != "imagenet":
         return _DATASETS.get(dataset, dataset)
     classes = sorted({cell_runs.network.num_classes for cell_runs in cells if cell_runs.network is not None})
@@ -119,9 +119,9 @@ def dataset_name(dataset: str, cells: Sequence[CellRuns] = ()) -> str:
 
 
 def not_imagenet(dataset: str, cells: Sequence[CellRuns]) -> list[str]:
-    """Returns the sentence that says why runs on the data set "imagenet" are no ImageNet results; nothing if they are.
+    """Returns the sentence why runs on the data set "imagenet" are not ImageNet results; [] if they are.
 
-    They are if all networks have its 1000 classes, and all runs had all its training images and no limit on the test's.
+    They are if all networks have 1000 classes, and all runs had all training images and no limit on test images.
     """
     runs = [run for cell_runs in cells for run in cell_runs.by_seed.values()]
     classes = {None if cell_runs.network is None else cell_runs.network.num_classes for cell_runs in cells}

@@ -1,4 +1,4 @@
-"""A study's cells joined with the runs that exist: outcomes and numbers by seed, whoever ran them."""
+"""The cells of a study joined with the runs of any study: outcomes and numbers by seed."""
 
 import math
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOT_RUN = "not run"
-NO_ERROR = "without a test error"  # said to be finished, but the metric is not there
+NO_ERROR = "without a test error"  # finished, but the metric is missing
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What tables need of one run."""
+    """The part of a run that tables need."""
 
     outcome: str
     metrics: Mapping[str, float]
@@ -30,7 +30,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class CellRuns:
-    """What is known of one cell: the planned fingerprints, the outcome of each seed, and the runs that exist."""
+    """The runs of one cell: the planned fingerprints, the outcome of each seed, and the existing runs."""
 
     planned: Mapping[int, str]
     outcomes: Mapping[int, str]
@@ -42,7 +42,7 @@ class CellRuns:
         return self._with(names.DIVERGED)
 
     def values(self, metric: str = names.FINAL_TEST_ERR) -> dict[int, float]:
-        """The metric of the finished seeds that have it."""
+        """The metric by seed, of the finished seeds that have it."""
         return {
             seed: run.metrics[metric]
             for seed, run in self.by_seed.items()
@@ -50,14 +50,14 @@ class CellRuns:
         }
 
     def measure(self, metric: str = names.FINAL_TEST_ERR) -> Measure:
-        """Mean and standard deviation of a metric, and what kept the other seeds from it."""
+        """Mean and standard deviation of a metric, and the outcomes of the other seeds."""
         begun = self._with(names.KILLED) | self._with(RUNNING) | self._with(NO_ERROR)
         stats = mean_std(list(self.values(metric).values()))
         failed = len(self._with(names.FAILED))
         return Measure(stats, len(self.diverged()), len(self.planned), failed=failed, unfinished=len(begun))
 
     def logged(self, metric: str) -> float | None:
-        """What any run of the cell logged of a quantity that all seeds share."""
+        """A quantity that all seeds share, from any run that logged it."""
         found = (run.metrics.get(metric, math.nan) for run in self.by_seed.values())
         return next((value for value in found if math.isfinite(value)), None)
 
@@ -66,7 +66,7 @@ class CellRuns:
 
 
 def index_runs(runs: "pd.DataFrame") -> dict[str, RunResult]:
-    """Returns the run that counts of each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
+    """Returns the run that counts for each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
     one = one_per_fingerprint(runs)
     found = {}
     for fingerprint, outcome, error, hours, params, metrics in zip(
@@ -106,7 +106,7 @@ def paired(a: CellRuns, b: CellRuns, metric: str = names.FINAL_TEST_ERR) -> Mean
 
 
 def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, CellRuns]) -> dict[CellKey, Interval | None]:
-    """Returns each cell's test error minus its baseline's, at Holm's level over all of them; nothing of a baseline."""
+    """Returns each cell's test error minus its baseline's, at Holm's level over all; no entry for a baseline."""
     compared = {cell: other for cell in cells if (other := study.baseline_of(cell)) is not None}
     stats = [paired(cells[cell], cells[other]) if other in cells else None for cell, other in compared.items()]
     return dict(zip(compared, holm_intervals(stats), strict=True))

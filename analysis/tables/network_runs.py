@@ -1,4 +1,4 @@
-"""The runs of the studies `cifar` and `imagenet`, as the paper's Tables 6 and 7 show them: by network, all in one."""
+"""The runs of the studies `cifar` and `imagenet` by network, for the paper's Tables 6 and 7."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ QUANTITIES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "6": {"cifar10": {"cifar10_err": names.FINAL_TEST_ERR}, "cifar100": {"cifar100_err": names.FINAL_TEST_ERR}},
     "7": {"imagenet": {"top1_err": names.FINAL_TEST_ERR, "top5_err": names.FINAL_TEST_ERR5}},
 }
-# Table 7's comparisons of the paper, as far as we have both networks.
+# The comparisons of the paper's Table 7 for which we have both networks.
 _PAIRS = {
     "attention56_imagenet": "resnet152_imagenet",
     "attentionnext56_imagenet": "resnext101_32x4d_imagenet",
@@ -24,13 +24,13 @@ _PAIRS = {
 
 
 def fits(study: StudyRecord) -> bool:
-    """Whether a study's runs can stand in the paper's table of networks."""
+    """Whether a study's runs fit the paper's table of networks."""
     datasets = QUANTITIES.get(study.table or "", {})
     return study.dataset in datasets and [axis.name for axis in study.axes] == ["network"]
 
 
 def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], costs: Costs) -> NetworkRuns:
-    """Returns what the runs of studies that differ in nothing but the data set say of the networks of their table."""
+    """Returns the results of studies that differ only in the data set, by the networks of their table."""
     first = studies[0]
     cells = {study.dataset: _by_network(study, runs) for study in studies}
     measured = {
@@ -119,7 +119,7 @@ def _short(study: StudyRecord) -> str:
 
 
 def _name(study: StudyRecord) -> str:
-    """What is subtracted from what, in words."""
+    """The two sides of the difference, in words."""
     if study.table != "7":
         return _short(study)
     axis = study.axes[0]
@@ -132,7 +132,7 @@ def _name(study: StudyRecord) -> str:
 
 
 def _tested_at(cells: Sequence[CellRuns]) -> list[str]:
-    """The size of our test images, which need not be the paper's."""
+    """The size of our test images, which may differ from the paper's."""
     sizes = set()
     for cell_runs in cells:
         for run in cell_runs.by_seed.values():

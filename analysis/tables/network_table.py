@@ -24,7 +24,7 @@ from records.study_json import NetworkKey
 
 COSTS_CSV = Path(__file__).with_name("costs.csv")
 
-# what costs.csv lists a network by -> its counts
+# network in costs.csv -> its counts
 Costs = Mapping[NetworkKey, Mapping[str, int]]
 # (network, quantity of published.csv)
 Place = tuple[str, str]
@@ -32,16 +32,16 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class NetworkRuns:
-    """What the runs of one profile say of the networks of one of the paper's tables."""
+    """The results of one profile for the networks of one of the paper's tables."""
 
     errors: Mapping[Place, Measure]
     seeds: Mapping[Place, Count]
     differences: Mapping[Place, Difference]
     difference_header: str
     networks: Mapping[str, NetworkKey | None]
-    """what ran under the paper's name, for its counts; absent where nothing was planned"""
+    """the network that ran under the paper's name, for its counts; no entry if none was planned"""
     counts: Mapping[Place, float | None]
-    """params in M and macs in G of what ran"""
+    """params in M and macs in G of the networks that ran"""
     caption: tuple[str, ...]
     stem: str
 
@@ -52,7 +52,7 @@ class CostsError(ValueError):
 
 @dataclass(frozen=True)
 class _PaperTable:
-    """One of the paper's tables: where its networks are counted, and which errors it reports."""
+    """One of the paper's tables: the input for which its networks are counted, and the errors that it reports."""
 
     title: str
     num_classes: int
@@ -60,7 +60,7 @@ class _PaperTable:
     errors: Mapping[str, str] = field(default_factory=dict)
     """quantity of published.csv -> header"""
     same_runs: bool = False
-    """whether the errors are of the same runs, and n is said once"""
+    """whether the errors are of the same runs, so that n is printed once"""
 
 
 _SHOWN = {
@@ -82,7 +82,7 @@ _SHOWN = {
 ALL = "networks"  # the table of every network in costs.csv
 COST_TABLES = (*_SHOWN, ALL)
 
-# Why our counts are not the paper's, printed only where they are not.
+# Reasons for counts that differ from the paper's, printed only if they differ.
 _REASONS = {
     "attention92": "the paper does not state the widths",
     "attention452": "counted by Figure 2 and the stated p, t, r = 2, 4, 3; r = 2 would give 8.75 M",
@@ -100,7 +100,7 @@ _SCALES = {"depth": 1, "params": 1e6, "macs": 1e9}
 
 
 def read_costs(path: Path | None = None) -> Costs:
-    """Returns what costs.csv holds, depths and counts as they are. Raises CostsError."""
+    """Returns the depths and counts of costs.csv. Raises CostsError."""
     path = COSTS_CSV if path is None else path
     if not path.is_file():
         raise CostsError(f"no {path}: `python -m ran.models.cost` writes it")
@@ -121,20 +121,20 @@ def read_costs(path: Path | None = None) -> Costs:
 
 
 def at_full_width(name: str, num_classes: int, image_size: int) -> NetworkKey:
-    """Returns what a network of the zoo is listed by as it is."""
+    """Returns the key of a network of the zoo at full width with the standard mask."""
     return NetworkKey(
         name=name, width=1.0, mask_structure="encoder_decoder", num_classes=num_classes, image_size=image_size
     )
 
 
 def digits_for(values: Collection[float | None]) -> int:
-    """Returns how many decimals of a column of counts are printed: two, or more for small networks."""
+    """Returns the number of printed decimals of a column of counts: two, or more for small networks."""
     smallest = min((value for value in values if value), default=1.0)
     return 2 if smallest >= 0.1 else 3 if smallest >= 0.01 else 4
 
 
 def cost_table(name: str, costs: Costs, runs: NetworkRuns | None = None) -> Table:
-    """Returns one of COST_TABLES; without `runs` the counts of the networks as they are, and what the paper says."""
+    """Returns one of COST_TABLES; without `runs` only the counts of the full networks beside the paper's values."""
     return _all_networks(costs) if name == ALL else _paper_table(name, costs, runs)
 
 
@@ -211,7 +211,7 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
 
 
 def _counted(quantity: str, network: str, cost: Mapping[str, int], runs: NetworkRuns | None) -> float | None:
-    """Of what ran where something was planned, else of the network as it is."""
+    """The count of the network that ran, if one was planned, else of the full network."""
     if runs is not None and network in runs.networks and quantity != "depth":
         return runs.counts.get((network, quantity))
     value = cost.get(quantity)
@@ -244,7 +244,7 @@ def _all_networks(costs: Costs) -> Table:
     heads: dict[str, None] = {}
     for listed, cost in costs.items():
         network = listed.name
-        if network in rows:  # the file's first line of a network is the whole one, its own data set at its own size
+        if network in rows:  # the first line of a network in the file is for its own data set and image size
             continue
         heads[f"{listed.num_classes} classes at {listed.image_size} px"] = None
         row: list[TableCell] = [Label(network, network), Number(listed.image_size, 0), _ours(cost, "depth")]
@@ -272,7 +272,7 @@ def _header_of_masks(quantity: str) -> Column:
 
 
 def _pair(quantity: str, header: str, group: str = "") -> list[Column]:
-    header = header.replace("parameters", "params")  # eleven columns have to fit a terminal
+    header = header.replace("parameters", "params")  # eleven columns must fit a terminal
     published = Column(f"{quantity}_published", "paper", numeric=True, group=group or quantity)
     return [Column(quantity, header, numeric=True, group=group or quantity), published]
 
@@ -283,12 +283,12 @@ def _ours(cost: Mapping[str, int], quantity: str, branch: str = "") -> Number:
 
 
 def _digits(quantity: str, value: float | None) -> Number:
-    """A published count with the digits that the paper prints."""
+    """A published count with as many digits as in the paper."""
     return Number(value, 0 if quantity == "depth" else 1)
 
 
 def _differs(number: str, network: str, quantities: Sequence[str], cost: Mapping[str, int]) -> list[str]:
-    """What to say of published counts: that ours round to others and why, or that the paper contradicts itself."""
+    """Remarks on published counts: ours differ and why, or the paper contradicts itself."""
     against, remarks, contradictions = [], [], []
     for quantity in quantities:
         published = _published(number, network, quantity)
@@ -320,7 +320,7 @@ def _ours_text(value: float, quantity: str) -> str:
 
 
 def _at_test_sizes(sizes: Mapping[str, float | None], shown: _PaperTable, costs: Costs) -> list[str]:
-    """MACs at the sizes that the errors are of; the paper's are at 224 px all the same (Attention-92's 10.4 G)."""
+    """MACs at the test sizes of the errors; the paper's MACs are at 224 px nevertheless (Attention-92: 10.4 G)."""
     found = []
     for network, size in sizes.items():
         if size is not None and size != shown.image_size:

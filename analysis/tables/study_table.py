@@ -1,4 +1,4 @@
-"""From a study's record and the runs that exist to its table: one row per cell, measured beside published."""
+"""The table of a study from its record and the runs: one row per cell, measured beside published."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ from records.study_json import AxisRecord, CellKey, StudyRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-# Of runs with wrong labels: on the training images as they are, not augmented.
+# Metrics of runs with wrong labels, on the training images without augmentation.
 _NOISE = {
     names.FINAL_TRAIN_ERR: ("train_error", "training error, given labels (%)"),
     names.FINAL_TRAIN_ERR_CLEAN: ("train_error_true", "training error, true labels (%)"),
@@ -38,7 +38,7 @@ _NOISE = {
 
 
 def study_table(tracking_uri: str | None, parent: str) -> Table:
-    """Returns the table of one parent run, named by its run id or its tag ran.parent. Raises store.StoreError."""
+    """Returns the table of one parent run, named by its run id or its tag ran.parent. Raises StoreError."""
     store = read_store(tracking_uri, parent)
     return build_table(store.studies[0], store.runs)
 
@@ -46,10 +46,10 @@ def study_table(tracking_uri: str | None, parent: str) -> Table:
 def build_table(
     study: StudyRecord, runs: "pd.DataFrame | Mapping[str, RunResult]", costs: Costs | None = None
 ) -> Table:
-    """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint, whoever ran them.
+    """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint.
 
-    `runs` may have been indexed by measured.index_runs. `costs` are read where not given, which may raise
-    CostsError.
+    `runs` may also be the result of cell_results.index_runs. If `costs` is not given, costs.csv is read, which may
+    raise CostsError.
     """
     cells = collect(study, runs if isinstance(runs, Mapping) else index_runs(runs))
     differences = {
@@ -89,7 +89,7 @@ _NOISE_SENTENCE = (
     "Training error on the training images, not augmented, against the labels trained on (given) and the true ones; "
     "memorised: of the wrongly labelled images, those predicted as their wrong label (by chance, one error in nine is)."
 )
-# quantity -> header, unit, what a run logs of it
+# quantity -> header, unit, logged metric
 _COUNTS = {
     "params": ("params (M)", 1e6, names.COST_PARAMS),
     "macs": ("MACs (G)", 1e9, names.COST_MACS),
@@ -97,7 +97,7 @@ _COUNTS = {
 
 
 def cell_count(cell_runs: CellRuns, quantity: str, costs: Costs) -> float | None:
-    """Returns params or macs of a cell's network in M or G: from costs.csv, else as its runs logged them, else None."""
+    """Returns params in M or macs in G of a cell's network: from costs.csv, else as logged by its runs, else None."""
     _, unit, metric = _COUNTS[quantity]
     listed = costs.get(cell_runs.network, {}).get(quantity) if cell_runs.network is not None else None
     value = cell_runs.logged(metric) if listed is None else listed
@@ -113,7 +113,7 @@ def _named(study: StudyRecord, cell: CellKey) -> dict[str, str | int | float | b
 
 
 def _difference_name(study: StudyRecord) -> str:
-    """What is subtracted from what: both named where the axis has two values, else the baseline alone."""
+    """The two sides of the difference if the axis has two values, else the baseline alone."""
     axis = _compared_axis(study)
     if axis is None or study.compare is None:
         return ""
@@ -144,7 +144,7 @@ def _caption(
 
 
 def stem(study: StudyRecord) -> str:
-    """Returns the file name of a study's table without suffix; overrides add a hash, for they never share a file."""
+    """Returns the file name of a study's table without suffix; overrides add a hash."""
     name = study.name if study.table is None else f"table{study.table}"
     return safe_stem(name, study.dataset, study.profile, overrides=study)
 

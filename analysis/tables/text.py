@@ -32,7 +32,7 @@ def dittos(table: Table, at: int, i: int) -> int:
 
 
 def _panels(table: Table) -> list[tuple[list[int], list[int]]]:
-    """The columns of each panel with their greatest widths: one panel if breaking headers and cells is enough."""
+    """The columns of each panel with their greatest widths; one panel if breaking headers and cells is enough."""
     everything = list(range(len(table.columns)))
     natural = _header_widths(table)
     widths, least = list(natural), [_least_width(table, i) for i in everything]

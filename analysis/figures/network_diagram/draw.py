@@ -1,4 +1,4 @@
-"""Draws a layout: the network in a row, an attention module of each stage below, and what the boxes mean."""
+"""Draws a layout: the network in a row, an attention module of each stage below, and a key to the boxes."""
 
 # ruff: noqa: RUF001 - 3×3 is printed with a true multiplication sign
 
@@ -20,7 +20,7 @@ SMALL = 5.6
 
 
 def draw(layout: NetworkLayout, title: str, subtitle: str, *, classes: int | None = None) -> "Figure":
-    """Returns the drawing: the network in a row, an attention module of each stage below, what the boxes mean."""
+    """Returns the drawing: the network in a row, an attention module of each stage below, and a key to the boxes."""
     modules = _modules(layout)
     notes = [line for note in _notes(layout) for line in textwrap.wrap(note, 150, subsequent_indent="   ")]
     heights = [_module_height(stages[0].mask) for stages in modules]
@@ -45,7 +45,7 @@ def draw(layout: NetworkLayout, title: str, subtitle: str, *, classes: int | Non
 
 
 def _modules(layout: NetworkLayout) -> list[list[StageLayout]]:
-    """Which stages share a drawing of their attention module: those whose masks are of one form and have no levels."""
+    """The stages in groups that share a drawing of their attention module: masks without levels look the same."""
     groups: list[list[StageLayout]] = []
     for stage in layout.stages:
         if not stage.modules:

@@ -1,4 +1,4 @@
-"""Figure 2: the architecture, drawn from the specification of a run: the stages, and an attention module of each."""
+"""Figure 2: the architecture, drawn from the specification of a run: the stages and their attention modules."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _SIZES = {"cifar10": (32, 10), "cifar100": (32, 100), "cluttershapes": (32, 10),
 
 @dataclass(frozen=True)
 class _Diagram:
-    """The first run of a form, and the names of the other networks of that form."""
+    """A drawing: the first run with this form of network, and the names of the other networks of the same form."""
 
     name: str
     mark: str
@@ -31,7 +31,7 @@ class _Diagram:
 
 
 def architecture(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
-    """Yields a drawing for each form of network: those that differ in widths and numbers only share one."""
+    """Yields a drawing for each form of network; networks that differ only in widths and numbers share one."""
     for group in captions.comparable_groups(studies):
         found: dict[str, _Diagram] = {}
         for study in group:
@@ -63,7 +63,7 @@ def architecture(results: "Results", studies: Sequence[StudyRecord]) -> Iterator
 
 
 def _add(found: dict[str, _Diagram], spec: dict[str, Any], cell: FigureCell, mark: str) -> None:
-    """Adds a drawing to those found, or a network's name to the drawing of its form. Raises SpecError."""
+    """Adds a drawing to `found`, or a network's name to the drawing of its form. Raises SpecError."""
     known = cell.runs.network
     size, classes = (known.image_size, known.num_classes) if known else _SIZES.get(cell.study.dataset, (None, None))
     layout = read_spec(spec, size)

@@ -1,6 +1,6 @@
-"""What a network is made of, read from its spec.json: stages, modules, mask branches with the size of every map.
+"""The parts of a network, read from its spec.json: stages, modules, mask branches with the size of every map.
 
-`architecture.py` draws it. Sizes are sides of square maps in pixels, None where the image's is not known.
+`draw.py` draws them. Sizes are sides of square maps in pixels, None if the size of the image is unknown.
 """
 
 # ruff: noqa: RUF001 - 3×3 is printed with a true multiplication sign
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Unit:
-    """A residual unit as a reader would say it, with C and M channels; the layers along its longest path."""
+    """A residual unit in words, with C and M channels, and the number of layers along its longest path."""
 
     text: str
     layers: int = 3
@@ -49,7 +49,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Skip:
-    """From one block of the path to the sum in front of another, on one level, through so many units."""
+    """A connection from one block of the path to the sum before another, on one level, through `units` units."""
 
     start: int
     end: int
@@ -64,9 +64,9 @@ class MaskBranch:
     path: tuple[Block, ...]
     skips: tuple[Skip, ...]
     remark: str = ""
-    """what the boxes cannot say"""
+    """remark below the drawing"""
     values: str = "one value for each of T's"
-    """what M holds"""
+    """description of the values of M"""
 
     @property
     def levels(self) -> int:
@@ -81,7 +81,7 @@ class MaskBranch:
 
 @dataclass(frozen=True)
 class StageLayout:
-    """One stage; `mask` is None without modules, and where they have none."""
+    """One stage; `mask` is None if it has no modules or its modules have no mask."""
 
     number: int
     channels: int
@@ -121,7 +121,7 @@ class NetworkLayout:
 
 
 def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> NetworkLayout:
-    """Returns the layout of a spec.json for square images of a size. Raises SpecError for what is no specification.
+    """Returns the layout of a spec.json for square images of one size. Raises SpecError for an invalid specification.
 
     Units, stems and masks that are registered elsewhere are drawn as boxes with their name.
     """
@@ -163,7 +163,7 @@ def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> Network
 
 
 def form_key(spec: Mapping[str, Any]) -> str:
-    """Returns what two specifications have in common if they differ in widths and numbers of units and modules only."""
+    """Returns a key that is equal for specifications that differ only in widths and in numbers of units and modules."""
     masked = any(stage["modules"] for stage in spec["stages"])
     stages = [
         (s["stride"], s.get("unit"), *((bool(s["modules"]), s["poolings"]) if masked else ())) for s in spec["stages"]
