@@ -1,12 +1,12 @@
-"""Keeps finished runs as small files in git, since a tracking store can be gone tomorrow.
+"""Keeps finished runs as small files in git, because a tracking store may be lost.
 
     python -m analysis.archive export --profile short-1 --data cifar10
     python -m analysis.archive show
 
 One file per data set and profile version, results/archive/<data>-<profile>.jsonl: the record of each study, and every
-finished or diverged run with its tags, parameters, metrics, curves, specification and probes; no weights. One run a
-study keeps its masks, too: the first that has some, the cells of the comparison's baseline before the others, each
-cell's lowest seed first; --masks-of chooses another. What a file holds already stays, its masks as well.
+finished or diverged run with its tags, parameters, metrics, curves, specification and probes; no weights. One run per
+study keeps its masks: the first run that has masks, in the order of cells (the comparison's baseline first) and seeds.
+--masks-of chooses another run. Existing content of a file is kept, including masks.
 """
 
 import argparse
@@ -16,20 +16,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from analysis.options import OneLineParser
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
 from analysis.read.mlflow_client import StoreError
-from analysis.read.mlflow_store import Contents, read_contents
-from analysis.read.record import Study, Value, add_records, read_record
+from analysis.read.mlflow_store import StoreContents, read_contents
 from analysis.read.runs import RESULTS, RunData
 from records import names
 from records.files import WriteError
+from records.study_json import CellKey, StudyKey, StudyRecord, add_records
+from records.text import columns
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 with one line where there is nothing to keep or to show."""
+    """Returns the exit status: 0, or 2 with one line on stderr if there is nothing to keep or to show."""
     options = _parse(argv)
     try:
         return _export(options) if options.command == "export" else _show(options.out)
@@ -42,13 +42,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("archive", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="export | show")
     export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
-    export.add_argument("--profile", required=True, help="profile with its version, as short-1")
-    export.add_argument("--data", required=True, help="data set, as cifar10")
+    export.add_argument("--profile", required=True, help="profile with its version, e.g. short-1")
+    export.add_argument("--data", required=True, help="data set, e.g. cifar10")
     export.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
     export.add_argument(
-        "--masks-of", nargs="+", default=[], metavar="FINGERPRINT", help="keep the masks of these runs (or prefixes)"
+        "--masks-of",
+        nargs="+",
+        default=[],
+        metavar="FINGERPRINT",
+        help="keep the masks of these runs (fingerprints or their first digits)",
     )
-    show = commands.add_parser("show", help="print what the archive holds", allow_abbrev=False)
+    show = commands.add_parser("show", help="print the content of the archive", allow_abbrev=False)
     for command in (export, show):
         command.add_argument("--out", type=Path, default=ARCHIVE, help=f"folder of the archive (default: {ARCHIVE})")
     return parser.parse_args(argv)
@@ -59,12 +63,12 @@ def _export(options: argparse.Namespace) -> int:
     records = [
         parent.record
         for parent in store.parents
-        if (parent.record["profile"], parent.record["dataset"]) == (options.profile, options.data)
+        if (parent.record.profile, parent.record.dataset) == (options.profile, options.data)
     ]
     file = read_file(options.out / f"{options.data}-{options.profile}.jsonl")
-    united: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    united: dict[StudyKey, StudyRecord] = {}
     add_records(united, [*file.studies, *records])
-    studies = [read_record(record) for record in united.values()]
+    studies = list(united.values())
     runs = _results(store, options.profile, options.data, studies)
     if not runs:
         raise StoreError(f"no finished run of profile {options.profile} on {options.data} in {store.uri}")
@@ -77,7 +81,7 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _results(store: Contents, profile: str, data: str, studies: Sequence[Study]) -> dict[str, RunData]:
+def _results(store: StoreContents, profile: str, data: str, studies: Sequence[StudyRecord]) -> dict[str, RunData]:
     """The finished and diverged runs of a profile and data set, and others that their studies share, by fingerprint."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     found: dict[str, RunData] = {}
@@ -98,7 +102,7 @@ def _full(name: str, runs: Mapping[str, RunData]) -> str:
 
 
 def masks_to_keep(
-    studies: Sequence[Study], runs: Mapping[str, RunData], file: ArchiveFile, wanted: Sequence[str]
+    studies: Sequence[StudyRecord], runs: Mapping[str, RunData], file: ArchiveFile, wanted: Sequence[str]
 ) -> set[str]:
     """Returns the fingerprints of the runs whose masks are added: `wanted`, and one run of each study without any."""
     chosen = set(wanted)
@@ -111,7 +115,7 @@ def masks_to_keep(
     return chosen
 
 
-def _baseline_first(study: Study) -> dict[tuple[Value, ...], dict[int, str]]:
+def _baseline_first(study: StudyRecord) -> dict[CellKey, dict[int, str]]:
     cells, compare = study.cells(), study.compare
     if compare is None:
         return cells
@@ -123,12 +127,11 @@ def _show(folder: Path) -> int:
     files = read_folder(folder)
     if not files:
         raise StoreError(f"no archive in {folder}: `python -m analysis.archive export` makes one")
-    rows = [("file", "studies", "runs", "seeds", "started", "size"), *(_row(file) for file in files)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row, file in zip(rows, [None, *files], strict=True):
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-        if file is not None:
-            print("\n".join(coverage(file)))
+    headers = ("file", "studies", "runs", "seeds", "started", "size")
+    head, rule, *rows = columns(headers, [_row(file) for file in files]).splitlines()
+    print(f"{head}\n{rule}")
+    for row, file in zip(rows, files, strict=True):
+        print("\n".join([row, *coverage(file)]))
     return 0
 
 
@@ -150,10 +153,10 @@ def _size(path: Path) -> str:
 
 
 def coverage(file: ArchiveFile) -> list[str]:
-    """Returns a line per study: how many of its planned runs the file holds, of which the masks; then what is left."""
+    """Returns a line per study, with its planned and archived runs and its masks, and a line for runs of no study."""
     rows: list[tuple[str, str]] = []
     planned: set[str] = set()
-    for study in (read_record(record) for record in file.studies):
+    for study in file.studies:
         # A run's own tags name the cell of the study that ran it first.
         labels = {run.fingerprint: f"{study.cell_text(run.cell)} seed {run.seed}" for run in study.runs}
         planned |= labels.keys()

@@ -13,20 +13,27 @@ from pathlib import Path
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.figures import FIGURES, FORMATS, Skipped, drawn_and_skipped, write
-from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
+from analysis.figures import FIGURES, FORMATS, MissingFigure, collect_figures, write
+from analysis.options import (
+    OneLineParser,
+    SelectionError,
+    add_arguments,
+    from_arguments,
+    names_in,
+    select,
+    select_searches,
+)
 from analysis.read.mlflow_client import StoreError
-from analysis.read.searches import SearchError, select_searches
 from records.files import WriteError
 
 FOLDER = "figures"  # below --out
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    """Returns the exit status: 0, or 2 with one line on stderr for refused input."""
     options = _parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± must not end in a traceback
     try:
         formats = names_in(options.formats, FORMATS, "format")
         if options.search is not None:
@@ -34,11 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         kinds = names_in(",".join(options.figure) or ",".join(FIGURES), FIGURES, "figure")
         results = from_arguments(options)
         studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
-        drawn, skipped = drawn_and_skipped(results, studies, kinds)
+        drawn, skipped = collect_figures(results, studies, kinds)
         for one in drawn:
             paths = write(one, options.out / FOLDER, formats)
             print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
-    except (StoreError, SelectionError, SearchError, WriteError) as error:
+    except (StoreError, SelectionError, WriteError) as error:
         print(f"make_figures: {error}", file=sys.stderr)
         return 2
     for note in results.notes + [gap.message for gap in skipped]:
@@ -47,18 +54,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _searches(options: argparse.Namespace, formats: list[str]) -> int:
-    """Draws the figures of --search. A search lives in the tracking store alone, so the archive is not read."""
+    """Draws the figures of --search. Searches are only in the tracking store, so the archive is not read."""
     from analysis.figures.search import KINDS, figures_of
     from analysis.read.mlflow_store import read_searches
 
     kinds = names_in(",".join(options.figure) or ",".join(KINDS), KINDS, "figure of a search")
-    searches, notes, where = read_searches(options.tracking_uri, experiment=options.experiment)
+    searches, notes, source = read_searches(options.tracking_uri, experiment=options.experiment)
     chosen = select_searches(
-        searches, options.search, profile=options.profile, data=options.data, overrides=options.overrides, where=where
+        searches, options.search, profile=options.profile, data=options.data, overrides=options.overrides, source=source
     )  # fmt: skip
     for search in chosen:
         for one in figures_of(search, kinds):
-            if isinstance(one, Skipped):
+            if isinstance(one, MissingFigure):
                 notes.append(one.message)
                 continue
             paths = write(one, options.out / FOLDER, formats)
@@ -74,13 +81,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--figure",
         action="append",
         default=[],
-        help=f"some of {', '.join(FIGURES)}; repeatable, or 4,curves (default: all)",
+        help=f"figures to draw, of {', '.join(FIGURES)}; several as 4,curves or by repeating the option (default: all)",
     )
     parser.add_argument(
-        "--search", metavar="NAME", help="the figures of this search instead: history, importances, slices, front"
+        "--search", metavar="NAME", help="draw the figures of this search instead: history, importances, slices, front"
     )
     add_arguments(parser)
-    parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")
+    parser.add_argument(
+        "--formats", default=",".join(FORMATS), help=f"file formats, of {','.join(FORMATS)} (default: all)"
+    )
     return parser.parse_args(argv)
 
 

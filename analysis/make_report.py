@@ -1,4 +1,4 @@
-"""Writes the report: one HTML file with the claims, every table and figure, and what made each.
+"""Writes the report: one HTML file with the claims, every table and figure, and the runs behind each.
 
 python analysis/make_report.py
 python analysis/make_report.py --profile short --data cifar10 --out /tmp/report
@@ -20,7 +20,7 @@ NAME = "report.html"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    """Returns the exit status: 0, or 2 with one line on stderr for refused input."""
     options = _parse(argv)
     path: Path = options.out / NAME
     try:
@@ -29,11 +29,11 @@ def main(argv: list[str] | None = None) -> int:
         for note in results.notes:
             print(note, file=sys.stderr)
 
-        from analysis.figures import drawn_and_skipped  # matplotlib, which --help and a refusal do without
+        from analysis.figures import collect_figures  # matplotlib, not needed for --help and refusals
         from analysis.make_tables import all_tables
         from analysis.report import page
 
-        text = page(results, studies, all_tables(results, studies), *drawn_and_skipped(results, studies))
+        text = page(results, studies, all_tables(results, studies), *collect_figures(results, studies))
         write_whole(path, text)
     except (StoreError, SelectionError, CostsError, WriteError) as error:
         print(f"make_report: {error}", file=sys.stderr)

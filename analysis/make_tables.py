@@ -19,15 +19,15 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 
 from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
 from analysis.read.mlflow_client import StoreError
-from analysis.read.record import Study
 from analysis.tables.cells import Table
 from analysis.tables.formats import FORMATS, to_text, write
 from analysis.tables.network_table import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
 from records.files import WriteError
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
-    from analysis.tables.cell_results import Run
+    from analysis.tables.cell_results import RunResult
 
 CLAIMS = "claims"
 # The paper's tables of errors and the study that fills each.
@@ -44,18 +44,18 @@ WITHOUT_RUNS = (*COST_TABLES, CLAIMS)  # tables that exist without a study of th
 
 
 @dataclass(frozen=True)
-class Made:
-    """A table and the studies whose runs stand in it."""
+class SourcedTable:
+    """A table and the studies whose runs it shows."""
 
     table: Table
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where the input is refused with one line on stderr."""
+    """Returns the exit status: 0, or 2 with one line on stderr for refused input."""
     options = _parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± shall not end in a traceback
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± must not end in a traceback
     wanted = _split(options.table)
     try:
         formats = names_in(options.formats, FORMATS, "format")
@@ -72,9 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[Made], list[str]]:
-    """The tables that the options ask for, and what is to be said of their sources and of what is missing."""
-    if wanted and set(wanted) <= {"2", ALL}:  # no store is looked for
+def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[SourcedTable], list[str]]:
+    """The tables that the options ask for, and notes on their sources and on missing tables."""
+    if wanted and set(wanted) <= {"2", ALL}:  # these tables need no store
         return all_tables(None, [], wanted), []
     results = from_arguments(options)
     needed = [name for name in wanted if name not in WITHOUT_RUNS]
@@ -90,14 +90,16 @@ def _made(options: argparse.Namespace, wanted: Sequence[str]) -> tuple[list[Made
     return made, results.notes + _without_runs(results, studies, wanted, options.profile)
 
 
-def all_tables(results: "Results | None", studies: Sequence[Study], wanted: Sequence[str] = ()) -> list[Made]:
+def all_tables(
+    results: "Results | None", studies: Sequence[StudyRecord], wanted: Sequence[str] = ()
+) -> list[SourcedTable]:
     """Returns claims, the paper's tables in its order, then those of the other studies; with `wanted` those alone.
 
     `studies` are chosen from those of `results`, in the order of options.select. The table of all networks is made only
-    where it is wanted. Raises CostsError.
+    if it is wanted. Raises CostsError.
     """
     costs = read_costs()
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunResult] = {}
     made = []
     if results is not None:
         from analysis.claims.table import claims_table
@@ -107,41 +109,43 @@ def all_tables(results: "Results | None", studies: Sequence[Study], wanted: Sequ
         runs = index_runs(results.runs)
         if not wanted or CLAIMS in wanted:
             judged = judge_all(results, studies, costs)
-            made.append(Made(claims_table(judged), tuple({one.study.key: one.study for one in judged}.values())))
+            made.append(
+                SourcedTable(claims_table(judged), tuple({one.study.key: one.study for one in judged}.values()))
+            )
     for number in PAPER:
         of_number = [study for study in studies if study.table == number]
         chosen = [study for study in of_number if not wanted or number in wanted or study.name in wanted]
         made += _of_studies(chosen, runs, costs)
         counted = number in COST_TABLES and (not wanted or number in wanted)
         if counted and not any(one.table.stem.startswith(f"table{number}") for one in made):
-            made.append(Made(cost_table(number, costs), ()))
+            made.append(SourcedTable(cost_table(number, costs), ()))
     beyond = [study for study in studies if study.table not in PAPER]
     made += _of_studies([study for study in beyond if not wanted or study.name in wanted], runs, costs)
     if ALL in wanted:
-        made.append(Made(cost_table(ALL, costs), ()))
+        made.append(SourcedTable(cost_table(ALL, costs), ()))
     return _distinct(made)
 
 
-def _of_studies(studies: Sequence[Study], runs: "dict[str, Run]", costs: Costs) -> list[Made]:
-    """A table a study, but one for all data sets of a table of networks."""
+def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, RunResult]", costs: Costs) -> list[SourcedTable]:
+    """One table per study, but one table for all data sets of a table of networks."""
     if not studies:
         return []
     from analysis.tables.network_runs import fits, network_runs
     from analysis.tables.study_table import build_table
 
-    united: dict[tuple[str, str, str], list[Study]] = {}
+    united: dict[tuple[str, str, str], list[StudyRecord]] = {}
     for study in studies:
         if fits(study):
             united.setdefault((study.name, study.profile, study.canonical_overrides), []).append(study)
     made = [
-        Made(cost_table(group[0].table or "", costs, network_runs(group, runs, costs)), tuple(group))
+        SourcedTable(cost_table(group[0].table or "", costs, network_runs(group, runs, costs)), tuple(group))
         for group in united.values()
     ]
-    return made + [Made(build_table(study, runs, costs), (study,)) for study in studies if not fits(study)]
+    return made + [SourcedTable(build_table(study, runs, costs), (study,)) for study in studies if not fits(study)]
 
 
-def _distinct(made: Sequence[Made]) -> list[Made]:
-    """The tables, with the study's name added to a stem that two studies would share."""
+def _distinct(made: Sequence[SourcedTable]) -> list[SourcedTable]:
+    """The tables, with the study's name added to stems that are not unique."""
     stems = [one.table.stem for one in made]
     return [
         dataclasses.replace(one, table=dataclasses.replace(one.table, stem=f"{one.table.stem}-{one.studies[0].name}"))
@@ -152,7 +156,7 @@ def _distinct(made: Sequence[Made]) -> list[Made]:
 
 
 def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:
-    """Raises SelectionError for a table of the paper that is asked for and has no study on record, with its command."""
+    """Raises SelectionError for a wanted table without a study on record, with the command that fills it."""
     for name in wanted:
         if name in STUDIES and not any(study.table == name for study in results.studies):
             raise SelectionError(f"no runs yet of Table {name}: {_command(name)}")
@@ -163,9 +167,9 @@ def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:
 
 
 def _without_runs(
-    results: "Results", studies: Sequence[Study], wanted: Sequence[str], profile: str | None
+    results: "Results", studies: Sequence[StudyRecord], wanted: Sequence[str], profile: str | None
 ) -> list[str]:
-    """A line for each of the paper's tables that no finished or diverged run fills."""
+    """A note for each of the paper's tables without a finished or diverged run."""
     from analysis.read.runs import RESULTS
 
     over = set(results.runs.loc[results.runs["outcome"].isin(list(RESULTS)), "fingerprint"])
@@ -178,7 +182,7 @@ def _without_runs(
 
 
 def _command(number: str, profile: str | None = None) -> str:
-    """The launch that fills a table, in a profile with its version or without."""
+    """The launch that fills a table; `profile` with or without its version."""
     if profile is None:
         return f"python run_ablation.py --study {STUDIES[number]}"
     name, _, version = profile.rpartition("-")
@@ -191,10 +195,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--table",
         action="append",
         default=[],
-        help=f"{CLAIMS}, 1 to 7, a study's name or {ALL}; repeatable, or 3,4 (default: all but {ALL})",
+        help=f"{CLAIMS}, 1 to 7, a study's name or {ALL}; several as 3,4 or by repeating the option "
+        f"(default: all but {ALL})",
     )
     add_arguments(parser)
-    parser.add_argument("--formats", default=",".join(FORMATS), help=f"some of {','.join(FORMATS)} (default: all)")
+    parser.add_argument(
+        "--formats", default=",".join(FORMATS), help=f"file formats, of {','.join(FORMATS)} (default: all)"
+    )
     return parser.parse_args(argv)
 
 

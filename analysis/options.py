@@ -1,4 +1,4 @@
-"""The options that make_tables, make_figures and make_report share, and the studies that they choose."""
+"""The options that make_tables, make_figures and make_report share, and how they select studies and searches."""
 
 import argparse
 from collections.abc import Collection, Iterable, Sequence
@@ -7,32 +7,37 @@ from typing import TYPE_CHECKING
 
 from analysis.read.archive_file import ARCHIVE
 from analysis.read.mlflow_client import StoreError
-from analysis.read.record import Study
 from records.command import OneLineParser as OneLineParser
+from records.search_json import SearchRecord
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
+FIRST_SEARCH = "python run_ablation.py --search attention56 --trials 40"
+
 
 class SelectionError(ValueError):
-    """An option that names nothing; the message is one line with what there is."""
+    """An option that matches nothing; the message is one line that lists the valid values."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --profile, --data, --experiment, --overrides, --tracking-uri, --archive and --out."""
-    parser.add_argument("--profile", help="only this profile, as quick or quick-1")
+    parser.add_argument("--profile", help="only this profile, e.g. quick or quick-1")
     parser.add_argument("--data", help="only this data set")
-    parser.add_argument("--experiment", help="only this MLflow experiment, as ran/cifar10")
-    parser.add_argument("--overrides", action="store_true", help="the runs with overrides instead of those without")
+    parser.add_argument("--experiment", help="only this MLflow experiment, e.g. ran/cifar10")
+    parser.add_argument(
+        "--overrides", action="store_true", help="use the runs with overrides instead of the runs without"
+    )
     parser.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
     parser.add_argument(
-        "--archive", default=str(ARCHIVE), metavar="DIR", help=f"archived runs, read as well (default: {ARCHIVE}); none"
+        "--archive", default=str(ARCHIVE), metavar="DIR", help=f"folder of archived runs, or none (default: {ARCHIVE})"
     )
-    parser.add_argument("--out", default="results", type=Path, help="folder of the files (default: results)")
+    parser.add_argument("--out", default="results", type=Path, help="folder to write to (default: results)")
 
 
 def from_arguments(options: argparse.Namespace) -> "Results":
-    """Returns the results that the options name. Raises store.StoreError."""
+    """Reads the results that the options name. Raises StoreError."""
     from analysis.read.results import read_results
 
     archive = None if options.archive == "none" else Path(options.archive)
@@ -42,17 +47,17 @@ def from_arguments(options: argparse.Namespace) -> "Results":
 
 
 def select(
-    studies: Iterable[Study],
+    studies: Iterable[StudyRecord],
     *,
     profile: str | None = None,
     data: str | None = None,
     overrides: bool = False,
     wanted: Sequence[str] = (),
-) -> list[Study]:
+) -> list[StudyRecord]:
     """Returns the studies asked for, in the paper's order.
 
-    `profile`: with its version or without; `overrides`: those with instead of those without; `wanted`: names of studies
-    or numbers of the paper's tables. Raises SelectionError for what is not there, with what there is.
+    `profile`: with or without its version; `overrides`: studies with overrides instead of those without; `wanted`:
+    names of studies or numbers of the paper's tables. Raises SelectionError if nothing matches.
     """
     chosen = sorted(studies, key=lambda s: (s.table is None, s.table or "", s.name, s.dataset, *s.key))
     if not chosen:
@@ -81,8 +86,41 @@ def select(
     return found
 
 
+def select_searches(
+    searches: Sequence[SearchRecord],
+    name: str,
+    *,
+    profile: str | None,
+    data: str | None,
+    overrides: bool,
+    source: str,
+) -> list[SearchRecord]:
+    """Returns the searches of a name that the options choose. Raises SelectionError if nothing in `source` matches."""
+    if not searches:
+        raise SelectionError(f"no search in {source}: run `{FIRST_SEARCH}` first, or pass --tracking-uri")
+    chosen = [search for search in searches if search.name == name]
+    if not chosen:
+        there = ", ".join(sorted({search.name for search in searches}))
+        raise SelectionError(f"no search {name!r}. There is: {there}.")
+    if profile is not None:
+        there = ", ".join(sorted({search.profile for search in chosen}))
+        chosen = [search for search in chosen if profile in (search.profile, search.profile_name)]
+        if not chosen:
+            raise SelectionError(f"no search {name!r} of profile {profile!r}. There is: {there}.")
+    if data is not None:
+        there = ", ".join(sorted({search.dataset for search in chosen}))
+        chosen = [search for search in chosen if search.dataset == data]
+        if not chosen:
+            raise SelectionError(f"no search {name!r} of data set {data!r}. There is: {there}.")
+    found = [search for search in chosen if bool(search.overrides) == overrides]
+    if not found:
+        hint = "with overrides" if overrides else "without overrides; --overrides draws those with"
+        raise SelectionError(f"no search {name!r} {hint}.")
+    return found
+
+
 def names_in(text: str, valid: Collection[str], what: str) -> list[str]:
-    """Returns the names in a list with commas, each once, in its order. Raises SelectionError for an unknown one."""
+    """Returns the names in a comma-separated list, each once. Raises SelectionError for an unknown name."""
     found = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in found if name not in valid]
     if unknown or not found:

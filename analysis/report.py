@@ -1,4 +1,4 @@
-"""The report: claims, tables and figures with what made them, deviations from the paper, runs that did not finish."""
+"""The report: claims, tables and figures with the runs behind them, deviations from the paper, unfinished runs."""
 
 import base64
 import html
@@ -8,31 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.figures import Drawn, Skipped, render
-from analysis.make_tables import Made
-from analysis.read.record import Study
+from analysis.figures import CaptionedFigure, MissingFigure, render
+from analysis.make_tables import SourcedTable
 from analysis.read.runs import RESULTS
 from analysis.tables.captions import dataset_name
 from analysis.tables.formats import html_fragment
 from records import names
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
-SHOWN = 12  # hex digits of a fingerprint or commit that are printed; the rest is in its title
+SHOWN = 12  # printed hex digits of a fingerprint or commit; its title has all
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What made a table or figure: the studies' commands, and of the runs that count fingerprints and commits."""
+    """The origin of a table or figure: studies with their commands, fingerprints and commits of the runs."""
 
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
     fingerprints: tuple[str, ...]
     commits: tuple[str, ...]
 
 
-def origin(results: "Results", studies: Sequence[Study], fingerprints: Iterable[str] | None = None) -> Origin:
-    """Returns the origin of what shows `fingerprints`; None stands for all results of the studies."""
+def origin(results: "Results", studies: Sequence[StudyRecord], fingerprints: Iterable[str] | None = None) -> Origin:
+    """Returns the origin of a figure that shows `fingerprints`; None: all results of the studies."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     runs = results.runs.set_index("fingerprint")
     over = runs.index[runs["outcome"].isin(list(RESULTS))]
@@ -43,12 +43,12 @@ def origin(results: "Results", studies: Sequence[Study], fingerprints: Iterable[
 
 def page(
     results: "Results",
-    studies: Sequence[Study],
-    tables: Sequence[Made],
-    figures: Sequence[Drawn],
-    missing: Sequence[Skipped],
+    studies: Sequence[StudyRecord],
+    tables: Sequence[SourcedTable],
+    figures: Sequence[CaptionedFigure],
+    missing: Sequence[MissingFigure],
 ) -> str:
-    """Returns the whole report as one HTML page that needs no other file.
+    """Returns the report as one HTML page that needs no other file.
 
     `tables` in the order of `make_tables.all_tables`, the claims first; `missing` are the figures without data.
     """
@@ -81,7 +81,7 @@ def page(
 
 
 def deviations() -> list[str]:
-    """Returns the sentences that the code of library and studies marks as deviations from the paper."""
+    """Returns the sentences after "# Deviation:" in the code of library and studies."""
     found = []
     root = Path(__file__).parents[1]
     for path in sorted([*(root / "ran").rglob("*.py"), *(root / "experiments").rglob("*.py")]):
@@ -97,7 +97,7 @@ def _section(stem: str, title: str, body: str, made_by: Origin) -> str:
 
 
 def _details(made_by: Origin) -> str:
-    """Command, study, profile and data set of each study, then fingerprints and commits, folded away."""
+    """Collapsed details: command, profile and data set of each study, then fingerprints and commits."""
     if not made_by.studies:
         return ""
     rows = "".join(
@@ -116,7 +116,7 @@ def _details(made_by: Origin) -> str:
     )
 
 
-def _image(figure: Drawn) -> str:
+def _image(figure: CaptionedFigure) -> str:
     data = base64.b64encode(render(figure, "png")).decode()
     return (
         f'<img alt="{html.escape(figure.title)}" src="data:image/png;base64,{data}">'
@@ -124,8 +124,8 @@ def _image(figure: Drawn) -> str:
     )
 
 
-def _overview(results: "Results", studies: Sequence[Study]) -> str:
-    """Which studies there are, how far each has come and what it cost."""
+def _overview(results: "Results", studies: Sequence[StudyRecord]) -> str:
+    """The table of studies: finished runs and hours."""
     runs = results.runs.set_index("fingerprint")
     rows = []
     for study in studies:
@@ -144,7 +144,7 @@ def _overview(results: "Results", studies: Sequence[Study]) -> str:
     )
 
 
-def _unfinished(results: "Results", studies: Sequence[Study]) -> str:
+def _unfinished(results: "Results", studies: Sequence[StudyRecord]) -> str:
     runs = results.runs[results.runs["outcome"] != names.FINISHED]
     unfinished = {run["fingerprint"]: run for run in runs.to_dict("records")}
     lines = [
@@ -169,7 +169,7 @@ def _id(stem: str) -> str:
 
 
 TITLE = "Residual Attention Networks: the ablations, measured beside published"
-# Wide tables scroll inside their own box, so that the page never does.
+# Wide tables scroll in their own box, so that the page does not.
 STYLE = (
     "body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:68rem;color:#111;background:#fff}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}section{margin-bottom:1rem}"

@@ -1,4 +1,4 @@
-"""Means over seeds, paired differences with t-intervals, Holm's correction, and what a set of intervals decides."""
+"""Means over seeds, paired differences with t-intervals, Holm's correction, and verdicts on sets of intervals."""
 
 import math
 import statistics
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ALPHA = 0.05
-FAR = 1000  # additional seeds beyond which nobody needs to know how many it takes
+FAR = 1000  # greatest number of additional seeds that is computed
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured of a quantity that is claimed to lie below (side -1) or above (side +1) a bound."""
+    """The statistics of a quantity that is claimed to lie below (side -1) or above (side +1) a bound."""
 
     stats: MeanStd | None
     side: int
@@ -65,17 +65,19 @@ def t_interval(stats: MeanStd | None, confidence: float = 1 - ALPHA) -> Interval
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if stats is None or stats.std is None:
-        return None if stats is None else Interval(stats.mean, None, None, stats.n, confidence)
+        return (
+            None if stats is None else Interval(mean=stats.mean, low=None, high=None, n=stats.n, confidence=confidence)
+        )
     from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
 
     half = float(stdtrit(stats.n - 1, (1 + confidence) / 2)) * stats.std / math.sqrt(stats.n)
-    return Interval(stats.mean, stats.mean - half, stats.mean + half, stats.n, confidence)
+    return Interval(mean=stats.mean, low=stats.mean - half, high=stats.mean + half, n=stats.n, confidence=confidence)
 
 
 def p_value(stats: MeanStd | None, mean: float = 0.0) -> float | None:
     """Returns p of the two-sided t-test of the given mean; None below two values.
 
-    Without spread it is 0, or 1 where the values are that mean.
+    Without spread it is 0, or 1 if the values equal that mean.
     """
     if stats is None or stats.std is None:
         return None
@@ -87,12 +89,12 @@ def p_value(stats: MeanStd | None, mean: float = 0.0) -> float | None:
 
 
 def holm_levels(p_values: Sequence[float | None], alpha: float = ALPHA, size: int | None = None) -> list[float | None]:
-    """Returns the confidence level of each interval with which a family of intervals says what Holm's test says.
+    """Returns the confidence level of each interval, so that a family of intervals agrees with Holm's test.
 
-    Of m p-values the i-th smallest gets 1 - alpha / (m - i + 1); from the first that Holm retains, all larger ones keep
-    that one's level. So an interval excludes the tested mean exactly where Holm rejects it at the family-wise error
-    rate alpha. None, a comparison that was not tested, gets None and does not count, unless `size`, the number of
-    members that the family will have, says so: then the others have the levels of the whole family.
+    The i-th smallest of m p-values gets 1 - alpha / (m - i + 1); from the first that Holm retains, all larger ones get
+    the level of that one. So an interval excludes the tested mean exactly if Holm rejects it at the family-wise error
+    rate alpha. None, a comparison that was not tested, gets None. It does not count in m, unless `size` is given: the
+    number of members that the family will have.
     """
     tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     levels: list[float | None] = [None] * len(p_values)
@@ -122,7 +124,7 @@ def holm_intervals(
 
 
 def verdict(samples: Sequence[Sample], alpha: float = ALPHA) -> str | None:
-    """Returns what the Holm-adjusted intervals say of a conjunction; None where no sample has two values.
+    """Returns the verdict of the Holm-adjusted intervals on a conjunction; None if no sample has two values.
 
     Supported: each lies on its claimed side. Contradicted: one lies on the other. Else undecided.
     """
@@ -138,7 +140,7 @@ def verdict(samples: Sequence[Sample], alpha: float = ALPHA) -> str | None:
 def more_seeds(samples: Sequence[Sample], alpha: float = ALPHA) -> int | None:
     """Returns how many further seeds would decide an undecided conjunction if means and spreads stay as they are.
 
-    FAR + 1 stands for more than FAR; None says that nothing can be foretold, for a sample has no two values yet.
+    FAR + 1 means more than FAR; None: unknown, because a sample has fewer than two values.
     """
     if any(sample.stats is None or sample.stats.std is None for sample in samples):
         return None
@@ -151,7 +153,7 @@ def more_seeds(samples: Sequence[Sample], alpha: float = ALPHA) -> int | None:
 
     if not decided(FAR):
         return FAR + 1
-    low, high = 0, FAR  # every p falls as n grows, so what is decided stays decided
+    low, high = 0, FAR  # every p falls as n grows, so a decision stays
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
@@ -159,7 +161,7 @@ def more_seeds(samples: Sequence[Sample], alpha: float = ALPHA) -> int | None:
 
 
 def _side(interval: Interval | None, bound: float) -> int | None:
-    """On which side of the bound the interval lies, 0 where it covers it, None without one."""
+    """The side of the bound on which the interval lies, 0 if it covers the bound, None without an interval."""
     if interval is None or interval.low is None or interval.high is None:
         return None
     return 1 if interval.low > bound else -1 if interval.high < bound else 0

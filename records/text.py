@@ -4,6 +4,10 @@ import io
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def printable(path: str | Path) -> str:
@@ -13,16 +17,21 @@ def printable(path: str | Path) -> str:
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
     """Returns a table as lines: headers, a rule, rows. The columns numbered in `right` are right-aligned."""
-    from rich.box import Box
-    from rich.table import Table
-
-    rule_below_header = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
-    table = Table(box=rule_below_header, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    table = plain_table()
     for i, header in enumerate(headers):
         table.add_column(header, justify="right" if i in right else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return render(table)
+
+
+def plain_table() -> "Table":
+    """Returns an empty rich table: columns two spaces apart, a rule below the header, an empty line after a section."""
+    from rich.box import Box
+    from rich.table import Table
+
+    rule_below_header = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+    return Table(box=rule_below_header, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
 
 
 def render(table: object) -> str:

@@ -1,19 +1,19 @@
-"""The table of the claims: the first a reader sees."""
+"""The table of the claims."""
 
 from collections.abc import Sequence
 
 from analysis.claims.paper import CLAIMS, ERROR, ERROR5, PARAMS, RESPONSE
-from analysis.claims.verdicts import Finding, Judged
+from analysis.claims.verdicts import Finding, JudgedClaim
 from analysis.read.published import published_text
 from analysis.stats import FAR, UNDECIDED, Interval
-from analysis.tables.cells import Blank, Cell, Column, Count, Difference, Ditto, Judgement, Label, Published, Table
+from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Judgement, Label, Published, Table, TableCell
 from analysis.tables.study_table import safe_stem
 
 _DIGITS = {ERROR: 2, ERROR5: 2, PARAMS: 2} | dict.fromkeys(RESPONSE.values(), 3)
 
 
-def claims_table(judged: Sequence[Judged]) -> Table:
-    """Returns the claims that have runs, a row per contrast, and in the caption the claims that have none."""
+def claims_table(judged: Sequence[JudgedClaim]) -> Table:
+    """Returns the claims with runs, a row per contrast; the caption lists the claims without runs."""
     columns = (
         Column("runs", "profile, data", numeric=False),
         Column("claim", "claim", numeric=False),
@@ -25,34 +25,40 @@ def claims_table(judged: Sequence[Judged]) -> Table:
     )
     rows = []
     for one in judged:
-        first: list[Cell] = [
+        first: list[TableCell] = [
             Label(_runs_text(one), f"{one.study.profile} {one.study.dataset}"),
             Label(f"{one.claim.sentence} ({one.claim.where})", one.claim.id),
         ]
-        last: Cell = Judgement(_verdict_text(one), one.verdict, one.more_seeds)
+        last: TableCell = Judgement(_verdict_text(one), one.verdict, one.more_seeds)
         for found in one.findings:
             rows.append((*first, Label(found.contrast.sentence, found.contrast.sentence), *_numbers(found), last))
             first = [Ditto(cell.value) for cell in first if isinstance(cell, Label | Ditto)]
             last = Ditto(one.verdict)
-    return Table(_stem(judged), "Claims of the paper", tuple(_caption(judged)), columns, tuple(rows))
+    return Table(
+        stem=_stem(judged),
+        title="Claims of the paper",
+        caption=tuple(_caption(judged)),
+        columns=columns,
+        rows=tuple(rows),
+    )
 
 
-def _numbers(found: Finding) -> tuple[Cell, Cell, Cell]:
+def _numbers(found: Finding) -> tuple[TableCell, TableCell, TableCell]:
     digits = _DIGITS[found.contrast.quantity]
     paper = Published(found.paper, digits=digits, signed=True)
     if found.contrast.quantity == PARAMS:
-        exact = None if found.exact is None else Interval(found.exact, None, None, 1)
+        exact = None if found.exact is None else Interval(mean=found.exact, low=None, high=None, n=1)
         return paper, Difference(exact, expected=1, digits=digits), Blank()
     n = 0 if found.stats is None else found.stats.n
     return paper, Difference(found.interval, expected=n, digits=digits), Count(n, found.planned, found.diverged)
 
 
-def _runs_text(one: Judged) -> str:
+def _runs_text(one: JudgedClaim) -> str:
     overrides = ", ".join(f"{key} = {value}" for key, value in sorted(one.study.overrides.items()))
     return ", ".join([one.study.profile, one.data] + [overrides] * bool(overrides))
 
 
-def _verdict_text(one: Judged) -> str:
+def _verdict_text(one: JudgedClaim) -> str:
     if one.verdict is None:
         most = max((found.stats.n for found in one.findings if found.stats is not None), default=0)
         return "none: n = 1" if most else "none: no pair"
@@ -64,7 +70,7 @@ def _verdict_text(one: Judged) -> str:
     return f"undecided: {number} more seed{'' if one.more_seeds == 1 else 's'}"
 
 
-def _caption(judged: Sequence[Judged]) -> list[str]:
+def _caption(judged: Sequence[JudgedClaim]) -> list[str]:
     there = {one.claim.id for one in judged}
     papers = any(one.study.profile_name == "paper" for one in judged)
     sentences = [
@@ -89,8 +95,8 @@ def _caption(judged: Sequence[Judged]) -> list[str]:
     return sentences
 
 
-def _stem(judged: Sequence[Judged]) -> str:
-    """claims-<data>-<profile> of one group of runs, else claims-all; those with overrides have a file of their own."""
+def _stem(judged: Sequence[JudgedClaim]) -> str:
+    """claims-<data>-<profile> for one group of runs, else claims-all; runs with overrides have a file of their own."""
     studies = [one.study for one in judged]
     keys = {(study.dataset, study.profile, study.canonical_overrides) for study in studies}
     if len(keys) == 1:

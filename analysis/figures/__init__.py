@@ -1,4 +1,4 @@
-"""Every figure, drawn from what runs left: one module a kind. A new kind is one function and one line in FIGURES."""
+"""Every figure, one module per kind. A new kind is one function and one line in FIGURES."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +8,8 @@ from analysis.figures.cost import cost
 from analysis.figures.curves import curves
 from analysis.figures.depth import depth
 from analysis.figures.figure import FORMATS as FORMATS
-from analysis.figures.figure import Drawn as Drawn
-from analysis.figures.figure import Skipped as Skipped
+from analysis.figures.figure import CaptionedFigure as CaptionedFigure
+from analysis.figures.figure import MissingFigure as MissingFigure
 from analysis.figures.figure import render as render
 from analysis.figures.figure import write as write
 from analysis.figures.masks import masks
@@ -17,13 +17,13 @@ from analysis.figures.network_diagram.figure import architecture
 from analysis.figures.noise import noise
 from analysis.figures.receptive_fields import receptive_fields
 from analysis.figures.response import response
-from analysis.read.record import Study
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
-# By the name that --figure takes; 1 to 4 as in the paper. Each yields what it can draw of some studies, and what not.
-FIGURES: dict[str, Callable[["Results", Sequence[Study]], Iterator[Drawn | Skipped]]] = {
+# By the name that --figure takes; 1 to 4 as in the paper. Each yields figures and missing figures.
+FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[CaptionedFigure | MissingFigure]]] = {
     "1": masks,
     "2": architecture,
     "3": receptive_fields,
@@ -35,19 +35,19 @@ FIGURES: dict[str, Callable[["Results", Sequence[Study]], Iterator[Drawn | Skipp
 }
 
 
-def drawn_and_skipped(
-    results: "Results", studies: Sequence[Study], kinds: Sequence[str] = tuple(FIGURES)
-) -> tuple[list[Drawn], list[Skipped]]:
-    """Returns the figures that there are data for, no two with one stem, and what is missing of the others.
+def collect_figures(
+    results: "Results", studies: Sequence[StudyRecord], kinds: Sequence[str] = tuple(FIGURES)
+) -> tuple[list[CaptionedFigure], list[MissingFigure]]:
+    """Returns the figures that can be drawn, each with a stem of its own, and the missing ones.
 
     `studies` are those to draw, in the order of options.select. Raises KeyError for a kind that is not in FIGURES.
     """
-    drawn: list[Drawn] = []
-    skipped: list[Skipped] = []
+    drawn: list[CaptionedFigure] = []
+    skipped: list[MissingFigure] = []
     stems: dict[str, int] = {}
     for kind in kinds:
         for one in FIGURES[kind](results, studies):
-            if isinstance(one, Skipped):
+            if isinstance(one, MissingFigure):
                 skipped.append(one)
                 continue
             stems[one.stem] = stems.get(one.stem, 0) + 1

@@ -1,41 +1,41 @@
-"""What titles, captions and file names say of studies, data sets and numbers of seeds."""
+"""Studies, data sets and numbers of seeds as titles, captions and file names print them."""
 
 from collections.abc import Iterable, Sequence
 
-from analysis.figures.curves_over_seeds import Cell
-from analysis.read.record import Study
+from analysis.figures.curves_over_seeds import FigureCell
 from analysis.tables import captions as sentences
 from analysis.tables.study_table import safe_stem
+from records.study_json import StudyRecord
 
 
-def seeds(counts: Iterable[int]) -> str:
-    """Returns "n = 3 seeds", or "n = 1 to 3 seeds" where cells differ."""
+def seeds_text(counts: Iterable[int]) -> str:
+    """Returns "n = 3 seeds", or "n = 1 to 3 seeds" if cells differ."""
     found = sorted(set(counts)) or [0]
     if len(found) == 1:
         return f"n = {found[0]} seed{'' if found[0] == 1 else 's'}"
     return f"n = {found[0]} to {found[-1]} seeds"
 
 
-def studies(cells: Sequence[Cell]) -> tuple[Study, ...]:
+def studies_of(cells: Sequence[FigureCell]) -> tuple[StudyRecord, ...]:
     """Returns the studies of some cells, each once."""
     return tuple({cell.study.key: cell.study for cell in cells}.values())
 
 
-def where(cells: Sequence[Cell]) -> str:
+def source_line(cells: Sequence[FigureCell]) -> str:
     """Returns studies, data set, profile and overrides in one line. All cells must share the latter three."""
-    return " · ".join([", ".join(study.name for study in studies(cells)), place(cells[0].study, cells)])
+    return " · ".join([", ".join(study.name for study in studies_of(cells)), data_line(cells[0].study, cells)])
 
 
-def place(study: Study, cells: Sequence[Cell] = ()) -> str:
+def data_line(study: StudyRecord, cells: Sequence[FigureCell] = ()) -> str:
     """Returns data set, profile and overrides in one line."""
-    parts = [sentences.dataset_name(study.dataset, [cell.seeds for cell in cells]), f"profile {study.profile}"]
+    parts = [sentences.dataset_name(study.dataset, [cell.runs for cell in cells]), f"profile {study.profile}"]
     parts += [f"{key} = {value}" for key, value in sorted(study.overrides.items())]
     return " · ".join(parts)
 
 
-def origin(cells: Sequence[Cell]) -> list[str]:
+def source_sentences(cells: Sequence[FigureCell]) -> list[str]:
     """Returns studies, data set, profile and overrides as sentences of a caption."""
-    found, known = studies(cells), [cell.seeds for cell in cells]
+    found, known = studies_of(cells), [cell.runs for cell in cells]
     first = found[0]
     return [
         f"{'Study' if len(found) == 1 else 'Studies'}: {', '.join(study.name for study in found)}.",
@@ -46,27 +46,27 @@ def origin(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def shortfall(cells: Sequence[Cell]) -> list[str]:
-    """Returns what is missing of the planned runs, and why; nothing for complete cells."""
-    return sentences.shortfall_sentence([cell.seeds for cell in cells])
+def shortfall_sentences(cells: Sequence[FigureCell]) -> list[str]:
+    """Returns the number of missing runs by reason, as a sentence; [] for complete cells."""
+    return sentences.shortfall_sentence([cell.runs for cell in cells])
 
 
-def stem(*parts: str, study: Study) -> str:
-    """Returns a file name without suffix; overrides add a short hash, for they never share a file."""
+def file_stem(*parts: str, study: StudyRecord) -> str:
+    """Returns a file name without suffix; overrides add a short hash, because they need a file of their own."""
     return safe_stem(*parts, study.dataset, study.profile, overrides=study)
 
 
-def groups(studies: Iterable[Study]) -> list[list[Study]]:
-    """Returns the studies by (data set, profile, overrides), which never mix, each group in order."""
-    found: dict[tuple[str, ...], list[Study]] = {}
+def comparable_groups(studies: Iterable[StudyRecord]) -> list[list[StudyRecord]]:
+    """Returns the studies in groups of the same data set, profile and overrides, which a figure must not mix."""
+    found: dict[tuple[str, ...], list[StudyRecord]] = {}
     for study in studies:
         found.setdefault(study.key[1:], []).append(study)
     return list(found.values())
 
 
-def missing(kind: str, what: str, study: str, like: Study) -> str:
-    """Returns the line that says what a figure lacks and which launch would make it, in the profile of `like`."""
+def missing_message(kind: str, what: str, study: str, like: StudyRecord) -> str:
+    """Returns the message about a missing figure: the reason, and the launch that makes its data like study `like`."""
     command = f"python run_ablation.py --study {study} --profile {like.profile_name}"
     if like.name == study and like.command:
         command = like.command
-    return f"no figure {kind} of {place(like)}: {what}; `{command}`"
+    return f"no figure {kind} of {data_line(like)}: {what}; `{command}`"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import captions, style
-from analysis.figures.curves_over_seeds import Cell, cells_of, noisy, protocol
-from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
+from analysis.figures.curves_over_seeds import FigureCell, cells_of, noisy, protocol
+from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.stats import MeanStd, mean_std
 from records import names
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,13 +25,13 @@ LINE = 0.118  # inches of a line of the key
 
 
 @dataclass
-class _Config:
-    """One point: the runs of one configuration, whatever the studies that they stand in."""
+class _CostPoint:
+    """One point: the runs of one configuration, from all studies that contain it."""
 
     number: int
-    cells: list[Cell]
+    cells: list[FigureCell]
     errors: dict[str, float]
-    """by fingerprint, as the costs"""
+    """by fingerprint, like the costs"""
     costs: dict[str, dict[str, float]]
 
     def error(self) -> MeanStd | None:
@@ -42,29 +42,31 @@ class _Config:
         return None if found is None else found.mean
 
 
-def cost(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def cost(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
     """Yields a figure for each data set, profile and set of overrides."""
-    for group in captions.groups(studies):
+    for group in captions.comparable_groups(studies):
         there = [cell for study in group for cell in cells_of(study, results) if cell.errors]
         cells = _comparable(there)
         configs = [c for c in _configs(cells) if c.cost("macs") is not None or c.cost("hours") is not None]
         if not configs:
-            yield Skipped("cost", captions.missing("cost", "no finished run with true labels", "arl_vs_nal", group[0]))
+            yield MissingFigure(
+                "cost", captions.missing_message("cost", "no finished run with true labels", "arl_vs_nal", group[0])
+            )
             continue
-        yield Drawn(
-            "cost",
-            captions.stem("cost", study=group[0]),
-            TITLE,
-            tuple(_caption(configs, cells, len(there) - len(cells))),
-            lambda configs=configs, cells=cells: _draw(configs, cells),  # type: ignore[misc]
-            captions.studies(cells),
-            tuple(dict.fromkeys(mark for config in configs for mark in config.errors)),
+        yield CaptionedFigure(
+            kind="cost",
+            stem=captions.file_stem("cost", study=group[0]),
+            title=TITLE,
+            caption=tuple(_caption(configs, cells, len(there) - len(cells))),
+            draw=lambda configs=configs, cells=cells: _draw(configs, cells),  # type: ignore[misc]
+            studies=captions.studies_of(cells),
+            fingerprints=tuple(dict.fromkeys(mark for config in configs for mark in config.errors)),
         )
 
 
-def _comparable(cells: Sequence[Cell]) -> list[Cell]:
-    """Those with true labels and the training that most of them had: other errors say nothing of a network's price."""
-    runs = [next(run for run in cell.seeds.runs.values() if run.outcome == names.FINISHED) for cell in cells]
+def _comparable(cells: Sequence[FigureCell]) -> list[FigureCell]:
+    """The cells with true labels and the most common training; other errors are not comparable."""
+    runs = [next(run for run in cell.runs.by_seed.values() if run.outcome == names.FINISHED) for cell in cells]
     clean = [(cell, protocol(run)) for cell, run in zip(cells, runs, strict=True) if not noisy(run)]
     if not clean:
         return []
@@ -72,28 +74,28 @@ def _comparable(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell, how in clean if how == most]
 
 
-def _configs(cells: Sequence[Cell]) -> list[_Config]:
-    """The cells in order; those that share a run are one."""
-    configs: list[_Config] = []
+def _configs(cells: Sequence[FigureCell]) -> list[_CostPoint]:
+    """The cells in order; cells that share a run are one point."""
+    configs: list[_CostPoint] = []
     for cell in cells:
         errors = {cell.finished[seed]: error for seed, error in cell.errors.items()}
         config = next((c for c in configs if c.errors.keys() & errors.keys()), None)
         if config is None:
-            config = _Config(len(configs) + 1, [], {}, {})
+            config = _CostPoint(number=len(configs) + 1, cells=[], errors={}, costs={})
             configs.append(config)
         config.cells.append(cell)
         config.errors |= errors
         for seed in cell.errors:
-            run = cell.seeds.runs[seed]
+            run = cell.runs.by_seed[seed]
             macs = run.metrics.get(names.COST_MACS, 0.0) / 1e9
             config.costs[cell.finished[seed]] = {"macs": macs, "hours": run.hours, "minutes": 60 * run.hours}
     return configs
 
 
-def _caption(configs: Sequence[_Config], cells: Sequence[Cell], left_out: int) -> list[str]:
+def _caption(configs: Sequence[_CostPoint], cells: Sequence[FigureCell], left_out: int) -> list[str]:
     sentences = [
-        *captions.origin(cells),
-        f"{captions.seeds(len(config.errors) for config in configs)}; marker: mean, bar: {style.MEAN_STD} "
+        *captions.source_sentences(cells),
+        f"{captions.seeds_text(len(config.errors) for config in configs)}; marker: mean, bar: {style.MEAN_STD} "
         "(none for n = 1).",
         "Time: training and evaluation on the machines that ran them. Logarithmic scales of cost.",
         "One number is one configuration, in every study that has it.",
@@ -103,13 +105,13 @@ def _caption(configs: Sequence[_Config], cells: Sequence[Cell], left_out: int) -
     return sentences + [f"Left out: {left_out} cell{'' if left_out == 1 else 's'} {why}."] * (left_out > 0)
 
 
-def _draw(configs: Sequence[_Config], cells: Sequence[Cell]) -> "Figure":
-    used = captions.studies(cells)
-    counts = captions.seeds(len(config.errors) for config in configs)
+def _draw(configs: Sequence[_CostPoint], cells: Sequence[FigureCell]) -> "Figure":
+    used = captions.studies_of(cells)
+    counts = captions.seeds_text(len(config.errors) for config in configs)
     several = any(len(config.errors) > 1 for config in configs)
     marker = f"marker: mean, bar: {style.MEAN_STD}" if several else "marker: the one run"
     lines = sum(1 + sum(cell.study is study for c in configs for cell in c.cells) for study in used)
-    place = captions.place(used[0], cells)
+    place = captions.data_line(used[0], cells)
     height = min(max(2.6, LINE * (lines + 1)), style.HEIGHT)
     figure = style.new_figure(style.PAGE, height, TITLE, f"{place} · {counts} · {marker}")
     time = "minutes" if max((config.cost("hours") or 0) for config in configs) < SHORT else "hours"
@@ -123,13 +125,13 @@ def _draw(configs: Sequence[_Config], cells: Sequence[Cell]) -> "Figure":
     row[0].set_ylabel("test error (%)")
     style.error_scale(row[:-1], [error for config in configs for error in config.errors.values()])
     _key(row[-1], configs, used, height)
-    figure.draw_without_rendering()  # only now is it known where the points lie
+    figure.draw_without_rendering()  # the places of the points are known only after this
     for axes, name in zip(row, panels, strict=False):
         _numbers(axes, configs, name)
     return figure
 
 
-def _points(axes: "Axes", configs: Sequence[_Config], used: Sequence[Study], name: str) -> None:
+def _points(axes: "Axes", configs: Sequence[_CostPoint], used: Sequence[StudyRecord], name: str) -> None:
     for config in configs:
         x, error = config.cost(name), config.error()
         if x is None or error is None:
@@ -145,8 +147,8 @@ def _points(axes: "Axes", configs: Sequence[_Config], used: Sequence[Study], nam
     style.grid(axes, "both")
 
 
-def _key(axes: "Axes", configs: Sequence[_Config], used: Sequence[Study], height: float) -> None:
-    """Which number is what, by study, with the study's marker; `height` is that of the panels with their labels."""
+def _key(axes: "Axes", configs: Sequence[_CostPoint], used: Sequence[StudyRecord], height: float) -> None:
+    """Draws the key of the numbers, by study with its marker; `height`: of the panels with their labels."""
     axes.set_axis_off()
     place: Any = axes.transAxes
     step, y = LINE / (height - 0.5), 1.0
@@ -165,8 +167,8 @@ def _key(axes: "Axes", configs: Sequence[_Config], used: Sequence[Study], height
     axes.set_ylim(0, 1)
 
 
-def _numbers(axes: "Axes", configs: Sequence[_Config], name: str) -> None:
-    """Writes each point's number where it covers neither point nor number, with a line to the point if far."""
+def _numbers(axes: "Axes", configs: Sequence[_CostPoint], name: str) -> None:
+    """Writes each point's number beside it, covering nothing, with a line to the point if it is far."""
     scale = 72 / axes.figure.dpi  # pixels to points
     there, bars = [], []
     for config in configs:
@@ -198,7 +200,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 def _free(
     point: tuple[float, float], size: tuple[float, float], taken: Sequence[Box], frame: Box
 ) -> tuple[float, float, Box]:
-    """The nearest place for a label of this size whose box hits none that is taken; the first if none is free."""
+    """The nearest free place for a label of this size; the first place if none is free."""
     directions = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
     first = None
     for distance in range(0, 60, 3):

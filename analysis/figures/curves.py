@@ -1,14 +1,14 @@
-"""Training and validation error over the steps, for every study: a line a cell, a band over its seeds."""
+"""Training and validation error over the steps, for every study: a line per cell, a band over its seeds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import captions, style
-from analysis.figures.curves_over_seeds import Band, Cell, Curve, band, cells_of, windows
-from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
+from analysis.figures.curves_over_seeds import Band, Curve, FigureCell, band, cells_of, windows
+from analysis.figures.figure import CaptionedFigure, MissingFigure
 from records import names
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.read.results import Results
 
-OVERLAID = 4  # so many lines one panel carries; more get a panel each
+OVERLAID = 4  # greatest number of lines in one panel; more lines get a panel each
 COLUMNS = 5
 BACKGROUND = {"color": "#b3b3b3", "linewidth": 2.2}
 _KINDS = {
@@ -28,44 +28,44 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class _Curves:
-    """One cell: the band of each kind over its finished seeds, and the curves of the diverged ones."""
+class _CellCurves:
+    """One cell: the band of each kind over its finished seeds, and the curves of its diverged seeds."""
 
-    cell: Cell
+    cell: FigureCell
     bands: dict[str, Band]
     diverged: dict[str, list[Curve]]
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One kind of error of some cells, each with the number of its look. `cells` is empty for a gap in the grid."""
+    """One kind of error of some cells, each with the index of its style. `cells` is empty for a gap in the grid."""
 
     title: str
     kind: str
-    cells: tuple[tuple[int, _Curves], ...]
+    cells: tuple[tuple[int, _CellCurves], ...]
 
 
-def curves(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
-    """Yields the curves of each study that has any."""
+def curves(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
+    """Yields the curves of each study that has curves."""
     for study in studies:
         shown = [c for cell in cells_of(study, results) if (c := _collect(cell, results)).bands or c.diverged]
         if not shown:
             what = f"no run of {study.name} with curves"
-            yield Skipped("curves", captions.missing("curves", what, study.name, study))
+            yield MissingFigure("curves", captions.missing_message("curves", what, study.name, study))
             continue
         kinds = _drawn_kinds(shown)
-        yield Drawn(
-            "curves",
-            captions.stem("curves", study.name, study=study),
-            f"Error while training: {study.title}",
-            tuple(_caption(shown, kinds)),
-            lambda study=study, shown=shown, kinds=kinds: _draw(study, shown, kinds),  # type: ignore[misc]
-            (study,),
-            tuple(mark for c in shown for mark in c.cell.results),
+        yield CaptionedFigure(
+            kind="curves",
+            stem=captions.file_stem("curves", study.name, study=study),
+            title=f"Error while training: {study.title}",
+            caption=tuple(_caption(shown, kinds)),
+            draw=lambda study=study, shown=shown, kinds=kinds: _draw(study, shown, kinds),  # type: ignore[misc]
+            studies=(study,),
+            fingerprints=tuple(mark for c in shown for mark in c.cell.results),
         )
 
 
-def _collect(cell: Cell, results: "Results") -> _Curves:
+def _collect(cell: FigureCell, results: "Results") -> _CellCurves:
     finished = [results.curves(mark) for mark in cell.finished.values()]
     broken = [results.curves(mark) for mark in cell.diverged.values()]
 
@@ -75,26 +75,26 @@ def _collect(cell: Cell, results: "Results") -> _Curves:
 
     bands = {kind: found for kind in _KINDS if (found := band(of_kind(finished, kind))) is not None}
     diverged = {kind: ended for kind in _KINDS if (ended := of_kind(broken, kind))}
-    # Without label noise there is one training error; where others have two it stands for both.
+    # A run without label noise has one training error, which stands for both if other cells have two.
     if names.TRAIN_ERR in bands and (cell.values.get("noise") == 0 or cell.values.get("labels") == "clean"):
         bands.setdefault(names.TRAIN_ERR_CLEAN, bands[names.TRAIN_ERR])
-    return _Curves(cell, bands, diverged)
+    return _CellCurves(cell, bands, diverged)
 
 
-def _drawn_kinds(shown: Sequence[_Curves]) -> list[str]:
-    """The kinds that there are; of evaluations one, validation where a run has it, else test."""
+def _drawn_kinds(shown: Sequence[_CellCurves]) -> list[str]:
+    """The kinds that exist; of the evaluations only one: validation if a run has it, else test."""
     there = [kind for kind in _KINDS if any(kind in c.bands or kind in c.diverged for c in shown)]
     return [kind for kind in there if kind != names.TEST_ERR or names.VAL_ERR not in there]
 
 
-def _counts(shown: Sequence[_Curves]) -> str:
-    return captions.seeds(max((found.n for found in c.bands.values()), default=0) for c in shown)
+def _counts(shown: Sequence[_CellCurves]) -> str:
+    return captions.seeds_text(max((found.n for found in c.bands.values()), default=0) for c in shown)
 
 
-def _caption(shown: Sequence[_Curves], kinds: Sequence[str]) -> list[str]:
+def _caption(shown: Sequence[_CellCurves], kinds: Sequence[str]) -> list[str]:
     cells = [c.cell for c in shown]
     sentences = [
-        *captions.origin(cells),
+        *captions.source_sentences(cells),
         f"{_counts(shown)}; line: mean, band: {style.MEAN_STD} (none for n = 1).",
         "Training error: on the augmented batches since the last point.",
     ]
@@ -103,14 +103,14 @@ def _caption(shown: Sequence[_Curves], kinds: Sequence[str]) -> list[str]:
         sentences.append(f"{labels}Training error against the labels given, and against the true ones.")
     if any(c.diverged for c in shown):
         sentences.append("Thin lines that end in a cross: diverged runs, no part of mean and band.")
-    return sentences + captions.shortfall(cells)
+    return sentences + captions.shortfall_sentences(cells)
 
 
-def _draw(study: Study, shown: Sequence[_Curves], kinds: Sequence[str]) -> "Figure":
+def _draw(study: StudyRecord, shown: Sequence[_CellCurves], kinds: Sequence[str]) -> "Figure":
     axis = next((a.name for a in study.axes if study.compare and a.name == study.compare.axis), study.axes[-1].name)
     several = any(found.n > 1 for c in shown for found in c.bands.values())
     lines_ = f"line: mean, band: {style.MEAN_STD}" if several else "line: the one run"
-    subtitle = f"{captions.where([c.cell for c in shown])} · {_counts(shown)} · {lines_}"
+    subtitle = f"{captions.source_line([c.cell for c in shown])} · {_counts(shown)} · {lines_}"
     lines = list(dict.fromkeys(_label(c, axis) for c in shown))
     if len(lines) <= OVERLAID:
         return _overlaid(shown, kinds, axis, lines, f"Error while training: {study.title}", subtitle)
@@ -118,10 +118,10 @@ def _draw(study: Study, shown: Sequence[_Curves], kinds: Sequence[str]) -> "Figu
 
 
 def _overlaid(
-    shown: Sequence[_Curves], kinds: Sequence[str], axis: str, lines: list[str], title: str, subtitle: str
+    shown: Sequence[_CellCurves], kinds: Sequence[str], axis: str, lines: list[str], title: str, subtitle: str
 ) -> "Figure":
     """A panel for each kind and combination of the other axes, a line for each value of `axis`."""
-    places: dict[str, list[tuple[int, _Curves]]] = {}
+    places: dict[str, list[tuple[int, _CellCurves]]] = {}
     for c in shown:
         rest = [text for name, text in zip(c.cell.values, c.cell.labels, strict=True) if name != axis]
         places.setdefault(", ".join(rest), []).append((lines.index(_label(c, axis)), c))
@@ -152,8 +152,8 @@ def _overlaid(
     return figure
 
 
-def _side_by_side(shown: Sequence[_Curves], kinds: Sequence[str], title: str, subtitle: str) -> "Figure":
-    """A panel a cell with all kinds; the first cell's evaluation behind the others', to compare with."""
+def _side_by_side(shown: Sequence[_CellCurves], kinds: Sequence[str], title: str, subtitle: str) -> "Figure":
+    """A panel per cell with all kinds; the first cell's evaluation is drawn in each panel for comparison."""
     columns = 5 if len(shown) in (5, 9, 10) else 4
     rows = -(-len(shown) // columns)
     figure = style.new_figure(style.PAGE, min(rows * 1.5 + 0.5, style.HEIGHT), title, subtitle)
@@ -178,7 +178,7 @@ def _side_by_side(shown: Sequence[_Curves], kinds: Sequence[str], title: str, su
     return figure
 
 
-def _line(axes: "Axes", c: _Curves, kind: str, look: dict[str, Any]) -> None:
+def _line(axes: "Axes", c: _CellCurves, kind: str, look: dict[str, Any]) -> None:
     found = c.bands.get(kind)
     if found is not None:
         axes.plot(found.steps, found.mean, **look)
@@ -190,8 +190,8 @@ def _line(axes: "Axes", c: _Curves, kind: str, look: dict[str, Any]) -> None:
         axes.plot(steps[-1:], values[-1:], color=look["color"], marker="x", markersize=4)
 
 
-def _finish(figure: "Figure", grid: Any, panels: Sequence[_Panel], shown: Sequence[_Curves]) -> None:
-    """One scale for each kind or for a single row, labels at the outermost panels, nothing where a gap is."""
+def _finish(figure: "Figure", grid: Any, panels: Sequence[_Panel], shown: Sequence[_CellCurves]) -> None:
+    """Sets one scale for each kind or for a single row, and labels at the outermost panels; hides the gaps."""
     ends = [float(found.steps[-1]) for c in shown for found in c.bands.values()]
     ends += [float(curve[-1][0]) for c in shown for found in c.diverged.values() for curve in found]
     kinds = dict.fromkeys(panel.kind for panel in panels) if len(grid) > 1 else {"": None}
@@ -215,14 +215,14 @@ def _finish(figure: "Figure", grid: Any, panels: Sequence[_Panel], shown: Sequen
             axes.tick_params(labelbottom=True)
 
 
-def _label(c: _Curves, axis: str) -> str:
+def _label(c: _CellCurves, axis: str) -> str:
     return c.cell.labels[list(c.cell.values).index(axis)]
 
 
 def _legend(
     figure: "Figure",
     entries: list[tuple[str, dict[str, Any]]],
-    shown: Sequence[_Curves],
+    shown: Sequence[_CellCurves],
     gap: "Axes | None" = None,
 ) -> None:
     """The legend below the panels, or in the gap of the grid."""

@@ -1,13 +1,13 @@
-"""What figures are drawn from: the cells of a study with the runs that exist, and curves over seeds."""
+"""Data of the figures: the cells of a study with their runs, and curves over seeds."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.read.record import Axis, Study, Value
-from analysis.tables.cell_results import Run, Seeds, collect, index_runs
+from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
 from records import names
+from records.study_json import AxisRecord, StudyRecord, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,13 +19,13 @@ _UNSET = ("", "None")  # how a parameter that is None is logged
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of a study: its values by axis, its labels, and what is known of its runs."""
+class FigureCell:
+    """One cell of a study: its values by axis, its labels and its runs."""
 
-    study: Study
+    study: StudyRecord
     values: dict[str, Value]
     labels: tuple[str, ...]
-    seeds: Seeds
+    runs: CellRuns
 
     @property
     def name(self) -> str:
@@ -50,10 +50,10 @@ class Cell:
     @property
     def errors(self) -> dict[int, float]:
         """Final test error in % by seed, of finished runs only."""
-        return self.seeds.values()
+        return self.runs.values()
 
     def _with(self, outcome: str) -> dict[int, str]:
-        return {seed: self.seeds.planned[seed] for seed, run in self.seeds.runs.items() if run.outcome == outcome}
+        return {seed: self.runs.planned[seed] for seed, run in self.runs.by_seed.items() if run.outcome == outcome}
 
 
 @dataclass(frozen=True)
@@ -86,35 +86,35 @@ class Band:
         return None if self.n == 1 else (self.values.min(axis=0), self.values.max(axis=0))
 
 
-def cells_of(study: Study, results: "Results") -> list[Cell]:
-    """Returns the cells of a study in its order, joined with the runs by fingerprint, whoever ran them."""
+def cells_of(study: StudyRecord, results: "Results") -> list[FigureCell]:
+    """Returns the cells of a study in its order, joined by fingerprint with the runs of any study."""
     runs = index_runs(results.runs[results.runs["fingerprint"].isin([run.fingerprint for run in study.runs])])
     return [
-        Cell(
-            study,
-            {axis.name: value for axis, value in zip(study.axes, key, strict=True)},
-            tuple(_spoken(axis, value) for axis, value in zip(study.axes, key, strict=True)),
-            seeds,
+        FigureCell(
+            study=study,
+            values={axis.name: value for axis, value in zip(study.axes, key, strict=True)},
+            labels=tuple(_spoken(axis, value) for axis, value in zip(study.axes, key, strict=True)),
+            runs=seeds,
         )
         for key, seeds in collect(study, runs).items()
     ]
 
 
-def noisy(run: Run) -> bool:
+def noisy(run: RunResult) -> bool:
     """Whether a run's training labels were partly wrong."""
     noise, labels = run.params.get("data.noise", ""), run.params.get("data.noise_labels", "")
     return (noise not in _UNSET and float(noise) > 0) or labels not in (*_UNSET, "clean")
 
 
-def protocol(run: Run) -> tuple[str, ...]:
-    """What two runs must share to be comparable beyond profile, data set and overrides: a study may change these."""
+def protocol(run: RunResult) -> tuple[str, ...]:
+    """Training settings that a study may change; runs are comparable only if they are equal."""
     return tuple(run.params.get(key, "None") for key in ("data.train_images", "train.steps"))
 
 
-def baseline_first(cells: Sequence[Cell]) -> list[Cell]:
+def baseline_first(cells: Sequence[FigureCell]) -> list[FigureCell]:
     """Returns the cells with those of the study's baseline first, else in order."""
 
-    def later(cell: Cell) -> bool:
+    def later(cell: FigureCell) -> bool:
         compare = cell.study.compare
         return compare is not None and cell.values[compare.axis] != compare.baseline
 
@@ -140,8 +140,8 @@ def band(curves: Iterable[Curve]) -> Band | None:
 def windows(curve: Curve, most: int = 120) -> list[tuple[int, float]]:
     """Returns a curve of window means in at most `most` wider windows: means of neighbours, at the last one's step.
 
-    A shorter curve is returned as it is; a short rest at the end is a window of its own. But a last point that stands
-    for fewer than half as many steps as the first ones, a batch or so, says little and is left out.
+    A shorter curve is returned as it is; a short rest at the end is a window of its own. A last point over fewer than
+    half as many steps as the first ones is left out, because it is too noisy.
     """
     curve = curve[:-1] if len(curve) > 2 and 2 * (curve[-1][0] - curve[-2][0]) < curve[1][0] - curve[0][0] else curve
     width = math.ceil(len(curve) / most)
@@ -151,8 +151,8 @@ def windows(curve: Curve, most: int = 120) -> list[tuple[int, float]]:
     ]
 
 
-def _spoken(axis: Axis, value: Value) -> str:
-    """Some labels say nothing alone: 10 % of what, none of which?"""
+def _spoken(axis: AxisRecord, value: Value) -> str:
+    """The label, with the header before a label that is unclear alone, as "10 %" or "none"."""
     label = axis.label(value)
     alone = label.lower() != "none" and any(character.isalpha() for character in label)
     return label if alone else f"{axis.header} {label}"

@@ -1,15 +1,15 @@
-"""Test error against a number that a study varies: each seed, means with intervals, paired differences, the paper's."""
+"""Test error against a number that a study varies: seeds, means with intervals, paired differences, paper."""
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import captions, style
-from analysis.figures.figure import Drawn, Skipped
-from analysis.figures.points import Against, Lines, Point, beside, compared, lines_of, paper_name
-from analysis.read.record import Study
+from analysis.figures.figure import CaptionedFigure, MissingFigure
+from analysis.figures.points import ErrorAxis, Lines, Point, compared_labels, lines_of, needs_own_axis, published_label
 from analysis.stats import Interval
 from analysis.tables.cells import MINUS
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
     from analysis.read.results import Results
 
-DODGE = 0.02  # between the lines, of the axis' length, so that intervals do not cover each other
+DODGE = 0.02  # distance between lines as a share of the axis, so that intervals do not cover each other
 
 
-def against(what: Against, results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def error_figures(
+    what: ErrorAxis, results: "Results", studies: Sequence[StudyRecord]
+) -> Iterator[CaptionedFigure | MissingFigure]:
     """Yields a figure for each study whose axis has numbers to draw errors against."""
-    for group in captions.groups(studies):
+    for group in captions.comparable_groups(studies):
         found = False
         for study in group:
             values = next((axis.values for axis in study.axes if axis.name == what.axis), ())
@@ -36,57 +38,57 @@ def against(what: Against, results: "Results", studies: Sequence[Study]) -> Iter
         if not found:
             like = next((study for study in group if study.name == what.study), group[0])
             why = f"no finished run of {what.study}"
-            yield Skipped(what.kind, captions.missing(what.kind, why, what.study, like))
+            yield MissingFigure(what.kind, captions.missing_message(what.kind, why, what.study, like))
 
 
-def _drawn(what: Against, study: Study, lines: Lines) -> Drawn:
+def _drawn(what: ErrorAxis, study: StudyRecord, lines: Lines) -> CaptionedFigure:
     cells = [point.cell for line in lines.values() for point in line]
     title = f"Test error against {what.label.partition(' (')[0]}: {study.title}"
-    return Drawn(
-        what.kind,
-        captions.stem(what.kind, study.name, study=study),
-        title,
-        tuple(_caption(what, study, lines)),
-        lambda: _draw(what, study, lines, title),
-        (study,),
-        tuple(mark for cell in cells for mark in cell.results),
+    return CaptionedFigure(
+        kind=what.kind,
+        stem=captions.file_stem(what.kind, study.name, study=study),
+        title=title,
+        caption=tuple(_caption(what, study, lines)),
+        draw=lambda: _draw(what, study, lines, title),
+        studies=(study,),
+        fingerprints=tuple(mark for cell in cells for mark in cell.results),
     )
 
 
-def _caption(what: Against, study: Study, lines: Lines) -> list[str]:
+def _caption(what: ErrorAxis, study: StudyRecord, lines: Lines) -> list[str]:
     points = [point for line in lines.values() for point in line]
     cells = [point.cell for point in points]
     sentences = [
-        *captions.origin(cells),
-        f"{captions.seeds(len(point.cell.errors) for point in points)}; marker: {style.INTERVAL} (none for n = 1), "
-        "dots: seeds. Intervals that reach the frame go on beyond it.",
+        *captions.source_sentences(cells),
+        f"{captions.seeds_text(len(point.cell.errors) for point in points)}; "
+        f"marker: {style.INTERVAL} (none for n = 1), dots: seeds. Intervals that reach the frame go on beyond it.",
         f"Selection: {study.selection}.",
     ]
-    pair = compared(study, lines)
+    pair = compared_labels(study, lines)
     if pair:
         tested = [p.difference for p in points if p.difference is not None and p.difference.low is not None]
         at = "at the level of Holm's correction over those of this figure" if len(tested) > 1 else "of 95 %"
         interval = f", with its t-interval {at}" if tested else "; an interval needs two pairs"
         sentences.append(f"{pair[0]} {MINUS} {pair[1]}: mean difference paired by seed{interval}.")
     if any(point.published is not None for point in points):
-        where = "on an axis of its own" if beside(lines) else "in grey"
-        sentences.append(f"P{paper_name(study)[1:]}: the paper's single values, {where}.")
+        where = "on an axis of its own" if needs_own_axis(lines) else "in grey"
+        sentences.append(f"P{published_label(study)[1:]}: the paper's single values, {where}.")
     if any(point.memorised for point in points):
         sentences.append("Memorised: of the wrongly labelled training images, the share predicted as labelled.")
-    return sentences + captions.shortfall(cells)
+    return sentences + captions.shortfall_sentences(cells)
 
 
-def _draw(what: Against, study: Study, lines: Lines, title: str) -> "Figure":
+def _draw(what: ErrorAxis, study: StudyRecord, lines: Lines, title: str) -> "Figure":
     points = [point for line in lines.values() for point in line]
-    published, apart = any(point.published is not None for point in points), beside(lines)
-    pair = compared(study, lines)
+    published, apart = any(point.published is not None for point in points), needs_own_axis(lines)
+    pair = compared_labels(study, lines)
     memorised = any(point.memorised for point in points)
-    counts = captions.seeds(len(point.cell.errors) for point in points)
+    counts = captions.seeds_text(len(point.cell.errors) for point in points)
     several = any(len(point.cell.errors) > 1 for point in points)
     tested = sum(point.difference is not None and point.difference.low is not None for point in points)
     holm = " (differences: Holm's level)" if tested > 1 else ""
     marker = f"marker: {style.INTERVAL}{holm}, dots: seeds" if several else "marker: the one run"
-    subtitle = f"{captions.where([point.cell for point in points])} · {counts} · {marker}"
+    subtitle = f"{captions.source_line([point.cell for point in points])} · {counts} · {marker}"
     panels = 1 + apart + (pair is not None) + memorised
     width = style.COLUMN if panels == 1 else style.PAGE
     figure = style.new_figure(width, 2.5, title, subtitle)
@@ -107,7 +109,7 @@ def _draw(what: Against, study: Study, lines: Lines, title: str) -> "Figure":
     _mark_diverged(axes, points)
     if apart:
         axes = row.pop(0)
-        axes.set_title(paper_name(study))
+        axes.set_title(published_label(study))
         for i, line in enumerate(lines.values()):
             _published(axes, [(p.x, p.published) for p in line], i)
     if pair is not None:
@@ -131,7 +133,7 @@ def _draw(what: Against, study: Study, lines: Lines, title: str) -> "Figure":
         axes.set_xticks(xs, [f"{x:g}" for x in xs])
         axes.set_xlim(xs[0] - 4 * step, xs[-1] + 4 * step)
         style.grid(axes)
-    _legend(figure, list(lines), paper_name(study) if published else None)
+    _legend(figure, list(lines), published_label(study) if published else None)
     return figure
 
 
@@ -160,7 +162,7 @@ def _published(axes: "Axes", values: Sequence[tuple[float, float | None]], i: in
 def _limits(
     axes: "Axes", values: Sequence[float], intervals: Sequence[Interval | None], floor: float = -math.inf
 ) -> None:
-    """Shows every value, and of intervals as much as leaves the values readable: n = 2 has a t of 12.7."""
+    """Sets limits that show every value, but cut long intervals: with n = 2 the t quantile is 12.7."""
     marked: list[Any] = [line for line in axes.lines if line.get_marker() not in ("", "None")]
     shown = [*values, *(float(y) for line in marked for y in line.get_ydata())]
     low, high = min(shown), max(shown)

@@ -1,4 +1,4 @@
-"""A figure that can be drawn, with everything that must be said about it, and the writer of its files."""
+"""A figure with its caption, and the writer of its files."""
 
 import io
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures.style import styled
-from analysis.read.record import Study
 from records.files import write_whole
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,8 +18,8 @@ FORMATS = ("png", "pdf")
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One figure. `draw` makes it anew; `render` and `write` turn it into files."""
+class CaptionedFigure:
+    """One figure. `draw` returns a new matplotlib figure; `render` and `write` make files."""
 
     kind: str
     """1 to 4 as in the paper, or curves, depth, noise, cost"""
@@ -29,21 +29,21 @@ class Drawn:
     caption: tuple[str, ...]
     """one sentence each: study, profile, data set, n, and what bands and points are"""
     draw: "Callable[[], Figure]"
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
     fingerprints: tuple[str, ...]
-    """of all runs that it shows"""
+    """fingerprints of all runs that it shows"""
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A figure without data: which, why, and the command that would make the data."""
+class MissingFigure:
+    """A figure without data, with the reason and the command that makes the data."""
 
     kind: str
     message: str
     """one line"""
 
 
-def render(drawn: Drawn, format: str) -> bytes:
+def render(drawn: CaptionedFigure, format: str) -> bytes:
     """Returns the figure as a png or pdf file: the same bytes for the same data. Raises ValueError for other formats.
 
     The png has 220 dots an inch; the pdf embeds its fonts as text.
@@ -59,10 +59,10 @@ def render(drawn: Drawn, format: str) -> bytes:
     return out.getvalue()
 
 
-def write(drawn: Drawn, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Writes the figure into `folder` (made if need be) as <stem>.<format> and returns the paths.
+def write(drawn: CaptionedFigure, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
+    """Writes the figure into `folder` (created if missing) as <stem>.<format> and returns the paths.
 
-    Each file appears whole or not at all. Raises ValueError as `render` and WriteError where it cannot write.
+    Each file is written completely or not at all. Raises ValueError like `render`, and WriteError.
     """
     paths = []
     for name in formats:

@@ -1,14 +1,14 @@
-"""Figure 1: what soft masks do to features, of an early and a late module: before, mask, after, beside the image."""
+"""Figure 1: features before and after the soft mask, with the mask and the image, for an early and a late module."""
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import captions, style
-from analysis.figures.curves_over_seeds import Cell, baseline_first, cells_of
-from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
+from analysis.figures.curves_over_seeds import FigureCell, baseline_first, cells_of
+from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.tables.cells import MINUS
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.read.results import Results
 
-MOST = 6  # images a page
+MOST = 6  # images per page
 PARTS = ("before", "mask", "after")
 MAPS = {"before": "cividis", "mask": "gray", "after": "cividis"}  # both are monotone in lightness
 TITLES = {"before": "feature", "mask": "mask", "after": "masked feature"}
@@ -24,10 +24,10 @@ TITLES = {"before": "feature", "mask": "mask", "after": "masked feature"}
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
-def masks(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
-    """Yields the masks of one run of each study, in the comparison's baseline if it has some; no run twice."""
-    for group in captions.groups(studies):
-        seen: dict[str, tuple[list[Cell], int, Arrays]] = {}
+def masks(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
+    """Yields the masks of one run per study, a run of the comparison's baseline if possible; no run twice."""
+    for group in captions.comparable_groups(studies):
+        seen: dict[str, tuple[list[FigureCell], int, Arrays]] = {}
         for study in group:
             found = _first(study, results)
             if found is not None:
@@ -35,28 +35,28 @@ def masks(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skip
                 seen.setdefault(cell.finished[seed], ([], seed, arrays))[0].append(cell)
         for mark, (cells, seed, arrays) in seen.items():
             title = f"Features before and after the soft mask: {_network(cells[0], seed)}"
-            yield Drawn(
-                "1",
-                captions.stem("figure1-masks", cells[0].study.name, study=cells[0].study),
-                title,
-                tuple(_caption(cells, seed, arrays)),
-                lambda args=(cells, seed, arrays, title): _draw(*args),  # type: ignore[misc]
-                captions.studies(cells),
-                (mark,),
+            yield CaptionedFigure(
+                kind="1",
+                stem=captions.file_stem("figure1-masks", cells[0].study.name, study=cells[0].study),
+                title=title,
+                caption=tuple(_caption(cells, seed, arrays)),
+                draw=lambda args=(cells, seed, arrays, title): _draw(*args),  # type: ignore[misc]
+                studies=captions.studies_of(cells),
+                fingerprints=(mark,),
             )
         if not seen:
-            yield Skipped("1", captions.missing("1", "no run with masks", "mask_type", group[0]))
+            yield MissingFigure("1", captions.missing_message("1", "no run with masks", "mask_type", group[0]))
 
 
 def module_name(dotted: str) -> str:
-    """Returns "stage 1, module 1" of "stages.0.attention.0"; any other name as it is."""
+    """Returns "stage 1, module 1" for "stages.0.attention.0"; any other name unchanged."""
     match dotted.split("."):
         case ["stages", stage, "attention", module] if stage.isdecimal() and module.isdecimal():
             return f"stage {int(stage) + 1}, module {int(module) + 1}"
     return dotted
 
 
-def _first(study: Study, results: "Results") -> tuple[Cell, int, Arrays] | None:
+def _first(study: StudyRecord, results: "Results") -> tuple[FigureCell, int, Arrays] | None:
     for cell in baseline_first(cells_of(study, results)):
         for seed, mark in cell.finished.items():
             arrays = results.masks(mark)
@@ -66,27 +66,27 @@ def _first(study: Study, results: "Results") -> tuple[Cell, int, Arrays] | None:
 
 
 def _whole(arrays: Arrays) -> bool:
-    """Whether everything is there that the figure shows."""
+    """Whether the arrays hold everything that the figure shows."""
     if not {"images", "labels", "classes", "modules"} <= arrays.keys() or not len(arrays["images"]):
         return False
     parts = [f"{part}_{k}" for part in PARTS for k in range(len(arrays["modules"]))]
     return bool(parts) and set(parts) <= arrays.keys()
 
 
-def _network(cell: Cell, seed: int) -> str:
-    """The cell's name, with the network's where that does not say it."""
-    model = cell.seeds.runs[seed].params.get("model.name", "")
+def _network(cell: FigureCell, seed: int) -> str:
+    """The cell's name, with the network's name if the cell's does not contain it."""
+    model = cell.runs.by_seed[seed].params.get("model.name", "")
     return cell.name if not model or {"network", "depth"} & cell.values.keys() else f"{cell.name} ({model})"
 
 
-def _caption(cells: Sequence[Cell], seed: int, arrays: Arrays) -> list[str]:
+def _caption(cells: Sequence[FigureCell], seed: int, arrays: Arrays) -> list[str]:
     modules = [
         f"{module_name(str(name))} (channel {int(arrays[f'channel_{k}'])})" if f"channel_{k}" in arrays else str(name)
         for k, name in enumerate(arrays["modules"])
     ]
     there = len(arrays["images"])
     sentences = [
-        *captions.origin(cells),
+        *captions.source_sentences(cells),
         f"n = 1 run: {_network(cells[0], seed)}, seed {seed}.",
         f"One channel of each of: {'; '.join(modules)}.",
         "Feature: the trunk's output T; masked feature: T combined with the mask M; one scale for both, in the units "
@@ -95,13 +95,13 @@ def _caption(cells: Sequence[Cell], seed: int, arrays: Arrays) -> list[str]:
     return sentences + [f"The first {MOST} of {there} images."] * (there > MOST)
 
 
-def _draw(cells: Sequence[Cell], seed: int, arrays: Arrays, title: str) -> "Figure":
+def _draw(cells: Sequence[FigureCell], seed: int, arrays: Arrays, title: str) -> "Figure":
     import numpy as np
 
     shown, modules = min(len(arrays["images"]), MOST), [str(name) for name in arrays["modules"]]
     columns = 1 + len(PARTS) * len(modules)
     side = (style.PAGE - 0.5) / columns
-    subtitle = f"{captions.where(cells)} · n = 1 run, seed {seed} · one channel of each module"
+    subtitle = f"{captions.source_line(cells)} · n = 1 run, seed {seed} · one channel of each module"
     figure = style.new_figure(style.PAGE, min(shown * side + 0.75, style.HEIGHT), title, subtitle)
     # A narrow column sets the modules apart; the last row holds the scales.
     widths = [1.0]
@@ -137,7 +137,7 @@ def _draw(cells: Sequence[Cell], seed: int, arrays: Arrays, title: str) -> "Figu
 
 
 def _range(values: "np.ndarray[Any, Any]", percentiles: tuple[float, float]) -> tuple[float, float]:
-    """The two percentiles, apart even where the values are all the same."""
+    """The two percentiles, made different if all values are equal."""
     import numpy as np
 
     finite = values[np.isfinite(values)].astype(np.float64)  # float16 overflows in a percentile
@@ -146,7 +146,7 @@ def _range(values: "np.ndarray[Any, Any]", percentiles: tuple[float, float]) -> 
 
 
 def _tick(value: float, span: float) -> str:
-    """The value to a hundredth of the span at least."""
+    """The value, rounded to a hundredth of the span or finer."""
     rounded = round(value, 2 - math.floor(math.log10(span))) or 0.0  # not -0
     return f"{rounded:g}".replace("-", MINUS)
 

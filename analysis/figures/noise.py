@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from analysis.figures.error_vs_axis import Against, against
-from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
+from analysis.figures.error_vs_axis import error_figures
+from analysis.figures.figure import CaptionedFigure, MissingFigure
+from analysis.figures.points import ErrorAxis
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
-NOISE = Against(kind="noise", axis="noise", study="noisy_labels", label="wrong training labels (%)", factor=100)
+NOISE = ErrorAxis(kind="noise", axis="noise", study="noisy_labels", label="wrong training labels (%)", factor=100)
 
 
-def noise(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
+def noise(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
     """Yields a figure for each study with an axis of noise levels."""
-    return against(NOISE, results, studies)
+    return error_figures(NOISE, results, studies)

@@ -1,4 +1,4 @@
-"""Figure 3: receptive fields of the trunk against those of the mask, as measured: gradient maps, and radii by stage."""
+"""Figure 3: measured receptive fields of trunk and mask: gradient maps, and radii by stage."""
 
 import base64
 import binascii
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import captions, style
-from analysis.figures.curves_over_seeds import Cell, baseline_first, cells_of
-from analysis.figures.figure import Drawn, Skipped
-from analysis.read.record import Study
+from analysis.figures.curves_over_seeds import FigureCell, baseline_first, cells_of
+from analysis.figures.figure import CaptionedFigure, MissingFigure
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,8 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Field:
-    """The receptive field of one branch: mean absolute gradient (H, W) over the image, and where 90 % of it lies."""
+class MeasuredField:
+    """The receptive field of one branch: mean absolute gradient (H, W), and the circle with 90 % of it."""
 
     gradient: "np.ndarray[Any, Any]"
     centre: tuple[float, float]
@@ -37,12 +37,12 @@ class Field:
     images: int
 
 
-Fields = dict[tuple[int, str], Field]  # by stage and branch
+Fields = dict[tuple[int, str], MeasuredField]  # by stage and branch
 
 
-def receptive_fields(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
-    """Yields the fields of each study that has some which no earlier figure shows."""
-    for group in captions.groups(studies):
+def receptive_fields(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
+    """Yields the fields of each study, unless an earlier figure shows all of them."""
+    for group in captions.comparable_groups(studies):
         shown: set[str] = set()
         for study in group:
             cells = baseline_first(cells_of(study, results))
@@ -52,23 +52,23 @@ def receptive_fields(results: "Results", studies: Sequence[Study]) -> Iterator[D
                 continue
             shown |= set(marks)
             title = f"Receptive fields of trunk and mask: {study.title}"
-            yield Drawn(
-                "3",
-                captions.stem("figure3-receptive-fields", study.name, study=study),
-                title,
-                tuple(_caption(found)),
-                lambda args=(found, title): _draw(*args),  # type: ignore[misc]
-                (study,),
-                tuple(marks),
+            yield CaptionedFigure(
+                kind="3",
+                stem=captions.file_stem("figure3-receptive-fields", study.name, study=study),
+                title=title,
+                caption=tuple(_caption(found)),
+                draw=lambda args=(found, title): _draw(*args),  # type: ignore[misc]
+                studies=(study,),
+                fingerprints=tuple(marks),
             )
         if not shown:
-            yield Skipped(
-                "3", captions.missing("3", "no run whose probes hold receptive fields", "mask_type", group[0])
+            yield MissingFigure(
+                "3", captions.missing_message("3", "no run whose probes hold receptive fields", "mask_type", group[0])
             )
 
 
 def parse_fields(probes: Mapping[str, Any]) -> Fields:
-    """Returns the receptive fields of a probes.json by stage and branch; {} for a network without, or broken ones."""
+    """Returns the receptive fields of a probes.json by stage and branch; {} if there are none or they are damaged."""
     import numpy as np
 
     fields: Fields = {}
@@ -77,29 +77,29 @@ def parse_fields(probes: Mapping[str, Any]) -> Fields:
             gradient = entry["gradient"]
             values = np.frombuffer(base64.b64decode(gradient["uint8"]), dtype=np.uint8).reshape(gradient["shape"])
             row, column = entry["centre"]
-            fields[int(entry["stage"]), str(entry["branch"])] = Field(
-                values * (float(gradient["max"]) / 255),
-                (float(row), float(column)),
-                float(entry["radius"]),
-                int(entry["images"]),
+            fields[int(entry["stage"]), str(entry["branch"])] = MeasuredField(
+                gradient=values * (float(gradient["max"]) / 255),
+                centre=(float(row), float(column)),
+                radius=float(entry["radius"]),
+                images=int(entry["images"]),
             )
     except (LookupError, TypeError, ValueError, binascii.Error):
         return {}
     return fields
 
 
-def _of_cell(cell: Cell, results: "Results") -> dict[int, Fields]:
+def _of_cell(cell: FigureCell, results: "Results") -> dict[int, Fields]:
     found = {seed: parse_fields(results.probes(mark) or {}) for seed, mark in cell.finished.items()}
     return {seed: fields for seed, fields in found.items() if fields}
 
 
-def _caption(found: Sequence[tuple[Cell, dict[int, Fields]]]) -> list[str]:
+def _caption(found: Sequence[tuple[FigureCell, dict[int, Fields]]]) -> list[str]:
     cell, by_seed = found[0]
     images = next(iter(next(iter(by_seed.values())).values())).images
     return [
-        *captions.origin([cell for cell, _ in found]),
-        f"{captions.seeds(len(fields) for _, fields in found)}; radius: the distance from the centre within which 90 % "
-        "of the gradient lies, marker: mean, dots: seeds.",
+        *captions.source_sentences([cell for cell, _ in found]),
+        f"{captions.seeds_text(len(fields) for _, fields in found)}; "
+        "radius: the distance from the centre within which 90 % of the gradient lies, marker: mean, dots: seeds.",
         f"Maps: {cell.name}, seed {min(by_seed)}: absolute gradient of the central unit of the branch's output with "
         f"respect to the image, mean of {images} test images; square root, each map on a scale of its own; circle: "
         "the radius.",
@@ -107,16 +107,18 @@ def _caption(found: Sequence[tuple[Cell, dict[int, Fields]]]) -> list[str]:
     ]
 
 
-def _draw(found: Sequence[tuple[Cell, dict[int, Fields]]], title: str) -> "Figure":
+def _draw(found: Sequence[tuple[FigureCell, dict[int, Fields]]], title: str) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
     cell, by_seed = found[0]
     seed = min(by_seed)
     stages = sorted({stage for _, fields in found for one in fields.values() for stage, _ in one})
-    counts = captions.seeds(len(fields) for _, fields in found)
+    counts = captions.seeds_text(len(fields) for _, fields in found)
     several = any(len(fields) > 1 for _, fields in found)
     marker = "marker: mean, dots: seeds" if several else "marker: the one run"
-    subtitle = f"{captions.where([cell for cell, _ in found])} · {counts} · {marker} · maps: {cell.name}, seed {seed}"
+    subtitle = (
+        f"{captions.source_line([cell for cell, _ in found])} · {counts} · {marker} · maps: {cell.name}, seed {seed}"
+    )
     columns = len(stages)
     height = max(2.5, 0.75 + 0.19 * len(found))
     figure = style.new_figure(style.PAGE, min(height, style.HEIGHT), title, subtitle)
@@ -149,7 +151,7 @@ def _draw(found: Sequence[tuple[Cell, dict[int, Fields]]], title: str) -> "Figur
     return figure
 
 
-def _map(axes: "Axes", field: Field | None) -> None:
+def _map(axes: "Axes", field: MeasuredField | None) -> None:
     from matplotlib.patches import Circle
 
     axes.set_xticks([])

@@ -1,6 +1,6 @@
 """Figure 4: mean absolute response by stage, relative to the first, of Attention-164 (ARL, NAL) and ResNet-164.
 
-The response of the trained networks comes from their probes, that over training from their curves.
+The response of the trained networks is read from their probes, the response over training from their curves.
 """
 
 import math
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import captions, style
-from analysis.figures.curves_over_seeds import Cell, band, cells_of, noisy, protocol
-from analysis.figures.figure import Drawn, Skipped
+from analysis.figures.curves_over_seeds import FigureCell, band, cells_of, noisy, protocol
+from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.read.published import published_value
-from analysis.read.record import Study, Value
-from analysis.tables.cell_results import Run
+from analysis.tables.cell_results import RunResult
 from records import names
+from records.study_json import StudyRecord, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,66 +26,78 @@ TITLE = "Mean response of the stages, relative to stage 1"
 
 
 @dataclass(frozen=True)
-class _Network:
-    """One of the figure's networks, as the paper's table of published numbers and a run's parameters call it."""
+class _ResponseNetwork:
+    """One of the figure's networks, with its names in published.csv and in the parameters of a run."""
 
     label: str
     published: Mapping[str, Value]
     model: str
     learning: str | None
-    """None: it has no masks to learn"""
+    """None for a network without masks"""
 
 
 NETWORKS = (
-    _Network("Attention-164 ARL", {"network": "attention164", "learning": "arl"}, "attention164", "arl"),
-    _Network("Attention-164 NAL", {"network": "attention164", "learning": "nal"}, "attention164", "nal"),
-    _Network("ResNet-164", {"network": "resnet164"}, "resnet164", None),
+    _ResponseNetwork(
+        label="Attention-164 ARL",
+        published={"network": "attention164", "learning": "arl"},
+        model="attention164",
+        learning="arl",
+    ),
+    _ResponseNetwork(
+        label="Attention-164 NAL",
+        published={"network": "attention164", "learning": "nal"},
+        model="attention164",
+        learning="nal",
+    ),
+    _ResponseNetwork(label="ResNet-164", published={"network": "resnet164"}, model="resnet164", learning=None),
 )
 
 
 @dataclass(frozen=True)
 class _Responses:
-    """Of one network: by seed its run, the trained response by stage and each stage's over training; their cells."""
+    """The responses of one network, by seed: run, trained response by stage, curve of each stage; and their cells."""
 
-    network: _Network
+    network: _ResponseNetwork
     runs: dict[int, str]
     trained: dict[int, list[float]]
     curves: dict[int, dict[int, list[tuple[int, float]]]]
-    cells: list[Cell]
+    cells: list[FigureCell]
 
 
-def response(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
-    """Yields Figure 4 and the response over training of each data set, profile and set of overrides."""
-    for group in captions.groups(studies):
+def response(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
+    """Yields Figure 4 and the response over training for each data set, profile and set of overrides."""
+    for group in captions.comparable_groups(studies):
         found = _collect(group, results)
         trained, over = [f for f in found if f.trained], [f for f in found if f.curves]
         if trained:
             yield _drawn("response", TITLE, trained, tuple(_caption(trained)), _draw)
         else:
-            yield Skipped("4", captions.missing("4", "no run of depth 164 with probes", "depth_response", group[0]))
+            yield MissingFigure(
+                "4", captions.missing_message("4", "no run of depth 164 with probes", "depth_response", group[0])
+            )
         if over:
             caption = tuple(_caption(over, over=True))
             yield _drawn("training", f"{TITLE}, over training", over, caption, _draw_over)
         else:
             what = "no run of depth 164 with its response over training"
-            yield Skipped("4", captions.missing("4", what, "depth_response", group[0]))
+            yield MissingFigure("4", captions.missing_message("4", what, "depth_response", group[0]))
 
 
-def _drawn(name: str, title: str, shown: list[_Responses], caption: tuple[str, ...], draw: Any) -> Drawn:
+def _drawn(name: str, title: str, shown: list[_Responses], caption: tuple[str, ...], draw: Any) -> CaptionedFigure:
     cells = [cell for f in shown for cell in f.cells]
-    return Drawn(
-        "4",
-        captions.stem("figure4", name, study=cells[0].study),
-        title,
-        caption,
-        lambda: draw(shown, cells, title),
-        captions.studies(cells),
-        tuple(mark for f in shown for mark in f.runs.values()),
+    return CaptionedFigure(
+        kind="4",
+        stem=captions.file_stem("figure4", name, study=cells[0].study),
+        title=title,
+        caption=caption,
+        draw=lambda: draw(shown, cells, title),
+        studies=captions.studies_of(cells),
+        fingerprints=tuple(mark for f in shown for mark in f.runs.values()),
     )
 
 
-def _collect(group: Sequence[Study], results: "Results") -> list[_Responses]:
-    """The runs of each network, those of the study over training before others, all by one protocol."""
+def _collect(group: Sequence[StudyRecord], results: "Results") -> list[_Responses]:
+    """The runs of each network, first from the study `depth_response`; all with the same training settings."""
     preferred = {name: i for i, name in enumerate(("depth_response", "arl_vs_nal"))}
     ordered = sorted(group, key=lambda study: preferred.get(study.name, len(preferred)))
     cells = [cell for study in ordered for cell in cells_of(study, results)]
@@ -96,9 +108,9 @@ def _collect(group: Sequence[Study], results: "Results") -> list[_Responses]:
         runs: dict[int, str] = {}
         trained: dict[int, list[float]] = {}
         curves: dict[int, dict[int, list[tuple[int, float]]]] = {}
-        used: list[Cell] = []
+        used: list[FigureCell] = []
         for cell, seed, mark in there:
-            run = cell.seeds.runs[seed]
+            run = cell.runs.by_seed[seed]
             if seed in runs or not _is(network, run) or (first is not None and protocol(run) != first):
                 continue
             relative = _relative(results.probes(mark) or {})
@@ -110,11 +122,11 @@ def _collect(group: Sequence[Study], results: "Results") -> list[_Responses]:
             trained |= {seed: relative} if relative else {}
             curves |= {seed: over} if over else {}
             used += [cell] if cell not in used else []
-        found.append(_Responses(network, runs, trained, curves, used))
+        found.append(_Responses(network=network, runs=runs, trained=trained, curves=curves, cells=used))
     return found
 
 
-def _is(network: _Network, run: Run) -> bool:
+def _is(network: _ResponseNetwork, run: RunResult) -> bool:
     """Whether a run trained this network as the paper did: with its own mask, without label noise."""
     standard = {"model.mask_structure": "encoder_decoder", "model.mask_activation": "mixed"}
     standard |= {} if network.learning is None else {"model.learning": network.learning}
@@ -125,7 +137,7 @@ def _is(network: _Network, run: Run) -> bool:
 
 
 def _relative(probes: Mapping[str, Any]) -> list[float]:
-    """The response by stage divided by the first's; [] where there is none or it says nothing."""
+    """The response by stage divided by the first stage's; [] if there is none or it is not usable."""
     try:
         absolute = [float(value) for value in probes["response"]["mean_abs"]]
     except (LookupError, TypeError, ValueError):
@@ -136,9 +148,9 @@ def _relative(probes: Mapping[str, Any]) -> list[float]:
 
 
 def _over_training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, list[tuple[int, float]]]:
-    """The curves of the stages from the second on, relative to the first; {} where there are none.
+    """The curves of the stages from the second on, relative to the first; {} if there are none.
 
-    Without step 0, which the first runs logged: BatchNorm has no statistics then, and evaluation mode needs them.
+    Step 0, which the first runs logged, is left out: BatchNorm has no statistics yet, and evaluation mode needs them.
     """
     stages: list[dict[int, float]] = []
     while curve := curves.get(names.RESPONSE.format(len(stages) + 1)):
@@ -154,7 +166,7 @@ def _over_training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[in
 
 def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
     cells = [cell for f in shown for cell in f.cells]
-    counts = captions.seeds(len(f.curves if over else f.trained) for f in shown)
+    counts = captions.seeds_text(len(f.curves if over else f.trained) for f in shown)
     measure = (
         "Mean absolute value of a stage's output (raw sum of its last unit) over test images, divided by stage 1's"
     )
@@ -162,13 +174,13 @@ def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
         ours = f"{counts}; line: mean, band: {RANGE} (none for n = 1), measured at each evaluation."
     else:
         ours = f"{counts}; marker: mean, bar: {RANGE}."
-    sentences = [*captions.origin(cells), ours, f"{measure}; logarithmic scale."]
+    sentences = [*captions.source_sentences(cells), ours, f"{measure}; logarithmic scale."]
     sentences.append("Grey: the paper's Figure 4 (CIFAR-10), read from its drawing.")
     missing = [network.label for network in NETWORKS if network not in [f.network for f in shown]]
     return sentences + [f"No runs of {', '.join(missing)}."] * bool(missing)
 
 
-def _published(network: _Network, stages: int) -> list[float]:
+def _published(network: _ResponseNetwork, stages: int) -> list[float]:
     values = [
         published_value("figure4", {**network.published, "stage": stage}, "relative_response")
         for stage in range(1, stages + 1)
@@ -176,10 +188,10 @@ def _published(network: _Network, stages: int) -> list[float]:
     return [] if None in values else [value for value in values if value is not None]
 
 
-def _draw(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Figure":
-    counts = captions.seeds(len(f.trained) for f in shown)
+def _draw(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: str) -> "Figure":
+    counts = captions.seeds_text(len(f.trained) for f in shown)
     marker = f"marker: mean, bar: {RANGE}" if any(len(f.trained) > 1 for f in shown) else "marker: the one run"
-    figure = style.new_figure(style.COLUMN, 2.7, title, f"{captions.where(cells)} · {counts} · {marker}")
+    figure = style.new_figure(style.COLUMN, 2.7, title, f"{captions.source_line(cells)} · {counts} · {marker}")
     axes = figure.subplots()
     stages = max(len(values) for f in shown for values in f.trained.values())
     for i, network in enumerate(NETWORKS):
@@ -206,12 +218,12 @@ def _draw(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Fi
     return figure
 
 
-def _draw_over(shown: Sequence[_Responses], cells: Sequence[Cell], title: str) -> "Figure":
-    counts = captions.seeds(len(f.curves) for f in shown)
+def _draw_over(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: str) -> "Figure":
+    counts = captions.seeds_text(len(f.curves) for f in shown)
     several = any(len(f.curves) > 1 for f in shown)
     line = f"line: mean, band: {RANGE}" if several else "line: the one run"
     figure = style.new_figure(
-        style.PAGE if len(shown) > 1 else style.COLUMN, 2.2, title, f"{captions.where(cells)} · {counts} · {line}"
+        style.PAGE if len(shown) > 1 else style.COLUMN, 2.2, title, f"{captions.source_line(cells)} · {counts} · {line}"
     )
     row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     last = max(curve[-1][0] for f in shown for run in f.curves.values() for curve in run.values())

@@ -1,19 +1,21 @@
 """The figures of a search: its history, the importance and the slices of its parameters, and the Pareto front."""
 
+import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import style
-from analysis.figures.figure import Drawn, Skipped
-from analysis.read.searches import Parameter, Search, Trial, Value
+from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.tables import captions
 from records import names
+from records.search_json import INT, PRUNED, ParameterRecord, SearchRecord, Setting, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PRUNED = "pruned"
 ERROR = "validation error (%)"
 FINISHED_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": style.COLOURS[0], "markersize": 3.5}
 PRUNED_LOOK: dict[str, Any] = {
@@ -25,7 +27,7 @@ BEST_LOOK: dict[str, Any] = {"linestyle": "none", "marker": "*", "color": style.
 BASE_LOOK: dict[str, Any] = {"color": style.MUTED, "linestyle": "--", "linewidth": 0.9}
 COLUMNS = 4
 FEW = 8
-SPOKEN = {
+WORDS = {
     "optim.lr": "learning rate", "optim.weight_decay": "weight decay", "optim.momentum": "momentum",
     "optim.schedule": "schedule", "optim.label_smoothing": "label smoothing", "train.batch_size": "batch size",
     "model.mask_activation": "mask activation", "model.mask_structure": "mask structure",
@@ -34,46 +36,57 @@ SPOKEN = {
 }  # fmt: skip
 
 
-def figures_of(search: Search, kinds: Sequence[str]) -> Iterator[Drawn | Skipped]:
-    """Yields the figures of these kinds, or why one cannot be drawn. Raises KeyError for a kind of none in KINDS."""
+def figures_of(search: SearchRecord, kinds: Sequence[str]) -> Iterator[CaptionedFigure | MissingFigure]:
+    """Yields the figures of these kinds and the missing ones. Raises KeyError for a kind that is not in KINDS."""
     for kind in kinds:
         title, draw, lacks = KINDS[kind]
         if missing := lacks(search):
-            yield Skipped(kind, f"no figure {kind} of {search.name} ({search.dataset}, {search.profile}): {missing}")
+            yield MissingFigure(
+                kind, f"no figure {kind} of {search.name} ({search.dataset}, {search.profile}): {missing}"
+            )
             continue
-        yield Drawn(
-            f"search {kind}",
-            f"search-{kind}-{search.stem}",
-            f"{title}: {search.title}",
-            tuple(_caption(search, kind)),
-            lambda draw=draw, title=title: draw(search, f"{title}: {search.title}"),  # type: ignore[misc]
-            (),
-            (),
+        yield CaptionedFigure(
+            kind=f"search {kind}",
+            stem=f"search-{kind}-{_stem(search)}",
+            title=f"{title}: {search.title}",
+            caption=tuple(_caption(search, kind)),
+            draw=lambda draw=draw, title=title: draw(search, f"{title}: {search.title}"),  # type: ignore[misc]
+            studies=(),
+            fingerprints=(),
         )
 
 
+def _stem(search: SearchRecord) -> str:
+    """Returns the part of file names that tells searches apart; seeds and spaces are not in it."""
+    parts = [search.name, search.dataset, search.profile]
+    parts += [",".join(search.objectives)] if len(search.objectives) > 1 else []
+    if search.overrides:
+        parts.append(hashlib.sha256(json.dumps(search.overrides, sort_keys=True).encode()).hexdigest()[:8])
+    return re.sub(r"[^\w.-]", "_", "-".join(parts))
+
+
 def _spoken(name: str) -> str:
-    return SPOKEN.get(name, name.rpartition(".")[2].replace("_", " "))
+    return WORDS.get(name, name.rpartition(".")[2].replace("_", " "))
 
 
-def _counts(search: Search) -> str:
+def _counts(search: SearchRecord) -> str:
     kinds = ((names.FINISHED, "finished"), (PRUNED, "pruned"), (names.DIVERGED, "diverged"), (names.FAILED, "failed"))
     parts = [f"{n} {spoken}" for outcome, spoken in kinds if (n := len(_of(search, outcome)))]
-    return f"{len(search.trials)} trials ({', '.join(parts)})"
+    return f"{len(search.counted)} trials ({', '.join(parts)})"
 
 
-def _of(search: Search, outcome: str) -> list[Trial]:
-    return [t for t in search.trials if t.outcome == outcome]
+def _of(search: SearchRecord, outcome: str) -> list[TrialRecord]:
+    return [t for t in search.counted if t.over and t.outcome == outcome]
 
 
-def _subtitle(search: Search) -> str:
+def _subtitle(search: SearchRecord) -> str:
     n = len(search.seeds)
     parts = [f"search {search.name}", captions.dataset_name(search.dataset, []), f"profile {search.profile}"]
     parts += [f"{key} = {value}" for key, value in sorted(search.overrides.items())]
     return " · ".join([*parts, f"{_counts(search)}, {n} seed{'' if n == 1 else 's'} each"])
 
 
-def _caption(search: Search, kind: str) -> Iterator[str]:
+def _caption(search: SearchRecord, kind: str) -> Iterator[str]:
     n = len(search.seeds)
     yield f"Search: {search.name}. Data: {captions.dataset_name(search.dataset, [])}. Profile: {search.profile}."
     yield from captions.overrides_sentence(search.overrides)
@@ -87,28 +100,28 @@ def _caption(search: Search, kind: str) -> Iterator[str]:
         yield "Dashed: the base. A panel shows one parameter while all others vary."
 
 
-def _no_trial(search: Search) -> str:
+def _no_trial(search: SearchRecord) -> str:
     return "" if search.finished else f"no trial has finished; `{search.command} --trials 40` goes on"
 
 
-def _no_importances(search: Search) -> str:
+def _no_importances(search: SearchRecord) -> str:
     return "" if search.importances else f"too few trials, or the search is not over; `{search.command} --trials 40`"
 
 
-def _no_front(search: Search) -> str:
+def _no_front(search: SearchRecord) -> str:
     if len(search.objectives) == 1:
         return f"it has one objective; `{search.command} --objectives error,macs --trials 40` has two"
     return _no_trial(search)
 
 
-def _height(trial: Trial) -> float:
-    """Where a trial stands: its error, or the last on the way of one that was pruned."""
-    value = trial.last if trial.error is None else trial.error
+def _height(trial: TrialRecord) -> float:
+    """The y value of a trial: its error, or the last error of a pruned trial."""
+    value = trial.last_error if trial.error is None else trial.error
     return float("nan") if value is None else value
 
 
-def _scale(search: Search, axes: Sequence["Axes"]) -> float:
-    """Scales the errors; returns the height at which trials without one are marked."""
+def _scale(search: SearchRecord, axes: Sequence["Axes"]) -> float:
+    """Sets the scale of the errors; returns the y value of the marks of trials without an error."""
     shown = [_height(t) for t in (*search.finished, *_of(search, PRUNED)) if _height(t) == _height(t)]
     low, high = min(shown), max(shown)
     room = max(high - low, 1.0)
@@ -118,11 +131,11 @@ def _scale(search: Search, axes: Sequence["Axes"]) -> float:
     return top
 
 
-def _lost(search: Search) -> list[Trial]:
+def _lost(search: SearchRecord) -> list[TrialRecord]:
     return _of(search, names.DIVERGED) + _of(search, names.FAILED)
 
 
-def _key(figure: "Figure", search: Search, *more: tuple[str, dict[str, Any]]) -> None:
+def _key(figure: "Figure", search: SearchRecord, *more: tuple[str, dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
     looks = [("finished", FINISHED_LOOK)]
@@ -132,21 +145,21 @@ def _key(figure: "Figure", search: Search, *more: tuple[str, dict[str, Any]]) ->
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
 
 
-def _history(search: Search, title: str) -> "Figure":
+def _history(search: SearchRecord, title: str) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
     figure = style.new_figure(style.PAGE, 2.4, title, _subtitle(search))
     axes = figure.subplots()
     top = _scale(search, [axes])
     best, line = float("inf"), []
-    for t in search.trials:
+    for t in search.counted:
         if t.error is not None:
             best = min(best, t.error)
         line.append((t.number, best))
     so_far: dict[str, Any] = {"color": style.COLOURS[0], "linewidth": 1.0, "drawstyle": "steps-post"}
     axes.plot([x for x, _ in line], [y if y < float("inf") else float("nan") for _, y in line], **so_far)
     axes.plot([t.number for t in search.finished], [_height(t) for t in search.finished], **FINISHED_LOOK)
-    pruned = [t for t in _of(search, PRUNED) if t.last is not None]
+    pruned = [t for t in _of(search, PRUNED) if t.last_error is not None]
     axes.plot([t.number for t in pruned], [_height(t) for t in pruned], **PRUNED_LOOK)
     axes.plot([t.number for t in _lost(search)], [top for _ in _lost(search)], **LOST_LOOK)
     axes.set_xlabel("trial")
@@ -157,10 +170,10 @@ def _history(search: Search, title: str) -> "Figure":
     return figure
 
 
-def _importances(search: Search, title: str) -> "Figure":
+def _importances(search: SearchRecord, title: str) -> "Figure":
     objectives = [name for name in search.objectives if name in search.importances]
     first = search.importances[objectives[0]]
-    order = sorted((p.name for p in search.parameters), key=lambda name: first.get(name, 0.0))
+    order = sorted(search.space, key=lambda name: first.get(name, 0.0))
     height = 0.45 + 0.19 * len(order)
     width = style.COLUMN if len(objectives) == 1 else style.PAGE
     figure = style.new_figure(width, height, title, _subtitle(search))
@@ -180,46 +193,47 @@ def _importances(search: Search, title: str) -> "Figure":
     return figure
 
 
-def _slices(search: Search, title: str) -> "Figure":
-    parameters = search.parameters
-    rows = -(-len(parameters) // COLUMNS)
-    columns = -(-len(parameters) // rows)
+def _slices(search: SearchRecord, title: str) -> "Figure":
+    rows = -(-len(search.space) // COLUMNS)
+    columns = -(-len(search.space) // rows)
     width = style.PAGE if columns > 2 else style.COLUMN * max(1, columns)
     figure = style.new_figure(width, 1.55 * rows + 0.3, title, _subtitle(search))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     panels = list(grid.flat)
     top = _scale(search, panels[:1])
     best = min(search.finished, key=lambda t: (_height(t), t.number))
-    for axes, parameter in zip(panels, parameters, strict=False):
-        _slice(axes, search, parameter, best, top)
-    for axes in panels[len(parameters) :]:
+    for axes, name in zip(panels, search.space, strict=False):
+        _slice(axes, search, name, best, top)
+    for axes in panels[len(search.space) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel(ERROR)
-    base = [("base", BASE_LOOK)] if any(_has_base(p) for p in parameters) else []
+    base = [("base", BASE_LOOK)] if any(_has_base(search, name) for name in search.space) else []
     _key(figure, search, (f"the lowest, trial {best.number}", BEST_LOOK), *base)
     return figure
 
 
-def _has_base(parameter: Parameter) -> bool:
+def _has_base(search: SearchRecord, name: str) -> bool:
+    parameter, base = search.space[name], search.base.get(name)
     if parameter.choices:
-        return parameter.base in parameter.choices
-    return isinstance(parameter.base, (int, float)) and parameter.low <= parameter.base <= parameter.high
+        return base in parameter.choices
+    return isinstance(base, (int, float)) and parameter.low <= base <= parameter.high
 
 
-def _slice(axes: "Axes", search: Search, parameter: Parameter, best: Trial, top: float) -> None:
+def _slice(axes: "Axes", search: SearchRecord, name: str, best: TrialRecord, top: float) -> None:
+    parameter, base = search.space[name], search.base.get(name)
     choices = _choices(parameter)
 
-    def place(t: Trial) -> float:
-        value = t.params[parameter.name]
+    def place(t: TrialRecord) -> float:
+        value = t.params[name]
         if not choices:
             return float(value)  # type: ignore[arg-type]
-        # Spread sideways by the trial's number, so that dots of one choice do not cover each other.
+        # Shifted sideways by the trial's number, so that dots of one choice do not cover each other.
         return choices.index(value) + 0.5 * ((t.number * 0.618) % 1 - 0.5)
 
-    there = [t for t in search.trials if parameter.name in t.params]
+    there = [t for t in search.counted if name in t.params]
     groups = (
-        ([t for t in there if t.outcome == PRUNED and t.last is not None], None, PRUNED_LOOK),
+        ([t for t in there if t in _of(search, PRUNED) and t.last_error is not None], None, PRUNED_LOOK),
         ([t for t in there if t.error is not None and t is not best], None, FINISHED_LOOK),
         ([t for t in there if t in _lost(search)], top, LOST_LOOK),
         ([best] if best in there else [], None, BEST_LOOK),
@@ -229,24 +243,24 @@ def _slice(axes: "Axes", search: Search, parameter: Parameter, best: Trial, top:
     if choices:
         axes.set_xticks(range(len(choices)), [str(choice).replace("_", " ") for choice in choices])
         axes.set_xlim(-0.5, len(choices) - 0.5)
-        if _has_base(parameter):
-            axes.axvline(choices.index(parameter.base), **BASE_LOOK, zorder=0.5)
+        if _has_base(search, name):
+            axes.axvline(choices.index(base), **BASE_LOOK, zorder=0.5)
     else:
         _range(axes, parameter)
-        if _has_base(parameter):
-            axes.axvline(float(parameter.base), **BASE_LOOK, zorder=0.5)  # type: ignore[arg-type]
-    axes.set_xlabel(_spoken(parameter.name))
+        if _has_base(search, name):
+            axes.axvline(float(base), **BASE_LOOK, zorder=0.5)  # type: ignore[arg-type]
+    axes.set_xlabel(_spoken(name))
     style.grid(axes)
 
 
-def _choices(parameter: Parameter) -> tuple[Value, ...]:
-    """The values of a parameter that has few: () for a range. Those of whole numbers are drawn like names."""
-    if parameter.choices or not parameter.whole or parameter.high - parameter.low >= FEW:
+def _choices(parameter: ParameterRecord) -> tuple[Setting, ...]:
+    """The values of a parameter with few values, () for a range; short ranges of integers are drawn like names."""
+    if parameter.choices or parameter.kind != INT or parameter.high - parameter.low >= FEW:
         return parameter.choices
     return tuple(range(int(parameter.low), int(parameter.high) + 1))
 
 
-def _range(axes: "Axes", parameter: Parameter) -> None:
+def _range(axes: "Axes", parameter: ParameterRecord) -> None:
     from matplotlib.ticker import MaxNLocator
 
     low, high = parameter.low, parameter.high
@@ -258,10 +272,10 @@ def _range(axes: "Axes", parameter: Parameter) -> None:
         return
     room = 0.05 * (high - low) or 0.5
     axes.set_xlim(low - room, high + room)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=parameter.whole))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=parameter.kind == INT))
 
 
-def _front(search: Search, title: str) -> "Figure":
+def _front(search: SearchRecord, title: str) -> "Figure":
     figure = style.new_figure(style.COLUMN, 2.5, title, _subtitle(search))
     axes = figure.subplots()
     by_number = {t.number: t for t in search.finished}
@@ -292,12 +306,12 @@ def _front(search: Search, title: str) -> "Figure":
     return figure
 
 
-def _giga(trial: Trial) -> float:
+def _giga(trial: TrialRecord) -> float:
     return (trial.macs or 0.0) / 1e9
 
 
-# By the name that --figure takes: title, how it is drawn, and what it lacks where it cannot be.
-KINDS: dict[str, tuple[str, Callable[[Search, str], "Figure"], Callable[[Search], str]]] = {
+# By the name that --figure takes: title, drawing function, and a function that returns what is missing ("" if nothing).
+KINDS: dict[str, tuple[str, Callable[[SearchRecord, str], "Figure"], Callable[[SearchRecord], str]]] = {
     "history": ("Trials of a search", _history, _no_trial),
     "importances": ("Which parameters matter", _importances, _no_importances),
     "slices": ("Each parameter against the error", _slices, _no_trial),

@@ -1,4 +1,4 @@
-"""How every figure looks: sizes of the printed page, colours that all can tell apart, fonts, the header."""
+"""The style of all figures: page sizes, colours for colour-blind readers, fonts, the header."""
 
 import re
 import textwrap
@@ -11,10 +11,10 @@ if TYPE_CHECKING:  # half a second that --help does not need
     from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.5, 7.2  # inches: one column of a paper, and both
-HEIGHT = 9.5  # what fits a page beside its caption
+HEIGHT = 9.5  # greatest height that fits a page with a caption
 MUTED = "#808080"
 FAINT = "#d9d9d9"
-# Okabe and Ito's colours that hold on white; a line style, a marker and a hatch say the same in greyscale.
+# Okabe and Ito's colours that are visible on white; line styles and markers tell the same in greyscale.
 COLOURS = ("#0072B2", "#D55E00", "#000000", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (8, 3)), (0, (2, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
@@ -58,7 +58,7 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Makes figures inside look as here, whatever the user's matplotlibrc says."""
+    """Applies this style to the figures of a block, whatever the user's matplotlibrc says."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -68,7 +68,7 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, title: str, subtitle: str) -> "Figure":
-    """Returns a figure of so many inches, with a title and what it shows above the space for its axes."""
+    """Returns a figure of this size in inches, with title and subtitle above the space for its axes."""
     from matplotlib.figure import Figure
 
     lines = _wrap(title, width, 8.5), _wrap(subtitle, width, 6.5)
@@ -84,7 +84,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> "Figur
 
 
 def look(i: int) -> dict[str, Any]:
-    """Returns colour, line style and marker of the i-th thing that is compared."""
+    """Returns colour, line style and marker of the i-th item of a comparison."""
     return {
         "color": COLOURS[i % len(COLOURS)],
         "linestyle": LINES[i % len(LINES)],
@@ -93,7 +93,7 @@ def look(i: int) -> dict[str, Any]:
 
 
 def line_look(i: int) -> dict[str, Any]:
-    """Returns colour and line style of the i-th thing, for curves of many points."""
+    """Returns colour and line style of the i-th item, for curves of many points."""
     return {key: value for key, value in look(i).items() if key != "marker"}
 
 
@@ -103,7 +103,7 @@ def grid(axes: "Axes", axis: str = "y") -> None:
 
 
 def error_scale(axes: Sequence["Axes"], values: Sequence[float]) -> None:
-    """Scales the y axes of errors in %: from 0 where they lie close, logarithmic where they span a decade."""
+    """Makes the y axes of errors in % logarithmic if the errors span almost a decade."""
     import numpy as np
 
     positive = [value for value in values if np.isfinite(value) and value > 0]
@@ -118,7 +118,7 @@ def error_scale(axes: Sequence["Axes"], values: Sequence[float]) -> None:
 
 
 def log_ticks(axis: Any, low: float, high: float) -> None:
-    """Puts at least three ticks, where there is room for them, on a logarithmic axis and writes plain numbers."""
+    """Puts at least three ticks on a logarithmic axis, if possible, and labels them with plain numbers."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     steps: Sequence[tuple[float, ...]] = (
@@ -144,7 +144,7 @@ def plain(value: float) -> str:
 
 
 def step_axis(axes: "Axes", last: float) -> None:
-    """Labels an axis of optimizer steps, in thousands where they are many."""
+    """Labels an axis of optimizer steps, in thousands from 10,000 on."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

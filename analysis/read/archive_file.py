@@ -1,8 +1,8 @@
-"""The archive's files: a line a study and a line a run, as compact JSON; how they are read, united and written.
+"""Reading, merging and writing the archive's files: one line per study and one per run, as compact JSON.
 
 {"kind": "study", "study": study.json} and {"kind": "run", "fingerprint", "tags", "params", "metrics", "start_time": ms,
 "curves": {name: [[step, value], ...]}, "spec", "probes", "masks": base64 of masks.npz}. Lines of the first version have
-no kind: runs without start_time, spec and probes. What is not finite stands as null.
+no kind: they are runs without start_time, spec and probes. Numbers that are not finite are written as null.
 """
 
 import base64
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.read.mlflow_client import StoreError, first_line, mask_secrets
-from analysis.read.record import add_records, read_record
+from analysis.read.mlflow_client import StoreError
 from analysis.read.runs import RunData
 from records import names
+from records.errors import mask_secrets
 from records.files import write_whole
+from records.mlflow_uri import first_line
+from records.study_json import StudyKey, StudyRecord, add_records
 
 ARCHIVE = Path("results/archive")
 _FIELD = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes"}
@@ -29,29 +31,29 @@ class ArchiveFile:
     """One file of the archive: the records of its studies, its runs, and the runs' lines by fingerprint."""
 
     path: Path
-    studies: tuple[dict[str, Any], ...]
+    studies: tuple[StudyRecord, ...]
     runs: tuple[RunData, ...]
     lines: Mapping[str, Line]
 
     @property
     def experiments(self) -> set[str]:
         """The MLflow experiments that its studies and runs come from, as "ran/cifar10"."""
-        datasets = {study["dataset"] for study in self.studies} | {run.tags.get(names.DATASET) for run in self.runs}
+        datasets = {study.dataset for study in self.studies} | {run.tags.get(names.DATASET) for run in self.runs}
         return {f"{names.EXPERIMENT_PREFIX}{dataset}" for dataset in datasets if dataset}
 
 
 def read_folder(folder: Path) -> list[ArchiveFile]:
-    """Returns the files of an archive folder by name, none where there is no folder. Raises StoreError."""
+    """Returns the files of an archive folder by name; none if the folder is missing. Raises StoreError."""
     return [read_file(path) for path in sorted(folder.glob("*.jsonl"))]
 
 
 def read_file(path: Path) -> ArchiveFile:
-    """Returns an archive file, empty where there is none. Raises StoreError, of a damaged line with its number."""
+    """Returns an archive file, empty if it is missing. Raises StoreError, with the number of a damaged line."""
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be read: {first_line(str(error))}") from None
-    studies: list[dict[str, Any]] = []
+    studies: list[StudyRecord] = []
     runs: dict[str, RunData] = {}
     lines: dict[str, Line] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -59,10 +61,9 @@ def read_file(path: Path) -> ArchiveFile:
             content = _object(json.loads(line), "the line")
             kind = content.get("kind", "run")
             if kind == "study":
-                read_record(content["study"])
-                studies.append(content["study"])
+                studies.append(StudyRecord.from_json(content["study"]))
             elif kind == "run":
-                # Twice only where two branches were merged.
+                # A run has two lines only after a merge of two branches.
                 fingerprint = content["fingerprint"]
                 content = unite_lines(content, lines[fingerprint]) if fingerprint in lines else content
                 runs[fingerprint], lines[fingerprint] = _run(content, path), content
@@ -72,7 +73,7 @@ def read_file(path: Path) -> ArchiveFile:
             raise StoreError(f"{path} is damaged in line {number}: it has no {error}") from None
         except (ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged in line {number}: {first_line(str(error))}") from None
-    return ArchiveFile(path, tuple(studies), tuple(runs.values()), lines)
+    return ArchiveFile(path=path, studies=tuple(studies), runs=tuple(runs.values()), lines=lines)
 
 
 def _object(content: Any, what: str) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _number(value: Any) -> float:
 
 
 def run_line(run: RunData, *, masks: bool) -> Line:
-    """Returns the line of a run: curves to six significant digits, masks only where asked for, no password."""
+    """Returns the line of a run: curves with six significant digits, masks only if asked for, passwords masked."""
     line: Line = {
         "kind": "run",
         "fingerprint": run.fingerprint,
@@ -146,7 +147,7 @@ def _without_passwords(content: Any) -> Any:
 
 
 def unite_lines(line: Line, held: Line) -> Line:
-    """Returns the line to keep of two of one fingerprint: the newer, with what only the older has filled in."""
+    """Returns one line of two with the same fingerprint: the newer one, completed from the older one."""
 
     def start(content: Line) -> int:
         return -1 if content.get("start_time") is None else int(content["start_time"])
@@ -156,24 +157,24 @@ def unite_lines(line: Line, held: Line) -> Line:
     return newer | filled
 
 
-def add(file: ArchiveFile, studies: Iterable[dict[str, Any]], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
-    """Writes the file with studies and runs added, whole or not at all; returns it and what its user must know.
+def add(file: ArchiveFile, studies: Iterable[StudyRecord], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
+    """Writes the file with studies and runs added, completely or not at all; returns it with warnings.
 
-    That is what could not be united, and every result that a newer one of the same run replaces: another machine rounds
-    otherwise, and tables made before say something else. The order is always the same: studies by Study.key, then runs
-    by fingerprint.
+    There is a warning for records that could not be united, and for each result that is replaced by a newer one of the
+    same run: it may differ on another machine, and tables made before show the old one. Studies are sorted by their
+    keys, then runs by fingerprint.
     """
-    records: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    problems = add_records(records, [*file.studies, *_without_passwords(list(studies))])
+    records: dict[StudyKey, StudyRecord] = {}
+    added = [StudyRecord.from_json(_without_passwords(study.to_json())) for study in studies]
+    problems = add_records(records, [*file.studies, *added])
     runs = dict(file.lines)
     for line in lines:
         held = runs.get(line["fingerprint"])
         runs[line["fingerprint"]] = kept = line if held is None else unite_lines(line, held)
         if held is not None and (before := _error(held)) != (now := _error(kept)):
             problems.append(f"{line['fingerprint'][:12]}: test error {now} % replaces {before} %, of an older run")
-    content = [{"kind": "study", "study": records[key]} for key in sorted(records)] + [
-        runs[key] for key in sorted(runs)
-    ]
+    content = [{"kind": "study", "study": records[key].to_json()} for key in sorted(records)]
+    content += [runs[key] for key in sorted(runs)]
     text = "".join(f"{json.dumps(_finite(line), sort_keys=True, separators=(',', ':'))}\n" for line in content)
     write_whole(file.path, text)
     return read_file(file.path), problems
@@ -184,7 +185,7 @@ def _error(line: Line) -> Any:
 
 
 def _finite(content: Any) -> Any:
-    """The same with null for what JSON has no number for."""
+    """The same content with null for numbers that JSON does not have."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""Opening a tracking store to read: nothing is created or migrated, and what goes wrong is one line."""
+"""Opens a tracking store for reading: nothing is created or migrated, and errors are one line."""
 
 import logging
 import os
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
-from records.errors import mask_secrets as mask_secrets
+from records.errors import mask_secrets
+from records.mlflow_uri import first_line, is_sqlite, sqlite_path
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     from mlflow import MlflowClient
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 FIRST_COMMAND = "python run_ablation.py --study arl_vs_nal"
 
-# What MLflow says of a schema that is not its own; a read-only file shows when it wants to add what an old one lacks.
+# MLflow's messages about another schema; "readonly" comes from its attempt to migrate an old one.
 _HINTS = {
     "out-of-date database schema": " (another version of MLflow wrote it)",
     "readonly database": " (written by an older MLflow: `mlflow db upgrade` migrates it)",
@@ -26,25 +26,15 @@ _HINTS = {
 
 
 class StoreError(Exception):
-    """A store or an archive that is missing, empty, unreadable or of another tool; the message is one line."""
+    """A store or an archive that is missing, empty, unreadable or made by another tool; the message is one line."""
 
 
 class NoRunsError(StoreError):
-    """A tracking store that is not there, or holds nothing of ours."""
-
-
-def resolve(uri: str | None) -> str:
-    """Returns the tracking URI: the given one, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def first_line(text: str) -> str:
-    """Returns the first line of `text` that says something."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+    """A tracking store that is missing or has no runs of ours."""
 
 
 def connect(uri: str) -> "MlflowClient":
-    """Returns a client of an existing store, of a sqlite file read-only. Raises StoreError; see `one_line_errors`."""
+    """Returns a client of an existing store, read-only for a sqlite file. Raises StoreError; see `one_line_errors`."""
     dialect = urlsplit(uri).scheme.split("+")[0]
     if dialect in ("", "file"):
         raise StoreError(
@@ -65,14 +55,13 @@ def connect(uri: str) -> "MlflowClient":
 def sqlite_file(uri: str) -> Path | None:
     """Returns the existing MLflow database behind a sqlite URI; None for other URIs.
 
-    Raises StoreError for a file that is missing or of another tool, before MLflow could create or change one.
+    Raises StoreError for a file that is missing or made by another tool, before MLflow could create or change it.
     """
-    if urlsplit(uri).scheme.split("+")[0] != "sqlite":
+    if not is_sqlite(uri):
         return None
-    name = uri.partition("://")[2].removeprefix("/").partition("?")[0]
-    if name in ("", ":memory:"):
+    path = sqlite_path(uri)
+    if path is None:
         raise StoreError(f"{uri} is a store in memory: pass the file, as in sqlite:///mlflow.db")
-    path = next((path for path in (Path(name), Path(unquote(name))) if path.exists()), Path(name))
     where = f"./{path}" if not path.is_absolute() else str(path)
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         where = f"./{path.relative_to(Path.cwd())}"
@@ -90,7 +79,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def query(path: Path, statement: str, *values: str) -> list[tuple[Any, ...]]:
-    """Returns what a sqlite file answers, opened read-only. Raises sqlite3.Error."""
+    """Returns the rows of a query on a sqlite file, opened read-only. Raises sqlite3.Error."""
     with closing(sqlite3.connect(_read_only(path), uri=True)) as connection:
         return connection.execute(statement, values).fetchall()
 
@@ -101,7 +90,7 @@ def _read_only(path: Path) -> str:
 
 @contextmanager
 def one_line_errors(uri: str) -> Iterator[None]:
-    """Turns whatever MLflow, SQLAlchemy or a driver raises into one line, their logged tracebacks off the screen."""
+    """Turns errors of MLflow, SQLAlchemy and drivers into one line of StoreError, and hides logged tracebacks."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     try:
@@ -112,7 +101,7 @@ def one_line_errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:  # foreign code: any type may come
         hint = next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
-        raise StoreError(f"cannot read {mask_secrets(uri)}: {first_line(mask_secrets(str(error)))}{hint}") from error
+        raise StoreError(f"cannot read {mask_secrets(uri)}: {first_line(str(error))}{hint}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Analysis' only reader of MLflow: studies and runs as tidy data. It creates and writes nothing."""
+"""Reads studies and runs from MLflow, as tidy data; nothing is created or written. No other module of analysis does."""
 
 import gc
 import json
@@ -18,60 +18,59 @@ from analysis.read.mlflow_client import (
     FIRST_COMMAND,
     NoRunsError,
     connect,
-    first_line,
-    mask_secrets,
     one_line_errors,
     query,
-    resolve,
     sqlite_file,
 )  # fmt: skip
 from analysis.read.mlflow_client import StoreError as StoreError
-from analysis.read.record import RecordError, Study, read_record
 from analysis.read.runs import COMMIT, CURVES, Curves, RunData, tidy
 from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
-from analysis.read.searches import Search, SearchError, read_search
 from records import names
+from records.errors import mask_secrets
+from records.mlflow_uri import first_line, resolve
+from records.search_json import SearchRecord
+from records.study_json import RecordError, StudyRecord
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import pandas as pd
     from mlflow import MlflowClient
 
-PAGE = 1000  # runs a query; search_runs stops there unless paged
+PAGE = 1000  # runs per query; more runs need paging
 
 
 @dataclass(frozen=True)
-class Store:
-    """What a tracking store holds: a study per parent run, all child runs, and what could not be read."""
+class TrackedStudies:
+    """The studies of a tracking store, one per parent run, and all child runs as a DataFrame."""
 
     uri: str  # as printed, without its password
-    studies: tuple[Study, ...]
+    studies: tuple[StudyRecord, ...]
     runs: "pd.DataFrame"
     problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Parent:
-    """A parent run whose study.json can be read."""
+class ParentRun:
+    """A parent run with a readable study.json."""
 
     run_id: str
     tag: str
-    record: dict[str, Any]
+    record: StudyRecord
 
 
 @dataclass(frozen=True)
-class Contents:
-    """A tracking store as it is: parents (oldest first, one per tag ran.parent), child runs, what cannot be read."""
+class StoreContents:
+    """The content of a tracking store: parents (oldest first, one per tag ran.parent) and child runs."""
 
     uri: str  # as printed, without its password
-    parents: tuple[Parent, ...]
+    parents: tuple[ParentRun, ...]
     runs: tuple[RunData, ...]
     problems: tuple[str, ...]
-    experiments: tuple[str, ...]  # all of ours that the store has
+    experiments: tuple[str, ...]  # names of all our experiments in the store
 
 
-def read_store(uri: str | None = None, parent: str | None = None) -> Store:
+def read_store(uri: str | None = None, parent: str | None = None) -> TrackedStudies:
     """Returns the studies and runs of a tracking store.
 
     `uri` defaults to MLFLOW_TRACKING_URI, then to sqlite:///mlflow.db. With `parent`, a run id or the hash in the tag
@@ -81,15 +80,15 @@ def read_store(uri: str | None = None, parent: str | None = None) -> Store:
     store = read_contents(uri, parent=parent)
     if not store.parents:
         raise StoreError(store.problems[0] if store.problems else _nothing(store.uri))
-    studies = tuple(read_record(found.record) for found in store.parents)
-    return Store(store.uri, studies, tidy(store.runs), store.problems)
+    studies = tuple(found.record for found in store.parents)
+    return TrackedStudies(uri=store.uri, studies=studies, runs=tidy(store.runs), problems=store.problems)
 
 
-def read_contents(uri: str | None = None, *, parent: str | None = None, experiment: str | None = None) -> Contents:
-    """Returns what a tracking store holds, of one parent or one experiment ("ran/<data set>") where one is named.
+def read_contents(uri: str | None = None, *, parent: str | None = None, experiment: str | None = None) -> StoreContents:
+    """Returns the content of a tracking store, or only of one parent or one experiment ("ran/<data set>").
 
-    Curves and artifacts stay in the store until they are asked for. An experiment that the store lacks gives no runs.
-    Raises StoreError, of it NoRunsError where there is no store or nothing of ours in it.
+    Curves and artifacts are read on demand. An experiment that is not in the store gives no runs. Raises StoreError,
+    and its subclass NoRunsError if there is no store or it has no runs of ours.
     """
     uri = resolve(uri)
     shown = mask_secrets(uri)
@@ -108,11 +107,19 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
                 raise StoreError(f"no parent run {parent} in {shown}")
         readable, problems = _read_parents(client, parents)
         runs = tuple(_run(client, uri, file, run) for run in children)
-        return Contents(shown, tuple(readable), runs, tuple(problems), tuple(sorted(experiments.values())))
+        return StoreContents(
+            uri=shown,
+            parents=tuple(readable),
+            runs=runs,
+            problems=tuple(problems),
+            experiments=tuple(sorted(experiments.values())),
+        )
 
 
-def read_searches(uri: str | None = None, *, experiment: str | None = None) -> tuple[list[Search], list[str], str]:
-    """Returns the searches of a tracking store, oldest first, what cannot be read, and the store's URI as printed.
+def read_searches(
+    uri: str | None = None, *, experiment: str | None = None
+) -> tuple[list[SearchRecord], list[str], str]:
+    """Returns the searches of a tracking store, oldest first, messages about unreadable ones, and the URI as printed.
 
     Raises StoreError.
     """
@@ -127,8 +134,8 @@ def read_searches(uri: str | None = None, *, experiment: str | None = None) -> t
         searches, problems = [], []
         for run in sorted(found, key=lambda run: run.info.start_time):
             try:
-                searches.append(read_search(json.loads(_artifact(client, run, names.SEARCH_JSON))))
-            except (SearchError, OSError, ValueError) as error:
+                searches.append(SearchRecord.from_json(json.loads(_artifact(client, run, names.SEARCH_JSON))))
+            except (RecordError, OSError, ValueError) as error:
                 name = run.data.tags.get(names.STUDY, "?")
                 problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
     return searches, problems, mask_secrets(uri)
@@ -136,7 +143,7 @@ def read_searches(uri: str | None = None, *, experiment: str | None = None) -> t
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Python's cycle collector off: it takes two thirds of the time while MLflow makes objects of 1,000 runs."""
+    """Turns off Python's cycle collector, which takes two thirds of the time for MLflow's objects of 1,000 runs."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -151,7 +158,7 @@ def _nothing(shown: str) -> str:
 
 
 def _experiments(client: "MlflowClient") -> dict[str, str]:
-    """Id -> name of all experiments of ours."""
+    """Ids and names of all our experiments."""
     pattern = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
     found = _pages(lambda token: client.search_experiments(filter_string=pattern, page_token=token))
     return {experiment.experiment_id: experiment.name for experiment in found}
@@ -167,18 +174,17 @@ def _pages(query: Any) -> list[Any]:
             return found
 
 
-def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Parent], list[str]]:
-    """Of each tag ran.parent the oldest run whose study.json can be read, as launches keep the oldest."""
-    found: dict[str, Parent] = {}
+def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[ParentRun], list[str]]:
+    """The oldest readable parent per tag ran.parent (launches keep the oldest, too), and messages about the others."""
+    found: dict[str, ParentRun] = {}
     problems = []
     for run in runs:
         tag = run.data.tags[names.PARENT]
         if tag in found:
             continue
         try:
-            record = json.loads(_artifact(client, run, names.STUDY_JSON))
-            read_record(record)
-            found[tag] = Parent(run.info.run_id, tag, record)
+            record = StudyRecord.from_json(json.loads(_artifact(client, run, names.STUDY_JSON)))
+            found[tag] = ParentRun(run.info.run_id, tag, record)
         except (RecordError, OSError, ValueError) as error:
             name = run.data.tags.get(names.STUDY, "?")
             problems.append(first_line(f"parent run {run.info.run_id} of study {name} is left out: {error}"))
@@ -194,7 +200,7 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
             if file is not None:
                 try:
                     return curves_by_query(file, run.info.run_id, wanted)
-                except sqlite3.Error:  # a later MLflow's table
+                except sqlite3.Error:  # another table layout in a later MLflow
                     pass
             return curves_by_client(client, run.info.run_id, wanted)
 
@@ -219,7 +225,7 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
 
 
 def curves_by_client(client: "MlflowClient", run_id: str, wanted: Sequence[str]) -> Curves:
-    """Returns curves through MLflow: a query for each, and an object for each point."""
+    """Returns curves through MLflow, with a query per curve and an object per point."""
     return {
         key: _curve((point.step, point.timestamp, point.value) for point in client.get_metric_history(run_id, key))
         for key in wanted
@@ -227,7 +233,7 @@ def curves_by_client(client: "MlflowClient", run_id: str, wanted: Sequence[str])
 
 
 def curves_by_query(file: Path, run_id: str, wanted: Sequence[str]) -> Curves:
-    """Returns the same from the table itself, 30 times faster: figures read hundreds of runs. Raises sqlite3.Error."""
+    """Returns the same by one SQL query, 30 times faster: figures read hundreds of runs. Raises sqlite3.Error."""
     points: dict[str, list[tuple[int, int, float]]] = {key: [] for key in wanted}
     statement = "SELECT key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY value"
     for key, step, timestamp, value, is_nan in query(file, statement, run_id):
@@ -237,13 +243,13 @@ def curves_by_query(file: Path, run_id: str, wanted: Sequence[str]) -> Curves:
 
 
 def _curve(points: Iterable[tuple[int, int, float]]) -> list[tuple[int, float]]:
-    """A point a step: of one that was logged twice the later."""
+    """One point per step: the later one if it was logged twice."""
     ordered = sorted(points, key=lambda point: point[:2])
     return list({step: value for step, _, value in ordered}.items())
 
 
 def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
-    """The content of an artifact; of a local store it is read where it lies. Raises OSError."""
+    """The content of an artifact, read directly from a local store. Raises OSError."""
     uri = urlsplit(run.info.artifact_uri)
     if uri.scheme in ("", "file"):
         return (Path(url2pathname(uri.path)) / name).read_bytes()
@@ -251,5 +257,5 @@ def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return Path(client.download_artifacts(run.info.run_id, name, folder)).read_bytes()
-        except Exception as error:  # each kind of artifact store raises its own
+        except Exception as error:  # each kind of artifact store raises its own errors
             raise OSError(f"{name} cannot be fetched: {error}") from error

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from analysis.read.record import Value
+from records.study_json import Value
 
 PUBLISHED_CSV = Path(__file__).with_name("published.csv")
 
@@ -21,14 +21,14 @@ _REPORTED = {
 
 
 def reported(table: str, dataset: str) -> tuple[str, str] | None:
-    """Returns (the paper's data set, quantity) to print beside runs on `dataset`; None without such a table."""
+    """Returns (the paper's data set, quantity) to print beside runs on `dataset`; None for a table without errors."""
     if table == "6" and dataset == "cifar100":
         return ("CIFAR-100", "cifar100_err")
     return _REPORTED.get(table)
 
 
 def published_value(table: str, cell: Mapping[str, Value], quantity: str) -> float | None:
-    """Returns the paper's number in the unit of published.csv (% for errors), None where it has none."""
+    """Returns the paper's number in the unit of published.csv (% for errors), None if it has none."""
     return _values().get((table, cell_key(cell), quantity))
 
 
@@ -40,7 +40,7 @@ def published_networks(table: str) -> list[str]:
 
 
 def published_text(cell: Mapping[str, Value], quantity: str) -> str | None:
-    """Returns what the paper's text says of a quantity, with its place and what its tables say; None if nothing."""
+    """Returns a value of the paper's text, with its place and the value in the tables; None if there is none."""
     row = _rows().get(("text", cell_key(cell), quantity))
     return None if row is None else f"{row['value']} {row['unit']} {row['note']}"
 

@@ -1,4 +1,4 @@
-"""Studies and runs of the tracking store and of the archive together: the one way in for tables, claims and figures."""
+"""Studies and runs of the tracking store and of the archive together, for tables, claims and figures."""
 
 import io
 import json
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, read_folder
 from analysis.read.mlflow_client import NoRunsError, StoreError
 from analysis.read.mlflow_store import read_contents
-from analysis.read.record import Study, add_records, read_record
 from analysis.read.runs import RESULTS, Curves, RunData, tidy
 from records import names
+from records.study_json import StudyKey, StudyRecord, add_records
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import numpy as np
@@ -23,38 +23,38 @@ if TYPE_CHECKING:  # a second and more of imports that --help does not need
 
 @dataclass(frozen=True)
 class Results:
-    """All that is known of studies and runs, each run once by its fingerprint, whoever keeps it."""
+    """All studies and runs; each run once by its fingerprint, whether from the store or the archive."""
 
     sources: tuple[str, ...]
-    """as printed: "sqlite:///mlflow.db: 24 runs", the runs that count from there"""
-    studies: tuple[Study, ...]
+    """as printed: "sqlite:///mlflow.db: 24 runs", the number of runs used from there"""
+    studies: tuple[StudyRecord, ...]
     """one per (name, profile, data set, overrides), sorted by them"""
     runs: "pd.DataFrame"
-    """a row per fingerprint, sorted by it, with the columns store.RUN_COLUMNS"""
+    """a row per fingerprint, sorted by it, with the columns runs.RUN_COLUMNS"""
     problems: tuple[str, ...]
-    """what could not be read, a line each"""
+    """messages about what could not be read"""
     kept: Mapping[str, Sequence[RunData]] = field(default_factory=dict, repr=False, compare=False)
-    """by fingerprint: the run that counts, then the others that may have what it lacks"""
+    """by fingerprint: the run that counts, then other copies, which may have curves or artifacts that it lacks"""
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know, a line each: where the runs came from, and what could not be read."""
+        """Lines about the sources of the runs and about what could not be read."""
         return [f"read {source}" for source in self.sources] + [f"warning: {problem}" for problem in self.problems]
 
     def curves(self, fingerprint: str) -> Curves:
-        """Returns name -> [(step, value), ...] of train/*, val/*, test/* and response/*; {} where there are none."""
+        """Returns name -> [(step, value), ...] of train/*, val/*, test/* and response/*; {} if there are none."""
         return next((curves for run in self.kept.get(fingerprint, ()) if (curves := run.curves())), {})
 
     def probes(self, fingerprint: str) -> dict[str, Any] | None:
-        """Returns the content of probes.json, None where it is missing or broken."""
+        """Returns the content of probes.json, None if it is missing or damaged."""
         return self._first(fingerprint, names.PROBES_JSON, _json_object)
 
     def spec(self, fingerprint: str) -> dict[str, Any] | None:
-        """Returns the network's specification, None where it is missing or broken."""
+        """Returns the network's specification, None if it is missing or damaged."""
         return self._first(fingerprint, names.SPEC_JSON, _json_object)
 
     def masks(self, fingerprint: str) -> "dict[str, np.ndarray] | None":
-        """Returns the arrays of masks.npz, None where it is missing or broken."""
+        """Returns the arrays of masks.npz, None if it is missing or damaged."""
         return self._first(fingerprint, names.MASKS_NPZ, _arrays)
 
     def _first(self, fingerprint: str, name: str, parse: Any) -> Any:
@@ -68,12 +68,12 @@ class Results:
 def read_results(
     tracking_uri: str | None = None, archive: Path | None = ARCHIVE, *, experiment: str | None = None
 ) -> Results:
-    """Returns what a tracking store and an archive folder say together; `archive` None leaves the archive out.
+    """Returns studies and runs of a tracking store and an archive folder; `archive` None: of the store alone.
 
     A store that `tracking_uri` or MLFLOW_TRACKING_URI names must hold runs of ours; the default one may be missing if
     the archive has runs. `experiment`: only that one, "ran/<data set>". Raises StoreError.
     """
-    records: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    records: dict[StudyKey, StudyRecord] = {}
     problems: list[str] = []
     every = [] if archive is None else read_folder(archive)
     there = {name for file in every for name in file.experiments}
@@ -89,7 +89,10 @@ def read_results(
     else:
         problems += store.problems
         planned += [parent.record for parent in store.parents]
-        runs = [*store.runs, *runs]  # first: of two runs that are as new the store's has all artifacts
+        runs = [
+            *store.runs,
+            *runs,
+        ]  # the store's first: if two copies have the same start, the store's has all artifacts
         sources = [store.uri, *sources]
         there |= set(store.experiments)
     over = {run.fingerprint for run in runs if run.outcome in RESULTS}
@@ -101,7 +104,7 @@ def read_results(
     for run in sorted(runs, key=lambda run: run.rank, reverse=True):
         kept.setdefault(run.fingerprint, []).append(run)
     chosen = [kept[fingerprint][0] for fingerprint in sorted(kept)]
-    studies = tuple(read_record(records[key]) for key in sorted(records))
+    studies = tuple(records[key] for key in sorted(records))
     counts = Counter(run.source for run in chosen)
     return Results(
         sources=tuple(f"{source}: {counts[source]} run{'' if counts[source] == 1 else 's'}" for source in sources),
@@ -112,8 +115,8 @@ def read_results(
     )
 
 
-def _strays(files: Sequence[ArchiveFile], studies: Sequence[Study]) -> list[str]:
-    """Of each file that no study knows a run of: the first archives kept no records."""
+def _strays(files: Sequence[ArchiveFile], studies: Sequence[StudyRecord]) -> list[str]:
+    """A message for each file whose runs are in no study: the first archives kept no records."""
     planned = {run.fingerprint for study in studies for run in study.runs}
     return [
         f"{file.path} is in no table: no study's record here lists any of its {len(file.runs)} runs"
@@ -136,5 +139,5 @@ def _arrays(content: bytes) -> "dict[str, np.ndarray] | None":
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except Exception:  # a zip, a header, a compressed stream: each raises its own
+    except Exception:  # zip, header and compressed stream raise errors of their own
         return None

@@ -1,4 +1,4 @@
-"""One run as analysis sees it, wherever it is kept, and many of them as a DataFrame."""
+"""One run, from the store or the archive, and many of them as a DataFrame."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ Curves = dict[str, list[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class RunData:
-    """One run of a tracking store or of an archive file; what is large is read when it is asked for."""
+    """One run of a tracking store or of an archive file; curves and artifacts are read on demand."""
 
     fingerprint: str
     source: str  # as printed: the store's URI without its password, or the archive file
@@ -34,7 +34,7 @@ class RunData:
     params: Mapping[str, str]
     metrics: Mapping[str, float]  # last values, without system/*
     curves: Callable[[], Curves] = field(repr=False, compare=False)
-    artifact: Callable[[str], bytes | None] = field(repr=False, compare=False)  # by name; None where there is none
+    artifact: Callable[[str], bytes | None] = field(repr=False, compare=False)  # by name; None if there is none
 
     @property
     def outcome(self) -> str:
@@ -43,12 +43,12 @@ class RunData:
 
     @property
     def rank(self) -> tuple[bool, int]:
-        """Of two runs with one fingerprint the greater rank counts: results before others, then the newest start."""
+        """Order of runs with one fingerprint, of which the greatest counts: results after others, then by start."""
         return self.outcome in RESULTS, -1 if self.start_time is None else self.start_time
 
 
 def tidy(runs: Iterable[RunData]) -> "pd.DataFrame":
-    """Returns a row per run with the columns RUN_COLUMNS; what a run has not logged is NaN, NaT or ""."""
+    """Returns a row per run with the columns RUN_COLUMNS; values that were not logged are NaN, NaT or ""."""
     import pandas as pd
 
     rows = []

@@ -1,16 +1,16 @@
-"""What captions say: of data, profile and seeds, of differences, of what is missing and of what it cost."""
+"""Sentences of captions: data, profile and seeds, differences, missing runs, cost."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from analysis.read.record import Study
 from analysis.read.runs import RUNNING
-from analysis.tables.cell_results import NO_ERROR, NOT_RUN, Run, Seeds
-from analysis.tables.cells import Cell, Difference
+from analysis.tables.cell_results import NO_ERROR, NOT_RUN, CellRuns, RunResult
+from analysis.tables.cells import Difference, TableCell
 from records import names
+from records.study_json import StudyRecord
 
-# How a caption counts what is no result, in this order.
-SPOKEN = {
+# Words for outcomes that are not finished, in the order of captions.
+WORDS = {
     names.DIVERGED: "diverged",
     names.FAILED: "failed",
     names.KILLED: "killed",
@@ -19,9 +19,9 @@ SPOKEN = {
     NOT_RUN: NOT_RUN,
 }
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167
-OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: how many training images the data set has
+OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: number of training images of the data set
 
-# A table has to name the built-in data set as what it is.
+# Every table must say that the built-in data set is synthetic.
 _DATASETS = {
     "cluttershapes": "cluttershapes (built-in, synthetic)",
     "cifar10": "CIFAR-10",
@@ -29,11 +29,11 @@ _DATASETS = {
 }
 
 
-def head(studies: Sequence[Study], cells: Sequence[Sequence[Seeds]]) -> list[str]:
-    """Returns data, profile, rule of selection, n and overrides of studies that differ in nothing but the data set."""
-    first, everything = studies[0], [seeds for of_study in cells for seeds in of_study]
+def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[CellRuns]]) -> list[str]:
+    """Returns data, profile, rule of selection, n and overrides of studies that differ only in the data set."""
+    first, everything = studies[0], [cell_runs for of_study in cells for cell_runs in of_study]
     pairs = list(zip(studies, cells, strict=True))
-    counts = {len(seeds.planned) for seeds in everything} or {0}
+    counts = {len(cell_runs.planned) for cell_runs in everything} or {0}
     planned = (
         _plural(max(counts), "planned seed") if len(counts) == 1 else f"{min(counts)} to {max(counts)} planned seeds"
     )
@@ -47,20 +47,20 @@ def head(studies: Sequence[Study], cells: Sequence[Sequence[Seeds]]) -> list[str
     ]
 
 
-def tail(cells: Sequence[Seeds], broken: int) -> list[str]:
-    """Returns what is missing and why, how many pairs the differences leave out for a diverged run, and the cost."""
+def closing_sentences(cells: Sequence[CellRuns], broken: int) -> list[str]:
+    """Returns the missing runs, the number of pairs left out because of a diverged run, and the cost."""
     left_out = f"Left out of the differences: {_plural(broken, 'pair')} with a diverged run."
     return [*shortfall_sentence(cells), *([left_out] if broken else []), *hours_sentence(cells)]
 
 
 def overrides_sentence(overrides: Mapping[str, object]) -> list[str]:
-    """Returns the overrides in words; nothing without."""
+    """Returns the overrides in words; [] if there are none."""
     listed = ", ".join(f"{key} = {value}" for key, value in sorted(overrides.items()))
     return [f"Overrides: {listed}."] if listed else []
 
 
-def holm_sentence(name: str, cells: Iterable[Cell]) -> str:
-    """Returns what a caption says of the differences called `name`, those in `cells`."""
+def holm_sentence(name: str, cells: Iterable[TableCell]) -> str:
+    """Returns the sentence about the differences in `cells`, which are called `name`."""
     tested = sum(isinstance(c, Difference) and c.interval is not None and c.interval.low is not None for c in cells)
     start = f"{name[0].upper()}{name[1:]}: mean difference paired by seed"
     if tested == 0:
@@ -73,58 +73,58 @@ def holm_sentence(name: str, cells: Iterable[Cell]) -> str:
     )
 
 
-def hours_sentence(cells: Sequence[Seeds]) -> list[str]:
-    """Returns what the runs of these cells cost, each fingerprint once; nothing where none has logged it."""
+def hours_sentence(cells: Sequence[CellRuns]) -> list[str]:
+    """Returns the cost of the runs of these cells, each fingerprint once; [] if none has logged it."""
     found = {
-        seeds.planned[seed]: run.hours
-        for seeds in cells
-        for seed, run in seeds.runs.items()
+        cell_runs.planned[seed]: run.hours
+        for cell_runs in cells
+        for seed, run in cell_runs.by_seed.items()
         if math.isfinite(run.hours)
     }
     return [f"Cost: {hours_text(sum(found.values()))} over {_plural(len(found), 'run')}."] if found else []
 
 
 def hours_text(hours: float) -> str:
-    """Returns hours as a reader takes them in: minutes below two hours."""
+    """Returns hours as text, in minutes below two hours."""
     return f"{60 * hours:.{0 if hours >= 0.1 else 1}f} minutes" if hours < 2 else f"{hours:.1f} hours"
 
 
-def shortfall_sentence(cells: Sequence[Seeds]) -> list[str]:
-    """Returns what is missing and why, in words; nothing for complete cells."""
+def shortfall_sentence(cells: Sequence[CellRuns]) -> list[str]:
+    """Returns the number of missing runs by reason; [] for complete cells."""
     tally: dict[str, int] = {}
-    for seeds in cells:
-        for outcome in seeds.outcomes.values():
+    for cell_runs in cells:
+        for outcome in cell_runs.outcomes.values():
             tally[outcome] = tally.get(outcome, 0) + 1
-    missing = [f"{tally[outcome]} {word}" for outcome, word in SPOKEN.items() if outcome in tally]
-    unknown = sum(number for outcome, number in tally.items() if outcome not in SPOKEN and outcome != names.FINISHED)
+    missing = [f"{tally[outcome]} {word}" for outcome, word in WORDS.items() if outcome in tally]
+    unknown = sum(number for outcome, number in tally.items() if outcome not in WORDS and outcome != names.FINISHED)
     missing += [f"{unknown} of unknown outcome"] if unknown else []
     return [f"Of {sum(tally.values())} runs: {', '.join(missing)}."] if missing else []
 
 
-def size_sentences(cells: Sequence[Seeds]) -> list[str]:
-    """Returns how many training images the runs were limited to, where all are limited alike."""
-    found = {run.params.get("data.train_images", "None") for seeds in cells for run in seeds.runs.values()}
+def size_sentences(cells: Sequence[CellRuns]) -> list[str]:
+    """Returns the limit on training images if all runs have the same."""
+    found = {run.params.get("data.train_images", "None") for cell_runs in cells for run in cell_runs.by_seed.values()}
     (limit,) = found if len(found) == 1 else ("None",)
     return [f"Training images: {int(limit):,}."] if limit.isdecimal() else []
 
 
-def dataset_name(dataset: str, cells: Sequence[Seeds] = ()) -> str:
-    """Returns how a data set is called in print. An image folder is ImageNet only where its runs show that it is."""
+def dataset_name(dataset: str, cells: Sequence[CellRuns] = ()) -> str:
+    """Returns the name of a data set in print. An image folder is called ImageNet only if its runs show that it is."""
     if dataset != "imagenet":
         return _DATASETS.get(dataset, dataset)
-    classes = sorted({seeds.network.num_classes for seeds in cells if seeds.network is not None})
+    classes = sorted({cell_runs.network.num_classes for cell_runs in cells if cell_runs.network is not None})
     if not_imagenet(dataset, cells):
         return "an image folder" + (f" of {classes[0]} classes" if len(classes) == 1 else "")
     return "ImageNet"
 
 
-def not_imagenet(dataset: str, cells: Sequence[Seeds]) -> list[str]:
-    """Returns the sentence that says why runs on the data set "imagenet" are no ImageNet results; nothing if they are.
+def not_imagenet(dataset: str, cells: Sequence[CellRuns]) -> list[str]:
+    """Returns the sentence why runs on the data set "imagenet" are not ImageNet results; [] if they are.
 
-    They are if all networks have its 1000 classes, and all runs had all its training images and no limit on the test's.
+    They are if all networks have 1000 classes, and all runs had all training images and no limit on test images.
     """
-    runs = [run for seeds in cells for run in seeds.runs.values()]
-    classes = {None if seeds.network is None else seeds.network.num_classes for seeds in cells}
+    runs = [run for cell_runs in cells for run in cell_runs.by_seed.values()]
+    classes = {None if cell_runs.network is None else cell_runs.network.num_classes for cell_runs in cells}
     images = {_training_images(run) for run in runs}
     tests = {int(run.params["data.test_images"]) for run in runs if run.params.get("data.test_images", "").isdecimal()}
     if dataset != "imagenet" or (classes == {IMAGENET_CLASSES} and images <= {IMAGENET_IMAGES} and not tests):
@@ -135,7 +135,7 @@ def not_imagenet(dataset: str, cells: Sequence[Seeds]) -> list[str]:
     return [f"No ImageNet results: these data have {', '.join(found)}; ImageNet has {whole}."]
 
 
-def _training_images(run: Run) -> int | None:
+def _training_images(run: RunResult) -> int | None:
     total, limit = run.params.get(OFFICIAL_IMAGES, ""), run.params.get("data.train_images", "")
     known = [int(text) for text in (total, limit) if text.isdecimal()]
     return min(known, default=None)

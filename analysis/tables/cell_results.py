@@ -1,28 +1,26 @@
-"""A study's cells joined with the runs that exist: outcomes and numbers by seed, whoever ran them."""
+"""The cells of a study joined with the runs of any study: outcomes and numbers by seed."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.read.record import Network, Study, Value
 from analysis.read.runs import RUNNING, one_per_fingerprint
 from analysis.stats import Interval, MeanStd, differences, holm_intervals, mean_std
 from analysis.tables.cells import Measure
 from records import names
+from records.study_json import CellKey, NetworkKey, StudyRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOT_RUN = "not run"
-NO_ERROR = "without a test error"  # said to be finished, but the metric is not there
-
-CellKey = tuple[Value, ...]
+NO_ERROR = "without a test error"  # finished, but the metric is missing
 
 
 @dataclass(frozen=True)
-class Run:
-    """What tables need of one run."""
+class RunResult:
+    """The part of a run that tables need."""
 
     outcome: str
     metrics: Mapping[str, float]
@@ -31,89 +29,89 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """What is known of one cell: the planned fingerprints, the outcome of each seed, and the runs that exist."""
+class CellRuns:
+    """The runs of one cell: the planned fingerprints, the outcome of each seed, and the existing runs."""
 
     planned: Mapping[int, str]
     outcomes: Mapping[int, str]
-    runs: Mapping[int, Run]
-    network: Network | None
+    by_seed: Mapping[int, RunResult]
+    network: NetworkKey | None
 
     def diverged(self) -> set[int]:
         """The seeds whose run diverged."""
         return self._with(names.DIVERGED)
 
     def values(self, metric: str = names.FINAL_TEST_ERR) -> dict[int, float]:
-        """The metric of the finished seeds that have it."""
+        """The metric by seed, of the finished seeds that have it."""
         return {
             seed: run.metrics[metric]
-            for seed, run in self.runs.items()
+            for seed, run in self.by_seed.items()
             if run.outcome == names.FINISHED and math.isfinite(run.metrics.get(metric, math.nan))
         }
 
     def measure(self, metric: str = names.FINAL_TEST_ERR) -> Measure:
-        """Mean and standard deviation of a metric, and what kept the other seeds from it."""
+        """Mean and standard deviation of a metric, and the outcomes of the other seeds."""
         begun = self._with(names.KILLED) | self._with(RUNNING) | self._with(NO_ERROR)
         stats = mean_std(list(self.values(metric).values()))
         failed = len(self._with(names.FAILED))
         return Measure(stats, len(self.diverged()), len(self.planned), failed=failed, unfinished=len(begun))
 
     def logged(self, metric: str) -> float | None:
-        """What any run of the cell logged of a quantity that all seeds share."""
-        found = (run.metrics.get(metric, math.nan) for run in self.runs.values())
+        """A quantity that all seeds share, from any run that logged it."""
+        found = (run.metrics.get(metric, math.nan) for run in self.by_seed.values())
         return next((value for value in found if math.isfinite(value)), None)
 
     def _with(self, outcome: str) -> set[int]:
         return {seed for seed, found in self.outcomes.items() if found == outcome}
 
 
-def index_runs(runs: "pd.DataFrame") -> dict[str, Run]:
-    """Returns the run that counts of each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
+def index_runs(runs: "pd.DataFrame") -> dict[str, RunResult]:
+    """Returns the run that counts for each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
     one = one_per_fingerprint(runs)
     found = {}
     for fingerprint, outcome, error, hours, params, metrics in zip(
         one.index, one["outcome"], one["test_err"], one["hours"], one["params"], one["metrics"], strict=True
     ):
-        found[str(fingerprint)] = Run(
-            outcome,
-            {**metrics, names.FINAL_TEST_ERR: math.nan if error is None else float(error)},
-            params,
-            float(hours),
+        found[str(fingerprint)] = RunResult(
+            outcome=outcome,
+            metrics={**metrics, names.FINAL_TEST_ERR: math.nan if error is None else float(error)},
+            params=params,
+            hours=float(hours),
         )
     return found
 
 
-def collect(study: Study, runs: Mapping[str, Run]) -> dict[CellKey, Seeds]:
+def collect(study: StudyRecord, runs: Mapping[str, RunResult]) -> dict[CellKey, CellRuns]:
     """Returns the cells of a study in its order, joined with the runs by fingerprint."""
     cells = {}
     for cell, planned in study.cells().items():
         known = {seed: runs[fingerprint] for seed, fingerprint in planned.items() if fingerprint in runs}
         outcomes = {seed: _outcome(known.get(seed)) for seed in planned}
-        cells[cell] = Seeds(planned, outcomes, known, study.networks.get(cell))
+        cells[cell] = CellRuns(planned=planned, outcomes=outcomes, by_seed=known, network=study.networks.get(cell))
     return cells
 
 
-def _outcome(run: Run | None) -> str:
+def _outcome(run: RunResult | None) -> str:
     if run is None:
         return NOT_RUN
     with_error = math.isfinite(run.metrics.get(names.FINAL_TEST_ERR, math.nan))
     return NO_ERROR if run.outcome == names.FINISHED and not with_error else run.outcome
 
 
-def paired(a: Seeds, b: Seeds, metric: str = names.FINAL_TEST_ERR) -> MeanStd | None:
+def paired(a: CellRuns, b: CellRuns, metric: str = names.FINAL_TEST_ERR) -> MeanStd | None:
     """Returns mean and standard deviation of a - b over the seeds that both have."""
     ours, theirs = a.values(metric), b.values(metric)
     both = sorted(ours.keys() & theirs.keys())
     return differences([ours[seed] for seed in both], [theirs[seed] for seed in both])
 
 
-def differences_to_baseline(study: Study, cells: Mapping[CellKey, Seeds]) -> dict[CellKey, Interval | None]:
-    """Returns each cell's test error minus its baseline's, at Holm's level over all of them; nothing of a baseline."""
+def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, CellRuns]) -> dict[CellKey, Interval | None]:
+    """Returns each cell's test error minus its baseline's, at Holm's level over all; no entry for a baseline."""
     compared = {cell: other for cell in cells if (other := study.baseline_of(cell)) is not None}
     stats = [paired(cells[cell], cells[other]) if other in cells else None for cell, other in compared.items()]
     return dict(zip(compared, holm_intervals(stats), strict=True))
 
 
-def broken_pairs(a: Seeds, b: Seeds) -> int:
+def broken_pairs(a: CellRuns, b: CellRuns) -> int:
     """Returns how many seeds have no difference because one of the two runs diverged."""
     return len((a.diverged() | b.diverged()) & a.planned.keys() & b.planned.keys())

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from analysis.read.record import Value
 from analysis.stats import Interval, MeanStd
+from records.study_json import Value
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -11,7 +11,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Label:
-    """The value of an axis: as printed, and raw."""
+    """The value of an axis, as printed and raw."""
 
     text: str
     value: Value
@@ -19,7 +19,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Count:
-    """How many of the planned seeds, or of pairs of them, the statistics rest on; of pairs also how many diverged."""
+    """The number of seeds, or pairs of seeds, in the statistics, and of planned and diverged ones."""
 
     n: int
     planned: int
@@ -28,9 +28,9 @@ class Count:
 
 @dataclass(frozen=True)
 class Measure:
-    """Mean and standard deviation of the finished seeds, and how many of the planned ones came to no such end.
+    """Mean and standard deviation of the finished seeds, and the numbers of the other seeds.
 
-    `unfinished` are those that were begun and are neither over nor failed; the rest was not run.
+    `unfinished` seeds were begun and are neither over nor failed; the rest was not run.
     """
 
     stats: MeanStd | None
@@ -42,7 +42,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Published:
-    """The paper's number, None where it has none; a difference is printed with its sign."""
+    """The paper's number, None if it has none; a difference is printed with its sign."""
 
     value: float | None
     digits: int = 2
@@ -51,7 +51,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Number:
-    """A number that needs no runs, None where there is none, and how many decimals of it are printed."""
+    """A number that needs no runs, None if there is none, and the number of printed decimals."""
 
     value: float | None
     digits: int
@@ -59,7 +59,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference, as against the baseline row. Fewer pairs than `expected`, the row's n, are said."""
+    """A paired difference, e.g. to the baseline row. Its n is printed if it is not `expected`, the n of the row."""
 
     interval: Interval | None
     expected: int
@@ -68,33 +68,33 @@ class Difference:
 
 @dataclass(frozen=True)
 class Blank:
-    """A place where nothing is due: the baseline's difference to itself."""
+    """An empty place: the baseline's difference to itself."""
 
 
 @dataclass(frozen=True)
 class Ditto:
-    """The label of the row above, which holds for this row too and is not printed again."""
+    """The label of the row above, which is valid for this row too and is not printed again."""
 
     value: Value | None
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found of a claim: as printed, the verdict or None, and how many further seeds would bring one."""
+    """The result for a claim: as printed, the verdict or None, and the number of further seeds that would decide it."""
 
     text: str
     verdict: str | None
     more_seeds: int | None
 
 
-Cell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
+TableCell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
 
 
 @dataclass(frozen=True)
 class Column:
     """`key` names the column in files for machines, `header` for readers; numbers align right.
 
-    Neighbours of one `group` stay side by side where a table is too wide for the page.
+    Neighbours of one `group` stay side by side if a table is too wide for the page.
     """
 
     key: str
@@ -111,11 +111,11 @@ class Table:
     title: str
     caption: tuple[str, ...]
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
 
 
-def format_cell(cell: Cell) -> str:
-    """Returns the cell as a reader sees it: two decimals, a true minus sign, an en dash for what is missing."""
+def format_cell(cell: TableCell) -> str:
+    """Returns the cell as text: two decimals, a true minus sign, an en dash for missing values."""
     match cell:
         case Label(text=text) | Judgement(text=text):
             return text
@@ -140,8 +140,8 @@ def format_cell(cell: Cell) -> str:
             return ""
 
 
-def raw_cell(column: Column, cell: Cell) -> dict[str, Value | None]:
-    """Returns the numbers of a cell by name, unrounded, by kind of cell and column; nothing of a blank."""
+def raw_cell(column: Column, cell: TableCell) -> dict[str, Value | None]:
+    """Returns the numbers of a cell by name, unrounded; {} for a blank."""
     match cell:
         case Label(value=value) | Number(value=value) | Ditto(value=value):
             return {column.key: value}

@@ -14,7 +14,7 @@ from analysis.tables.text import dittos
 from analysis.tables.text import to_text as to_text
 from records.files import write_whole
 
-LONG = 32  # letters from which a cell counts as a sentence, which may break into lines
+LONG = 32  # a longer cell is a sentence, which may break into lines
 
 
 def to_markdown(table: Table) -> str:
@@ -57,9 +57,9 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Returns a row per row of the table with raw numbers, in the units of its headers; errors in %, the rest counts.
+    """Returns the table as CSV with raw numbers in the units of its headers; errors in %, the rest counts.
 
-    A name that two columns would share is preceded by the column's key.
+    If two columns have fields of one name, the column's key is put before it.
     """
     raw = [[raw_cell(column, cell) for column, cell in zip(table.columns, row, strict=True)] for row in table.rows]
     names = [next((list(row[i]) for row in raw if row[i]), []) for i in range(len(table.columns))]
@@ -91,7 +91,7 @@ def to_html(table: Table) -> str:
 
 
 def html_fragment(table: Table) -> str:
-    """Returns the table and its caption, for a page that has CSS and says the title."""
+    """Returns the table and its caption, for a page with the CSS and the title."""
     kinds = ["number" if c.numeric else "words" if _is_long(table, i) else "" for i, c in enumerate(table.columns)]
     classes = [f' class="{kind}"' if kind else "" for kind in kinds]
     head = "".join(f"<th{c}>{html.escape(col.header)}</th>" for col, c in zip(table.columns, classes, strict=True))
@@ -125,9 +125,9 @@ FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
 
 
 def write(table: Table, folder: str | os.PathLike[str], formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Writes the table into `folder` (made if need be) as <stem><suffix>, one file a format, and returns the paths.
+    """Writes the table into `folder` (created if missing) as <stem><suffix>, one file a format, and returns the paths.
 
-    Each file appears whole or not at all. Raises KeyError for a name not in FORMATS, WriteError where it cannot write.
+    Each file is written completely or not at all. Raises KeyError for a name not in FORMATS, and WriteError.
     """
     paths = []
     for name in formats:
@@ -151,7 +151,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "±": r"$\pm$", MINUS: "$-$", MISSING: "--", '"': r"\textquotedbl{}",
-    "[": "{[}",  # after \\ a bracket would be read as an optional length
+    "[": "{[}",  # after \\ a bracket would start an optional length
 }  # fmt: skip
 
 

@@ -1,36 +1,36 @@
-"""The runs of the studies `cifar` and `imagenet`, as the paper's Tables 6 and 7 show them: by network, all in one."""
+"""The runs of the studies `cifar` and `imagenet` by network, for the paper's Tables 6 and 7."""
 
 from collections.abc import Mapping, Sequence
 
-from analysis.read.record import Study
 from analysis.stats import holm_intervals
 from analysis.tables import captions
-from analysis.tables.cell_results import Run, Seeds, broken_pairs, collect, paired
+from analysis.tables.cell_results import CellRuns, RunResult, broken_pairs, collect, paired
 from analysis.tables.cells import MINUS, Count, Difference, Measure
 from analysis.tables.network_table import Costs, NetworkRuns
 from analysis.tables.study_table import cell_count, safe_stem
 from records import names
+from records.study_json import StudyRecord
 
 # Table -> data set -> quantity of published.csv -> the metric that measures it.
 QUANTITIES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "6": {"cifar10": {"cifar10_err": names.FINAL_TEST_ERR}, "cifar100": {"cifar100_err": names.FINAL_TEST_ERR}},
     "7": {"imagenet": {"top1_err": names.FINAL_TEST_ERR, "top5_err": names.FINAL_TEST_ERR5}},
 }
-# Table 7's comparisons of the paper, as far as we have both networks.
+# The comparisons of the paper's Table 7 for which we have both networks.
 _PAIRS = {
     "attention56_imagenet": "resnet152_imagenet",
     "attentionnext56_imagenet": "resnext101_32x4d_imagenet",
 }
 
 
-def fits(study: Study) -> bool:
-    """Whether a study's runs can stand in the paper's table of networks."""
+def fits(study: StudyRecord) -> bool:
+    """Whether a study's runs fit the paper's table of networks."""
     datasets = QUANTITIES.get(study.table or "", {})
     return study.dataset in datasets and [axis.name for axis in study.axes] == ["network"]
 
 
-def network_runs(studies: Sequence[Study], runs: Mapping[str, Run], costs: Costs) -> NetworkRuns:
-    """Returns what the runs of studies that differ in nothing but the data set say of the networks of their table."""
+def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], costs: Costs) -> NetworkRuns:
+    """Returns the results of studies that differ only in the data set, by the networks of their table."""
     first = studies[0]
     cells = {study.dataset: _by_network(study, runs) for study in studies}
     measured = {
@@ -51,15 +51,15 @@ def network_runs(studies: Sequence[Study], runs: Mapping[str, Run], costs: Costs
         found, metric = measured[quantity]
         stats.append(paired(found[network], found[baselines[network]], metric))
     expected = {
-        (network, quantity): len(seeds.values(metric))
+        (network, quantity): len(cell_runs.values(metric))
         for quantity, (found, metric) in measured.items()
-        for network, seeds in found.items()
+        for network, cell_runs in found.items()
     }
     differences = {
         place: Difference(interval, expected[place])
         for place, interval in zip(places, holm_intervals(stats), strict=True)
     }
-    everything = [seeds for found in cells.values() for seeds in found.values()]
+    everything = [cell_runs for found in cells.values() for cell_runs in found.values()]
     broken = sum(
         broken_pairs(found[network], found[baseline])
         for found in cells.values()
@@ -72,17 +72,17 @@ def network_runs(studies: Sequence[Study], runs: Mapping[str, Run], costs: Costs
         seeds={place: Count(n, len(measured[place[1]][0][place[0]].planned)) for place, n in expected.items()},
         differences=differences,
         difference_header=_header(first),
-        networks={network: seeds.network for network, seeds in counted.items()},
+        networks={network: cell_runs.network for network, cell_runs in counted.items()},
         counts={
-            (network, quantity): cell_count(seeds, quantity, costs)
-            for network, seeds in counted.items()
+            (network, quantity): cell_count(cell_runs, quantity, costs)
+            for network, cell_runs in counted.items()
             for quantity in ("params", "macs")
         },
         caption=(
-            *captions.head(studies, [list(cells[study.dataset].values()) for study in studies]),
+            *captions.opening_sentences(studies, [list(cells[study.dataset].values()) for study in studies]),
             *_tested_at(everything if first.table == "7" else []),
             captions.holm_sentence(_name(first), differences.values()),
-            *captions.tail(everything, broken),
+            *captions.closing_sentences(everything, broken),
         ),
         stem=safe_stem(
             f"table{first.table}",
@@ -93,33 +93,33 @@ def network_runs(studies: Sequence[Study], runs: Mapping[str, Run], costs: Costs
     )
 
 
-def _by_network(study: Study, runs: Mapping[str, Run]) -> dict[str, Seeds]:
-    return {str(cell[0]): seeds for cell, seeds in collect(study, runs).items()}
+def _by_network(study: StudyRecord, runs: Mapping[str, RunResult]) -> dict[str, CellRuns]:
+    return {str(cell[0]): cell_runs for cell, cell_runs in collect(study, runs).items()}
 
 
-def _against_one(study: Study) -> dict[str, str]:
+def _against_one(study: StudyRecord) -> dict[str, str]:
     if study.compare is None:
         return {}
     baseline = str(study.compare.baseline)
     return {str(value): baseline for value in study.axes[0].values if value != baseline}
 
 
-def _measure(cells: Mapping[str, Seeds], metric: str, network: str) -> Measure:
+def _measure(cells: Mapping[str, CellRuns], metric: str, network: str) -> Measure:
     return cells[network].measure(metric)
 
 
-def _header(study: Study) -> str:
+def _header(study: StudyRecord) -> str:
     return f"{_short(study)}, 95 % interval"
 
 
-def _short(study: Study) -> str:
+def _short(study: StudyRecord) -> str:
     if study.table == "7" or study.compare is None:
         return "difference"
     return f"difference to {study.axes[0].label(study.compare.baseline)}"
 
 
-def _name(study: Study) -> str:
-    """What is subtracted from what, in words."""
+def _name(study: StudyRecord) -> str:
+    """The two sides of the difference, in words."""
     if study.table != "7":
         return _short(study)
     axis = study.axes[0]
@@ -131,12 +131,12 @@ def _name(study: Study) -> str:
     return "difference (" + ", ".join(pairs) + ")"
 
 
-def _tested_at(cells: Sequence[Seeds]) -> list[str]:
-    """The size of our test images, which need not be the paper's."""
+def _tested_at(cells: Sequence[CellRuns]) -> list[str]:
+    """The size of our test images, which may differ from the paper's."""
     sizes = set()
-    for seeds in cells:
-        for run in seeds.runs.values():
+    for cell_runs in cells:
+        for run in cell_runs.by_seed.values():
             given = (run.params.get(f"data.{name}", "") for name in ("test_size", "image_size"))
             known = [int(text) for text in given if text.isdecimal()]
-            sizes |= {known[0]} if known else set() if seeds.network is None else {seeds.network.image_size}
+            sizes |= {known[0]} if known else set() if cell_runs.network is None else {cell_runs.network.image_size}
     return [f"Ours: tested at {' and '.join(map(str, sorted(sizes)))} px."] if sizes else []

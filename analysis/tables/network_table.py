@@ -6,30 +6,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.read.published import published_networks, published_value
-from analysis.read.record import Network
-from analysis.tables.cells import MISSING, Blank, Cell, Column, Count, Difference, Label, Measure, Number, Table, signed
+from analysis.tables.cells import (
+    MISSING,
+    Blank,
+    Column,
+    Count,
+    Difference,
+    Label,
+    Measure,
+    Number,
+    Table,
+    TableCell,
+    signed,
+)
 from records import names
+from records.study_json import NetworkKey
 
 COSTS_CSV = Path(__file__).with_name("costs.csv")
 
-# what costs.csv lists a network by -> its counts
-Costs = Mapping[Network, Mapping[str, int]]
+# network in costs.csv -> its counts
+Costs = Mapping[NetworkKey, Mapping[str, int]]
 # (network, quantity of published.csv)
 Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class NetworkRuns:
-    """What the runs of one profile say of the networks of one of the paper's tables."""
+    """The results of one profile for the networks of one of the paper's tables."""
 
     errors: Mapping[Place, Measure]
     seeds: Mapping[Place, Count]
     differences: Mapping[Place, Difference]
     difference_header: str
-    networks: Mapping[str, Network | None]
-    """what ran under the paper's name, for its counts; absent where nothing was planned"""
+    networks: Mapping[str, NetworkKey | None]
+    """the network that ran under the paper's name, for its counts; no entry if none was planned"""
     counts: Mapping[Place, float | None]
-    """params in M and macs in G of what ran"""
+    """params in M and macs in G of the networks that ran"""
     caption: tuple[str, ...]
     stem: str
 
@@ -39,8 +51,8 @@ class CostsError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """One of the paper's tables: where its networks are counted, and which errors it reports."""
+class _PaperTable:
+    """One of the paper's tables: the input for which its networks are counted, and the errors that it reports."""
 
     title: str
     num_classes: int
@@ -48,20 +60,29 @@ class _Shown:
     errors: Mapping[str, str] = field(default_factory=dict)
     """quantity of published.csv -> header"""
     same_runs: bool = False
-    """whether the errors are of the same runs, and n is said once"""
+    """whether the errors are of the same runs, so that n is printed once"""
 
 
 _SHOWN = {
-    "2": _Shown("ImageNet networks", 1000, 224),
-    "6": _Shown("CIFAR networks", 10, 32, {"cifar10_err": "CIFAR-10 error (%)", "cifar100_err": "CIFAR-100 error (%)"}),
-    "7": _Shown(
-        "ImageNet networks, single crop", 1000, 224, {"top1_err": "top-1 (%)", "top5_err": "top-5 (%)"}, same_runs=True
+    "2": _PaperTable("ImageNet networks", 1000, 224),
+    "6": _PaperTable(
+        title="CIFAR networks",
+        num_classes=10,
+        image_size=32,
+        errors={"cifar10_err": "CIFAR-10 error (%)", "cifar100_err": "CIFAR-100 error (%)"},
+    ),
+    "7": _PaperTable(
+        title="ImageNet networks, single crop",
+        num_classes=1000,
+        image_size=224,
+        errors={"top1_err": "top-1 (%)", "top5_err": "top-5 (%)"},
+        same_runs=True,
     ),
 }
 ALL = "networks"  # the table of every network in costs.csv
 COST_TABLES = (*_SHOWN, ALL)
 
-# Why our counts are not the paper's, printed only where they are not.
+# Reasons for counts that differ from the paper's, printed only if they differ.
 _REASONS = {
     "attention92": "the paper does not state the widths",
     "attention452": "counted by Figure 2 and the stated p, t, r = 2, 4, 3; r = 2 would give 8.75 M",
@@ -79,19 +100,19 @@ _SCALES = {"depth": 1, "params": 1e6, "macs": 1e9}
 
 
 def read_costs(path: Path | None = None) -> Costs:
-    """Returns what costs.csv holds, depths and counts as they are. Raises CostsError."""
+    """Returns the depths and counts of costs.csv. Raises CostsError."""
     path = COSTS_CSV if path is None else path
     if not path.is_file():
         raise CostsError(f"no {path}: `python -m ran.models.cost` writes it")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {
-                Network(
-                    row.pop("name"),
-                    float(row.pop("width")),
-                    row.pop("mask_structure"),
-                    int(row.pop("num_classes")),
-                    int(row.pop("image_size")),
+                NetworkKey(
+                    name=row.pop("name"),
+                    width=float(row.pop("width")),
+                    mask_structure=row.pop("mask_structure"),
+                    num_classes=int(row.pop("num_classes")),
+                    image_size=int(row.pop("image_size")),
                 ): {key: int(value) for key, value in row.items() if value}
                 for row in csv.DictReader(file)
             }
@@ -99,19 +120,21 @@ def read_costs(path: Path | None = None) -> Costs:
         raise CostsError(f"{path} is damaged ({error}): `python -m ran.models.cost` writes it anew") from None
 
 
-def at_full_width(name: str, num_classes: int, image_size: int) -> Network:
-    """Returns what a network of the zoo is listed by as it is."""
-    return Network(name, 1.0, "encoder_decoder", num_classes, image_size)
+def at_full_width(name: str, num_classes: int, image_size: int) -> NetworkKey:
+    """Returns the key of a network of the zoo at full width with the standard mask."""
+    return NetworkKey(
+        name=name, width=1.0, mask_structure="encoder_decoder", num_classes=num_classes, image_size=image_size
+    )
 
 
 def digits_for(values: Collection[float | None]) -> int:
-    """Returns how many decimals of a column of counts are printed: two, or more for small networks."""
+    """Returns the number of printed decimals of a column of counts: two, or more for small networks."""
     smallest = min((value for value in values if value), default=1.0)
     return 2 if smallest >= 0.1 else 3 if smallest >= 0.01 else 4
 
 
 def cost_table(name: str, costs: Costs, runs: NetworkRuns | None = None) -> Table:
-    """Returns one of COST_TABLES; without `runs` the counts of the networks as they are, and what the paper says."""
+    """Returns one of COST_TABLES; without `runs` only the counts of the full networks beside the paper's values."""
     return _all_networks(costs) if name == ALL else _paper_table(name, costs, runs)
 
 
@@ -148,7 +171,7 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
     rows = []
     for network in networks:
         cost = costs.get(standard[network], {})
-        row: list[Cell] = [Label(names.NETWORKS.get(network, network), network)]
+        row: list[TableCell] = [Label(names.NETWORKS.get(network, network), network)]
         for quantity in counted:
             row.append(Number(ours.get((network, quantity)), 0 if quantity == "depth" else digits[quantity]))
             row.append(_digits(quantity, _published(number, network, quantity)))
@@ -178,18 +201,24 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
     for network in networks:
         caption += _differs(number, network, counted, as_they_are.get(standard[network], {}))
     stem = f"table{number}" if runs is None else runs.stem
-    return Table(stem, f"Table {number}: {shown.title}", tuple(caption), tuple(columns), tuple(rows))
+    return Table(
+        stem=stem,
+        title=f"Table {number}: {shown.title}",
+        caption=tuple(caption),
+        columns=tuple(columns),
+        rows=tuple(rows),
+    )
 
 
 def _counted(quantity: str, network: str, cost: Mapping[str, int], runs: NetworkRuns | None) -> float | None:
-    """Of what ran where something was planned, else of the network as it is."""
+    """The count of the network that ran, if one was planned, else of the full network."""
     if runs is not None and network in runs.networks and quantity != "depth":
         return runs.counts.get((network, quantity))
     value = cost.get(quantity)
     return None if value is None else value / _SCALES[quantity]
 
 
-def _counted_with(shown: _Shown, runs: NetworkRuns | None) -> str:
+def _counted_with(shown: _PaperTable, runs: NetworkRuns | None) -> str:
     ran = [] if runs is None else [network for network in runs.networks.values() if network is not None]
     shapes = {(n.num_classes, n.image_size) for n in ran} or {(shown.num_classes, shown.image_size)}
     said = " or ".join(f"{classes} classes at {size}x{size} RGB" for classes, size in sorted(shapes))
@@ -211,14 +240,14 @@ def _all_networks(costs: Costs) -> Table:
         _header_of_masks("params"),
         _header_of_masks("macs"),
     ]
-    rows: dict[str, tuple[Cell, ...]] = {}
+    rows: dict[str, tuple[TableCell, ...]] = {}
     heads: dict[str, None] = {}
     for listed, cost in costs.items():
         network = listed.name
-        if network in rows:  # the file's first line of a network is the whole one, its own data set at its own size
+        if network in rows:  # the first line of a network in the file is for its own data set and image size
             continue
         heads[f"{listed.num_classes} classes at {listed.image_size} px"] = None
-        row: list[Cell] = [Label(network, network), Number(listed.image_size, 0), _ours(cost, "depth")]
+        row: list[TableCell] = [Label(network, network), Number(listed.image_size, 0), _ours(cost, "depth")]
         for quantity in ("params", "macs"):
             published = (_published(number, network, quantity) for number in _SHOWN)
             row += [_ours(cost, quantity), _digits(quantity, next((p for p in published if p is not None), None))]
@@ -227,7 +256,7 @@ def _all_networks(costs: Costs) -> Table:
         f"Counted with {', '.join(heads) or 'nothing'}. {COUNTED}",
         f"Paper: the first of its Tables {', '.join(_SHOWN)} that has the number; {MISSING}: none does.",
     )
-    return Table(ALL, "Every network", caption, tuple(columns), tuple(rows.values()))
+    return Table(stem=ALL, title="Every network", caption=caption, columns=tuple(columns), rows=tuple(rows.values()))
 
 
 def _published(number: str, network: str, quantity: str) -> float | None:
@@ -243,7 +272,7 @@ def _header_of_masks(quantity: str) -> Column:
 
 
 def _pair(quantity: str, header: str, group: str = "") -> list[Column]:
-    header = header.replace("parameters", "params")  # eleven columns have to fit a terminal
+    header = header.replace("parameters", "params")  # eleven columns must fit a terminal
     published = Column(f"{quantity}_published", "paper", numeric=True, group=group or quantity)
     return [Column(quantity, header, numeric=True, group=group or quantity), published]
 
@@ -254,12 +283,12 @@ def _ours(cost: Mapping[str, int], quantity: str, branch: str = "") -> Number:
 
 
 def _digits(quantity: str, value: float | None) -> Number:
-    """A published count with the digits that the paper prints."""
+    """A published count with as many digits as in the paper."""
     return Number(value, 0 if quantity == "depth" else 1)
 
 
 def _differs(number: str, network: str, quantities: Sequence[str], cost: Mapping[str, int]) -> list[str]:
-    """What to say of published counts: that ours round to others and why, or that the paper contradicts itself."""
+    """Remarks on published counts: ours differ and why, or the paper contradicts itself."""
     against, remarks, contradictions = [], [], []
     for quantity in quantities:
         published = _published(number, network, quantity)
@@ -290,8 +319,8 @@ def _ours_text(value: float, quantity: str) -> str:
     return f"{value:.0f}" if quantity == "depth" else f"{value:.2f}"
 
 
-def _at_test_sizes(sizes: Mapping[str, float | None], shown: _Shown, costs: Costs) -> list[str]:
-    """MACs at the sizes that the errors are of; the paper's are at 224 px all the same (Attention-92's 10.4 G)."""
+def _at_test_sizes(sizes: Mapping[str, float | None], shown: _PaperTable, costs: Costs) -> list[str]:
+    """MACs at the test sizes of the errors; the paper's MACs are at 224 px nevertheless (Attention-92: 10.4 G)."""
     found = []
     for network, size in sizes.items():
         if size is not None and size != shown.image_size:

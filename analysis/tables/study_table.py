@@ -1,4 +1,4 @@
-"""From a study's record and the runs that exist to its table: one row per cell, measured beside published."""
+"""The table of a study from its record and the runs: one row per cell, measured beside published."""
 
 import hashlib
 import re
@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from analysis.read.mlflow_store import read_store
 from analysis.read.published import published_value, reported
-from analysis.read.record import Axis, Study
 from analysis.tables import captions
-from analysis.tables.cell_results import CellKey, Run, Seeds, broken_pairs, collect, differences_to_baseline, index_runs
+from analysis.tables.cell_results import CellRuns, RunResult, broken_pairs, collect, differences_to_baseline, index_runs
 from analysis.tables.cells import (
     MINUS,
     Blank,
-    Cell,
     Column,
     Count,
     Difference,
@@ -22,14 +20,16 @@ from analysis.tables.cells import (
     Number,
     Published,
     Table,
+    TableCell,
 )
 from analysis.tables.network_table import COUNTED, Costs, digits_for, read_costs
 from records import names
+from records.study_json import AxisRecord, CellKey, StudyRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Of runs with wrong labels: on the training images as they are, not augmented.
+# Metrics of runs with wrong labels, on the training images without augmentation.
 _NOISE = {
     names.FINAL_TRAIN_ERR: ("train_error", "training error, given labels (%)"),
     names.FINAL_TRAIN_ERR_CLEAN: ("train_error_true", "training error, true labels (%)"),
@@ -38,16 +38,18 @@ _NOISE = {
 
 
 def study_table(tracking_uri: str | None, parent: str) -> Table:
-    """Returns the table of one parent run, named by its run id or its tag ran.parent. Raises store.StoreError."""
+    """Returns the table of one parent run, named by its run id or its tag ran.parent. Raises StoreError."""
     store = read_store(tracking_uri, parent)
     return build_table(store.studies[0], store.runs)
 
 
-def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: Costs | None = None) -> Table:
-    """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint, whoever ran them.
+def build_table(
+    study: StudyRecord, runs: "pd.DataFrame | Mapping[str, RunResult]", costs: Costs | None = None
+) -> Table:
+    """Returns the table of a study from tidy runs (runs.RUN_COLUMNS), joined by fingerprint.
 
-    `runs` may have been indexed by measured.index_runs. `costs` are read where not given, which may raise
-    CostsError.
+    `runs` may also be the result of cell_results.index_runs. If `costs` is not given, costs.csv is read, which may
+    raise CostsError.
     """
     cells = collect(study, runs if isinstance(runs, Mapping) else index_runs(runs))
     differences = {
@@ -56,18 +58,18 @@ def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: C
     }
     counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}
     counts = {quantity: found for quantity, found in counts.items() if any(v is not None for v in found.values())}
-    noise = [metric for metric in _NOISE if any(seeds.values(metric) for seeds in cells.values())]
+    noise = [metric for metric in _NOISE if any(cell_runs.values(metric) for cell_runs in cells.values())]
     paper = reported(study.table, study.dataset) if study.table is not None else None
     rows = []
-    for cell, seeds in cells.items():
-        row: list[Cell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
+    for cell, cell_runs in cells.items():
+        row: list[TableCell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
         row += [Number(found[cell], digits_for(found.values())) for found in counts.values()]
-        row += [Count(len(seeds.values()), len(seeds.planned)), seeds.measure()]
+        row += [Count(len(cell_runs.values()), len(cell_runs.planned)), cell_runs.measure()]
         if paper and study.table is not None:
             row.append(Published(published_value(study.table, _named(study, cell), paper[1])))
         if study.compare:
             row.append(differences.get(cell, Blank()))
-        row += [Measure(seeds.measure(metric).stats, 0, len(seeds.planned)) for metric in noise]
+        row += [Measure(cell_runs.measure(metric).stats, 0, len(cell_runs.planned)) for metric in noise]
         rows.append(tuple(row))
     columns = [Column(axis.name, axis.header, numeric=False) for axis in study.axes]
     columns += [Column(quantity, _COUNTS[quantity][0], numeric=True) for quantity in counts]
@@ -80,38 +82,38 @@ def build_table(study: Study, runs: "pd.DataFrame | Mapping[str, Run]", costs: C
     caption = _caption(study, cells, differences)
     caption += [COUNTED] if counts else []
     caption += [_NOISE_SENTENCE] if noise else []
-    return Table(stem(study), title, tuple(caption), tuple(columns), tuple(rows))
+    return Table(stem=stem(study), title=title, caption=tuple(caption), columns=tuple(columns), rows=tuple(rows))
 
 
 _NOISE_SENTENCE = (
     "Training error on the training images, not augmented, against the labels trained on (given) and the true ones; "
     "memorised: of the wrongly labelled images, those predicted as their wrong label (by chance, one error in nine is)."
 )
-# quantity -> header, unit, what a run logs of it
+# quantity -> header, unit, logged metric
 _COUNTS = {
     "params": ("params (M)", 1e6, names.COST_PARAMS),
     "macs": ("MACs (G)", 1e9, names.COST_MACS),
 }
 
 
-def cell_count(seeds: Seeds, quantity: str, costs: Costs) -> float | None:
-    """Returns params or macs of a cell's network in M or G: from costs.csv, else as its runs logged them, else None."""
+def cell_count(cell_runs: CellRuns, quantity: str, costs: Costs) -> float | None:
+    """Returns params in M or macs in G of a cell's network: from costs.csv, else as logged by its runs, else None."""
     _, unit, metric = _COUNTS[quantity]
-    listed = costs.get(seeds.network, {}).get(quantity) if seeds.network is not None else None
-    value = seeds.logged(metric) if listed is None else listed
+    listed = costs.get(cell_runs.network, {}).get(quantity) if cell_runs.network is not None else None
+    value = cell_runs.logged(metric) if listed is None else listed
     return None if value is None else value / unit
 
 
-def _counts(cells: Mapping[CellKey, Seeds], quantity: str, costs: Costs) -> dict[CellKey, float | None]:
-    return {cell: cell_count(seeds, quantity, costs) for cell, seeds in cells.items()}
+def _counts(cells: Mapping[CellKey, CellRuns], quantity: str, costs: Costs) -> dict[CellKey, float | None]:
+    return {cell: cell_count(cell_runs, quantity, costs) for cell, cell_runs in cells.items()}
 
 
-def _named(study: Study, cell: CellKey) -> dict[str, str | int | float | bool]:
+def _named(study: StudyRecord, cell: CellKey) -> dict[str, str | int | float | bool]:
     return {axis.name: value for axis, value in zip(study.axes, cell, strict=True)}
 
 
-def _difference_name(study: Study) -> str:
-    """What is subtracted from what: both named where the axis has two values, else the baseline alone."""
+def _difference_name(study: StudyRecord) -> str:
+    """The two sides of the difference if the axis has two values, else the baseline alone."""
     axis = _compared_axis(study)
     if axis is None or study.compare is None:
         return ""
@@ -120,13 +122,15 @@ def _difference_name(study: Study) -> str:
     return f"{others[0]} {MINUS} {baseline}" if len(others) == 1 else f"difference to {baseline}"
 
 
-def _compared_axis(study: Study) -> Axis | None:
+def _compared_axis(study: StudyRecord) -> AxisRecord | None:
     return next((axis for axis in study.axes if study.compare and axis.name == study.compare.axis), None)
 
 
-def _caption(study: Study, cells: Mapping[CellKey, Seeds], differences: Mapping[CellKey, Difference]) -> list[str]:
+def _caption(
+    study: StudyRecord, cells: Mapping[CellKey, CellRuns], differences: Mapping[CellKey, Difference]
+) -> list[str]:
     everything = list(cells.values())
-    sentences = captions.head([study], [everything])
+    sentences = captions.opening_sentences([study], [everything])
     paper = reported(study.table, study.dataset) if study.table is not None else None
     if paper:
         data = captions.dataset_name(study.dataset, everything)
@@ -136,16 +140,16 @@ def _caption(study: Study, cells: Mapping[CellKey, Seeds], differences: Mapping[
         sentences.append(captions.holm_sentence(_difference_name(study), differences.values()))
     against = [(cell, study.baseline_of(cell)) for cell in cells]
     broken = sum(broken_pairs(cells[cell], cells[other]) for cell, other in against if other and other in cells)
-    return sentences + captions.tail(everything, broken)
+    return sentences + captions.closing_sentences(everything, broken)
 
 
-def stem(study: Study) -> str:
-    """Returns the file name of a study's table without suffix; overrides add a hash, for they never share a file."""
+def stem(study: StudyRecord) -> str:
+    """Returns the file name of a study's table without suffix; overrides add a hash."""
     name = study.name if study.table is None else f"table{study.table}"
     return safe_stem(name, study.dataset, study.profile, overrides=study)
 
 
-def safe_stem(*parts: str, overrides: Study | None = None) -> str:
+def safe_stem(*parts: str, overrides: StudyRecord | None = None) -> str:
     """Returns the parts as a file name without suffix, with a short hash of the study's overrides if it has any."""
     named = list(parts)
     if overrides is not None and overrides.overrides:

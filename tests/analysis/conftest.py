@@ -12,13 +12,12 @@ import pytest
 from golden import COMMIT, HALF_DONE, fingerprint, frame, masks_npz, probes_json, study_json
 
 from records import names
+from records.study_json import StudyRecord
 
 
 @pytest.fixture
 def make_study() -> Callable[..., Any]:
-    from analysis.read.record import parse_study
-
-    return lambda **changes: parse_study(json.dumps(study_json(**changes)))
+    return lambda **changes: StudyRecord.from_json(study_json(**changes))
 
 
 @pytest.fixture

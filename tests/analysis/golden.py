@@ -38,7 +38,7 @@ def study_json(**changes: Any) -> dict[str, Any]:
             {"name": "learning", "header": "learning", "values": ["arl", "nal"], "labels": ["ARL", "NAL"]},
         ],
         "compare": {"axis": "learning", "baseline": "arl"},
-        # Seeds outermost and cells backwards: the table must find its own order.
+        # CellRuns outermost and cells backwards: the table must find its own order.
         "runs": [
             {"fingerprint": fingerprint(cell["depth"], cell["learning"], seed), "cell": cell, "seed": seed}
             for seed in (2, 0, 1)

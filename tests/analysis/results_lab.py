@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.read.record import Study, read_record
 from analysis.read.results import Results
 from analysis.read.runs import RunData, tidy
 from analysis.tables.cells import Table
 from analysis.tables.formats import to_text
 from records import names
+from records.study_json import StudyRecord
 
 EXPECTED = Path(__file__).parent / "expected"
 
@@ -71,12 +71,12 @@ STUDIES: dict[str, tuple[str, str | None, dict[str, Sequence[Any]], str, Any]] =
 
 Cell = tuple[Any, ...]
 # What happened to each seed of a cell: a test error in %, an outcome, or a run's metrics; absent: not run.
-Seeds = Mapping[int, float | str | Mapping[str, float]]
+CellRuns = Mapping[int, float | str | Mapping[str, float]]
 
 
 def study_with_runs(
     name: str,
-    cells: Mapping[Cell, Seeds],
+    cells: Mapping[Cell, CellRuns],
     *,
     seeds: Sequence[int] = (0, 1, 2),
     profile: str = "quick-1",
@@ -86,7 +86,7 @@ def study_with_runs(
     params: Mapping[str, str] | None = None,
     responses: Mapping[Cell, Sequence[float] | Mapping[int, Sequence[float]]] | None = None,
     hours: float | None = 0.5,
-) -> tuple[Study, list[RunData]]:
+) -> tuple[StudyRecord, list[RunData]]:
     """A study of STUDIES and its runs. `responses`: the stages' in a cell's probes, of all seeds or by seed."""
     title, table, axes, compared, baseline = STUDIES[name]
     named = {**LABELS, **CIFAR_NETWORKS, **IMAGENET_NETWORKS}
@@ -120,7 +120,7 @@ def study_with_runs(
             probes = (responses or {}).get(tuple(cell.values()))
             probes = probes[seed] if isinstance(probes, Mapping) else probes
             runs.append(_run(mark(cell, seed), seed, outcome, metrics, params or {}, probes))
-    return read_record(record), runs
+    return StudyRecord.from_json(record), runs
 
 
 def _run(
@@ -139,7 +139,7 @@ def _run(
     )  # fmt: skip
 
 
-def results_of(*parts: tuple[Study, list[RunData]]) -> Results:
+def results_of(*parts: tuple[StudyRecord, list[RunData]]) -> Results:
     """The results that hold these studies and runs."""
     runs = [run for _, of_study in parts for run in of_study]
     return Results(

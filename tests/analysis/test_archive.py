@@ -328,6 +328,7 @@ def test_show(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = archive._size(FILE)
     assert capsys.readouterr().out.splitlines() == [
         "file                         studies  runs  seeds  started                   size",
+        "─" * (77 + len(size)),
         "cifar10-short-1.jsonl        0        1            -                         1 kB",
         "  no study here  1 run",
         f"cluttershapes-quick-1.jsonl  2        8     0,1,2  2026-01-01 to 2026-01-02  {size}",

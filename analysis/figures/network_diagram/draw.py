@@ -1,4 +1,4 @@
-"""Draws a blueprint: the network in a row, an attention module of each stage below, and what the boxes mean."""
+"""Draws a layout: the network in a row, an attention module of each stage below, and a key to the boxes."""
 
 # ruff: noqa: RUF001 - 3×3 is printed with a true multiplication sign
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.figures import style
-from analysis.figures.network_diagram.layout import UNITS, Block, Blueprint, Mask, Stage
+from analysis.figures.network_diagram.layout import UNITS, Block, MaskBranch, NetworkLayout, StageLayout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +19,10 @@ TRUNK, MASK, PLAIN = "#e4f0f9", "#f6cda8", "white"  # lightness tells them apart
 SMALL = 5.6
 
 
-def draw(blueprint: Blueprint, title: str, subtitle: str, *, classes: int | None = None) -> "Figure":
-    """Returns the drawing: the network in a row, an attention module of each stage below, what the boxes mean."""
-    modules = _modules(blueprint)
-    notes = [line for note in _notes(blueprint) for line in textwrap.wrap(note, 150, subsequent_indent="   ")]
+def draw(layout: NetworkLayout, title: str, subtitle: str, *, classes: int | None = None) -> "Figure":
+    """Returns the drawing: the network in a row, an attention module of each stage below, and a key to the boxes."""
+    modules = _modules(layout)
+    notes = [line for note in _notes(layout) for line in textwrap.wrap(note, 150, subsequent_indent="   ")]
     heights = [_module_height(stages[0].mask) for stages in modules]
     height = 1.18 + sum(heights) + 0.115 * len(notes) + 0.1
     widest = max([_columns(stages[0].mask) for stages in modules], default=0)
@@ -34,20 +34,20 @@ def draw(blueprint: Blueprint, title: str, subtitle: str, *, classes: int | None
     axes.set_axis_off()
     axes.set_xlim(0, width)
     axes.set_ylim(0, height)
-    _network(axes, blueprint, width, height - 0.33, classes)
+    _network(axes, layout, width, height - 0.33, classes)
     top = height - 1.18
     for stages, tall in zip(modules, heights, strict=True):
-        _module(axes, blueprint, stages, top)
+        _module(axes, layout, stages, top)
         top -= tall
     for i, note in enumerate(notes):
         axes.text(0.08, top - 0.02 - 0.115 * i, note, fontsize=SMALL, va="top", color="#404040")
     return figure
 
 
-def _modules(blueprint: Blueprint) -> list[list[Stage]]:
-    """Which stages share a drawing of their attention module: those whose masks are of one form and have no levels."""
-    groups: list[list[Stage]] = []
-    for stage in blueprint.stages:
+def _modules(layout: NetworkLayout) -> list[list[StageLayout]]:
+    """The stages in groups that share a drawing of their attention module: masks without levels look the same."""
+    groups: list[list[StageLayout]] = []
+    for stage in layout.stages:
         if not stage.modules:
             continue
         flat = stage.mask is None or stage.mask.levels == 0
@@ -58,15 +58,15 @@ def _modules(blueprint: Blueprint) -> list[list[Stage]]:
     return groups
 
 
-def _notes(blueprint: Blueprint) -> list[str]:
-    units = dict.fromkeys(stage.unit for stage in blueprint.stages)
-    grouped = f"; 3×3 in {blueprint.groups} groups" if blueprint.groups > 1 else ""
+def _notes(layout: NetworkLayout) -> list[str]:
+    units = dict.fromkeys(stage.unit for stage in layout.stages)
+    grouped = f"; 3×3 in {layout.groups} groups" if layout.groups > 1 else ""
     said = [f"unit ({unit}): {UNITS[unit].text}{grouped}." if unit in UNITS else f"unit: {unit}." for unit in units]
     said.append(
         "C (M): channels of the unit's output (in its middle). "
         "A stage's first unit has its stride and a 1×1 projection of x."
     )
-    masks = [stage.mask for stage in blueprint.stages if stage.mask is not None]
+    masks = [stage.mask for stage in layout.stages if stage.mask is not None]
     if masks and masks[0].levels:
         said.append(
             "pool: max pool 3×3, stride 2. up: bilinear to the size of the map above. +: sum. "
@@ -74,17 +74,16 @@ def _notes(blueprint: Blueprint) -> list[str]:
         )
     if masks:
         said.append(
-            f"T: the trunk's output. M: the mask, {masks[0].values}. "
-            f"p = {blueprint.p}, t = {blueprint.t}, r = {blueprint.r}."
+            f"T: the trunk's output. M: the mask, {masks[0].values}. p = {layout.p}, t = {layout.t}, r = {layout.r}."
         )
         said += list(dict.fromkeys(mask.remark for mask in masks if mask.remark))
     return said
 
 
-def _network(axes: "Axes", blueprint: Blueprint, width: float, top: float, classes: int | None) -> None:
+def _network(axes: "Axes", layout: NetworkLayout, width: float, top: float, classes: int | None) -> None:
     """Image, stem, stages and tail in one row; `top` is that of the boxes."""
     middle = top - 0.2
-    count = 3 + sum(1 + bool(stage.modules) for stage in blueprint.stages)
+    count = 3 + sum(1 + bool(stage.modules) for stage in layout.stages)
     pitch = (width - 0.2) / count
     box = pitch - 0.14
     x = 0.1
@@ -94,17 +93,17 @@ def _network(axes: "Axes", blueprint: Blueprint, width: float, top: float, class
         nonlocal x
         narrow = box - 0.06 * stacked
         for shift in (0.06, 0.03) if stacked else ():
-            _box(axes, x + shift, middle + shift, narrow, 0.4, "", colour)
-        _box(axes, x, middle, narrow, 0.4, text, colour)
+            _box(axes, x + shift, middle + shift, (narrow, 0.4), "", colour)
+        _box(axes, x, middle, (narrow, 0.4), text, colour)
         axes.text(x + box / 2, middle - 0.24, below, fontsize=SMALL, ha="center", va="top", linespacing=1.15)
         if places:
             _arrow(axes, (places[-1][1], middle), (x, middle))
         places.append((x, x + box))
         x += pitch
 
-    place("image", _side(blueprint.image_size), PLAIN)
-    place("\n".join(blueprint.stem), f"{blueprint.stem_channels} channels", PLAIN)
-    for stage in blueprint.stages:
+    place("image", _side(layout.image_size), PLAIN)
+    place("\n".join(layout.stem), f"{layout.stem_channels} channels", PLAIN)
+    for stage in layout.stages:
         start = x
         stride = f"\nstride {stage.stride}" if stage.stride > 1 else ""
         numbers = f"{stage.channels} ({stage.bottleneck})"
@@ -118,22 +117,22 @@ def _network(axes: "Axes", blueprint: Blueprint, width: float, top: float, class
             [start, start, end, end], [top + 0.1, top + 0.14, top + 0.14, top + 0.1], color=style.MUTED, linewidth=0.6
         )
         axes.text((start + end) / 2, top + 0.16, f"stage {stage.number}", fontsize=6.5, ha="center", va="bottom")
-    before = "BN, ReLU\n" if blueprint.preactivated else ""
+    before = "BN, ReLU\n" if layout.preactivated else ""
     outputs = f"{classes} classes" if classes else "classes"
     place(f"{before}global mean\nlinear", outputs, PLAIN)
 
 
-def _columns(mask: Mask | None) -> int:
+def _columns(mask: MaskBranch | None) -> int:
     """Columns of a module's drawing: pre, mask branch or trunk, combination, post."""
     return 3 if mask is None else max(len(mask.path), 3) + 3
 
 
-def _module_height(mask: Mask | None) -> float:
+def _module_height(mask: MaskBranch | None) -> float:
     rows = 1 if mask is None else 2 + mask.levels
     return 0.34 + LEVEL * rows + 0.1
 
 
-def _module(axes: "Axes", blueprint: Blueprint, stages: Sequence[Stage], top: float) -> None:
+def _module(axes: "Axes", layout: NetworkLayout, stages: Sequence[StageLayout], top: float) -> None:
     """One attention module: the trunk above, the mask below it on the levels of its maps."""
     mask = stages[0].mask
     widths = "; ".join(f"{s.channels} ({s.bottleneck}), {_side(s.size)}" for s in stages)
@@ -146,12 +145,12 @@ def _module(axes: "Axes", blueprint: Blueprint, stages: Sequence[Stage], top: fl
     def at(column: float) -> float:
         return 0.12 + column * PITCH
 
-    _box(axes, at(0), trunk_y, BOX, TALL, _plural(blueprint.p, "unit"), TRUNK, note="p")
-    _box(axes, at(columns - 1), trunk_y, BOX, TALL, _plural(blueprint.p, "unit"), TRUNK, note="p")
+    _box(axes, at(0), trunk_y, (BOX, TALL), _plural(layout.p, "unit"), TRUNK, note="p")
+    _box(axes, at(columns - 1), trunk_y, (BOX, TALL), _plural(layout.p, "unit"), TRUNK, note="p")
     _arrow(axes, (at(0) - 0.1, trunk_y), (at(0), trunk_y))
     _arrow(axes, (at(columns - 1) + BOX, trunk_y), (at(columns - 1) + BOX + 0.14, trunk_y))
     middle = (at(1) + at(columns - 2) + BOX) / 2 - BOX / 2 if mask else at(1)
-    _box(axes, middle, trunk_y, BOX, TALL, _plural(blueprint.t, "unit"), TRUNK, note="t")
+    _box(axes, middle, trunk_y, (BOX, TALL), _plural(layout.t, "unit"), TRUNK, note="t")
     _arrow(axes, (at(0) + BOX, trunk_y), (middle, trunk_y))
     if mask is None:
         _arrow(axes, (middle + BOX, trunk_y), (at(columns - 1), trunk_y))
@@ -160,12 +159,12 @@ def _module(axes: "Axes", blueprint: Blueprint, stages: Sequence[Stage], top: fl
     join = at(columns - 2) + BOX / 2
     _arrow(axes, (middle + BOX, trunk_y), (join - 0.07, trunk_y))
     _circle(axes, join, trunk_y, "×")
-    axes.text(join, trunk_y + 0.1, blueprint.combined, fontsize=6.5, ha="center", va="bottom")
+    axes.text(join, trunk_y + 0.1, layout.combined, fontsize=6.5, ha="center", va="bottom")
     _arrow(axes, (join + 0.07, trunk_y), (at(columns - 1), trunk_y))
     _branch(axes, mask, trunk_y, at(0) + BOX + 0.1, join, [at(1 + i) for i in range(len(mask.path))])
 
 
-def _branch(axes: "Axes", mask: Mask, trunk_y: float, split: float, join: float, xs: Sequence[float]) -> None:
+def _branch(axes: "Axes", mask: MaskBranch, trunk_y: float, split: float, join: float, xs: Sequence[float]) -> None:
     """The mask branch from the point where it leaves the trunk to where it meets it again."""
 
     def y_of(level: int) -> float:
@@ -203,7 +202,7 @@ def _branch(axes: "Axes", mask: Mask, trunk_y: float, split: float, join: float,
         center = (start + end) / 2 - BOX / 2
         height = y_of(skip.level)
         _arrow(axes, (start, height), (center, height))
-        _box(axes, center, height, BOX, TALL, _plural(skip.units, "unit"), MASK, note="skip")
+        _box(axes, center, height, (BOX, TALL), _plural(skip.units, "unit"), MASK, note="skip")
         _arrow(axes, (center + BOX, height), (end - 0.055, height))
     axes.plot([x, join], [y, y], color="black", linewidth=0.7)
     _arrow(axes, (join, y), (join, trunk_y - 0.07))
@@ -217,8 +216,7 @@ def _block(axes: "Axes", block: Block, x: float, y: float) -> None:
         axes,
         x,
         y,
-        BOX,
-        max(TALL, 0.085 * len(lines) + 0.06),
+        (BOX, max(TALL, 0.085 * len(lines) + 0.06)),
         "\n".join(lines),
         MASK if block.units else PLAIN,
         note=block.note,
@@ -230,8 +228,7 @@ def _box(
     axes: "Axes",
     x: float,
     y: float,
-    width: float,
-    height: float,
+    size: tuple[float, float],
     text: str,
     colour: str,
     *,
@@ -241,6 +238,7 @@ def _box(
     """A box whose left edge is at x and whose middle is at y."""
     from matplotlib.patches import FancyBboxPatch
 
+    width, height = size
     shape = "round,pad=0,rounding_size=0.03"
     axes.add_patch(
         FancyBboxPatch(
@@ -254,8 +252,8 @@ def _box(
             zorder=2,
         )
     )
-    size = 6.3 if max(map(len, text.split("\n"))) <= 9 and "\n" not in text else SMALL
-    axes.text(x + width / 2, y, text, fontsize=size, ha="center", va="center", linespacing=1.0, zorder=3)
+    fontsize = 6.3 if max(map(len, text.split("\n"))) <= 9 and "\n" not in text else SMALL
+    axes.text(x + width / 2, y, text, fontsize=fontsize, ha="center", va="center", linespacing=1.0, zorder=3)
     axes.text(x + width / 2, y + height / 2 + 0.015, note, fontsize=SMALL, ha="center", va="bottom", style="italic")
     axes.text(x + width / 2, y - height / 2 - 0.02, below, fontsize=SMALL, ha="center", va="top", color="#404040")
 

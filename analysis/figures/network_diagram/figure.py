@@ -1,15 +1,15 @@
-"""Figure 2: the architecture, drawn from the specification of a run: the stages, and an attention module of each."""
+"""Figure 2: the architecture, drawn from the specification of a run: the stages and their attention modules."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures import captions
-from analysis.figures.curves_over_seeds import Cell, cells_of
-from analysis.figures.figure import Drawn, Skipped
+from analysis.figures.curves_over_seeds import FigureCell, cells_of
+from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.figures.network_diagram.draw import draw
-from analysis.figures.network_diagram.layout import Blueprint, SpecError, form, read_spec
-from analysis.read.record import Study
+from analysis.figures.network_diagram.layout import NetworkLayout, SpecError, form_key, read_spec
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -18,22 +18,22 @@ _SIZES = {"cifar10": (32, 10), "cifar100": (32, 100), "cluttershapes": (32, 10),
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The first run of a form, and the names of the other networks of that form."""
+class _Diagram:
+    """A drawing: the first run with this form of network, and the names of the other networks of the same form."""
 
     name: str
     mark: str
-    cell: Cell
-    blueprint: Blueprint
+    cell: FigureCell
+    layout: NetworkLayout
     classes: int | None
     stem: str
     others: list[str]
 
 
-def architecture(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn | Skipped]:
-    """Yields a drawing for each form of network: those that differ in widths and numbers only share one."""
-    for group in captions.groups(studies):
-        found: dict[str, _Found] = {}
+def architecture(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
+    """Yields a drawing for each form of network; networks that differ only in widths and numbers share one."""
+    for group in captions.comparable_groups(studies):
+        found: dict[str, _Diagram] = {}
         for study in group:
             for cell in cells_of(study, results):
                 for mark in cell.results[:1]:
@@ -43,29 +43,33 @@ def architecture(results: "Results", studies: Sequence[Study]) -> Iterator[Drawn
                     try:
                         _add(found, spec, cell, mark)
                     except SpecError as error:
-                        yield Skipped("2", f"no figure 2 of run {mark[:8]} of {captions.where([cell])}: {error}")
+                        yield MissingFigure(
+                            "2", f"no figure 2 of run {mark[:8]} of {captions.source_line([cell])}: {error}"
+                        )
         for one in found.values():
-            yield Drawn(
-                "2",
-                one.stem,
-                _title(one),
-                tuple(_caption(one)),
-                lambda one=one: draw(one.blueprint, _title(one), _subtitle(one), classes=one.classes),  # type: ignore[misc]
-                (one.cell.study,),
-                (one.mark,),
+            yield CaptionedFigure(
+                kind="2",
+                stem=one.stem,
+                title=_title(one),
+                caption=tuple(_caption(one)),
+                draw=lambda one=one: draw(one.layout, _title(one), _subtitle(one), classes=one.classes),  # type: ignore[misc]
+                studies=(one.cell.study,),
+                fingerprints=(one.mark,),
             )
         if not found:
-            yield Skipped("2", captions.missing("2", "no run with a specification", "mask_type", group[0]))
+            yield MissingFigure(
+                "2", captions.missing_message("2", "no run with a specification", "mask_type", group[0])
+            )
 
 
-def _add(found: dict[str, _Found], spec: dict[str, Any], cell: Cell, mark: str) -> None:
-    """Adds a drawing to those found, or a network's name to the drawing of its form. Raises SpecError."""
-    known = cell.seeds.network
+def _add(found: dict[str, _Diagram], spec: dict[str, Any], cell: FigureCell, mark: str) -> None:
+    """Adds a drawing to `found`, or a network's name to the drawing of its form. Raises SpecError."""
+    known = cell.runs.network
     size, classes = (known.image_size, known.num_classes) if known else _SIZES.get(cell.study.dataset, (None, None))
-    blueprint = read_spec(spec, size)
-    model = next(iter(cell.seeds.runs.values())).params.get("model.name") or cell.name
+    layout = read_spec(spec, size)
+    model = next(iter(cell.runs.by_seed.values())).params.get("model.name") or cell.name
     try:
-        key = form(spec)
+        key = form_key(spec)
     except (LookupError, TypeError) as error:
         raise SpecError(f"no specification of a network: {type(error).__name__}: {error}") from None
     if key in found:
@@ -73,27 +77,30 @@ def _add(found: dict[str, _Found], spec: dict[str, Any], cell: Cell, mark: str) 
             found[key].others.append(model)
         return
     options = []
-    if any(stage.modules for stage in blueprint.stages):
+    if any(stage.modules for stage in layout.stages):
         standard = {"learning": "arl", "mask_activation": "mixed", "mask_structure": "encoder_decoder"}
         options = [str(spec[name]) for name, value in standard.items() if spec[name] != value]
-        ptr = (blueprint.p, blueprint.t, blueprint.r)
+        ptr = (layout.p, layout.t, layout.r)
         options += [f"p{ptr[0]}t{ptr[1]}r{ptr[2]}"] * (ptr != (1, 2, 1))
     name = f"{model} ({', '.join(options)})" if options else model
-    stem = captions.stem("figure2", model, *options, study=cell.study)
-    found[key] = _Found(name, mark, cell, blueprint, classes, stem, [])
+    stem = captions.file_stem("figure2", model, *options, study=cell.study)
+    found[key] = _Diagram(name=name, mark=mark, cell=cell, layout=layout, classes=classes, stem=stem, others=[])
 
 
-def _title(one: _Found) -> str:
-    depth = one.blueprint.trunk_depth
+def _title(one: _Diagram) -> str:
+    depth = one.layout.trunk_depth
     return f"Architecture of {one.name}" + (f": trunk depth {depth}" if depth else "")
 
 
-def _subtitle(one: _Found) -> str:
-    return f"{captions.where([one.cell])} · drawn from spec.json of run {one.mark[:8]}"
+def _subtitle(one: _Diagram) -> str:
+    return f"{captions.source_line([one.cell])} · drawn from spec.json of run {one.mark[:8]}"
 
 
-def _caption(one: _Found) -> list[str]:
-    sentences = [*captions.origin([one.cell]), f"Drawn from spec.json of run {one.mark[:8]} (n = 1 run)."]
+def _caption(one: _Diagram) -> list[str]:
+    sentences = [
+        *captions.source_sentences([one.cell]),
+        f"Drawn from spec.json of run {one.mark[:8]} (n = 1 run).",
+    ]
     if one.others:
         sentences.append(f"Of the same form, with other widths or numbers: {', '.join(one.others)}.")
     return sentences

@@ -1,6 +1,6 @@
-"""What a network is made of, read from its spec.json: stages, modules, mask branches with the size of every map.
+"""The parts of a network, read from its spec.json: stages, modules, mask branches with the size of every map.
 
-`architecture.py` draws it. Sizes are sides of square maps in pixels, None where the image's is not known.
+`draw.py` draws them. Sizes are sides of square maps in pixels, None if the size of the image is unknown.
 """
 
 # ruff: noqa: RUF001 - 3×3 is printed with a true multiplication sign
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Unit:
-    """A residual unit as a reader would say it, with C and M channels; the layers along its longest path."""
+    """A residual unit in words, with C and M channels, and the number of layers along its longest path."""
 
     text: str
     layers: int = 3
@@ -49,7 +49,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Skip:
-    """From one block of the path to the sum in front of another, on one level, through so many units."""
+    """A connection from one block of the path to the sum before another, on one level, through `units` units."""
 
     start: int
     end: int
@@ -58,15 +58,15 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Mask:
+class MaskBranch:
     """A mask branch: blocks in the order of the data, skips between them."""
 
     path: tuple[Block, ...]
     skips: tuple[Skip, ...]
     remark: str = ""
-    """what the boxes cannot say"""
+    """remark below the drawing"""
     values: str = "one value for each of T's"
-    """what M holds"""
+    """description of the values of M"""
 
     @property
     def levels(self) -> int:
@@ -80,8 +80,8 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage; `mask` is None without modules, and where they have none."""
+class StageLayout:
+    """One stage; `mask` is None if it has no modules or its modules have no mask."""
 
     number: int
     channels: int
@@ -91,17 +91,17 @@ class Stage:
     modules: int
     size: int | None
     unit: str
-    mask: Mask | None
+    mask: MaskBranch | None
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class NetworkLayout:
     """A network as it is drawn."""
 
     image_size: int | None
     stem: tuple[str, ...]
     stem_channels: int
-    stages: tuple[Stage, ...]
+    stages: tuple[StageLayout, ...]
     p: int
     t: int
     r: int
@@ -120,8 +120,8 @@ class Blueprint:
         return 2 + sum((s.units + s.modules * per_module) * UNITS[s.unit].layers for s in self.stages)
 
 
-def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> Blueprint:
-    """Returns the blueprint of a spec.json for square images of a size. Raises SpecError for what is no specification.
+def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> NetworkLayout:
+    """Returns the layout of a spec.json for square images of one size. Raises SpecError for an invalid specification.
 
     Units, stems and masks that are registered elsewhere are drawn as boxes with their name.
     """
@@ -129,7 +129,7 @@ def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> Bluepri
         stem, size = _stem(str(spec["stem"]), image_size)
         stages = []
         for number, raw in enumerate(spec["stages"], 1):
-            stage = Stage(
+            stage = StageLayout(
                 number=number,
                 channels=int(raw["channels"]),
                 bottleneck=int(raw["bottleneck"]),
@@ -145,7 +145,7 @@ def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> Bluepri
             stages.append(replace(stage, mask=mask))
         if not stages:
             raise SpecError("the specification has no stage")
-        return Blueprint(
+        return NetworkLayout(
             image_size=image_size,
             stem=stem,
             stem_channels=int(spec["stem_channels"]),
@@ -162,8 +162,8 @@ def read_spec(spec: Mapping[str, Any], image_size: int | None = None) -> Bluepri
         raise SpecError(f"no specification of a network: {type(error).__name__}: {error}") from None
 
 
-def form(spec: Mapping[str, Any]) -> str:
-    """Returns what two specifications have in common if they differ in widths and numbers of units and modules only."""
+def form_key(spec: Mapping[str, Any]) -> str:
+    """Returns a key that is equal for specifications that differ only in widths and in numbers of units and modules."""
     masked = any(stage["modules"] for stage in spec["stages"])
     stages = [
         (s["stride"], s.get("unit"), *((bool(s["modules"]), s["poolings"]) if masked else ())) for s in spec["stages"]
@@ -194,51 +194,51 @@ def _stem(name: str, size: int | None) -> tuple[tuple[str, ...], int | None]:
     return (name,), None
 
 
-def _mask(spec: Mapping[str, Any], stage: Stage, poolings: int) -> Mask | None:
+def _mask(spec: Mapping[str, Any], stage: StageLayout, poolings: int) -> MaskBranch | None:
     structure = str(spec["mask_structure"])
     if structure == "none":
         return None
     make = _MASKS.get(structure)
     if make is None:
-        return Mask((Block(structure, 0, stage.size),), ())
+        return MaskBranch((Block(structure, 0, stage.size),), ())
     return make(stage, poolings, int(spec["r"]), str(spec["mask_activation"]))
 
 
-def _head(stage: Stage, activation: str) -> list[Block]:
+def _head(stage: StageLayout, activation: str) -> list[Block]:
     return [
         Block("1×1 conv, twice", 0, stage.size),
         Block(ACTIVATIONS.get(activation, activation), 0, stage.size),
     ]
 
 
-def _encoder_decoder(stage: Stage, poolings: int, r: int, activation: str) -> Mask:
+def _encoder_decoder(stage: StageLayout, poolings: int, r: int, activation: str) -> MaskBranch:
     sizes = [stage.size]
     for _ in range(poolings):
         sizes.append(pooled(sizes[-1]))
     path = [_units(r, level, sizes[level], "r") for level in range(1, poolings)]
     path.append(_units(2 * r, poolings, sizes[poolings], "2r"))
     path += [_units(r, level, sizes[level], "r") for level in range(poolings - 1, 0, -1)]
-    skips = [Skip(level - 1, 2 * poolings - 1 - level, level, 1) for level in range(1, poolings)]
-    return Mask((*path, *_head(stage, activation)), tuple(skips))
+    skips = [Skip(start=level - 1, end=2 * poolings - 1 - level, level=level, units=1) for level in range(1, poolings)]
+    return MaskBranch((*path, *_head(stage, activation)), tuple(skips))
 
 
-def _local(stage: Stage, poolings: int, r: int, activation: str, remark: str = "") -> Mask:
-    return Mask((_units(LOCAL_UNITS, 0, stage.size), *_head(stage, activation)), (), remark)
+def _local(stage: StageLayout, poolings: int, r: int, activation: str, remark: str = "") -> MaskBranch:
+    return MaskBranch((_units(LOCAL_UNITS, 0, stage.size), *_head(stage, activation)), (), remark)
 
 
-def _local_macs(stage: Stage, poolings: int, r: int, activation: str) -> Mask:
+def _local_macs(stage: StageLayout, poolings: int, r: int, activation: str) -> MaskBranch:
     remark = "The mask's units have the bottleneck that makes its multiply-adds those of the encoder-decoder."
     return _local(stage, poolings, r, activation, remark)
 
 
-def _gate(*texts: str, values: str = "one value a channel") -> Callable[[Stage, int, int, str], Mask]:
-    def make(stage: Stage, poolings: int, r: int, activation: str) -> Mask:
-        return Mask(tuple(Block(text, 0, None) for text in texts), (), values=values)
+def _gate(*texts: str, values: str = "one value a channel") -> Callable[[StageLayout, int, int, str], MaskBranch]:
+    def make(stage: StageLayout, poolings: int, r: int, activation: str) -> MaskBranch:
+        return MaskBranch(tuple(Block(text, 0, None) for text in texts), (), values=values)
 
     return make
 
 
-_MASKS: dict[str, Callable[[Stage, int, int, str], Mask]] = {
+_MASKS: dict[str, Callable[[StageLayout, int, int, str], MaskBranch]] = {
     "encoder_decoder": _encoder_decoder,
     "local_conv": _local,
     "local_conv_macs": _local_macs,

@@ -11,9 +11,8 @@ from results_lab import CIFAR_NETWORKS, IMAGENET_NETWORKS, is_expected, network,
 
 from analysis.claims.paper import CLAIMS, PARAMS, RESPONSE, Claim
 from analysis.claims.table import claims_table
-from analysis.claims.verdicts import Judged, judge_all
+from analysis.claims.verdicts import JudgedClaim, judge_all
 from analysis.read.published import published_value
-from analysis.read.record import Network
 from analysis.stats import CONTRADICTED, SUPPORTED, UNDECIDED
 from analysis.tables.captions import OFFICIAL_IMAGES
 from analysis.tables.cells import format_cell
@@ -21,17 +20,18 @@ from analysis.tables.formats import FORMATS, to_csv
 from analysis.tables.network_table import read_costs
 from experiments.catalog import load_study
 from records import names
+from records.study_json import NetworkKey
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def judged(*parts: Any) -> dict[tuple[str, str, str], Judged]:
+def judged(*parts: Any) -> dict[tuple[str, str, str], JudgedClaim]:
     results = results_of(*parts)
     found = judge_all(results, results.studies)
     return {(one.claim.id, one.study.profile, one.study.dataset): one for one in found}
 
 
-def only(claim: str, *parts: Any) -> Judged:
+def only(claim: str, *parts: Any) -> JudgedClaim:
     (found,) = [one for key, one in judged(*parts).items() if key[0] == claim]
     return found
 
@@ -215,7 +215,7 @@ def test_counts_need_no_seeds_and_can_contradict() -> None:
     found = only("attention236_with_less", study_with_runs("cifar", cells, networks=networks))
     assert found.verdict == SUPPORTED
     ours, theirs = (
-        read_costs()[Network(n, 0.5, "encoder_decoder", 10, 32)]["params"] for n in ("attention236", "resnet1001")
+        read_costs()[NetworkKey(n, 0.5, "encoder_decoder", 10, 32)]["params"] for n in ("attention236", "resnet1001")
     )
     assert found.findings[1].exact == pytest.approx((ours - theirs) / 1e6)
     assert [format_cell(cell) for cell in claims_table([found]).rows[1]][3:6] == ["−5.20", "−1.33", ""]

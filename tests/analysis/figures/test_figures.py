@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic import results_of, study_lines
 
-from analysis.figures import FIGURES, Drawn, drawn_and_skipped, render
+from analysis.figures import FIGURES, CaptionedFigure, collect_figures, render
 from analysis.figures.cost import _free, _hits
 from analysis.figures.curves_over_seeds import band, windows
 from analysis.figures.error_vs_axis import _limits
@@ -41,17 +41,17 @@ def half_done(cell: dict[str, Any], seed: int) -> str | None:
     return None if (cell.get("depth"), cell.get("learning"), seed) == (128, "arl", 2) else names.FINISHED
 
 
-def figures(kind: str, *lines: list[dict[str, Any]], overrides: bool = False) -> list[Drawn]:
+def figures(kind: str, *lines: list[dict[str, Any]], overrides: bool = False) -> list[CaptionedFigure]:
     results = results_of(Path("archive"), *lines)
-    return drawn_and_skipped(results, select(results.studies, overrides=overrides), [kind])[0]
+    return collect_figures(results, select(results.studies, overrides=overrides), [kind])[0]
 
 
-def only(kind: str, *lines: list[dict[str, Any]]) -> Drawn:
+def only(kind: str, *lines: list[dict[str, Any]]) -> CaptionedFigure:
     (drawn,) = figures(kind, *lines)
     return drawn
 
 
-def draw(drawn: Drawn) -> Figure:
+def draw(drawn: CaptionedFigure) -> Figure:
     with styled():
         figure = drawn.draw()
         FigureCanvasAgg(figure)
@@ -111,17 +111,17 @@ EVERYTHING = ("arl_vs_nal", "noisy_labels", "cifar", "mask_structure", "gates", 
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[Drawn]]:
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[CaptionedFigure]]:
     """All figures of six studies, three seeds each, one run diverged and one missing."""
     lines = [study_lines(name, outcomes=half_done) for name in EVERYTHING]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("everything"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         results = results_of(Path("archive"), *lines)
-    return results, drawn_and_skipped(results, select(results.studies))[0]
+    return results, collect_figures(results, select(results.studies))[0]
 
 
-def test_every_kind_is_there_and_says_what_it_is(everything: tuple[Results, list[Drawn]]) -> None:
+def test_every_kind_is_there_and_says_what_it_is(everything: tuple[Results, list[CaptionedFigure]]) -> None:
     results, drawn = everything
     assert list(dict.fromkeys(one.kind for one in drawn)) == list(FIGURES)
     stems = [one.stem for one in drawn]
@@ -149,7 +149,7 @@ PRINTED = (
 
 
 @pytest.mark.parametrize("stem", PRINTED)
-def test_no_text_is_cut_or_covered(everything: tuple[Results, list[Drawn]], stem: str) -> None:
+def test_no_text_is_cut_or_covered(everything: tuple[Results, list[CaptionedFigure]], stem: str) -> None:
     drawn = next(one for one in everything[1] if one.stem == f"{stem}-cifar10-short-1")
     figure = draw(drawn)
     assert faults(figure) == []
@@ -190,8 +190,8 @@ def test_profiles_data_sets_and_overrides_never_mix() -> None:
         study_lines("depth_response", (0,), overrides={"optim.lr": 0.3}),
     ]
     results = results_of(Path("archive"), *lines)
-    plain, _ = drawn_and_skipped(results, select(results.studies))
-    changed, _ = drawn_and_skipped(results, select(results.studies, overrides=True))
+    plain, _ = collect_figures(results, select(results.studies))
+    changed, _ = collect_figures(results, select(results.studies, overrides=True))
     assert len({one.stem for one in plain + changed}) == len(plain + changed)
     runs = results.runs.set_index("fingerprint")
     for one in plain + changed:
@@ -206,7 +206,7 @@ def test_profiles_data_sets_and_overrides_never_mix() -> None:
 
 def test_an_archive_of_old_lines_gives_what_it_can_and_says_the_rest() -> None:
     results = results_of(Path("archive"), study_lines("arl_vs_nal", (0, 1), profile="quick-1", old=True))
-    drawn, skipped = drawn_and_skipped(results, select(results.studies))
+    drawn, skipped = collect_figures(results, select(results.studies))
     assert [one.kind for one in drawn] == ["depth", "cost", "curves"]
     assert [gap.kind for gap in skipped] == ["1", "2", "3", "4", "4", "noise"]
     assert all("\n" not in gap.message and "`python run_ablation.py --study " in gap.message for gap in skipped)
@@ -221,7 +221,7 @@ def test_a_study_without_runs_is_skipped_with_the_command_of_its_record() -> Non
     results = results_of(
         Path("archive"), study_lines("mask_type"), study_lines("human_noise", outcomes=lambda cell, seed: None)
     )
-    drawn, skipped = drawn_and_skipped(results, select(results.studies), ["curves"])
+    drawn, skipped = collect_figures(results, select(results.studies), ["curves"])
     assert [one.stem for one in drawn] == ["curves-mask_type-cifar10-short-1"]
     assert [gap.message for gap in skipped] == [
         "no figure curves of CIFAR-10 · profile short-1: no run of human_noise with curves; "
@@ -246,7 +246,7 @@ def test_broken_artifacts_are_skipped(field: str, broken: Any) -> None:
     for one in lines[1:]:
         one[field] = broken
     results = results_of(Path("archive"), lines)
-    drawn, skipped = drawn_and_skipped(results, select(results.studies))
+    drawn, skipped = collect_figures(results, select(results.studies))
     kinds = {"probes": {"3", "4"}, "spec": {"2"}, "masks": {"1"}}[field]
     assert {gap.kind for gap in skipped if gap.kind in "1234"} == kinds
     assert {one.stem for one in drawn if one.kind in kinds} <= {"figure4-training-cifar10-short-1"}
@@ -551,6 +551,6 @@ def test_labels_with_dollars_are_no_formulas() -> None:
 
 def test_a_kind_that_does_not_exist_is_refused() -> None:
     results = results_of(Path("archive"), study_lines("mask_type", (0,)))
-    everything: Callable[..., Any] = drawn_and_skipped
+    everything: Callable[..., Any] = collect_figures
     with pytest.raises(KeyError):
         everything(results, list(results.studies), ["5"])

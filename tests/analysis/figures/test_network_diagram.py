@@ -13,7 +13,7 @@ from synthetic import IMAGENET92, spec
 from torch import nn
 
 from analysis.figures.network_diagram.draw import draw
-from analysis.figures.network_diagram.layout import UNITS, Blueprint, SpecError, form, read_spec
+from analysis.figures.network_diagram.layout import UNITS, NetworkLayout, SpecError, form_key, read_spec
 from analysis.figures.style import styled
 from ran.models.attention import LEARNING, AttentionModule
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
@@ -50,21 +50,21 @@ def maps_of(network: nn.Module, size: int) -> tuple[list[int], dict[str, int]]:
 
 
 def agrees(network_spec_: NetworkSpec, size: int) -> None:
-    """The blueprint has the units, maps and depth of the network, stage by stage and in each mask."""
-    blueprint = read_spec(as_json(network_spec_), size)
+    """The layout has the units, maps and depth of the network, stage by stage and in each mask."""
+    layout = read_spec(as_json(network_spec_), size)
     with torch.device("meta"):
         network = build(network_spec_, num_classes=10, image_size=size).eval()
     outputs, sides = maps_of(network, size)
-    assert [stage.size for stage in blueprint.stages] == outputs
-    assert blueprint.trunk_depth == network_spec_.trunk_depth
-    assert blueprint.preactivated == (network.norm is not None)
-    for i, stage in enumerate(blueprint.stages):
+    assert [stage.size for stage in layout.stages] == outputs
+    assert layout.trunk_depth == network_spec_.trunk_depth
+    assert layout.preactivated == (network.norm is not None)
+    for i, stage in enumerate(layout.stages):
         real = network.get_submodule(f"stages.{i}")
         assert stage.units == units_in(real.get_submodule("units"))
         modules = [one for one in real.modules() if isinstance(one, AttentionModule)]
         assert stage.modules == len(modules)
         for k, module in enumerate(modules):
-            assert (blueprint.p, blueprint.t) == (units_in(module.pre), units_in(module.trunk))
+            assert (layout.p, layout.t) == (units_in(module.pre), units_in(module.trunk))
             assert (stage.mask is None) == (module.mask is None)
             if stage.mask is None or module.mask is None:
                 continue
@@ -123,18 +123,18 @@ def test_everything_registered_is_known() -> None:
         for activation in sorted(MASK_ACTIVATIONS):
             for learning in sorted(LEARNING):
                 changes = {"mask_structure": structure, "mask_activation": activation, "learning": learning}
-                blueprint = read_spec(spec(**changes), 32)
-                assert blueprint.combined != learning
-                mask = blueprint.stages[0].mask
+                layout = read_spec(spec(**changes), 32)
+                assert layout.combined != learning
+                mask = layout.stages[0].mask
                 texts = [block.text for block in mask.path] if mask else []
                 assert structure not in texts
                 assert activation not in texts
                 assert (mask is None) == (structure == "none")
 
 
-def said(blueprint: Blueprint) -> list[str]:
+def said(layout: NetworkLayout) -> list[str]:
     with styled():
-        figure = draw(blueprint, "title", "subtitle", classes=10)
+        figure = draw(layout, "title", "subtitle", classes=10)
     return [" ".join(text.get_text().split()) for text in figure.findobj(Text) if text.get_text()]
 
 
@@ -182,9 +182,9 @@ def test_imagenet_has_four_stages_and_modules_in_three() -> None:
 
 
 def test_an_unknown_size_is_left_out() -> None:
-    blueprint = read_spec(spec(), None)
-    assert {stage.size for stage in blueprint.stages} == {None}
-    assert not [text for text in said(blueprint) if text in ("32×32", "16×16", "NonexNone", "None×None")]  # noqa: RUF001
+    layout = read_spec(spec(), None)
+    assert {stage.size for stage in layout.stages} == {None}
+    assert not [text for text in said(layout) if text in ("32×32", "16×16", "NonexNone", "None×None")]  # noqa: RUF001
 
 
 @pytest.mark.parametrize("broken", [{}, {"stem": "conv3", "stages": []}, {"stem": "conv3", "stages": 3}])
@@ -195,11 +195,11 @@ def test_no_specification_is_refused_in_one_line(broken: dict[str, Any]) -> None
 
 
 def test_networks_of_one_form_share_a_drawing() -> None:
-    assert form(spec("attention56")) == form(spec("attention236"))
-    assert form(spec("resnet164")) == form(spec("resnet1001", p=2))
+    assert form_key(spec("attention56")) == form_key(spec("attention236"))
+    assert form_key(spec("resnet164")) == form_key(spec("resnet1001", p=2))
     others = [
         spec(), spec(learning="nal"), spec(mask_activation="channel"), spec(mask_structure="se"), spec(p=2), spec(r=2),
         spec("resnet164"), spec("wrn16_8"), IMAGENET92, spec(mask_structure="none"),
     ]  # fmt: skip
-    assert len({form(one) for one in others}) == len(others)
-    assert form(spec(mask_structure="none")) == form(spec(mask_structure="none", learning="nal"))
+    assert len({form_key(one) for one in others}) == len(others)
+    assert form_key(spec(mask_structure="none")) == form_key(spec(mask_structure="none", learning="nal"))

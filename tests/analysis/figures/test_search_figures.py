@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from test_figures import draw, faults
 
-from analysis.figures import Drawn, Skipped
+from analysis.figures import CaptionedFigure, MissingFigure
 from analysis.figures.search import KINDS, figures_of
 from analysis.make_figures import main
-from analysis.read.searches import SearchError, read_search
 from records import names
+from records.search_json import SearchRecord
+from records.study_json import RecordError
 
 SPACE: dict[str, dict[str, Any]] = {
     "optim.lr": {"type": "float", "low": 0.01, "high": 1.0, "log": True, "step": None},
@@ -86,9 +87,9 @@ def record(n: int = 40, *, two: bool = False, **changes: Any) -> dict[str, Any]:
     return content | changes
 
 
-def drawn(kind: str, content: dict[str, Any]) -> Drawn:
-    (one,) = figures_of(read_search(content), [kind])
-    assert isinstance(one, Drawn), one
+def drawn(kind: str, content: dict[str, Any]) -> CaptionedFigure:
+    (one,) = figures_of(SearchRecord.from_json(content), [kind])
+    assert isinstance(one, CaptionedFigure), one
     return one
 
 
@@ -101,8 +102,8 @@ CASES = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("content", CASES.values(), ids=CASES)
 def test_nothing_covers_anything(kind: str, content: dict[str, Any]) -> None:
-    for one in figures_of(read_search(content), [kind]):
-        if isinstance(one, Drawn):
+    for one in figures_of(SearchRecord.from_json(content), [kind]):
+        if isinstance(one, CaptionedFigure):
             assert faults(draw(one)) == []
 
 
@@ -170,19 +171,24 @@ def test_captions_say_what_the_error_is(kind: str) -> None:
 
 
 def test_what_cannot_be_drawn_is_one_line() -> None:
-    empty = read_search(record(0, importances={}))
-    said = [one.message for one in figures_of(empty, list(KINDS)) if isinstance(one, Skipped)]
+    empty = SearchRecord.from_json(record(0, importances={}))
+    said = [one.message for one in figures_of(empty, list(KINDS)) if isinstance(one, MissingFigure)]
     assert len(said) == 4
     assert all("\n" not in line and "`python run_ablation.py --search attention56" in line for line in said)
-    (front,) = figures_of(read_search(record()), ["front"])
-    assert isinstance(front, Skipped)
+    (front,) = figures_of(SearchRecord.from_json(record()), ["front"])
+    assert isinstance(front, MissingFigure)
     assert "--objectives error,macs" in front.message
+
+
+@pytest.mark.parametrize("content", CASES.values(), ids=CASES)
+def test_records_are_written_as_they_were_read(content: dict[str, Any]) -> None:
+    assert SearchRecord.from_json(content).to_json() == content
 
 
 @pytest.mark.parametrize("content", [None, [], {}, {"schema": 2}, {"schema": 1}, record() | {"trials": [{}]}])
 def test_records_that_cannot_be_read(content: Any) -> None:
-    with pytest.raises(SearchError, match=r"search\.json"):
-        read_search(content)
+    with pytest.raises(RecordError, match=r"search\.json"):
+        SearchRecord.from_json(content)
 
 
 # The command

@@ -14,7 +14,6 @@ import pytest
 from results_lab import CIFAR_NETWORKS, IMAGENET_NETWORKS, is_expected, network, results_of, study_with_runs
 
 from analysis.make_tables import main
-from analysis.read.record import Network
 from analysis.tables import network_table
 from analysis.tables.captions import OFFICIAL_IMAGES
 from analysis.tables.cell_results import index_runs
@@ -23,6 +22,7 @@ from analysis.tables.formats import FORMATS, to_csv, to_text
 from analysis.tables.network_runs import fits, network_runs
 from analysis.tables.network_table import COST_TABLES, CostsError, at_full_width, cost_table, read_costs
 from records import names
+from records.study_json import NetworkKey
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,8 +44,8 @@ COSTS = {
     at_full_width("resnet164", 10, 32): counts(1_703_258, 1_727_482, 247_646_720, 164),
     at_full_width("attention92", 10, 32): counts(1_841_242, 1_868_282, 211_913_216, 92, (879_872, 71_221_248)),
     at_full_width("attention92", 100, 32): counts(1_864_372, 1_891_412, 211_936_256, 92, (879_872, 71_221_248)),
-    Network("attention92", 0.5, "encoder_decoder", 10, 32): counts(467_826, 481_346, 53_089_536, 92),
-    Network("resnet164", 0.5, "encoder_decoder", 10, 32): counts(432_626, 444_738, 62_022_912, 164),
+    NetworkKey("attention92", 0.5, "encoder_decoder", 10, 32): counts(467_826, 481_346, 53_089_536, 92),
+    NetworkKey("resnet164", 0.5, "encoder_decoder", 10, 32): counts(432_626, 444_738, 62_022_912, 164),
     at_full_width("attention452", 10, 32): counts(10_181_210, 10_339_834, 984_386_048, 452),
     at_full_width("attention56_imagenet", 1000, 224): counts(
         31_810_728, 31_883_432, 6_270_836_736, 56, (14_000_000, 10**9)

@@ -1,0 +1,43 @@
+"""URIs of tracking stores: the default, the file behind a sqlite URI, and errors in one line."""
+
+import os
+from pathlib import Path
+from urllib.parse import unquote
+
+from records.errors import mask_secrets
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+
+def resolve(uri: str | None) -> str:
+    """Returns the tracking URI: the given one, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def is_sqlite(uri: str) -> bool:
+    """Whether a URI names a sqlite store, with or without a driver (sqlite+pysqlite://)."""
+    return uri.partition("://")[0].partition("+")[0] == "sqlite"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Returns the file behind a sqlite URI, there or not; None for other stores and for one in memory."""
+    name = uri.partition("://")[2].removeprefix("/").partition("?")[0]
+    if not is_sqlite(uri) or name in ("", ":memory:"):
+        return None
+    return next((path for path in (Path(name), Path(unquote(name))) if path.exists()), Path(name))
+
+
+def absolute(uri: str) -> str:
+    """Returns the URI by which a process in another working directory finds the store."""
+    path = sqlite_path(uri)
+    if path is None:
+        return uri
+    query = uri.partition("?")[2]
+    return f"{uri.partition('://')[0]}:///{path.absolute()}{query and f'?{query}'}"
+
+
+def first_line(reason: BaseException | str) -> str:
+    """Returns the first line of an error or its text that is not empty, without passwords."""
+    lines = (line.strip() for line in mask_secrets(str(reason)).splitlines())
+    unknown = "no reason given" if isinstance(reason, str) else type(reason).__name__
+    return next((line for line in lines if line), unknown)

@@ -1,0 +1,313 @@
+"""study.json, the record on a study's parent run: what was planned, so that analysis knows what is missing."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from records.errors import UserError
+
+SCHEMA = 1
+
+Value = str | int | float | bool
+CellKey = tuple[Value, ...]
+"""one value per axis, in the order of the axes"""
+StudyKey = tuple[str, str, str, str]
+"""name, profile, data set, overrides"""
+
+
+class RecordError(UserError):
+    """A study.json or search.json that cannot be read; the message is one line."""
+
+
+@dataclass(frozen=True)
+class AxisRecord:
+    """One axis of the grid: its config name, its column header, its values and how each is printed."""
+
+    name: str
+    header: str
+    values: tuple[Value, ...]
+    labels: tuple[str, ...]
+
+    def label(self, value: Value) -> str:
+        """Returns how `value` is printed."""
+        return self.labels[self.values.index(value)]
+
+
+@dataclass(frozen=True)
+class ComparisonRecord:
+    """The comparison that the table shows: every value of `axis` against `baseline`, the other axes equal."""
+
+    axis: str
+    baseline: Value
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One cell and seed of the study, run or not."""
+
+    fingerprint: str
+    cell: CellKey
+    seed: int
+
+
+@dataclass(frozen=True)
+class NetworkKey:
+    """What identifies the network of a cell in a table of counts (analysis/tables/costs.csv)."""
+
+    name: str
+    width: float
+    mask_structure: str
+    num_classes: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One (study, profile, data set, overrides)."""
+
+    name: str
+    title: str
+    table: str | None
+    """number of the paper's table that it fills; None for a user's own study"""
+    profile: str
+    """with its version, as "short-1\""""
+    dataset: str
+    overrides: Mapping[str, Any]
+    selection: str
+    """rule of selection, as captions print it"""
+    axes: tuple[AxisRecord, ...]
+    compare: ComparisonRecord | None
+    runs: tuple[RunEntry, ...]
+    command: str | None = None
+    """the launch that plans these runs; None in records of earlier versions"""
+    networks: Mapping[CellKey, NetworkKey | None] = field(default_factory=dict)
+    """by cell; None for a network that no table of counts can list; empty in records of earlier versions"""
+
+    @classmethod
+    def from_json(cls, raw: Any) -> "StudyRecord":
+        """Returns the record in the content of a study.json. Raises RecordError unless it is consistent schema 1."""
+        schema = _field(raw, "schema", int)
+        if schema != SCHEMA:
+            raise RecordError(f"study.json has schema {schema}, this version reads {SCHEMA}")
+        axes = tuple(_axis(item) for item in _field(raw, "axes", list))
+        if len({axis.name for axis in axes}) != len(axes):
+            raise RecordError("study.json names an axis twice")
+        return cls(
+            name=_field(raw, "study", str),
+            title=_field(raw, "title", str),
+            table=_optional(raw, "table", str),
+            profile=_field(raw, "profile", str),
+            dataset=_field(raw, "dataset", str),
+            overrides=_field(raw, "overrides", dict),
+            selection=_field(raw, "selection", str),
+            axes=axes,
+            compare=_comparison(_optional(raw, "compare", dict), axes),
+            runs=tuple(
+                RunEntry(_field(item, "fingerprint", str), _cell(item, axes), _field(item, "seed", int))
+                for item in _field(raw, "runs", list)
+            ),
+            command=_optional(raw, "command", str),
+            networks={_cell(item, axes): _network(item) for item in _optional(raw, "cells", list) or []},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of study.json."""
+        cells = [
+            {"cell": self.named(c), "network": network and asdict(network)} for c, network in self.networks.items()
+        ]
+        return {
+            "schema": SCHEMA,
+            "study": self.name,
+            "title": self.title,
+            "table": self.table,
+            "profile": self.profile,
+            "dataset": self.dataset,
+            "overrides": dict(self.overrides),
+            "selection": self.selection,
+            "axes": [
+                {"name": a.name, "header": a.header, "values": list(a.values), "labels": list(a.labels)}
+                for a in self.axes
+            ],
+            "compare": self.compare and asdict(self.compare),
+            **({} if self.command is None else {"command": self.command}),
+            **({"cells": cells} if cells else {}),
+            "runs": [
+                {"fingerprint": run.fingerprint, "cell": self.named(run.cell), "seed": run.seed} for run in self.runs
+            ],
+        }
+
+    @property
+    def key(self) -> StudyKey:
+        """What makes two records one study."""
+        return self.name, self.profile, self.dataset, self.canonical_overrides
+
+    @property
+    def canonical_overrides(self) -> str:
+        """The overrides as canonical JSON, "{}" without."""
+        return json.dumps(self.overrides, sort_keys=True)
+
+    @property
+    def profile_name(self) -> str:
+        """The profile without its version."""
+        return profile_name(self.profile)
+
+    def named(self, cell: CellKey) -> dict[str, Value]:
+        """Returns the values of a cell by the names of the axes."""
+        return {axis.name: value for axis, value in zip(self.axes, cell, strict=True)}
+
+    def baseline_of(self, cell: CellKey) -> CellKey | None:
+        """Returns the cell that `cell` is compared with: the baseline's value, the other axes equal.
+
+        None for a baseline itself and in a study that compares nothing.
+        """
+        if self.compare is None:
+            return None
+        place = [axis.name for axis in self.axes].index(self.compare.axis)
+        other = (*cell[:place], self.compare.baseline, *cell[place + 1 :])
+        return None if other == cell else other
+
+    def cell_text(self, cell: CellKey) -> str:
+        """Returns a cell as --cells takes it, e.g. "depth=92,learning=arl"; "all" in a study without axes."""
+        return ",".join(f"{name}={value}" for name, value in self.named(cell).items()) or "all"
+
+    def cells(self) -> dict[CellKey, dict[int, str]]:
+        """Returns the cells in the order of the axes, the first outermost; each maps its seeds to fingerprints.
+
+        If a cell and seed are listed twice (a config that changed between launches), the later entry counts.
+        """
+        grouped: dict[CellKey, dict[int, str]] = {}
+        for run in self.runs:
+            grouped.setdefault(run.cell, {})[run.seed] = run.fingerprint
+        order = sorted(grouped, key=lambda cell: _position(cell, self.axes))
+        return {cell: dict(sorted(grouped[cell].items())) for cell in order}
+
+
+def profile_name(profile: str) -> str:
+    """Returns a profile without its version: "short" for "short-1"."""
+    name, _, version = profile.rpartition("-")
+    return name if version.isdecimal() else profile
+
+
+def unite(
+    record: StudyRecord, older: StudyRecord, results: Collection[str] = (), *, same_cells: bool = False
+) -> StudyRecord:
+    """Returns one record of two of the same study: the planned runs, values and networks of both.
+
+    Where they disagree (a cell and seed with another fingerprint, a title) `record` counts, except that a plan does not
+    replace a fingerprint in `results`, those of runs that are over. Planned runs are sorted by seed and cell.
+    `same_cells`: only the runs of the cells of `record` are added, so a cell that the study no longer has is dropped.
+    Raises RecordError if the axes differ and `same_cells` is not set.
+    """
+    places = {axis.name: i for i, axis in enumerate(older.axes)}
+    names = [axis.name for axis in record.axes]
+    if set(names) != places.keys():
+        if same_cells:
+            return record
+        raise RecordError(
+            f"two records of study {record.name} have other axes: {', '.join(names)} and {', '.join(places)}"
+        )
+
+    def reordered(cell: CellKey) -> CellKey:
+        return tuple(cell[places[name]] for name in names)
+
+    ours = {run.cell for run in record.runs}
+    earlier = [replace(run, cell=reordered(run.cell)) for run in older.runs]
+    planned: dict[tuple[CellKey, int], RunEntry] = {}
+    for run in (*(run for run in earlier if not same_cells or run.cell in ours), *record.runs):
+        held = planned.get((run.cell, run.seed))
+        if held is None or held.fingerprint not in results or run.fingerprint in results:
+            planned[run.cell, run.seed] = run
+    axes, networks = record.axes, record.networks
+    if not same_cells:
+        axes = tuple(_united_axis(axis, older.axes[places[axis.name]]) for axis in axes)
+        networks = {reordered(cell): network for cell, network in older.networks.items()} | dict(networks)
+    return replace(
+        record,
+        axes=axes,
+        runs=tuple(sorted(planned.values(), key=lambda run: (run.seed, _position(run.cell, axes)))),
+        command=older.command if record.command is None else record.command,
+        networks=networks,
+    )
+
+
+def add_records(
+    held: dict[StudyKey, StudyRecord], added: Iterable[StudyRecord], results: Collection[str] = ()
+) -> list[str]:
+    """Unites records with older ones, by StudyRecord.key; returns a line for each that had to replace the one held.
+
+    `results` as in `unite`. A record that is alone comes out sorted as by `unite`.
+    """
+    problems = []
+    for record in added:
+        try:
+            held[record.key] = unite(record, held.get(record.key, record), results)
+        except RecordError as error:
+            problems.append(f"{error}; the later counts")
+            held[record.key] = record
+    return problems
+
+
+def _position(cell: CellKey, axes: tuple[AxisRecord, ...]) -> tuple[int, ...]:
+    return tuple(axis.values.index(value) for axis, value in zip(axes, cell, strict=True))
+
+
+def _united_axis(axis: AxisRecord, older: AxisRecord) -> AxisRecord:
+    added = [value for value in older.values if value not in axis.values]
+    labels = tuple(older.label(value) for value in added)
+    return replace(axis, values=(*axis.values, *added), labels=(*axis.labels, *labels))
+
+
+def _axis(raw: Any) -> AxisRecord:
+    values, labels = _field(raw, "values", list), _field(raw, "labels", list)
+    name, header = _field(raw, "name", str), _field(raw, "header", str)
+    if len(values) != len(labels) or not values:
+        raise RecordError(f"study.json: axis {name!r} has {len(values)} values and {len(labels)} labels")
+    if not all(isinstance(value, Value) for value in values):
+        raise RecordError(f"study.json: axis {name!r} has a value that is neither text nor a number")
+    return AxisRecord(name=name, header=header, values=tuple(values), labels=tuple(str(label) for label in labels))
+
+
+def _cell(raw: Any, axes: tuple[AxisRecord, ...]) -> CellKey:
+    cell = _field(raw, "cell", dict)
+    if set(cell) != {axis.name for axis in axes}:
+        raise RecordError(f"study.json: cell {cell} does not name the axes {[axis.name for axis in axes]}")
+    for axis in axes:
+        if cell[axis.name] not in axis.values:
+            raise RecordError(f"study.json: {cell[axis.name]!r} is not a value of axis {axis.name!r}")
+    return tuple(cell[axis.name] for axis in axes)
+
+
+def _network(raw: Any) -> NetworkKey | None:
+    network = _optional(raw, "network", dict)
+    if network is None:
+        return None
+    return NetworkKey(
+        name=_field(network, "name", str),
+        width=float(_field(network, "width", (int, float))),
+        mask_structure=_field(network, "mask_structure", str),
+        num_classes=_field(network, "num_classes", int),
+        image_size=_field(network, "image_size", int),
+    )
+
+
+def _comparison(raw: Any, axes: tuple[AxisRecord, ...]) -> ComparisonRecord | None:
+    if raw is None:
+        return None
+    name, baseline = _field(raw, "axis", str), raw.get("baseline")
+    if not any(axis.name == name and baseline in axis.values for axis in axes):
+        raise RecordError(f"study.json compares against {name}={baseline!r}, which no axis has")
+    return ComparisonRecord(name, baseline)
+
+
+def _field(raw: Any, key: str, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(raw, dict) or key not in raw:
+        raise RecordError(f"study.json has no {key!r}")
+    if not isinstance(raw[key], kind):
+        expected = kind.__name__ if isinstance(kind, type) else "a number"
+        raise RecordError(f"study.json: {key!r} is {raw[key]!r}, not {expected}")
+    return raw[key]
+
+
+def _optional(raw: Any, key: str, kind: type) -> Any:
+    return None if isinstance(raw, dict) and raw.get(key) is None else _field(raw, key, kind)
