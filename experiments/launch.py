@@ -104,9 +104,7 @@ def _parent(prepared: PreparedStudy, store: Store, leases: Leases) -> str:
     tags = {**plan.tags, names.DATASET: plan.source.name}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
     with in_turn(f"study-{plan.parent_key[:16]}", prepared.settings.checkpoints, leases):
-        return parents.open_study(
-            store, plan.source.name, plan.parent_key, name, tags, note=plan.study.doc, study=plan.study_json()
-        )
+        return parents.open_study(store, plan.parent_key, name, tags=tags, note=plan.study.doc, record=plan.record)
 
 
 def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:

@@ -26,9 +26,9 @@ from ran.models.network import build
 from ran.models.zoo import config_spec
 from records import names
 from records.errors import UserError, one_line
+from records.study_json import AxisRecord, CellKey, ComparisonRecord, NetworkKey, RunEntry, StudyRecord
 
 NEW, RESUMABLE, DONE, FAILED = "new", "resumable", "done", "failed"
-STUDY_SCHEMA = 1
 SELECTION = "test error at the last step"
 
 
@@ -106,9 +106,9 @@ class Plan:
     """identity fields that the user changed, except the data set's name"""
     runs: tuple[PlannedRun, ...]
     """runs chosen by --seeds, --cells and --shard, seed by seed"""
-    all_runs: tuple[dict[str, Any], ...]
-    """fingerprint, cell and seed of every cell of the study at every seed of the launch, for study.json"""
-    cells: tuple[dict[str, Any], ...]
+    entries: tuple[RunEntry, ...]
+    """every cell of the study at every seed of the launch, for study.json"""
+    networks: Mapping[CellKey, NetworkKey | None]
     """network of every cell, whose parameters and MACs analysis looks up, for study.json"""
     base: RunConfig
     """the study's config under the profile, without the user's overrides"""
@@ -136,32 +136,27 @@ class Plan:
         """Tags of each of its runs."""
         return run_tags(self.study.name, self.profile, self.overrides_json)
 
-    def study_json(self) -> dict[str, Any]:
-        """Returns what analysis needs to know about the study: its cells, seeds and fingerprints, run or not."""
-        study = self.study
-        return {
-            "schema": STUDY_SCHEMA,
-            "study": study.name,
-            "title": study.title,
-            "table": study.table,
-            "profile": self.profile.tag,
-            "dataset": self.source.name,
-            "overrides": dict(self.overrides),
-            "selection": SELECTION,
-            "axes": [
-                {
-                    "name": a.name,
-                    "header": a.header,
-                    "values": list(a.settings),
-                    "labels": [a.label(value) for value in a.settings],
-                }
+    @property
+    def record(self) -> StudyRecord:
+        """What analysis needs to know about the study: its cells, seeds and fingerprints, run or not."""
+        study, compare = self.study, self.study.compare
+        return StudyRecord(
+            name=study.name,
+            title=study.title,
+            table=study.table,
+            profile=self.profile.tag,
+            dataset=self.source.name,
+            overrides=self.overrides,
+            selection=SELECTION,
+            axes=tuple(
+                AxisRecord(a.name, a.header, values=tuple(a.settings), labels=tuple(map(a.label, a.settings)))
                 for a in study.axes
-            ],
-            "compare": study.compare and {"axis": study.compare.axis, "baseline": study.compare.baseline},
-            "command": self.command,
-            "cells": list(self.cells),
-            "runs": list(self.all_runs),
-        }
+            ),
+            compare=None if compare is None else ComparisonRecord(compare.axis, compare.baseline),
+            runs=self.entries,
+            command=self.command,
+            networks=self.networks,
+        )
 
     @property
     def command(self) -> str:
@@ -248,29 +243,23 @@ def make_plan(
         source=open_source(config.data),
         overrides=overrides,
         runs=tuple(runs[index - 1 :: count]),
-        all_runs=tuple(
-            {
-                "fingerprint": fingerprint(run, sources[run.data].digest),
-                "cell": dict(cell.values),
-                "seed": run.seed,
-            }
-            for cell, run in everything
+        entries=tuple(
+            RunEntry(fingerprint(run, sources[run.data].digest), cell.key, run.seed) for cell, run in everything
         ),
-        cells=tuple(
-            {"cell": dict(cell.values), "network": _network(run, sources[run.data])}
-            for cell, run in everything[: len(study.cells)]
-        ),
+        networks={cell.key: _network(run, sources[run.data]) for cell, run in everything[: len(study.cells)]},
         base=base,
     )
 
 
-def _network(config: RunConfig, source: Source) -> dict[str, Any] | None:
-    """The key of the network in the table of counts; None for a network that the table cannot list."""
+def _network(config: RunConfig, source: Source) -> NetworkKey | None:
+    """Returns the key of the network in the table of counts; None for a network that the table cannot list."""
     m = config.model
     if (m.p, m.t, m.r) != (None, None, None):
         return None
-    shape = {"num_classes": source.num_classes, "image_size": source.image_size}
-    return {"name": m.name, "width": m.width, "mask_structure": m.mask_structure, **shape}
+    return NetworkKey(
+        name=m.name, width=m.width, mask_structure=m.mask_structure,
+        num_classes=source.num_classes, image_size=source.image_size,
+    )  # fmt: skip
 
 
 def resolved(config: RunConfig, capabilities: Abilities) -> RunConfig:

@@ -52,6 +52,11 @@ class Cell:
     settings: Settings
     short: str
 
+    @property
+    def key(self) -> tuple[Value, ...]:
+        """One value per axis, in the order of the axes."""
+        return tuple(self.values.values())
+
     def __str__(self) -> str:
         return ",".join(f"{name}={value}" for name, value in self.values.items()) or "all"
 

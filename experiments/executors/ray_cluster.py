@@ -19,6 +19,7 @@ import torch
 
 from experiments.placement import Machine, Placement, PlacementError, PlacementRequest
 from ran.engine.device import abilities
+from records.mlflow_uri import first_line
 
 CONNECT_SECONDS = 10.0
 
@@ -45,12 +46,10 @@ def connect(placement: Placement) -> None:
         ray.init(address=address or "local", **options)
     except ConnectionError as error:
         reason = "no Ray cluster runs on this machine (ray start --head starts one)"
-        raise PlacementError(
-            f"--ray-address {address}: {reason if address == 'auto' else _first_line(error)}"
-        ) from None
+        raise PlacementError(f"--ray-address {address}: {reason if address == 'auto' else first_line(error)}") from None
     except Exception as error:  # ValueError, RuntimeError, an authentication error: no common base
         raise PlacementError(
-            f"--ray-address {address}: {_first_line(error)}" if address else _first_line(error)
+            f"--ray-address {address}: {first_line(error)}" if address else first_line(error)
         ) from None
 
 
@@ -86,10 +85,6 @@ def _speaks_http2(connection: socket.socket) -> bool:
     with contextlib.suppress(TimeoutError):
         return connection.recv(9)[3:4] == b"\4"
     return False
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def on_cluster(request: PlacementRequest, threads: int | None) -> Placement:

@@ -26,11 +26,11 @@ from experiments.executors.ray_worker import WorkerJob, train_in_worker
 from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.runner.execute import BUSY, Ended, RunServices
-from experiments.tracking.uri import absolute
 from ran.data.augment import cifar_pixels
 from ran.data.datasets import Images
 from records import names
 from records.errors import one_line
+from records.mlflow_uri import absolute
 
 logger = logging.getLogger(__name__)
 

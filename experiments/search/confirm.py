@@ -7,6 +7,7 @@ from experiments.search import record as recording
 from experiments.search.prepare import PreparedSearch
 from experiments.search_spec import SearchError
 from experiments.study import Comparison, Study, axis
+from records.search_json import TrialRecord
 
 SEEDS = 5
 """number of seeds; a paired interval over three is wide"""
@@ -20,7 +21,7 @@ def confirming_study(prepared: PreparedSearch, number: int | None, seeds: str | 
     """
     search = prepared.search
     entry = _trial(prepared, number)
-    n, fields = entry["number"], entry["settings"]
+    n, fields = entry.number, dict(entry.settings)
     settings = {name: dict(values) for name, values in search.settings.items()}
     if prepared.held_out:  # trained on the same images as in the search
         settings.setdefault(prepared.profile.name, {})["data.val_images"] = prepared.held_out
@@ -47,24 +48,25 @@ def confirming_study(prepared: PreparedSearch, number: int | None, seeds: str | 
     )  # fmt: skip
 
 
-def _trial(prepared: PreparedSearch, number: int | None) -> dict:
+def _trial(prepared: PreparedSearch, number: int | None) -> TrialRecord:
+    """Returns the trial of this number; None = the best."""
     if prepared.study is None:
         raise SearchError(
             f"the storage {prepared.storage} has no search {prepared.name!r}: `{prepared.command} --trials 40` first"
         )
-    entries = recording.trial_entries(prepared.study, prepared.seeds)
-    found = [dict(e) for e in recording.best(entries)]
+    trials = recording.trial_records(prepared.study, prepared.seeds)
+    found = recording.best(trials)
     if not found:
         raise SearchError(f"no trial of {prepared.name!r} has a validation error yet")
     if number is None:
         return found[0]
-    for e in found:
-        if e["number"] == number:
-            return e
-    outcome = entries[number]["outcome"] or entries[number]["state"] if 0 <= number < len(entries) else None
-    if outcome is not None:
-        raise SearchError(f"--trial {number}: that trial has no validation error, it is {outcome}")
-    raise SearchError(f"--trial {number}: the search has trials 0 to {len(entries) - 1}")
+    for trial in found:
+        if trial.number == number:
+            return trial
+    if 0 <= number < len(trials):
+        state = trials[number].outcome or trials[number].state
+        raise SearchError(f"--trial {number}: that trial has no validation error, it is {state}")
+    raise SearchError(f"--trial {number}: the search has trials 0 to {len(trials) - 1}")
 
 
 def _fresh(used: Sequence[int], given: str | None) -> tuple[int, ...]:

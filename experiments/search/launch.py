@@ -3,9 +3,8 @@
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.study import Study as OptunaStudy
@@ -34,6 +33,7 @@ from experiments.tracking.errors import TrackingError
 from experiments.tracking.leases import Leases, in_turn
 from experiments.tracking.store import Store
 from records import names
+from records.search_json import SearchRecord
 
 WRITE_SECONDS = 30.0
 """time between two writes of search.json"""
@@ -62,7 +62,7 @@ def run(prepared: PreparedSearch) -> SearchResult:
                 store, dataset, p.key, p.name, {**p.tags, names.DATASET: dataset}, p.search.doc
             )
         outcome = names.KILLED
-        record: dict[str, Any] = {}
+        record: SearchRecord | None = None
         try:
             at_once = settings.placement.at_once
             with living(settings.checkpoints, leases) as me, reporter(_estimates(p), at_once) as report:
@@ -91,7 +91,7 @@ def run(prepared: PreparedSearch) -> SearchResult:
         problems.append(waiting_line(last))
     if status is None:
         status = int(bool(problems))
-    return SearchResult(status, recording.table(record) if record else "", tuple(problems))
+    return SearchResult(status, "" if record is None else recording.table(record), tuple(problems))
 
 
 def _train(trials: Trials, services: RunServices, writer: "_Writer") -> list[str]:
@@ -144,15 +144,14 @@ def _estimates(p: PreparedSearch) -> dict[str, float]:
     return {f"t{first + i} s{seed}": each for i in range(p.todo) for seed in p.seeds}
 
 
-def _left(record: Mapping[str, Any], p: PreparedSearch) -> list[str]:
+def _left(record: SearchRecord | None, p: PreparedSearch) -> list[str]:
     """Returns lines about failed and missing trials, over all launches."""
-    if not record:
+    if record is None:
         return []
-    entries = [e for e in record["trials"] if not e["replaced"]]
-    over = [e for e in entries if e["state"] not in ("running", "waiting")]
+    over = [trial for trial in record.counted if trial.over]
     lines = []
-    if failed := [e["number"] for e in over if e["outcome"] == names.FAILED]:
-        lines.append(f"failed: trial {', '.join(map(str, failed))} (--retry-failed tries again)")
+    if failed := [str(trial.number) for trial in over if trial.outcome == names.FAILED]:
+        lines.append(f"failed: trial {', '.join(failed)} (--retry-failed tries again)")
     if (left := p.total - len(over)) > 0:
         lines.append(f"{left} of {p.total} trials are left; the same command continues")
     return lines
@@ -170,13 +169,13 @@ class _Writer:
             with contextlib.suppress(StorageError):
                 self.write(over=False)
 
-    def write(self, *, over: bool) -> dict[str, Any]:
+    def write(self, *, over: bool) -> SearchRecord:
         """Returns what was written. Raises StorageError; if the tracking store is away, a later launch writes it."""
         self._written = time.monotonic()
         with asking(self._p.storage):
-            record = recording.search_json(self._p.about(), self._study, self._p.seeds, self._p.objectives, over=over)
+            record = self._p.record(self._study, over=over)
         metrics = recording.summary(record)
         with contextlib.suppress(TrackingError):
-            self._store.log_json(self._parent_id, record, names.SEARCH_JSON)
+            self._store.log_json(self._parent_id, record.to_json(), names.SEARCH_JSON)
             parents.summarize(self._store, self._parent_id, metrics, step=int(metrics[names.SUMMARY_TRIALS]))
         return record

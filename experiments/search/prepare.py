@@ -33,6 +33,7 @@ from experiments.tracking.store import Store
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import open_source
 from ran.engine.device import Abilities, make_deterministic
+from records.search_json import CATEGORICAL, SearchRecord
 from records.text import columns
 
 NAME_LENGTH = 400
@@ -84,10 +85,11 @@ class PreparedSearch:
     def definition(self) -> dict[str, Any]:
         """What two launches must have in common to share trials."""
         base = {key: value for key, value in identity(self.space.base).items() if key != "seed"}
+        space = recording.parameter_records(self.space.parameters)
         return {
             "schema": SCHEMA_VERSION, "objectives": list(self.objectives), "seeds": list(self.seeds),
             "pruner": self.pruner, "base": base, "derived": list(self.space.derived),
-            "space": recording.describe_space(self.space.parameters), "data": self.space.source.digest,
+            "space": {name: parameter.to_json() for name, parameter in space.items()}, "data": self.space.source.digest,
         }  # fmt: skip
 
     @property
@@ -146,21 +148,35 @@ class PreparedSearch:
         data = self.space.source.name
         return ({} if data == usual else {"data.name": data}) | dict(self.overrides)
 
-    def about(self) -> dict[str, Any]:
-        """Returns the content of search.json without the trials and what follows from them."""
+    def record(self, study: OptunaStudy, *, over: bool) -> SearchRecord:
+        """Returns the record of the search; its importances, which take seconds, only when the launch is `over`."""
         fields = [*self.space.parameters, *self._derived_fields]
         values = flatten(self.space.base)
-        return {
-            "search": self.search.name, "title": self.search.title, "profile": self.profile.tag,
-            "dataset": self.space.source.name, "overrides": dict(self.overrides),
-            "objectives": list(self.objectives), "seeds": list(self.seeds), "pruner": self.pruner,
-            "evaluations": self.space.base.train.evals, "total": self.total, "command": self.command,
-            "confirm": self._launching(*self.confirm_words),
-            "space": recording.describe_space(self.space.parameters),
-            "derived": recording.describe_derived(self.space.derived), "derived_fields": self._derived_fields,
-            "base": {name: values[name] for name in fields},
-            "base_macs": network_cost(self.space.base, self.space.source).macs,
-        }  # fmt: skip
+        trials = recording.trial_records(study, self.seeds)
+        found = recording.best(trials)
+        return SearchRecord(
+            name=self.search.name,
+            title=self.search.title,
+            profile=self.profile.tag,
+            dataset=self.space.source.name,
+            overrides=self.overrides,
+            objectives=self.objectives,
+            seeds=self.seeds,
+            pruner=self.pruner,
+            evaluations=self.space.base.train.evals,
+            total=self.total,
+            command=self.command,
+            confirm=self._launching(*self.confirm_words),
+            space=recording.parameter_records(self.space.parameters),
+            derived=recording.describe_derived(self.space.derived),
+            derived_fields=tuple(self._derived_fields),
+            base={name: values[name] for name in fields},
+            base_macs=network_cost(self.space.base, self.space.source).macs,
+            trials=trials,
+            best=found[0].number if found else None,
+            front=recording.front(trials) if len(self.objectives) > 1 else (),
+            importances=recording.importances(study, self.objectives) if over else {},
+        )
 
     @property
     def _derived_fields(self) -> list[str]:
@@ -253,7 +269,7 @@ def headline(prepared: PreparedSearch, why: str) -> str:
     parts = [
         f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {settings.device}{placed}",
         f"{p.over} of {p.total} trials done" + (f", {p.todo} to do" if p.todo else ""),
-        f"{n} seed{'' if n == 1 else 's'} a trial" + (f", about {duration(p.seconds)} at most" if p.todo else ""),
+        f"{n} seed{'' if n == 1 else 's'} per trial" + (f", about {duration(p.seconds)} at most" if p.todo else ""),
         _pruning(p),
     ]
     if p.held_out:
@@ -273,11 +289,11 @@ def describe(prepared: PreparedSearch) -> str:
     """Returns the plan as lines: what is drawn, what is derived, where it is stored, and the existing trials."""
     space, base = prepared.space, flatten(prepared.space.base)
     rows = []
-    for name, d in recording.describe_space(space.parameters).items():
-        if d["type"] == "categorical":
-            text = ", ".join(map(str, d["choices"]))
+    for name, parameter in recording.parameter_records(space.parameters).items():
+        if parameter.kind == CATEGORICAL:
+            text = ", ".join(map(str, parameter.choices))
         else:
-            text = f"{d['low']:g} to {d['high']:g}" + (", logarithmic" if d["log"] else "")
+            text = f"{parameter.low:g} to {parameter.high:g}" + (", logarithmic" if parameter.log else "")
         rows.append((name, _short(base[name]), text))
     for name, text in recording.describe_derived(space.derived).items():
         field = DERIVED_FIELDS.get(name, name)

@@ -1,12 +1,14 @@
-"""Writes search.json, from which the figures of a search are drawn, and the table of its best trials."""
+"""What a search found: records of its trials for search.json, and the table of its best trials."""
 
 import contextlib
 import functools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,56 +16,56 @@ from experiments.search import trial_state as attributes
 from experiments.search.trial_state import frozen_trials, replaced
 from experiments.search_spec import DERIVED
 from records import names
+from records.search_json import CATEGORICAL, FLOAT, INT, RUNNING, WAITING, ParameterRecord, SearchRecord, TrialRecord
 from records.text import columns
 
-SCHEMA = 1
 BEST = 10
 """maximum number of trials in the table"""
 
 
-def trial_entries(study: Study, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns every trial of a study as search.json has it, by number."""
+def trial_records(study: Study, seeds: Sequence[int]) -> tuple[TrialRecord, ...]:
+    """Returns every trial of a study, in the order of their numbers."""
     trials = frozen_trials(study)
     gone = replaced(trials)
-    return [_entry(t, seeds, t.number in gone) for t in trials]
+    return tuple(_trial_record(t, seeds, t.number in gone) for t in trials)
 
 
-def _entry(t: FrozenTrial, seeds: Sequence[int], gone: bool) -> dict[str, Any]:
-    said = t.user_attrs
-    return {
-        "number": t.number,
-        "state": t.state.name.lower(),
-        "outcome": said.get(attributes.OUTCOME),
-        "params": dict(t.params),
-        "settings": said.get(attributes.SETTINGS, {}),
-        "values": t.values if t.state == TrialState.COMPLETE else None,
-        "errors": said.get(attributes.ERRORS, []),
-        "macs": said.get(attributes.MACS),
-        "fingerprints": said.get(attributes.PRINTS, []),
-        "seeds": list(seeds),
-        "intermediate": {str(step): v for step, v in sorted(t.intermediate_values.items()) if math.isfinite(v)},
-        "seconds": said.get(attributes.SECONDS),
-        "reason": said.get(attributes.REASON, ""),
-        "retry_of": said.get(attributes.RETRY_OF),
-        "replaced": gone,
-    }
+def _trial_record(t: FrozenTrial, seeds: Sequence[int], gone: bool) -> TrialRecord:
+    held = t.user_attrs
+    return TrialRecord(
+        number=t.number,
+        state=t.state.name.lower(),
+        outcome=held.get(attributes.OUTCOME),
+        params=dict(t.params),
+        settings=held.get(attributes.SETTINGS, {}),
+        values=tuple(t.values) if t.state == TrialState.COMPLETE else None,
+        errors=tuple(held.get(attributes.ERRORS, ())),
+        macs=held.get(attributes.MACS),
+        fingerprints=tuple(held.get(attributes.PRINTS, ())),
+        seeds=tuple(seeds),
+        intermediate={step: value for step, value in t.intermediate_values.items() if math.isfinite(value)},
+        seconds=held.get(attributes.SECONDS),
+        reason=held.get(attributes.REASON, ""),
+        retry_of=held.get(attributes.RETRY_OF),
+        replaced=gone,
+    )
 
 
-def best(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def best(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Returns the trials with a validation error, the lowest first; equal ones in the order of their numbers."""
-    done = [e for e in entries if e["outcome"] == names.FINISHED and e["values"]]
-    return sorted(done, key=lambda e: (*e["values"], e["number"]))
+    return sorted((t for t in trials if t.error is not None), key=lambda t: (*(t.values or ()), t.number))
 
 
-def front(entries: Sequence[Mapping[str, Any]]) -> list[int]:
+def front(trials: Sequence[TrialRecord]) -> tuple[int, ...]:
     """Returns the numbers of the trials that no other beats in both objectives, the lowest error first."""
     found: list[int] = []
     least = math.inf
-    for e in best(entries):
-        if e["values"][1] < least:
-            least = e["values"][1]
-            found.append(e["number"])
-    return found
+    for trial in best(trials):
+        macs = (trial.values or ())[1]
+        if macs < least:
+            least = macs
+            found.append(trial.number)
+    return tuple(found)
 
 
 def importances(study: Study, objectives: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -86,33 +88,16 @@ def _value(i: int, t: FrozenTrial) -> float:
     return t.values[i]
 
 
-def search_json(
-    about: Mapping[str, Any], study: Study, seeds: Sequence[int], objectives: Sequence[str], *, over: bool
-) -> dict[str, Any]:
-    """Returns the content of search.json; the importances, which take seconds, only when the launch is `over`."""
-    entries = trial_entries(study, seeds)
-    found = best(entries)
-    return {
-        "schema": SCHEMA,
-        **about,
-        "trials": entries,
-        "best": found[0]["number"] if found else None,
-        "front": front(entries) if len(objectives) > 1 else [],
-        "importances": importances(study, objectives) if over else {},
-    }
+def parameter_records(space: Mapping[str, BaseDistribution]) -> dict[str, ParameterRecord]:
+    """Returns the distributions of a space as search.json has them."""
+    return {name: _parameter_record(distribution) for name, distribution in space.items()}
 
 
-def describe_space(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns the distributions as search.json has them."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, d in space.items():
-        choices = getattr(d, "choices", None)
-        if choices is not None:
-            found[name] = {"type": "categorical", "choices": list(choices)}
-        else:
-            kind = "int" if isinstance(d, optuna.distributions.IntDistribution) else "float"
-            found[name] = {"type": kind, "low": d.low, "high": d.high, "log": d.log, "step": d.step}
-    return found
+def _parameter_record(d: Any) -> ParameterRecord:
+    if (choices := getattr(d, "choices", None)) is not None:
+        return ParameterRecord(CATEGORICAL, choices=tuple(choices))
+    kind = INT if isinstance(d, IntDistribution) else FLOAT
+    return ParameterRecord(kind, low=d.low, high=d.high, log=d.log, step=d.step)
 
 
 def describe_derived(derived: Sequence[str]) -> dict[str, str]:
@@ -120,47 +105,46 @@ def describe_derived(derived: Sequence[str]) -> dict[str, str]:
     return {name: (DERIVED[name].__doc__ or "").strip() for name in derived}
 
 
-def table(record: Mapping[str, Any]) -> str:
-    """Returns a table of the best trials of a search.json for a terminal, and the counts of the others."""
-    entries = [e for e in record["trials"] if not e["replaced"]]
-    found = best(entries)
-    two = len(record["objectives"]) > 1
+def table(record: SearchRecord) -> str:
+    """Returns a table of the best trials for a terminal, and the counts of the others."""
+    found = best(record.counted)
+    two = len(record.objectives) > 1
     if two:
-        found = [e for e in found if e["number"] in record["front"]]
-    fields = list(record["space"]) + [name for name in record["derived_fields"] if name not in record["space"]]
-    n = len(record["seeds"])
-    title = f"{record['title']}: {'the Pareto front' if two else 'the best trials'}"
-    lines = [f"{title} ({record['profile']}, {record['dataset']}, n = {n} seed{'' if n == 1 else 's'} a trial)"]
+        found = [trial for trial in found if trial.number in record.front]
+    fields = list(record.space) + [name for name in record.derived_fields if name not in record.space]
+    n = len(record.seeds)
+    title = f"{record.title}: {'the Pareto front' if two else 'the best trials'}"
+    lines = [f"{title} ({record.profile}, {record.dataset}, n = {n} seed{'' if n == 1 else 's'} per trial)"]
     if found:
-        head = ("trial", "val. error (%)", "MACs (G)", *(name.rpartition(".")[2] for name in fields))
+        headers = ("trial", "val. error (%)", "MACs (G)", *(name.rpartition(".")[2] for name in fields))
         rows = [
             (
-                str(e["number"]), f"{e['values'][0]:.2f}", f"{e['macs'] / 1e9:.4f}",
-                *(_plain(e["settings"].get(name, "")) for name in fields),
+                str(trial.number), f"{trial.error:.2f}", f"{(trial.macs or 0) / 1e9:.4f}",
+                *(_plain(trial.settings.get(name, "")) for name in fields),
             )
-            for e in found[:BEST]
+            for trial in found[:BEST]
         ]  # fmt: skip
-        lines.append(columns(head, rows, right=range(len(head))))
-    lines.append(f"{_counts(entries)} Chosen on validation images; the lowest of many errors is in part luck:")
-    lines.append(f"  {record['confirm']}")
+        lines.append(columns(headers, rows, right=range(len(headers))))
+    lines.append(f"{_counts(record.counted)} Chosen on validation images; the lowest of many errors is partly luck:")
+    lines.append(f"  {record.confirm}")
     return "\n".join(lines)
 
 
-def _counts(entries: Sequence[Mapping[str, Any]]) -> str:
-    kinds = {"finished": names.FINISHED, "pruned": "pruned", "diverged": names.DIVERGED, "failed": names.FAILED}
-    parts = [f"{n} {kind}" for kind, o in kinds.items() if (n := sum(e["outcome"] == o for e in entries))]
-    if left := sum(e["state"] in ("running", "waiting") for e in entries):
+def _counts(trials: Sequence[TrialRecord]) -> str:
+    outcomes = Counter(trial.outcome for trial in trials)
+    kinds = (names.FINISHED, attributes.PRUNED, names.DIVERGED, names.FAILED)
+    parts = [f"{outcomes[kind]} {kind}" for kind in kinds if outcomes[kind]]
+    if left := sum(trial.state in (RUNNING, WAITING) for trial in trials):
         parts.append(f"{left} not over")
-    return f"{len(entries)} trial{'' if len(entries) == 1 else 's'}: {', '.join(parts) or 'none over'}."
+    return f"{len(trials)} trial{'' if len(trials) == 1 else 's'}: {', '.join(parts) or 'none over'}."
 
 
 def _plain(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def summary(record: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the metrics of a search's parent."""
-    entries = [e for e in record["trials"] if not e["replaced"]]
-    over = float(sum(e["state"] in ("complete", "pruned", "fail") for e in entries))
-    found = best(entries)
-    return {names.SUMMARY_TRIALS: over} | ({names.SUMMARY_BEST: found[0]["values"][0]} if found else {})
+def summary(record: SearchRecord) -> dict[str, float]:
+    """Returns the metrics of a search's parent run."""
+    found = best(record.counted)
+    over = float(sum(trial.over for trial in record.counted))
+    return {names.SUMMARY_TRIALS: over} | ({names.SUMMARY_BEST: found[0].error or 0.0} if found else {})

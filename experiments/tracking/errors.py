@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from records.errors import UserError, mask_secrets
+from records.errors import UserError
+from records.mlflow_uri import first_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,8 +67,3 @@ def _kind(error: Exception) -> type[TrackingError] | None:
 def unusable(uri: str, reason: object) -> TrackingError:
     """Returns the error for a store that cannot be opened."""
     return TrackingError(f"cannot use the tracking store {uri}: {reason}")
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an exception's message without its secrets, or the name of its type."""
-    return mask_secrets(str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,29 +6,26 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from experiments.tracking import provenance
 from experiments.tracking.errors import asking
 from experiments.tracking.records import MLFLOW_STATUS
 from experiments.tracking.store import Store
 from records import names
+from records.study_json import StudyRecord, unite
 
 
-def open_study(
-    store: Store, dataset: str, key: str, name: str, tags: Mapping[str, str], note: str, study: dict[str, Any]
-) -> str:
+def open_study(store: Store, key: str, name: str, *, tags: Mapping[str, str], note: str, record: StudyRecord) -> str:
     """Returns the id of the study's parent run with this key, created if absent, with its study.json updated.
 
-    Runs that an earlier launch listed (other seeds) stay listed.
+    Other seeds of the same cells that an earlier launch listed stay listed.
     """
-    run_id, existed = _open(store, dataset, names.PARENT, key, name, tags, note)
-    if existed:
-        before = _study_json(store, run_id)
-        study = study | {"runs": _union(before.get("runs", []), study["runs"])}
-        if before == study:  # an artifact is not written atomically, so avoid the write
+    run_id, existed = _open(store, record.dataset, names.PARENT, key, name, tags, note)
+    if existed and (before := _study_record(store, run_id)) is not None:
+        record = unite(record, before, same_cells=True)
+        if record == before:  # an artifact is not written atomically, so avoid the write
             return run_id
-    store.log_json(run_id, study, names.STUDY_JSON)
+    store.log_json(run_id, record.to_json(), names.STUDY_JSON)
     return run_id
 
 
@@ -65,22 +62,10 @@ def _open(
         return run.info.run_id, False
 
 
-def _study_json(store: Store, run_id: str) -> dict[str, Any]:
-    """What an earlier launch wrote; {} if it died before the file was complete."""
+def _study_record(store: Store, run_id: str) -> StudyRecord | None:
+    """Returns what an earlier launch wrote; None if it died before the file was complete."""
     if names.STUDY_JSON not in store.artifacts(run_id):
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = store.download(run_id, names.STUDY_JSON, Path(folder))
-        with contextlib.suppress(ValueError):
-            content = json.loads(path.read_bytes())
-            return content if isinstance(content, dict) else {}
-        return {}
-
-
-def _union(old: Any, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs of this launch and, of the same cells, the other seeds that earlier launches listed."""
-    seeds = {run["seed"] for run in new}
-    cells = [run["cell"] for run in new]
-    whole = [r for r in old if isinstance(r, dict) and r.keys() == new[0].keys()] if isinstance(old, list) else []
-    kept = [run for run in whole if isinstance(run["seed"], int) and run["seed"] not in seeds and run["cell"] in cells]
-    return sorted(kept + new, key=lambda run: run["seed"])
+        return None
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ValueError):  # RecordError is one, too
+        return StudyRecord.from_json(json.loads(store.download(run_id, names.STUDY_JSON, Path(folder)).read_bytes()))
+    return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.tracking.errors import unusable
-from experiments.tracking.uri import sqlite_path
+from records.mlflow_uri import sqlite_path
 
 
 def creation_lock(path: Path) -> Path:

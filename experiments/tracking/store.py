@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from experiments.tracking import provenance, sqlite
-from experiments.tracking.errors import Superseded, asks, first_line, unusable
+from experiments.tracking.errors import Superseded, asks, unusable
 from experiments.tracking.records import MLFLOW_STATUS, RunOpening, StoredRun, by_fingerprint
-from experiments.tracking.uri import sqlite_path
 from records import names
+from records.mlflow_uri import first_line, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

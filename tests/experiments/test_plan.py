@@ -226,7 +226,7 @@ def test_shards_part_the_runs(count, cells):
 def test_study_json_lists_all_runs_whatever_is_chosen():
     part = plan(cells=["depth=56"], shard=(1, 2), seeds=(0, 1))
     assert len(part.runs) == 2
-    listed = part.study_json()["runs"]
+    listed = part.record.to_json()["runs"]
     assert [(run["cell"], run["seed"]) for run in listed] == [
         ({"depth": depth, "learning": learning}, seed)
         for seed in (0, 1) for depth in (56, 92) for learning in ("arl", "nal")

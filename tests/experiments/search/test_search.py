@@ -59,7 +59,7 @@ def test_it_ends_well_and_prints_its_trials(done):
     assert lines[0].endswith("; pruned by median")
     assert [line.split(": ")[0] for line in lines[1:]] == ["[1/2] t0 s0", "[1/2] t0 s0", "[2/2] t1 s0", "[2/2] t1 s0"]
     assert "validation error" in lines[2]
-    assert "A tiny search: the best trials (smoke-1, cluttershapes, n = 1 seed a trial)" in said.out
+    assert "A tiny search: the best trials (smoke-1, cluttershapes, n = 1 seed per trial)" in said.out
     for trial in trials(lab):
         row = next(line for line in said.out.splitlines() if line.split()[0] == str(trial.number))
         assert f"{trial.value:.2f}" in row.split()
