@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analysis.options import OneLineParser
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
 from analysis.read.mlflow_client import StoreError
 from analysis.read.mlflow_store import StoreContents, read_contents
 from analysis.read.runs import RESULTS, RunData
 from records import names
+from records.command import OneLineParser
 from records.files import WriteError
 from records.study_json import CellKey, StudyKey, StudyRecord, add_records
 from records.text import columns
@@ -72,7 +72,7 @@ def _export(options: argparse.Namespace) -> int:
     runs = _results(store, options.profile, options.data, studies)
     if not runs:
         raise StoreError(f"no finished run of profile {options.profile} on {options.data} in {store.uri}")
-    chosen = masks_to_keep(studies, runs, file, [_full(name, runs) for name in options.masks_of])
+    chosen = masks_to_keep(studies, runs, file, [_full_fingerprint(name, runs) for name in options.masks_of])
     file, problems = add(file, records, (run_line(run, masks=run.fingerprint in chosen) for run in runs.values()))
     for problem in [*store.problems, *problems]:
         print(f"warning: {problem}", file=sys.stderr)
@@ -92,7 +92,7 @@ def _results(store: StoreContents, profile: str, data: str, studies: Sequence[St
     return found
 
 
-def _full(name: str, runs: Mapping[str, RunData]) -> str:
+def _full_fingerprint(name: str, runs: Mapping[str, RunData]) -> str:
     matching = [fingerprint for fingerprint in runs if fingerprint.startswith(name)]
     if len(matching) != 1:
         raise StoreError(f"--masks-of {name} names {len(matching) or 'none'} of the runs to keep")

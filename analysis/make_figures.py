@@ -13,17 +13,10 @@ from pathlib import Path
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.figures import FIGURES, FORMATS, MissingFigure, collect_figures, write
-from analysis.options import (
-    OneLineParser,
-    SelectionError,
-    add_arguments,
-    from_arguments,
-    names_in,
-    select,
-    select_searches,
-)
+from analysis.figures import FIGURES, FORMATS, CaptionedFigure, MissingFigure, collect_figures, write
+from analysis.options import SelectionError, add_arguments, from_arguments, names_in, select, select_searches
 from analysis.read.mlflow_client import StoreError
+from records.command import OneLineParser
 from records.files import WriteError
 
 FOLDER = "figures"  # below --out
@@ -43,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
         drawn, skipped = collect_figures(results, studies, kinds)
         for one in drawn:
-            paths = write(one, options.out / FOLDER, formats)
-            print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
+            _write(one, options.out / FOLDER, formats)
     except (StoreError, SelectionError, WriteError) as error:
         print(f"make_figures: {error}", file=sys.stderr)
         return 2
@@ -68,11 +60,16 @@ def _searches(options: argparse.Namespace, formats: list[str]) -> int:
             if isinstance(one, MissingFigure):
                 notes.append(one.message)
                 continue
-            paths = write(one, options.out / FOLDER, formats)
-            print(f"{', '.join(str(path) for path in paths)}\n  {one.title}. {' '.join(one.caption)}", flush=True)
+            _write(one, options.out / FOLDER, formats)
     for note in notes:
         print(note, file=sys.stderr)
     return 0
+
+
+def _write(figure: CaptionedFigure, folder: Path, formats: list[str]) -> None:
+    """Writes the files of a figure and prints their paths, title and caption."""
+    paths = ", ".join(str(path) for path in write(figure, folder, formats))
+    print(f"{paths}\n  {figure.title}. {' '.join(figure.caption)}", flush=True)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

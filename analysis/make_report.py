@@ -11,9 +11,10 @@ from pathlib import Path
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
+from analysis.options import SelectionError, add_arguments, from_arguments, select
 from analysis.read.mlflow_client import StoreError
 from analysis.tables.network_table import CostsError
+from records.command import OneLineParser
 from records.files import WriteError, write_whole
 
 NAME = "report.html"

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, names_in, select
+from analysis.options import SelectionError, add_arguments, from_arguments, names_in, select
 from analysis.read.mlflow_client import StoreError
 from analysis.tables.cells import Table
 from analysis.tables.formats import FORMATS, to_text, write
 from analysis.tables.network_table import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
+from records.command import OneLineParser
 from records.files import WriteError
-from records.study_json import StudyRecord
+from records.study_json import StudyRecord, profile_name
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
@@ -185,8 +186,7 @@ def _command(number: str, profile: str | None = None) -> str:
     """The launch that fills a table; `profile` with or without its version."""
     if profile is None:
         return f"python run_ablation.py --study {STUDIES[number]}"
-    name, _, version = profile.rpartition("-")
-    return f"python run_ablation.py --study {STUDIES[number]} --profile {name if version.isdecimal() else profile}"
+    return f"python run_ablation.py --study {STUDIES[number]} --profile {profile_name(profile)}"
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

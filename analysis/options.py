@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from analysis.read.archive_file import ARCHIVE
 from analysis.read.mlflow_client import StoreError
-from records.command import OneLineParser as OneLineParser
 from records.search_json import SearchRecord
 from records.study_json import StudyRecord
 

@@ -60,7 +60,7 @@ def cost(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Caption
             caption=tuple(_caption(configs, cells, len(there) - len(cells))),
             draw=lambda configs=configs, cells=cells: _draw(configs, cells),  # type: ignore[misc]
             studies=captions.studies_of(cells),
-            fingerprints=tuple(dict.fromkeys(mark for config in configs for mark in config.errors)),
+            fingerprints=tuple(dict.fromkeys(fingerprint for config in configs for fingerprint in config.errors)),
         )
 
 

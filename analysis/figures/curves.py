@@ -61,13 +61,13 @@ def curves(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Capti
             caption=tuple(_caption(shown, kinds)),
             draw=lambda study=study, shown=shown, kinds=kinds: _draw(study, shown, kinds),  # type: ignore[misc]
             studies=(study,),
-            fingerprints=tuple(mark for c in shown for mark in c.cell.results),
+            fingerprints=tuple(fingerprint for c in shown for fingerprint in c.cell.results),
         )
 
 
 def _collect(cell: FigureCell, results: "Results") -> _CellCurves:
-    finished = [results.curves(mark) for mark in cell.finished.values()]
-    broken = [results.curves(mark) for mark in cell.diverged.values()]
+    finished = [results.curves(fingerprint) for fingerprint in cell.finished.values()]
+    broken = [results.curves(fingerprint) for fingerprint in cell.diverged.values()]
 
     def of_kind(runs: list[Any], kind: str) -> list[Curve]:
         found = [run[kind] for run in runs if run.get(kind)]

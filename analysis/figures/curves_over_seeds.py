@@ -92,7 +92,7 @@ def cells_of(study: StudyRecord, results: "Results") -> list[FigureCell]:
     return [
         FigureCell(
             study=study,
-            values={axis.name: value for axis, value in zip(study.axes, key, strict=True)},
+            values=study.named(key),
             labels=tuple(_spoken(axis, value) for axis, value in zip(study.axes, key, strict=True)),
             runs=seeds,
         )

@@ -51,7 +51,7 @@ def _drawn(what: ErrorAxis, study: StudyRecord, lines: Lines) -> CaptionedFigure
         caption=tuple(_caption(what, study, lines)),
         draw=lambda: _draw(what, study, lines, title),
         studies=(study,),
-        fingerprints=tuple(mark for cell in cells for mark in cell.results),
+        fingerprints=tuple(fingerprint for cell in cells for fingerprint in cell.results),
     )
 
 

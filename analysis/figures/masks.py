@@ -33,7 +33,7 @@ def masks(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Captio
             if found is not None:
                 cell, seed, arrays = found
                 seen.setdefault(cell.finished[seed], ([], seed, arrays))[0].append(cell)
-        for mark, (cells, seed, arrays) in seen.items():
+        for fingerprint, (cells, seed, arrays) in seen.items():
             title = f"Features before and after the soft mask: {_network(cells[0], seed)}"
             yield CaptionedFigure(
                 kind="1",
@@ -42,7 +42,7 @@ def masks(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Captio
                 caption=tuple(_caption(cells, seed, arrays)),
                 draw=lambda args=(cells, seed, arrays, title): _draw(*args),  # type: ignore[misc]
                 studies=captions.studies_of(cells),
-                fingerprints=(mark,),
+                fingerprints=(fingerprint,),
             )
         if not seen:
             yield MissingFigure("1", captions.missing_message("1", "no run with masks", "mask_type", group[0]))
@@ -58,8 +58,8 @@ def module_name(dotted: str) -> str:
 
 def _first(study: StudyRecord, results: "Results") -> tuple[FigureCell, int, Arrays] | None:
     for cell in baseline_first(cells_of(study, results)):
-        for seed, mark in cell.finished.items():
-            arrays = results.masks(mark)
+        for seed, fingerprint in cell.finished.items():
+            arrays = results.masks(fingerprint)
             if arrays is not None and _whole(arrays):
                 return cell, seed, arrays
     return None

@@ -68,8 +68,7 @@ def lines_of(what: ErrorAxis, study: StudyRecord, results: "Results") -> Lines:
 
 def _published(study: StudyRecord, key: CellKey) -> float | None:
     paper = reported(study.table, study.dataset) if study.table is not None else None
-    values = {axis.name: value for axis, value in zip(study.axes, key, strict=True)}
-    return published_value(study.table, values, paper[1]) if paper and study.table else None
+    return published_value(study.table, study.named(key), paper[1]) if paper and study.table else None
 
 
 def _published_difference(study: StudyRecord, key: CellKey) -> float | None:

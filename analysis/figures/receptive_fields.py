@@ -47,10 +47,10 @@ def receptive_fields(results: "Results", studies: Sequence[StudyRecord]) -> Iter
         for study in group:
             cells = baseline_first(cells_of(study, results))
             found = [(cell, fields) for cell in cells if (fields := _of_cell(cell, results))]
-            marks = [cell.finished[seed] for cell, fields in found for seed in fields]
-            if set(marks) <= shown:
+            fingerprints = [cell.finished[seed] for cell, fields in found for seed in fields]
+            if set(fingerprints) <= shown:
                 continue
-            shown |= set(marks)
+            shown |= set(fingerprints)
             title = f"Receptive fields of trunk and mask: {study.title}"
             yield CaptionedFigure(
                 kind="3",
@@ -59,7 +59,7 @@ def receptive_fields(results: "Results", studies: Sequence[StudyRecord]) -> Iter
                 caption=tuple(_caption(found)),
                 draw=lambda args=(found, title): _draw(*args),  # type: ignore[misc]
                 studies=(study,),
-                fingerprints=tuple(marks),
+                fingerprints=tuple(fingerprints),
             )
         if not shown:
             yield MissingFigure(
@@ -89,7 +89,7 @@ def parse_fields(probes: Mapping[str, Any]) -> Fields:
 
 
 def _of_cell(cell: FigureCell, results: "Results") -> dict[int, Fields]:
-    found = {seed: parse_fields(results.probes(mark) or {}) for seed, mark in cell.finished.items()}
+    found = {seed: parse_fields(results.probes(fingerprint) or {}) for seed, fingerprint in cell.finished.items()}
     return {seed: fields for seed, fields in found.items() if fields}
 
 

@@ -92,7 +92,7 @@ def _drawn(name: str, title: str, shown: list[_Responses], caption: tuple[str, .
         caption=caption,
         draw=lambda: draw(shown, cells, title),
         studies=captions.studies_of(cells),
-        fingerprints=tuple(mark for f in shown for mark in f.runs.values()),
+        fingerprints=tuple(fingerprint for f in shown for fingerprint in f.runs.values()),
     )
 
 
@@ -101,7 +101,7 @@ def _collect(group: Sequence[StudyRecord], results: "Results") -> list[_Response
     preferred = {name: i for i, name in enumerate(("depth_response", "arl_vs_nal"))}
     ordered = sorted(group, key=lambda study: preferred.get(study.name, len(preferred)))
     cells = [cell for study in ordered for cell in cells_of(study, results)]
-    there = [(cell, seed, mark) for cell in cells for seed, mark in cell.finished.items()]
+    there = [(cell, seed, fingerprint) for cell in cells for seed, fingerprint in cell.finished.items()]
     found: list[_Responses] = []
     first: tuple[str, ...] | None = None
     for network in NETWORKS:
@@ -109,16 +109,16 @@ def _collect(group: Sequence[StudyRecord], results: "Results") -> list[_Response
         trained: dict[int, list[float]] = {}
         curves: dict[int, dict[int, list[tuple[int, float]]]] = {}
         used: list[FigureCell] = []
-        for cell, seed, mark in there:
+        for cell, seed, fingerprint in there:
             run = cell.runs.by_seed[seed]
             if seed in runs or not _is(network, run) or (first is not None and protocol(run) != first):
                 continue
-            relative = _relative(results.probes(mark) or {})
-            over = _over_training(results.curves(mark))
+            relative = _relative(results.probes(fingerprint) or {})
+            over = _over_training(results.curves(fingerprint))
             if not relative and not over:
                 continue
             first = protocol(run)
-            runs[seed] = mark
+            runs[seed] = fingerprint
             trained |= {seed: relative} if relative else {}
             curves |= {seed: over} if over else {}
             used += [cell] if cell not in used else []

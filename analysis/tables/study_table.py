@@ -66,7 +66,7 @@ def build_table(
         row += [Number(found[cell], digits_for(found.values())) for found in counts.values()]
         row += [Count(len(cell_runs.values()), len(cell_runs.planned)), cell_runs.measure()]
         if paper and study.table is not None:
-            row.append(Published(published_value(study.table, _named(study, cell), paper[1])))
+            row.append(Published(published_value(study.table, study.named(cell), paper[1])))
         if study.compare:
             row.append(differences.get(cell, Blank()))
         row += [Measure(cell_runs.measure(metric).stats, 0, len(cell_runs.planned)) for metric in noise]
@@ -106,10 +106,6 @@ def cell_count(cell_runs: CellRuns, quantity: str, costs: Costs) -> float | None
 
 def _counts(cells: Mapping[CellKey, CellRuns], quantity: str, costs: Costs) -> dict[CellKey, float | None]:
     return {cell: cell_count(cell_runs, quantity, costs) for cell, cell_runs in cells.items()}
-
-
-def _named(study: StudyRecord, cell: CellKey) -> dict[str, str | int | float | bool]:
-    return {axis.name: value for axis, value in zip(study.axes, cell, strict=True)}
 
 
 def _difference_name(study: StudyRecord) -> str:

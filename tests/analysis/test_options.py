@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from analysis import archive
-from analysis.options import OneLineParser, SelectionError, add_arguments, from_arguments, select
+from analysis.options import SelectionError, add_arguments, from_arguments, select
 from analysis.read.mlflow_store import StoreError
+from records.command import OneLineParser
 
 
 def parse(*argv: str) -> argparse.Namespace:

@@ -22,7 +22,7 @@ class _Diagram:
     """A drawing: the first run with this form of network, and the names of the other networks of the same form."""
 
     name: str
-    mark: str
+    fingerprint: str
     cell: FigureCell
     layout: NetworkLayout
     classes: int | None
@@ -36,15 +36,15 @@ def architecture(results: "Results", studies: Sequence[StudyRecord]) -> Iterator
         found: dict[str, _Diagram] = {}
         for study in group:
             for cell in cells_of(study, results):
-                for mark in cell.results[:1]:
-                    spec = results.spec(mark)
+                for fingerprint in cell.results[:1]:
+                    spec = results.spec(fingerprint)
                     if spec is None:
                         continue
                     try:
-                        _add(found, spec, cell, mark)
+                        _add(found, spec, cell, fingerprint)
                     except SpecError as error:
                         yield MissingFigure(
-                            "2", f"no figure 2 of run {mark[:8]} of {captions.source_line([cell])}: {error}"
+                            "2", f"no figure 2 of run {fingerprint[:8]} of {captions.source_line([cell])}: {error}"
                         )
         for one in found.values():
             yield CaptionedFigure(
@@ -54,7 +54,7 @@ def architecture(results: "Results", studies: Sequence[StudyRecord]) -> Iterator
                 caption=tuple(_caption(one)),
                 draw=lambda one=one: draw(one.layout, _title(one), _subtitle(one), classes=one.classes),  # type: ignore[misc]
                 studies=(one.cell.study,),
-                fingerprints=(one.mark,),
+                fingerprints=(one.fingerprint,),
             )
         if not found:
             yield MissingFigure(
@@ -62,7 +62,7 @@ def architecture(results: "Results", studies: Sequence[StudyRecord]) -> Iterator
             )
 
 
-def _add(found: dict[str, _Diagram], spec: dict[str, Any], cell: FigureCell, mark: str) -> None:
+def _add(found: dict[str, _Diagram], spec: dict[str, Any], cell: FigureCell, fingerprint: str) -> None:
     """Adds a drawing to `found`, or a network's name to the drawing of its form. Raises SpecError."""
     known = cell.runs.network
     size, classes = (known.image_size, known.num_classes) if known else _SIZES.get(cell.study.dataset, (None, None))
@@ -84,7 +84,9 @@ def _add(found: dict[str, _Diagram], spec: dict[str, Any], cell: FigureCell, mar
         options += [f"p{ptr[0]}t{ptr[1]}r{ptr[2]}"] * (ptr != (1, 2, 1))
     name = f"{model} ({', '.join(options)})" if options else model
     stem = captions.file_stem("figure2", model, *options, study=cell.study)
-    found[key] = _Diagram(name=name, mark=mark, cell=cell, layout=layout, classes=classes, stem=stem, others=[])
+    found[key] = _Diagram(
+        name=name, fingerprint=fingerprint, cell=cell, layout=layout, classes=classes, stem=stem, others=[]
+    )
 
 
 def _title(one: _Diagram) -> str:
@@ -93,13 +95,13 @@ def _title(one: _Diagram) -> str:
 
 
 def _subtitle(one: _Diagram) -> str:
-    return f"{captions.source_line([one.cell])} · drawn from spec.json of run {one.mark[:8]}"
+    return f"{captions.source_line([one.cell])} · drawn from spec.json of run {one.fingerprint[:8]}"
 
 
 def _caption(one: _Diagram) -> list[str]:
     sentences = [
         *captions.source_sentences([one.cell]),
-        f"Drawn from spec.json of run {one.mark[:8]} (n = 1 run).",
+        f"Drawn from spec.json of run {one.fingerprint[:8]} (n = 1 run).",
     ]
     if one.others:
         sentences.append(f"Of the same form, with other widths or numbers: {', '.join(one.others)}.")
