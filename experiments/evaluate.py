@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.after_training.options import add_root, add_size, network_parser, resolve
+from experiments.after_training.options import add_root, add_size, network_parser, resolve_network
 from records.command import entry
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ran.engine.metrics import assess
     from records.errors import UserError
 
-    found = resolve(options)
+    found = resolve_network(options)
     trained = found.trained if options.size is None else found.trained.at(options.size)
     results: dict[str, dict[str, Any]] = {}
     not_logged: UserError | None = None

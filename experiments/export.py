@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.after_training.options import add_root, network_parser, resolve
+from experiments.after_training.options import add_root, network_parser, resolve_network
 from records.command import entry
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from records.errors import UserError
     from records.files import writing
 
-    found = resolve(options)
+    found = resolve_network(options)
     trained = found.trained
     suffix = "" if options.format == "mlflow" else export.FORMATS[options.format].suffix
     out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")

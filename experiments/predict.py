@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.after_training.options import add_size, network_parser, resolve
+from experiments.after_training.options import add_size, network_parser, resolve_network
 from experiments.after_training.prediction_formats import FORMATS, Lines, Prediction
 from records.command import entry
 
@@ -34,7 +34,7 @@ STDIN = "-"
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 if --skip-damaged left out images. Raises UserError."""
     options = _parse(argv)
-    trained = resolve(options).trained
+    trained = resolve_network(options).trained
     if options.size is not None:
         trained = trained.at(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:

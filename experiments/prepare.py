@@ -31,7 +31,7 @@ from ran.data.datasets import DataError, load_splits, open_source
 from ran.engine.device import abilities, make_deterministic, pick_device
 from ran.engine.throughput import seconds_per_image
 from records.errors import UserError
-from records.mlflow_uri import resolve
+from records.mlflow_uri import resolve_uri
 from records.text import columns
 
 
@@ -118,7 +118,7 @@ def deliver_waiting(tracking_uri: str | None, place: str, keep: str, *, dry_run:
         remote.fetch_waiting()
     if not any(checkpoints.glob(f"*/{SPOOL}")):
         return Delivery()
-    store = Store.peek(resolve(tracking_uri))
+    store = Store.peek(resolve_uri(tracking_uri))
     return Delivery() if store is None else deliver(store, checkpoints, keep, remote)
 
 
@@ -134,7 +134,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     machine = find_machine(launch.placement, kernels=kernels)
     if launch.deterministic:
         make_deterministic()
-    uri, (checkpoints, remote) = resolve(launch.tracking_uri), checkpoint_root(launch.checkpoints)
+    uri, (checkpoints, remote) = resolve_uri(launch.tracking_uri), checkpoint_root(launch.checkpoints)
     seeds = study.seeds if launch.seeds is None else parse_seeds(launch.seeds)
     selection = RunSelection(seeds, launch.cells, parse_shard(launch.shard))
     dataset = open_source(config.data).name
@@ -167,7 +167,7 @@ def run_settings(
     seconds = settings.CHECKPOINT_SECONDS if launch.checkpoint_seconds is None else launch.checkpoint_seconds
     return RunSettings(
         tags=tags,
-        tracking_uri=resolve(launch.tracking_uri),
+        tracking_uri=resolve_uri(launch.tracking_uri),
         checkpoints=checkpoints,
         remote=remote,
         device=device,

@@ -9,7 +9,7 @@ The response is the mean absolute value of the stage's output over the run's tes
 import argparse
 from collections.abc import Sequence
 
-from experiments.after_training.options import add_root, network_parser, resolve
+from experiments.after_training.options import add_root, network_parser, resolve_network
 from records.command import entry
 
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ran.data.datasets import load_splits
     from ran.probe import relative, stage_responses
 
-    found = resolve(options)
+    found = resolve_network(options)
     trained = found.trained
     images = load_splits(trained.test_data(options.root)).test.images[: options.images]
     responses = stage_responses(trained.network, images, trained.interface.pixels)

@@ -21,10 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     from experiments.tracking.errors import TrackingError
     from experiments.tracking.store import Store
-    from records.mlflow_uri import resolve
+    from records.mlflow_uri import resolve_uri
     from records.text import columns
 
-    uri = resolve(options.tracking_uri)
+    uri = resolve_uri(options.tracking_uri)
     store = Store.peek(uri)
     if store is None:
         raise TrackingError(f"no tracking store {uri}; run_ablation.py creates it, or name another with --tracking-uri")

@@ -9,7 +9,7 @@ from records.errors import mask_secrets
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 
-def resolve(uri: str | None) -> str:
+def resolve_uri(uri: str | None) -> str:
     """Returns the tracking URI: the given one, else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 

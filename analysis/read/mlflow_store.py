@@ -29,7 +29,7 @@ from analysis.read.runs import RUNNING as RUNNING
 from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
 from records import names
 from records.errors import mask_secrets
-from records.mlflow_uri import first_line, resolve
+from records.mlflow_uri import first_line, resolve_uri
 from records.search_json import SearchRecord
 from records.study_json import RecordError, StudyRecord
 
@@ -90,7 +90,7 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
     Curves and artifacts are read on demand. An experiment that is not in the store gives no runs. Raises StoreError,
     and its subclass NoRunsError if there is no store or it has no runs of ours.
     """
-    uri = resolve(uri)
+    uri = resolve_uri(uri)
     shown = mask_secrets(uri)
     with one_line_errors(uri), _without_collector():
         client, file = connect(uri), sqlite_file(uri)
@@ -123,7 +123,7 @@ def read_searches(
 
     Raises StoreError.
     """
-    uri = resolve(uri)
+    uri = resolve_uri(uri)
     with one_line_errors(uri):
         client = connect(uri)
         sqlite_file(uri)

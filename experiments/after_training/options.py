@@ -62,7 +62,7 @@ def wrapped(document: str) -> str:
     )
 
 
-def resolve(options: argparse.Namespace) -> "ResolvedRun":
+def resolve_network(options: argparse.Namespace) -> "ResolvedRun":
     """Returns the network that the options name, on the device that they name. Raises UserError."""
     from experiments.after_training.resolve_run import find
     from experiments.catalog import import_module

@@ -16,7 +16,7 @@ from ran.engine.checkpoint import FORMAT, read_header
 from ran.trained import Trained, from_run, load, metadata, read_json
 from records import names
 from records.errors import UserError
-from records.mlflow_uri import resolve
+from records.mlflow_uri import resolve_uri
 
 SHORTEST = 6
 """smallest number of digits of an abbreviated fingerprint"""
@@ -61,7 +61,7 @@ def find(run: str, uri: str | None = None) -> ResolvedRun:
 
 
 def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> ResolvedRun:
-    where = resolve(uri)
+    where = resolve_uri(uri)
     store = Store.peek(where)
     if store is None:
         raise TrackingError(f"no tracking store {where}; name the store of the run with --tracking-uri")

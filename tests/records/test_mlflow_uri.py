@@ -9,10 +9,10 @@ from records import mlflow_uri
 
 def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert mlflow_uri.resolve(None) == "sqlite:///mlflow.db"
+    assert mlflow_uri.resolve_uri(None) == "sqlite:///mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
-    assert mlflow_uri.resolve(None) == "http://host:5000"
-    assert mlflow_uri.resolve("sqlite:///other.db") == "sqlite:///other.db"
+    assert mlflow_uri.resolve_uri(None) == "http://host:5000"
+    assert mlflow_uri.resolve_uri("sqlite:///other.db") == "sqlite:///other.db"
 
 
 @pytest.mark.parametrize(
