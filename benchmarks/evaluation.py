@@ -13,7 +13,7 @@ import torch
 from benchmarks import report
 from ran.data.augment import cifar_pixels
 from ran.engine import evaluate
-from ran.engine.device import abilities, keep_freed_memory
+from ran.engine.device import Arithmetic, abilities, keep_freed_memory
 from ran.models.zoo import create_model
 from records.command import entry
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def see(batch: int, kernels: str) -> None:
         with mock.patch.object(evaluate, "BATCH", batch):
-            evaluate.predict(network, images, pixels, precision="float32", kernels=kernels, channels_last=True)
+            evaluate.predict(network, images, pixels, Arithmetic(kernels=kernels))
 
     turns = {f"{n} {kind}": lambda n=n, kind=kind: see(n, kind) for n in options.batches for kind in kinds}
     times = report.in_turns(turns, options.rounds)

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import report
-from ran.engine.device import abilities, arithmetic, keep_freed_memory, pick_device
+from ran.engine.device import Arithmetic, abilities, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
 from ran.models.zoo import NETWORKS, create_model
 from records.command import entry
@@ -87,7 +87,7 @@ def measure(name: str, size: int, batch: int, device: str, recomputed: bool) -> 
     began = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        with arithmetic(torch.device(device), "float32", kernels):
+        with Arithmetic(kernels=kernels).on(torch.device(device)):
             loss = F.cross_entropy(network(images), labels)
         loss.backward()
         optimizer.step()

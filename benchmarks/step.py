@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks import report
 from ran.config import ModelConfig
-from ran.engine.device import abilities, arithmetic, keep_freed_memory, memory_format, pick_device
+from ran.engine.device import Arithmetic, abilities, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
 from ran.models.cost import cost
 from ran.models.zoo import config_spec, create_model
@@ -38,6 +38,10 @@ class Variant:
     compiled: bool = False
     peer: bool = False
     """pytorchcv's network in the place of ours"""
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return Arithmetic("bf16" if self.bf16 else "float32", self.kernels, self.channels_last)
 
     def __str__(self) -> str:
         words = ["pytorchcv" if self.peer else "ours", "NHWC" if self.channels_last else "NCHW"]
@@ -132,7 +136,7 @@ def step_of(variant: Variant, name: str, classes: int, batch: int, size: int, de
     """Returns a function that trains one step."""
     torch.manual_seed(0)
     network = peer_network(name, classes) if variant.peer else create_model(name, num_classes=classes)
-    layout = memory_format(variant.channels_last)
+    layout = variant.arithmetic.memory_format
     network.to(device).to(memory_format=layout).train()
     forward = torch.compile(network) if variant.compiled else network
     optimizer = sgd(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -140,7 +144,7 @@ def step_of(variant: Variant, name: str, classes: int, batch: int, size: int, de
     labels = torch.randint(classes, (batch,), device=device)
 
     def step() -> None:
-        with arithmetic(torch.device(device), "bf16" if variant.bf16 else "float32", variant.kernels):
+        with variant.arithmetic.on(torch.device(device)):
             logits = forward(images).float()
         F.cross_entropy(logits, labels).backward()
         optimizer.step()

@@ -8,16 +8,16 @@ import copy
 import importlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ran import trained as trained_files
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import predict
 from ran.registry import Registry
 from ran.trained import Trained
@@ -63,10 +63,8 @@ def difference(trained: Trained, loaded: Loaded, images: Tensor) -> float:
 
     For uint8 (N, 3, size, size), the network in float32. Raises ExportError where that is more than TOLERANCE.
     """
-    layout = trained.config.train.channels_last
-    expected = predict(
-        trained.network, images, trained.interface.pixels, precision="float32", kernels="eager", channels_last=layout
-    )
+    arithmetic = Arithmetic(channels_last=trained.config.train.channels_last)
+    expected = predict(trained.network, images, trained.interface.pixels, arithmetic)
     expected = expected.log_softmax(1).clamp(min=LEAST)
     found = torch.cat([loaded(chunk) for chunk in images.split(64)]).log_softmax(1).clamp(min=LEAST)
     apart = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
@@ -177,8 +175,8 @@ def _load_onnx(path: Path) -> Loaded:
 
 def _load_safetensors(path: Path) -> Loaded:
     loaded = trained_files.load(path)
-    how: dict[str, Any] = {**loaded.how, "precision": "float32"}
-    return lambda images: predict(loaded.network, images, loaded.interface.pixels, **how)
+    arithmetic = replace(loaded.arithmetic, precision="float32")
+    return lambda images: predict(loaded.network, images, loaded.interface.pixels, arithmetic)
 
 
 def _extra(module: str) -> ModuleType:

@@ -24,7 +24,7 @@ from ran.data.image_folder.reader import Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
-from ran.engine.device import abilities, memory_format
+from ran.engine.device import Arithmetic, abilities
 from ran.engine.evaluate import predict
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
@@ -141,17 +141,16 @@ class Trained:
         )
 
     @property
-    def how(self) -> dict[str, Any]:
-        """The run's arithmetic as `ran.engine.evaluate.predict` takes it; without our kernels where there are none."""
-        t = self.config.train
-        can = t.kernels != "fused" or not abilities(self.device).no_kernels
-        return {
-            "precision": t.precision, "kernels": t.kernels if can else "eager", "channels_last": t.channels_last,
-        }  # fmt: skip
+    def arithmetic(self) -> Arithmetic:
+        """The run's arithmetic, with PyTorch's kernels if ours cannot be used here."""
+        found = Arithmetic.of(self.config.train)
+        if found.kernels == "fused" and abilities(self.device).no_kernels:
+            return dataclasses.replace(found, kernels="eager")
+        return found
 
     def logits(self, images: Stack) -> Tensor:
         """Returns float32 (N, K) for uint8 (N, 3, H, W), computed as an evaluation of the run computes them."""
-        return predict(self.network, images, self.interface.pixels, **self.how)
+        return predict(self.network, images, self.interface.pixels, self.arithmetic)
 
 
 def load(path: Path | str) -> Trained:
@@ -246,5 +245,5 @@ def _trained(path: Path, config: Mapping[str, Any], interface: Interface) -> Tra
         raise ModelError(f"{path} does not fit {run.model.name} with {classes} classes: {first}") from None
     if not all(t.isfinite().all() for t in weights.values()):
         raise ModelError(f"{path}: weights that are not finite; the run diverged")
-    network.eval().to(memory_format=memory_format(run.train.channels_last))
+    network.eval().to(memory_format=Arithmetic.of(run.train).memory_format)
     return Trained(network, run, interface, metadata(path).get("fingerprint", ""))

@@ -8,7 +8,6 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,8 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ran.config import ConfigError
 from ran.distributed.group import Processes
-from ran.engine import checkpoint
-from ran.engine.checkpoint import Header
 
 T = TypeVar("T")
 
@@ -154,30 +151,3 @@ def _sum(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """The sum of the gradients, where torch takes the mean: a loss is a share of the whole batch's already."""
     work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
-
-
-def load(
-    processes: Processes,
-    folder: Path,
-    fingerprint: str,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    window: Mapping[str, Tensor],
-) -> Header | None:
-    """Restores the newest whole checkpoint in every process, which only the first reads; returns its header.
-
-    So no folder need be shared, and the number of processes that wrote it is of no concern. Raises as
-    `checkpoint.load` does.
-    """
-    found = checkpoint.load(folder, fingerprint, network, optimizer, window) if processes.leads else None
-    if processes.alone:
-        return found
-    processes.agree()
-    slots = {key for state in optimizer.state.values() for key, value in state.items() if value is not None}
-    found, slots = processes.share((found, slots))
-    tensors = [*network.state_dict().values(), *window.values()]
-    for parameter in network.parameters():
-        for slot in sorted(slots):
-            tensors.append(optimizer.state[parameter].setdefault(slot, torch.empty_like(parameter)))
-    processes.overwrite(tensors)
-    return found

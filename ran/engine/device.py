@@ -1,4 +1,4 @@
-"""Where a run computes, and in which arithmetic."""
+"""The device that a run computes on, and the arithmetic that it uses there."""
 
 import contextlib
 import ctypes
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ran.config import ConfigError, RunConfig
+from ran.config import ConfigError, RunConfig, TrainConfig
 from ran.kernels import build, ops
 
 
@@ -77,16 +77,33 @@ def check_kernels(kernels: str, can: Abilities) -> None:
         raise ConfigError(f"train.kernels=fused: {can.no_kernels}; auto takes them where they are")
 
 
-@contextlib.contextmanager
-def arithmetic(device: torch.device, precision: str, kernels: str) -> Iterator[None]:
-    """Within it the network runs: under autocast for bf16, and with kernels of our own or without."""
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-    with autocast, ops.using(kernels == "fused"):
-        yield
+@dataclass(frozen=True)
+class Arithmetic:
+    """Number format, kernels and memory layout of a network's forward and backward passes."""
 
+    precision: str = "float32"
+    """float32, or bf16 (autocast)"""
+    kernels: str = "eager"
+    """eager (PyTorch's operations) or fused (our own)"""
+    channels_last: bool = True
+    """whether the layout in memory is NHWC"""
 
-def memory_format(channels_last: bool) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format
+    @classmethod
+    def of(cls, train: TrainConfig) -> "Arithmetic":
+        """Returns the arithmetic of a run; its precision and kernels must be resolved."""
+        return cls(precision=train.precision, kernels=train.kernels, channels_last=train.channels_last)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @contextlib.contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        """Runs the network's operations in the block in this precision, with these kernels."""
+        bf16 = self.precision == "bf16"
+        autocast = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
+        with autocast, ops.using(self.kernels == "fused"):
+            yield
 
 
 def keep_freed_memory() -> None:

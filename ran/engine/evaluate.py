@@ -13,7 +13,7 @@ from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunk_size, chunks
 from ran.data.source import Images
 from ran.distributed.group import ALONE, Processes
-from ran.engine.device import arithmetic, memory_format
+from ran.engine.device import Arithmetic
 
 BATCH = 200  # measured best of 25..1000 at full and quarter width on two cores; does not change a result in eval mode
 
@@ -45,7 +45,7 @@ class Memorisation:
 
 
 def predict(
-    network: nn.Module, images: Stack, pixels: Pixels, *, precision: str, kernels: str, channels_last: bool,
+    network: nn.Module, images: Stack, pixels: Pixels, arithmetic: Arithmetic, *,
     stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Tensor:  # fmt: skip
     """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode.
@@ -59,13 +59,13 @@ def predict(
     parts = iter(chunks(processes.part(images), BATCH))
     turns = math.ceil(len(processes.part(images, rank=0)) / chunk_size(images, BATCH))
     try:
-        with torch.inference_mode(), arithmetic(pixels.mean.device, precision, kernels):
+        with torch.inference_mode(), arithmetic.on(pixels.mean.device):
             for _ in range(turns):
                 x = next(parts, None)  # before `stop`, in which all processes meet: a file may be damaged
                 if stop():
                     raise Stopped
                 if x is not None:
-                    x = pixels.normalize(x).to(memory_format=memory_format(channels_last))
+                    x = pixels.normalize(x).to(memory_format=arithmetic.memory_format)
                     logits.append(network(x).float())
     finally:
         network.train(was_training)
@@ -73,8 +73,8 @@ def predict(
 
 
 def evaluate(
-    network: nn.Module, images: Stack, labels: Tensor, pixels: Pixels, *, precision: str, kernels: str,
-    channels_last: bool, stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
+    network: nn.Module, images: Stack, labels: Tensor, pixels: Pixels, arithmetic: Arithmetic, *,
+    stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Score:  # fmt: skip
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,).
 
@@ -82,10 +82,7 @@ def evaluate(
     """
     if (classes := getattr(network, "num_classes", None)) is not None:  # known before any image is looked at
         Images(images, labels).check_classes(classes)
-    logits = predict(
-        network, images, pixels, precision=precision, kernels=kernels, channels_last=channels_last, stop=stop,
-        processes=processes,
-    )  # fmt: skip
+    logits = predict(network, images, pixels, arithmetic, stop=stop, processes=processes)
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
     loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ran.config import RunConfig
 from ran.data.source import Source
-from ran.engine.device import arithmetic, memory_format
+from ran.engine.device import Arithmetic
 from ran.models.network import build
 from ran.models.zoo import config_spec
 
@@ -24,7 +24,8 @@ def seconds_per_image(
     The fastest, since whatever else the machine does only adds to it. The network is not compiled, and its weights are
     not updated: that takes a hundredth of a step, and a second to import.
     """
-    layout = memory_format(config.train.channels_last)
+    arithmetic = Arithmetic.of(config.train)
+    layout = arithmetic.memory_format
     batch = config.train.micro_batch or config.train.batch_size
     if device.type == "cpu":  # large images fill a core one by one, and many would take seconds and gigabytes
         batch = max(2, min(batch, CPU_PIXELS // image_size**2))
@@ -36,7 +37,7 @@ def seconds_per_image(
     times = []
     for _ in range(1 + steps):
         tick = time.monotonic()
-        with arithmetic(device, config.train.precision, config.train.kernels):
+        with arithmetic.on(device):
             logits = network(images).float()
         F.cross_entropy(logits, labels).backward()
         network.zero_grad()

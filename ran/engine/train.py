@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,9 +20,9 @@ from ran.data.image_folder.reader import set_workers
 from ran.data.loader import train_batches
 from ran.distributed import micro_batches
 from ran.distributed.group import ALONE, Processes
-from ran.engine import checkpoint
+from ran.engine import checkpoint, resume
 from ran.engine.checkpoint import Header
-from ran.engine.device import abilities, arithmetic, check_kernels, keep_freed_memory, memory_format
+from ran.engine.device import Arithmetic, abilities, check_kernels, keep_freed_memory
 from ran.engine.evaluate import Score, Stopped, evaluate, memorisation, predict
 from ran.engine.optim import SCHEDULES, sgd
 from ran.models.network import build, initialize
@@ -95,7 +94,8 @@ def train(
     set_workers(config.data.workers)
     share = micro_batches.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
     stop = processes.agreed(stop)
-    layout = memory_format(t.channels_last)
+    arithmetic = Arithmetic.of(t)
+    layout = arithmetic.memory_format
 
     network = build(config_spec(config.model), num_classes=num_classes)
     initialize(network, config.seed)
@@ -121,16 +121,13 @@ def train(
     # The paper's protocol holds nothing out; only then is a curve drawn over the test set.
     curve = "val" if len(splits.val) else "test"
 
-    how: dict[str, Any] = {
-        "precision": t.precision, "kernels": t.kernels, "channels_last": t.channels_last, "stop": stop,
-        "processes": processes,
-    }  # fmt: skip
-
     def score(split: str) -> Score:
-        return evaluate(network, data[split].images, data[split].labels, pixels, **how)
+        return evaluate(
+            network, data[split].images, data[split].labels, pixels, arithmetic, stop=stop, processes=processes
+        )
 
     def response() -> dict[str, float]:
-        with arithmetic(device, t.precision, t.kernels):
+        with arithmetic.on(device):
             stages = stage_responses(network, data[curve].images[:RESPONSE_IMAGES], pixels)
         return {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1)}
 
@@ -146,7 +143,7 @@ def train(
     window = {"loss": torch.zeros((), device=device), "wrong": torch.zeros((), device=device)}
     if true_labels is not None:
         window["wrong_clean"] = torch.zeros((), device=device)
-    found = micro_batches.load(processes, folder, fingerprint, network, optimizer, window)
+    found = resume.load(processes, folder, fingerprint, network, optimizer, window)
     header = found or Header(fingerprint, 0, 0.0)
     start, spent = header.step, header.seconds
     evaluation_due = header.evaluation_due and start % eval_every == 0
@@ -194,7 +191,7 @@ def train(
             group["lr"] = lr
         given, true = (labels, labels) if true_labels is None else labels.unbind(1)
         for x, y, y_true in deal(zip(*(part.split(share.size) for part in (images, given, true)), strict=True)):
-            with arithmetic(device, t.precision, t.kernels):
+            with arithmetic.on(device):
                 logits = forward(x.contiguous(memory_format=layout)).float()
             loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)
             loss.backward()
@@ -238,7 +235,7 @@ def train(
         if test.err5 is not None:
             metrics[names.FINAL_TEST_ERR5] = test.err5
         if true_labels is not None:
-            logits = predict(network, train_images, pixels, **how)
+            logits = predict(network, train_images, pixels, arithmetic, stop=stop, processes=processes)
             fit = memorisation(logits, train_labels, true_labels)
             metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
             if fit.memorised is not None:

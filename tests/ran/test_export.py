@@ -11,6 +11,7 @@ from torch import nn
 from ran import list_models
 from ran.config import RunConfig, override
 from ran.data.augment import Pixels
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import predict
 from ran.export import FORMATS, Classifier, ExportError, difference, export, fold_batchnorm, program
 from ran.models.network import build, initialize
@@ -110,9 +111,7 @@ def test_probabilities_that_float32_does_not_know_are_no_difference():
         one.network.head.weight.mul_(1e4)
 
     def probabilities(images):
-        logits = predict(
-            one.network, images, one.interface.pixels, precision="float32", kernels="eager", channels_last=True
-        )
+        logits = predict(one.network, images, one.interface.pixels, Arithmetic())
         return logits.softmax(1).log()
 
     assert probabilities(IMAGES).isinf().any()

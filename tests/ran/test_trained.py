@@ -14,6 +14,7 @@ from ran.data.augment import Pixels
 from ran.data.datasets import load_splits, open_source
 from ran.engine.checkpoint import Header, write_tensors
 from ran.engine.checkpoint import save as save_checkpoint
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import evaluate
 from ran.engine.optim import sgd
 from ran.models.network import build, initialize
@@ -51,9 +52,8 @@ def test_a_runs_files_give_its_own_test_error(run_folder, config):
     assert not trained.network.training
     network = build(config_spec(config.model), num_classes=10)
     initialize(network, 3)
-    how = {"precision": "float32", "kernels": "eager", "channels_last": True}
     score = evaluate(network.to(memory_format=torch.channels_last), splits.test.images, splits.test.labels,
-                     splits.pixels, **how)  # fmt: skip
+                     splits.pixels, Arithmetic())  # fmt: skip
     logits = trained.logits(splits.test.images)
     assert torch.nn.functional.cross_entropy(logits, splits.test.labels).item() == pytest.approx(score.loss)
 

@@ -19,6 +19,7 @@ from ran.distributed.group import ALONE, AbandonedError, LostError, Processes
 from ran.distributed.micro_batches import check_sharing, share_of
 from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, paths
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import Stopped, evaluate, predict
 from ran.engine.train import train
 from ran.models.network import build, initialize
@@ -255,7 +256,7 @@ def test_a_batchnorm_that_cannot_be_shared_is_refused(config, crew):
 def logits_of(processes, config, splits, count):
     network = build(config_spec(config.model), num_classes=3)
     initialize(network, 0)
-    how = {"precision": "float32", "kernels": "eager", "channels_last": True, "processes": processes}
+    how = {"arithmetic": Arithmetic(), "processes": processes}
     images, labels = splits.train.images[:count], splits.train.labels[:count]
     return predict(network, images, splits.pixels, **how), evaluate(network, images, labels, splits.pixels, **how)
 
@@ -285,7 +286,7 @@ def rounds_of(processes, config, splits, stop_in):
     before, evaluation.BATCH = evaluation.BATCH, 2
     try:
         predict(
-            network, splits.train.images[:19], splits.pixels, precision="float32", kernels="eager", channels_last=True,
+            network, splits.train.images[:19], splits.pixels, Arithmetic(),
             stop=processes.agreed(stop), processes=processes,
         )  # fmt: skip
     except Stopped:

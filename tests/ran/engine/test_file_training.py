@@ -17,6 +17,7 @@ from ran.data.image_folder.reader import set_workers
 from ran.data.source import Images
 from ran.distributed.group import ALONE, AbandonedError, telling
 from ran.engine import evaluate as evaluation
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import Stopped, evaluate, predict
 from ran.engine.throughput import seconds_to_read
 from ran.engine.train import Result, train
@@ -26,7 +27,7 @@ from ran.probe import receptive_field, soft_masks, stage_responses
 from records import names
 from records.errors import DataError
 
-HOW = {"precision": "float32", "kernels": "eager", "channels_last": True}
+FLOAT32 = Arithmetic()
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +133,10 @@ def test_any_part_of_the_images_is_evaluated_alike(side, batch, config, monkeypa
     initialize(network, 0)
     test = splits.test
     scores = [
-        evaluate(network, images, test.labels, splits.pixels, **HOW) for images in (test.images, test.images.read())
+        evaluate(network, images, test.labels, splits.pixels, FLOAT32) for images in (test.images, test.images.read())
     ]
     assert scores[0] == scores[1]
-    assert predict(network, test.images, splits.pixels, **HOW).shape == (9, 3)
+    assert predict(network, test.images, splits.pixels, FLOAT32).shape == (9, 3)
 
 
 def test_an_evaluation_can_be_stopped(config, monkeypatch):
@@ -143,8 +144,8 @@ def test_an_evaluation_can_be_stopped(config, monkeypatch):
     splits, asked = load_splits(config.data), []
     network = build(config_spec(config.model), num_classes=3)
     with pytest.raises(Stopped):
-        predict(network, splits.test.images, splits.pixels, stop=lambda: asked.append(1) or len(asked) == 3, **HOW)
-    predict(network, splits.test.images, splits.pixels, stop=lambda: bool(asked.append(1)), **HOW)
+        predict(network, splits.test.images, splits.pixels, FLOAT32, stop=lambda: asked.append(1) or len(asked) == 3)
+    predict(network, splits.test.images, splits.pixels, FLOAT32, stop=lambda: bool(asked.append(1)))
     assert len(asked) == 3 + 5
 
 
@@ -164,7 +165,7 @@ def test_label_noise_is_judged_by_the_middle_of_training_images(config, tmp_path
     config = override(config, {"data.noise": 0.5, "data.val_images": 0})
     splits = load_splits(config.data, 0)
     result = run(config, tmp_path, splits)
-    logits = predict(result.network, splits.train.images.read(), splits.pixels, **HOW)
+    logits = predict(result.network, splits.train.images.read(), splits.pixels, FLOAT32)
     wrong = 100 * (logits.argmax(1) != splits.train.labels).double().mean().item()
     assert result.metrics[names.FINAL_TRAIN_ERR] == pytest.approx(wrong)
     assert not torch.equal(splits.train.labels, splits.noise.true_labels)
@@ -203,9 +204,11 @@ def test_a_folder_of_more_classes_than_the_network_is_refused(config, tmp_path):
     splits = load_splits(config.data)
     for images in (splits.test.images, splits.test.images.read()):
         with pytest.raises(DataError, match="the network has 2"):
-            evaluate(build(config_spec(config.model), num_classes=2), images, splits.test.labels, splits.pixels, **HOW)
+            evaluate(
+                build(config_spec(config.model), num_classes=2), images, splits.test.labels, splits.pixels, FLOAT32
+            )
     many = build(config_spec(config.model), num_classes=5)
-    assert math.isfinite(evaluate(many, splits.test.images, splits.test.labels, splits.pixels, **HOW).loss)
+    assert math.isfinite(evaluate(many, splits.test.images, splits.test.labels, splits.pixels, FLOAT32).loss)
 
 
 # Several processes
@@ -252,7 +255,7 @@ def share_of_test(processes, config, batch):
     evaluation.BATCH = batch
     try:
         stop = processes.agreed(lambda: False)  # which all must ask equally often
-        return predict(network, splits.test.images, splits.pixels, processes=processes, stop=stop, **HOW)
+        return predict(network, splits.test.images, splits.pixels, FLOAT32, processes=processes, stop=stop)
     finally:
         evaluation.BATCH = 200
 

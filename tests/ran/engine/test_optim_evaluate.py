@@ -10,6 +10,7 @@ from torch import nn
 
 from ran.data.augment import cifar_pixels
 from ran.engine import evaluate as evaluate_module
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import BATCH, evaluate
 from ran.engine.optim import SCHEDULES, sgd
 from ran.models.network import initialize
@@ -114,7 +115,7 @@ def labels_with(logits, wrong):
 
 
 def score(network, images, labels, pixels, channels_last=True):
-    return evaluate(network, images, labels, pixels, precision="float32", kernels="eager", channels_last=channels_last)
+    return evaluate(network, images, labels, pixels, Arithmetic(channels_last=channels_last))
 
 
 @pytest.fixture
