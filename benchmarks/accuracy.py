@@ -34,7 +34,7 @@ from ran.data.datasets import load_splits, open_source
 from ran.engine.device import abilities, pick_device, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 from records import names
 from records.command import entry
 
@@ -162,8 +162,8 @@ def run(config: RunConfig, minutes: float, images_per_s: float | None, device: t
 
     folder.mkdir(parents=True, exist_ok=True)
     result = train(
-        config, splits, num_classes=source.num_classes, fingerprint=fingerprint(config, source.digest),
-        device=device, folder=folder, log=log,
+        config, splits, TrainHooks(log=log), num_classes=source.num_classes,
+        fingerprint=fingerprint(config, source.digest), device=device, checkpoints=Checkpointing(folder),
     )  # fmt: skip
     speed = images_per_s or result.metrics.get(names.COST_IMAGES_PER_S, speed)
     return Course(result.step * batch, speed, errors, result.metrics.get(names.FINAL_TEST_ERR), result.outcome)

@@ -31,7 +31,7 @@ from ran.data.datasets import Splits, load_splits
 from ran.distributed.group import LostError, current
 from ran.engine import checkpoint
 from ran.engine.checkpoint import write_tensors
-from ran.engine.train import Result, train
+from ran.engine.train import Checkpointing, Result, TrainHooks, train
 from ran.models.zoo import config_spec
 from ran.trained import Interface
 from records import names
@@ -235,17 +235,17 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
         result = train(
             run.config,
             splits,
+            TrainHooks(
+                log=log_metrics,
+                flush=log.flush,
+                after_save=lambda: context.keep_in_step(folder),
+                on_step=functools.partial(context.report.step, run.name),
+                stop=lambda: context.stop() or context.cut(run.name) is not None,
+            ),
             num_classes=run.source.num_classes,
             fingerprint=run.fingerprint,
             device=context.device,
-            folder=folder,
-            log=log_metrics,
-            flush=log.flush,
-            after_save=lambda: context.keep_in_step(folder),
-            on_step=functools.partial(context.report.step, run.name),
-            stop=lambda: context.stop() or context.cut(run.name) is not None,
-            checkpoint_seconds=context.checkpoint_seconds,
-            keep=KEEP[context.keep],
+            checkpoints=Checkpointing(folder, seconds=context.checkpoint_seconds, keep=KEEP[context.keep]),
             processes=processes,
         )
     reason = (result.outcome == names.KILLED and context.cut(run.name)) or result.reason

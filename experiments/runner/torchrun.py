@@ -37,7 +37,7 @@ from ran.distributed.group import (
 )  # fmt: skip
 from ran.distributed.micro_batches import check_sharing
 from ran.engine.device import make_deterministic
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 from records.errors import UserError
 
 PATIENCE = datetime.timedelta(days=30)
@@ -173,8 +173,9 @@ def _take_part(job: Job, stop: Callable[[], bool]) -> None:
             splits = load_splits(job.config.data, job.config.seed)
             with gathered(device, sync_batchnorm=job.sync_batchnorm) as processes:
                 train(
-                    job.config, splits, num_classes=job.num_classes, fingerprint=job.fingerprint, device=device,
-                    folder=Path(os.devnull), log=lambda step, values: None, stop=stop, processes=processes,
+                    job.config, splits, TrainHooks(stop=stop), num_classes=job.num_classes,
+                    fingerprint=job.fingerprint, device=device, checkpoints=Checkpointing(Path(os.devnull)),
+                    processes=processes,
                 )  # fmt: skip
     except LostError:
         raise

@@ -21,7 +21,7 @@ from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, paths
 from ran.engine.device import Arithmetic
 from ran.engine.evaluate import Stopped, evaluate, predict
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from records import names
@@ -60,11 +60,14 @@ def run(
         def log(step, values):
             points.update({(step, key): value for key, value in values.items()})
 
+        def stop():
+            return processes.rank == stopper and bool(steps) and steps[-1] == stop_at
+
+        own = folder if processes.leads else folder / f"of {processes.rank}"
         result = train(
-            config, splits, num_classes=classes, fingerprint=PRINT, device=torch.device("cpu"),
-            folder=folder if processes.leads else folder / f"of {processes.rank}", log=log, on_step=steps.append,
-            stop=lambda: processes.rank == stopper and bool(steps) and steps[-1] == stop_at,
-            checkpoint_seconds=seconds, processes=processes,
+            config, splits, TrainHooks(log=log, on_step=steps.append, stop=stop), num_classes=classes,
+            fingerprint=PRINT, device=torch.device("cpu"), checkpoints=Checkpointing(own, seconds=seconds),
+            processes=processes,
         )  # fmt: skip
     finally:
         loop.log_interval = before
@@ -420,8 +423,8 @@ def dying(processes, config, splits, folder, at):
         loop.F.cross_entropy = lambda *args, **options: os._exit(1)
     try:
         train(
-            config, splits, num_classes=3, fingerprint=PRINT, device=torch.device("cpu"), folder=folder,
-            log=lambda step, values: None, stop=stop, processes=processes,
+            config, splits, TrainHooks(stop=stop), num_classes=3, fingerprint=PRINT, device=torch.device("cpu"),
+            checkpoints=Checkpointing(folder), processes=processes,
         )  # fmt: skip
     except Exception as error:
         return error

@@ -20,7 +20,7 @@ from ran.engine import evaluate as evaluation
 from ran.engine.device import Arithmetic
 from ran.engine.evaluate import Stopped, evaluate, predict
 from ran.engine.throughput import seconds_to_read
-from ran.engine.train import Result, train
+from ran.engine.train import Checkpointing, Result, TrainHooks, train
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.probe import receptive_field, soft_masks, stage_responses
@@ -72,9 +72,11 @@ def run(config, folder, splits=None, processes=ALONE, points=None, **options) ->
         if points is not None:
             points.update({(step, key): value for key, value in values.items()})
 
+    num_classes = options.pop("num_classes", 3)
     return train(
-        config, splits or load_splits(config.data, config.seed), num_classes=options.pop("num_classes", 3),
-        fingerprint="f" * 64, device=torch.device("cpu"), folder=folder, log=log, processes=processes, **options,
+        config, splits or load_splits(config.data, config.seed), TrainHooks(log=log, **options),
+        num_classes=num_classes, fingerprint="f" * 64, device=torch.device("cpu"), checkpoints=Checkpointing(folder),
+        processes=processes,
     )  # fmt: skip
 
 
