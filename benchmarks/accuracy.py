@@ -31,7 +31,7 @@ import torch
 from benchmarks import report
 from ran.config import RunConfig, fingerprint, override
 from ran.data.datasets import load_splits, open_source
-from ran.engine.device import abilities, pick_device, resolve
+from ran.engine.device import device_capabilities, pick_device, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
 from ran.engine.train import Checkpointing, TrainHooks, train
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: RunConfig, minutes: float, images_per_s: float | None, device: torch.device, folder: Path) -> Course:
     """Returns the course of a run whose steps take about so long, at a speed that is known or measured now."""
-    config = resolve(config, abilities(device))
+    config = resolve(config, device_capabilities(device))
     batch = config.train.batch_size
     source = open_source(config.data)
     splits = load_splits(config.data, config.seed)
@@ -166,7 +166,10 @@ def run(config: RunConfig, minutes: float, images_per_s: float | None, device: t
         fingerprint=fingerprint(config, source.digest), device=device, checkpoints=Checkpointing(folder),
     )  # fmt: skip
     speed = images_per_s or result.metrics.get(names.COST_IMAGES_PER_S, speed)
-    return Course(result.step * batch, speed, errors, result.metrics.get(names.FINAL_TEST_ERR), result.outcome)
+    return Course(
+        images=result.step * batch, images_per_s=speed, errors=errors,
+        test_err=result.metrics.get(names.FINAL_TEST_ERR), outcome=result.outcome,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

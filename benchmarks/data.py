@@ -18,9 +18,9 @@ from torchvision import transforms
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
-from ran.data.augment import cifar_pixels
+from ran.data.augment import cifar_normalization
 from ran.data.loader import TrainBatches
-from ran.engine.device import abilities, keep_freed_memory
+from ran.engine.device import device_capabilities, keep_freed_memory
 from records.command import entry
 
 IMAGES = 10_000
@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (IMAGES,), generator=generator)
-    ours = TrainBatches(images, labels, cifar_pixels(images), batch_size=options.batch, seed=0)
+    ours = TrainBatches(images, labels, cifar_normalization(images), batch_size=options.batch, seed=0)
     numbers = iter(range(10**9))
-    kernels = "eager" if abilities(torch.device("cpu")).no_kernels else "fused"
+    kernels = "eager" if device_capabilities(torch.device("cpu")).no_kernels else "fused"
     model = step_of(Variant(channels_last=True, kernels=kernels), "attention56", 10, options.batch, 32, "cpu")
     alone, helped = (loader(images, labels, options.batch, workers) for workers in (0, options.workers))
     turns: dict[str, Callable[[], object]] = {

@@ -25,7 +25,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
 from benchmarks import report
-from ran.data.image_folder.dataset import MEAN, STD, imagenet_pixels
+from ran.data.image_folder.dataset import MEAN, STD, imagenet_normalization
 from ran.data.image_folder.reader import Files, set_workers
 from ran.data.loader import FileBatches
 from ran.engine.device import keep_freed_memory
@@ -91,7 +91,8 @@ def ours(folder: Path, batch: int, workers: int) -> Callable[[], object]:
 
     def turn() -> None:
         set_workers(workers)
-        batches = FileBatches(Files(folder, names, SIDE, 7 / 8), labels, imagenet_pixels(), batch_size=batch, seed=0)
+        files = Files(folder=folder, names=names, side=SIDE, share=7 / 8)
+        batches = FileBatches(files, labels, imagenet_normalization(), batch_size=batch, seed=0)
         for step in range(len(names) // batch):
             batches(step)
 
@@ -112,7 +113,7 @@ def torchvisions(folder: Path, batch: int, workers: int) -> Callable[[], object]
     """The same threads with torchvision's decoder and transforms, normalised by the batch."""
     paths = [str(path) for path in sorted((folder / "class").iterdir())]
     transform = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
-    pixels = imagenet_pixels()
+    normalization = imagenet_normalization()
 
     def read(path: str) -> Tensor:
         return transform(decode_jpeg(read_file(path), mode=ImageReadMode.RGB))
@@ -121,7 +122,7 @@ def torchvisions(folder: Path, batch: int, workers: int) -> Callable[[], object]
         with ThreadPoolExecutor(workers) as pool:
             found = pool.map(read, paths)
             for _ in range(len(paths) // batch):
-                pixels.normalize(torch.stack(list(islice(found, batch))))
+                normalization.normalize(torch.stack(list(islice(found, batch))))
 
     return turn
 

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import report
-from ran.engine.device import Arithmetic, abilities, keep_freed_memory, pick_device
+from ran.engine.device import Arithmetic, device_capabilities, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
 from ran.models.zoo import NETWORKS, create_model
 from records.command import entry
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(name: str, size: int, batch: int, device: str, recomputed: bool) -> tuple[int, float]:
     """Returns the peak in bytes and the seconds of the second step."""
     keep_freed_memory()
-    kernels = "eager" if abilities(torch.device(device)).no_kernels else "fused"
+    kernels = "eager" if device_capabilities(torch.device(device)).no_kernels else "fused"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     network = create_model(name, num_classes=10).to(device).to(memory_format=torch.channels_last).train()
     network.set_grad_checkpointing(recomputed)

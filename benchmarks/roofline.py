@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
-from ran.engine.device import abilities, keep_freed_memory, pick_device
+from ran.engine.device import device_capabilities, keep_freed_memory, pick_device
 from ran.kernels import ops
 from records.command import entry
 
@@ -56,15 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     keep_freed_memory()
     device = options.device
-    can = abilities(pick_device(device))
-    bf16 = can.bf16 if options.bf16 is None else options.bf16
+    capabilities = device_capabilities(pick_device(device))
+    bf16 = capabilities.bf16 if options.bf16 is None else options.bf16
     gemm, copy = report.limits(torch.bfloat16 if bf16 else torch.float32, device)
     large = options.image_size >= 64
     name, classes = (f"{options.network}_imagenet", 1000) if large else (options.network, 10)
     rows: dict[str, list[Any]] = {part: [part] for part in [*PARTS, "everything else", "all"]}
     variants = [
         Variant(channels_last=True, bf16=bf16, kernels=kernels)
-        for kernels in (["eager"] if can.no_kernels else ["eager", "fused"])
+        for kernels in (["eager"] if capabilities.no_kernels else ["eager", "fused"])
     ]
     steps = [step_of(v, name, classes, options.batch, options.image_size, device) for v in variants]
     for step in steps:

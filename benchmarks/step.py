@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks import report
 from ran.config import ModelConfig
-from ran.engine.device import Arithmetic, abilities, keep_freed_memory, pick_device
+from ran.engine.device import Arithmetic, device_capabilities, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
 from ran.models.cost import cost
 from ran.models.zoo import config_spec, create_model
@@ -91,11 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.keep_memory:
         keep_freed_memory()
     device, large = options.device, options.image_size >= 64
-    can = abilities(pick_device(device))
-    bf16 = can.bf16 if options.bf16 is None else options.bf16
+    capabilities = device_capabilities(pick_device(device))
+    bf16 = capabilities.bf16 if options.bf16 is None else options.bf16
     name = options.network + ("_imagenet" if large and not options.network.endswith("_imagenet") else "")
     chosen = variants(
-        bf16=bf16, fused=not can.no_kernels, peer=large and not options.no_peer, compiled=options.compile
+        bf16=bf16, fused=not capabilities.no_kernels, peer=large and not options.no_peer, compiled=options.compile
     )  # fmt: skip
     classes = 1000 if large else 10
     counted = cost(config_spec(ModelConfig(name=name)), num_classes=classes, image_size=options.image_size)
@@ -115,10 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = f"{counted.params / 1e6:.1f} M parameters, {counted.macs / 1e9:.3f} G multiply-adds an image"
     work = f"{options.batch} images of {options.image_size}x{options.image_size}, median of {options.rounds} rounds"
     notes = [f"GEMM limit in GFLOP/s: {gemm}."]
-    if not can.bf16:
+    if not capabilities.bf16:
         notes.append("bfloat16 is not native to this device.")
-    if can.no_kernels:
-        notes.append(f"No fused variant: {can.no_kernels}.")
+    if capabilities.no_kernels:
+        notes.append(f"No fused variant: {capabilities.no_kernels}.")
     report.publish(
         "benchmarks.step", argv, options.out, report.torch_machine(device),
         f"Training step of {name} ({size}), {work}", columns, rows, [" ".join(notes)],

@@ -32,7 +32,7 @@ from experiments.tracking.run_log import SPOOL
 from experiments.tracking.store import Store, TrackingError, check_writable, resolve_uri
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
-from ran.engine.device import abilities, make_deterministic, pick_device
+from ran.engine.device import device_capabilities, make_deterministic, pick_device
 from ran.engine.throughput import seconds_per_image
 from records import names
 from records.errors import UserError
@@ -109,7 +109,7 @@ def find_machine(launch: Launch, *, kernels: bool = False) -> Machine:
     check_flags(launch)
     if launch.ray_address is None:
         device = pick_device(launch.device)
-        return Machine(device, abilities(device, kernels=kernels))
+        return Machine(device, device_capabilities(device, kernels=kernels))
     ray_cluster, placement = _on_cluster(launch, None)
     return ray_cluster.machine(placement, kernels=kernels)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
-from ran.engine.device import Abilities
+from ran.engine.device import DeviceCapabilities
 from records.errors import UserError
 
 WORTH_SECONDS = 60.0
@@ -66,7 +66,7 @@ class Machine:
     """What there is to train on."""
 
     device: torch.device
-    can: Abilities
+    can: DeviceCapabilities
     """what decides its arithmetic where a config leaves it open"""
 
 

@@ -20,7 +20,7 @@ from experiments.tracking.store import Record
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint, override
 from ran.data.datasets import Source, open_source
 from ran.engine import checkpoint
-from ran.engine.device import Abilities, resolve
+from ran.engine.device import DeviceCapabilities, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image, seconds_to_read
 from ran.models.attention import LEARNING
@@ -211,7 +211,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def make_plan(
-    study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, can: Abilities,
+    study: Study, profile: Profile, config: RunConfig, base: RunConfig, *, source: Source, can: DeviceCapabilities,
     records: Mapping[str, Record], checkpoints: Path, remote: Mapping[str, int], seeds: Sequence[int],
     cells: Sequence[str] = (), shard: tuple[int, int] = (1, 1), rerun: bool = False, retry_failed: bool = False,
 ) -> Plan:  # fmt: skip
@@ -262,7 +262,7 @@ def _network(config: RunConfig, source: Source) -> dict[str, Any] | None:
     return {"name": m.name, "width": m.width, "mask_structure": m.mask_structure, **shape}
 
 
-def resolved(config: RunConfig, *, can: Abilities) -> RunConfig:
+def resolved(config: RunConfig, *, can: DeviceCapabilities) -> RunConfig:
     """Returns the config as a device with these abilities trains it. Raises UserError for what cannot be run."""
     check(config)
     SCHEDULES[config.optim.schedule]  # an unknown name raises here and not in the middle of the study

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     trained = resolve(options).trained
     if options.size is not None:
-        trained = trained.at(options.size)
+        trained = trained.with_test_size(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:
         predicting = _Predicting(trained, options, Path(folder) / "stdin")
         longest = max(len(predicting.shown(path)) for path in predicting.paths)

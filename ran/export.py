@@ -64,7 +64,7 @@ def difference(trained: Trained, loaded: Loaded, images: Tensor) -> float:
     For uint8 (N, 3, size, size), the network in float32. Raises ExportError where that is more than TOLERANCE.
     """
     arithmetic = Arithmetic(channels_last=trained.config.train.channels_last)
-    expected = predict(trained.network, images, trained.interface.pixels, arithmetic)
+    expected = predict(trained.network, images, trained.interface.normalization, arithmetic)
     expected = expected.log_softmax(1).clamp(min=LEAST)
     found = torch.cat([loaded(chunk) for chunk in images.split(64)]).log_softmax(1).clamp(min=LEAST)
     apart = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
@@ -84,8 +84,10 @@ class Classifier(nn.Module):
     def __init__(self, trained: Trained):
         super().__init__()
         self.network = copy.deepcopy(trained.network).eval().to(memory_format=torch.contiguous_format)
-        self.register_buffer("mean", trained.interface.pixels.mean.clone())
-        self.register_buffer("scale", torch.as_tensor(trained.interface.pixels.scale, dtype=torch.float32).clone())
+        self.register_buffer("mean", trained.interface.normalization.mean.clone())
+        self.register_buffer(
+            "scale", torch.as_tensor(trained.interface.normalization.scale, dtype=torch.float32).clone()
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images.float() - self.mean) / self.scale
@@ -176,7 +178,7 @@ def _load_onnx(path: Path) -> Loaded:
 def _load_safetensors(path: Path) -> Loaded:
     loaded = trained_files.load(path)
     arithmetic = replace(loaded.arithmetic, precision="float32")
-    return lambda images: predict(loaded.network, images, loaded.interface.pixels, arithmetic)
+    return lambda images: predict(loaded.network, images, loaded.interface.normalization, arithmetic)
 
 
 def _extra(module: str) -> ModuleType:

@@ -1,7 +1,7 @@
 """What the paper looks at inside a network: soft masks, response by stage (Figure 4), receptive fields (Figure 3).
 
 All work through forward hooks, in eval mode, and leave modes, hooks and gradients as they were. Network, images and
-`pixels`, which makes the images a network's input, lie on one device.
+`normalization`, which makes the images a network's input, lie on one device.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunks
 from ran.models.attention import AttentionModule
@@ -67,7 +67,7 @@ def attention_names(network: nn.Module) -> list[str]:
 
 
 def soft_masks(
-    network: nn.Module, images: Tensor, pixels: Pixels, modules: Sequence[str] | None = None
+    network: nn.Module, images: Tensor, normalization: Normalization, modules: Sequence[str] | None = None
 ) -> dict[str, SoftMask]:
     """Returns the soft masks of the named attention modules (None = all) for uint8 images (B, 3, H, W).
 
@@ -101,7 +101,7 @@ def soft_masks(
         return handles
 
     with _observed(network, [handle for name in chosen for handle in attach(name)]), torch.no_grad():
-        network(pixels.normalize(images))
+        network(normalization.normalize(images))
     return {
         name: SoftMask(**{**found, "mask": found["mask"].expand_as(found["before"])})
         for name, found in seen.items()
@@ -109,7 +109,9 @@ def soft_masks(
     }
 
 
-def stage_responses(network: nn.Module, images: Stack, pixels: Pixels, *, batch: int = BATCH) -> list[float]:
+def stage_responses(
+    network: nn.Module, images: Stack, normalization: Normalization, *, batch: int = BATCH
+) -> list[float]:
     """Returns the mean absolute value of each stage's output over uint8 images (N, 3, H, W), summed in float64.
 
     Divide by the first for Figure 4 (`relative`). The output is the last unit's raw sum, before BatchNorm and ReLU of
@@ -132,7 +134,7 @@ def stage_responses(network: nn.Module, images: Stack, pixels: Pixels, *, batch:
 
     with _observed(network, [attach(i, stage) for i, stage in enumerate(stages)]), torch.no_grad():
         for chunk in chunks(images, batch):
-            network(pixels.normalize(chunk))
+            network(normalization.normalize(chunk))
     return [total.item() / count for total, count in zip(sums, counts, strict=True)]
 
 
@@ -144,7 +146,7 @@ def relative(responses: Sequence[float]) -> list[float]:
 def receptive_field(
     network: nn.Module,
     images: Stack,
-    pixels: Pixels,
+    normalization: Normalization,
     output: str,
     input: str | None = None,
     *,
@@ -181,10 +183,10 @@ def receptive_field(
 
     first = network if input is None else modules[input]
     handles = [first.register_forward_pre_hook(begin), modules[output].register_forward_hook(stop)]
-    total = torch.zeros((), dtype=torch.float64, device=pixels.mean.device)
+    total = torch.zeros((), dtype=torch.float64, device=normalization.mean.device)
     with _observed(network, handles), torch.enable_grad():
         for chunk in chunks(images, batch):
-            network(pixels.normalize(chunk))
+            network(normalization.normalize(chunk))
             if end is None or start is None or end.ndim != 4:
                 raise UserError(f"module {output!r} gave no feature map (B, C, H, W)")
             unit = end[:, :, end.shape[2] // 2, end.shape[3] // 2].sum()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ran.config import DataConfig, RunConfig, fingerprint, flatten, unflatten
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.datasets import load_splits, open_source
 from ran.data.image_folder import decode
 from ran.data.image_folder.dataset import test_share
@@ -24,7 +24,7 @@ from ran.data.image_folder.reader import Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
-from ran.engine.device import Arithmetic, abilities
+from ran.engine.device import Arithmetic, device_capabilities
 from ran.engine.evaluate import predict
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
@@ -49,25 +49,26 @@ class Interface:
     """side of a test image in pixels"""
     share: float
     """of the shorter side of an image file, what is kept around its middle"""
-    pixels: Pixels
+    normalization: Normalization
 
     @classmethod
-    def of(cls, source: Source, pixels: Pixels) -> "Interface":
+    def of(cls, source: Source, normalization: Normalization) -> "Interface":
         """Returns that of a network trained on a data set."""
         one_size = source.test_size is None  # its images are taken whole
         size = source.image_size if source.test_size is None else source.test_size
-        return cls(source.name, source.classes, size, 1.0 if one_size else test_share(size), pixels)
+        share = 1.0 if one_size else test_share(size)
+        return cls(dataset=source.name, classes=source.classes, size=size, share=share, normalization=normalization)
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as `from_json` reads it."""
-        scale = self.pixels.scale
+        scale = self.normalization.scale
         return {
             "schema": SCHEMA,
             "dataset": self.dataset,
             "classes": list(self.classes),
             "size": self.size,
             "share": self.share,
-            "mean": self.pixels.mean.tolist(),
+            "mean": self.normalization.mean.tolist(),
             "scale": scale.tolist() if isinstance(scale, Tensor) else scale,
         }
 
@@ -78,8 +79,11 @@ class Interface:
             raise ModelError(f"{names.MODEL_JSON} of another version of this program")
         try:
             mean, scale = torch.tensor(content["mean"]), content["scale"]
-            pixels = Pixels(mean, torch.tensor(scale) if isinstance(scale, list) else scale, pad=0)
-            return cls(content["dataset"], tuple(content["classes"]), content["size"], content["share"], pixels)
+            return cls(
+                dataset=content["dataset"], classes=tuple(content["classes"]), size=content["size"],
+                share=content["share"],
+                normalization=Normalization(mean, torch.tensor(scale) if isinstance(scale, list) else scale, pad=0),
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{names.MODEL_JSON} is damaged ({type(error).__name__}: {error})") from None
 
@@ -108,7 +112,7 @@ class Trained:
 
     def to(self, device: torch.device) -> "Trained":
         """Moves the network, and returns the same on that device."""
-        interface = dataclasses.replace(self.interface, pixels=self.interface.pixels.to(device))
+        interface = dataclasses.replace(self.interface, normalization=self.interface.normalization.to(device))
         return dataclasses.replace(self, network=self.network.to(device), interface=interface)
 
     def test_data(self, root: str | None = None) -> DataConfig:
@@ -116,7 +120,7 @@ class Trained:
         data = self.config.data
         return dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
 
-    def is_of_data_in(self, root: str) -> bool:
+    def matches_data_in(self, root: str) -> bool:
         """Whether the run's data set in the folder `root` is what it was trained and tested on, as far as can be told.
 
         A part that is not there, as a file of labels that only training needs, cannot be told.
@@ -127,12 +131,12 @@ class Trained:
             return True
         return fingerprint(self.config, digest) == self.fingerprint
 
-    def at(self, size: int) -> "Trained":
+    def with_test_size(self, size: int) -> "Trained":
         """Returns the same for test images of another side, in pixels.
 
         Raises ModelError where the normalisation is of one size, and for a size below the network's smallest.
         """
-        if self.interface.pixels.mean.shape[1:] != (1, 1):
+        if self.interface.normalization.mean.shape[1:] != (1, 1):
             raise ModelError(f"{self.config.model.name} was trained on images of one size, {self.interface.size}")
         if size < self.network.smallest_input:
             raise ModelError(f"size={size}: the smallest image for this network is {self.network.smallest_input}")
@@ -144,13 +148,13 @@ class Trained:
     def arithmetic(self) -> Arithmetic:
         """The run's arithmetic, with PyTorch's kernels if ours cannot be used here."""
         found = Arithmetic.of(self.config.train)
-        if found.kernels == "fused" and abilities(self.device).no_kernels:
+        if found.kernels == "fused" and device_capabilities(self.device).no_kernels:
             return dataclasses.replace(found, kernels="eager")
         return found
 
     def logits(self, images: Stack) -> Tensor:
         """Returns float32 (N, K) for uint8 (N, 3, H, W), computed as an evaluation of the run computes them."""
-        return predict(self.network, images, self.interface.pixels, self.arithmetic)
+        return predict(self.network, images, self.interface.normalization, self.arithmetic)
 
 
 def load(path: Path | str) -> Trained:
@@ -185,7 +189,7 @@ def from_run(config: Mapping[str, Any], model: Mapping[str, Any] | None, weights
     """
     if model is None:
         data = _config(weights, config).data
-        return _trained(weights, config, Interface.of(open_source(data), load_splits(data, 0).pixels))
+        return _trained(weights, config, Interface.of(open_source(data), load_splits(data, 0).normalization))
     return _trained(weights, config, Interface.from_json(model))
 
 
@@ -246,4 +250,4 @@ def _trained(path: Path, config: Mapping[str, Any], interface: Interface) -> Tra
     if not all(t.isfinite().all() for t in weights.values()):
         raise ModelError(f"{path}: weights that are not finite; the run diverged")
     network.eval().to(memory_format=Arithmetic.of(run.train).memory_format)
-    return Trained(network, run, interface, metadata(path).get("fingerprint", ""))
+    return Trained(network=network, config=run, interface=interface, fingerprint=metadata(path).get("fingerprint", ""))

@@ -27,7 +27,7 @@ def mean_masks(trained: Trained, images: Tensor) -> dict[str, Tensor]:
 
     Up-sampled bilinearly to the images' size, as the network up-samples its masks. Empty for networks without masks.
     """
-    seen = soft_masks(trained.network, images.to(trained.device), trained.interface.pixels)
+    seen = soft_masks(trained.network, images.to(trained.device), trained.interface.normalization)
     return {
         name: F.interpolate(maps.mask.float().mean(1, keepdim=True), images.shape[2:], mode="bilinear")[:, 0].cpu()
         for name, maps in seen.items()

@@ -41,7 +41,7 @@ def add_root(parser: argparse.ArgumentParser) -> None:
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
-    """Adds --size, which `Trained.at` takes."""
+    """Adds --size, which `Trained.with_test_size` takes."""
     parser.add_argument(
         "--size", type=int, metavar="N", help="side of the test crop of image files, as 320; default: the run's"
     )

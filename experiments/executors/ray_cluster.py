@@ -18,7 +18,7 @@ import ray
 import torch
 
 from experiments.placement import Machine, Placement, PlacementError
-from ran.engine.device import abilities
+from ran.engine.device import device_capabilities
 
 CONNECT_SECONDS = 10.0
 
@@ -136,7 +136,7 @@ def there(placement: Placement, function: Callable[..., T], *arguments: Any, **o
 def machine(placement: Placement, *, kernels: bool = False) -> Machine:
     """Returns what a run trains on; `kernels`: look for those of our own there."""
     device = torch.device("cuda" if placement.gpus else "cpu")
-    return Machine(device, there(placement, abilities, device, kernels=kernels))
+    return Machine(device, there(placement, device_capabilities, device, kernels=kernels))
 
 
 def resources(placement: Placement) -> dict[str, Any]:

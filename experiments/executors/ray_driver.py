@@ -27,7 +27,7 @@ from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.runner.execute import BUSY, Context, Ended
 from experiments.tracking.store import absolute
-from ran.data.augment import cifar_pixels
+from ran.data.augment import cifar_normalization
 from ran.data.datasets import Images
 from records import names
 from records.errors import one_line
@@ -154,7 +154,7 @@ def _room_of(placement: Placement, _: int) -> int:
 
 def _sendable(run: PlannedRun) -> PlannedRun:
     """The run without its data set's ways to load it, which may hold a million paths; a worker opens its own."""
-    return replace(run, source=replace(run.source, load=_opened_there, pixels=cifar_pixels))
+    return replace(run, source=replace(run.source, load=_opened_there, normalization=cifar_normalization))
 
 
 def _opened_there() -> tuple[Images, Images]:

@@ -228,7 +228,7 @@ def _train(run: PlannedRun, context: Context, folder: Path, log: RunLog, tail: T
 
     splits = load_splits(run.config.data, run.seed)
     if context.leaves_artifacts:
-        log.json(names.MODEL_JSON, Interface.of(run.source, splits.pixels).to_json())
+        log.json(names.MODEL_JSON, Interface.of(run.source, splits.normalization).to_json())
     if splits.noise is not None:
         log.tag(names.NOISE_DIGEST, splits.noise.digest)
     with leading(run, context.device, context.placement) as processes:
@@ -319,7 +319,7 @@ def _leave_results(run: PlannedRun, result: Result, log: RunLog, *, weights: boo
 def _leave_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:
     """What the figures are drawn from. A network of the user's that cannot be probed does not lose its run."""
     device = next(result.network.parameters()).device
-    pixels = splits.pixels.to(device)
+    pixels = splits.normalization.to(device)
     test = splits.test.to(device)
     try:
         probes = snapshot.probes(result.network, test.images, pixels)

@@ -28,12 +28,12 @@ from ran.distributed.group import (
     ALONE,
     LostError,
     Processes,
+    abort_on_error,
     current,
-    gathered,
+    data_group,
     is_lost,
     is_whole,
     leave,
-    telling,
 )  # fmt: skip
 from ran.distributed.micro_batches import check_sharing
 from ran.engine.device import make_deterministic
@@ -108,7 +108,7 @@ def leading(run: PlannedRun, device: torch.device, placement: Placement) -> Iter
         run.config, run.source.num_classes, run.fingerprint, device.type, torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(), placement.sync_batchnorm,
     ))  # fmt: skip
-    with telling(group), gathered(device, sync_batchnorm=placement.sync_batchnorm) as processes:
+    with abort_on_error(group), data_group(device, sync_batchnorm=placement.sync_batchnorm) as processes:
         yield processes
 
 
@@ -162,7 +162,7 @@ def _follow(arguments: Sequence[str]) -> int:
 
 def _take_part(job: Job, stop: Callable[[], bool]) -> None:
     try:
-        with telling(current()):
+        with abort_on_error(current()):
             device = torch.device(job.device)
             if job.device == "cuda":
                 device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -171,7 +171,7 @@ def _take_part(job: Job, stop: Callable[[], bool]) -> None:
             if job.deterministic:
                 make_deterministic()
             splits = load_splits(job.config.data, job.config.seed)
-            with gathered(device, sync_batchnorm=job.sync_batchnorm) as processes:
+            with data_group(device, sync_batchnorm=job.sync_batchnorm) as processes:
                 train(
                     job.config, splits, TrainHooks(stop=stop), num_classes=job.num_classes,
                     fingerprint=job.fingerprint, device=device, checkpoints=Checkpointing(Path(os.devnull)),

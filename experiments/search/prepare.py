@@ -38,7 +38,7 @@ from experiments.study import Study
 from experiments.tracking.store import Store, resolve_uri
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import load_splits, open_source
-from ran.engine.device import Abilities, make_deterministic
+from ran.engine.device import DeviceCapabilities, make_deterministic
 
 NAME_LENGTH = 400
 """characters; databases take 512"""
@@ -61,7 +61,7 @@ class Prepared:
     placement: Placement
     modules: tuple[str, ...]
     """that workers import first"""
-    can: Abilities
+    can: DeviceCapabilities
     storage: str
     overrides: Mapping[str, Any]
     held_out: int

@@ -53,7 +53,7 @@ from experiments.study import Cell
 from experiments.tracking.leases import Claims
 from experiments.tracking.store import Record, Store, TrackingError
 from ran.config import RunConfig, fingerprint, override
-from ran.engine.device import Abilities
+from ran.engine.device import DeviceCapabilities
 from records import names
 from records.errors import UserError
 
@@ -89,7 +89,7 @@ class Trials:
 
     def __init__(
         self, study: Study, spec: str, space: Space, *, total: int, seeds: Sequence[int], objectives: Sequence[str],
-        store: Store, claims: Claims, checkpoints: Path, can: Abilities, me: str, turn: str,
+        store: Store, claims: Claims, checkpoints: Path, can: DeviceCapabilities, me: str, turn: str,
         stop: Callable[[], bool], retry_failed: bool, prunes: bool,
     ):  # fmt: skip
         self._study, self._spec, self._space, self._total = study, spec, space, total

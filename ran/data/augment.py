@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
+class Normalization:
     """How images become a network's input: (image - mean) / scale, in training of a random crop that may be flipped."""
 
     mean: Tensor
@@ -22,7 +22,7 @@ class Pixels:
     pad: int
     """zeros around a training image after the mean is subtracted, on each side"""
 
-    def to(self, device: torch.device) -> "Pixels":
+    def to(self, device: torch.device) -> "Normalization":
         """Returns the same on a device."""
         scale = self.scale.to(device) if isinstance(self.scale, Tensor) else self.scale
         return replace(self, mean=self.mean.to(device), scale=scale)
@@ -85,7 +85,7 @@ def pixel_mean(images: Tensor) -> Tensor:
     return (total.double() / len(images)).float()
 
 
-def cifar_pixels(images: Tensor) -> Pixels:
+def cifar_normalization(images: Tensor) -> Normalization:
     """Returns section 4.1's for training images (N, 3, H, W): their mean subtracted, padded by 4, cropped to size."""
     # Section 4.1 subtracts the per-pixel mean and says nothing of a scale; the first BatchNorm undoes any.
-    return Pixels(pixel_mean(images), scale=255, pad=4)
+    return Normalization(pixel_mean(images), scale=255, pad=4)

@@ -16,7 +16,7 @@ import torch
 
 from ran.config import DataConfig
 from ran.data import cifar, cluttershapes, noise
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder import dataset
 from ran.data.source import Images, Source, as_images
 from ran.registry import Registry
@@ -40,7 +40,7 @@ class Splits:
     train: Images
     val: Images  # empty where the config holds none out; its labels are as noisy as the training labels
     test: Images  # its labels are the true ones
-    pixels: Pixels
+    normalization: Normalization
     noise: LabelNoise | None = None
 
 
@@ -113,7 +113,7 @@ def load_splits(config: DataConfig, seed: int | None = None) -> Splits:
         train=Images(splits.train.images, labels[clean.train]),
         val=Images(splits.val.images, labels[clean.val]),
         test=splits.test,
-        pixels=splits.pixels,
+        normalization=splits.normalization,
         noise=LabelNoise(
             true_labels=splits.train.labels,
             rate=100 * (labels[clean.train] != splits.train.labels).double().mean().item(),
@@ -140,9 +140,11 @@ def _split(source: Source, train_images: int | None, val_images: int, test_image
     if test_images is not None and test_images > len(test):
         raise DataError(f"{source.name}: data.test_images={test_images}, there are {len(test)}; ask for fewer")
     images, held_out = official.pick(train), official.pick(val)
-    pixels = source.pixels(images.images)
-    splits = Splits(images, held_out, test.pick(np.arange(len(test))[:test_images]), pixels)
-    return _Clean(splits, official.labels.numpy(), train, val)
+    normalization = source.normalization(images.images)
+    splits = Splits(
+        train=images, val=held_out, test=test.pick(np.arange(len(test))[:test_images]), normalization=normalization
+    )
+    return _Clean(splits=splits, official_labels=official.labels.numpy(), train=train, val=val)
 
 
 @DATASETS.register("cluttershapes")

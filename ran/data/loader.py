@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder import random_crops
 from ran.data.image_folder.reader import Files, Reading, Stack, ahead
 from ran.rng import stream
@@ -41,9 +41,9 @@ class Order:
 class TrainBatches:
     """The augmented training batches of one run, of images in memory; `batches(step)` returns images and labels."""
 
-    def __init__(self, images: Tensor, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
-        """uint8 (N, 3, H, W), int64 (N, ...) and `pixels`, all on the device where the batches are wanted."""
-        self.images, self.labels, self.pixels = images, labels, pixels
+    def __init__(self, images: Tensor, labels: Tensor, normalization: Normalization, *, batch_size: int, seed: int):
+        """uint8 (N, 3, H, W), int64 (N, ...) and `normalization`, all on the device where the batches are wanted."""
+        self.images, self.labels, self.normalization = images, labels, normalization
         self.indices = Order(len(images), batch_size, seed)
 
     def __call__(self, step: int, positions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
@@ -53,18 +53,18 @@ class TrainBatches:
         """
         device = self.images.device
         order = self.indices
-        drawn = self.pixels.draw(stream(order.seed, "augment", step), order.batch_size)
+        drawn = self.normalization.draw(stream(order.seed, "augment", step), order.batch_size)
         chosen = slice(None) if positions is None else positions
         index, rows, cols, flip = (torch.from_numpy(d[chosen]).to(device) for d in (order(step), *drawn))
-        return self.pixels.augment(self.images[index], rows, cols, flip), self.labels[index]
+        return self.normalization.augment(self.images[index], rows, cols, flip), self.labels[index]
 
 
 class FileBatches:
-    """The same of images in files: random crops, flips and lights, the following steps' read meanwhile."""
+    """The same of images in files: random crops, flips and PCA colour jitter, the following steps' read meanwhile."""
 
-    def __init__(self, files: Files, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
-        """`labels`, int64 (N, ...), and `pixels` lie on the device where the batches are wanted."""
-        self.files, self.labels, self.pixels = files, labels, pixels
+    def __init__(self, files: Files, labels: Tensor, normalization: Normalization, *, batch_size: int, seed: int):
+        """`labels`, int64 (N, ...), and `normalization` lie on the device where the batches are wanted."""
+        self.files, self.labels, self.normalization = files, labels, normalization
         self.indices = Order(len(files), batch_size, seed)
         self._next: tuple[int, np.ndarray | None] | None = None
         self._coming: Iterator[Tensor] = iter(())
@@ -79,9 +79,8 @@ class FileBatches:
         self._next = (step + 1, positions)
         index, draws = _drawn(self.indices, step, positions)
         images = next(self._coming)
-        return random_crops.lit(images, draws.lights, self.pixels), self.labels[
-            torch.from_numpy(index).to(self.labels.device)
-        ]
+        labels = self.labels[torch.from_numpy(index).to(self.labels.device)]
+        return random_crops.pca_colour_jitter(images, draws.colour_factors, self.normalization), labels
 
 
 def _readings(files: Files, order: Order, step: int, positions: np.ndarray | None) -> Iterable[Reading]:
@@ -97,12 +96,12 @@ def _drawn(order: Order, step: int, positions: np.ndarray | None) -> tuple[np.nd
 
 
 def train_batches(
-    images: Stack, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int
+    images: Stack, labels: Tensor, normalization: Normalization, *, batch_size: int, seed: int
 ) -> TrainBatches | FileBatches:
     """Returns the training batches of labelled images, wherever they lie."""
     if isinstance(images, Files):
-        return FileBatches(images, labels, pixels, batch_size=batch_size, seed=seed)
-    return TrainBatches(images, labels, pixels, batch_size=batch_size, seed=seed)
+        return FileBatches(images, labels, normalization, batch_size=batch_size, seed=seed)
+    return TrainBatches(images, labels, normalization, batch_size=batch_size, seed=seed)
 
 
 PIXELS = 2**21  # 41 images of 224x224: a map of an ImageNet network's first stage then takes 130 MB

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ran.data.augment import Pixels, cifar_pixels
+from ran.data.augment import Normalization, cifar_normalization
 from ran.data.image_folder.reader import Stack
 from records.errors import DataError
 
@@ -58,7 +58,7 @@ class Source:
     test_images: int  # of the official test set
     digest: str  # at most 36 characters, MLflow's limit
     load: Callable[[], tuple[Images, Images]] = field(compare=False)  # official training set, official test set
-    pixels: Callable[[Any], Pixels] = field(default=cifar_pixels, compare=False)
+    normalization: Callable[[Any], Normalization] = field(default=cifar_normalization, compare=False)
     """of the training images (N, 3, H, W), a Stack"""
     test_size: int | None = None  # side of a test image; None where a data set has one size only
     folder: Path | None = None  # that images are read from while a network trains: the same ones elsewhere are others

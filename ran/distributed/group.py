@@ -5,7 +5,7 @@ the first process may plan, ask or write for hours while the others wait. Data: 
 a group that belongs to one run (nccl on GPUs), so that what a failed run left in flight cannot reach the next.
 
 Whatever one process alone may do or suffer between two exchanges of data (write a checkpoint, find no data set)
-therefore comes before an `agree`, in which all learn whether to go on.
+therefore comes before an `sync_stop`, in which all learn whether to go on.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from torch import Tensor
 from ran.data.image_folder.reader import Stack
 from records.errors import one_line
 
-GIVE_UP_SECONDS = 30.0
+ABORT_SECONDS = 30.0
 """how long a process that cannot go on waits for the others to hear of it"""
 GO_ON, STOP, FAILED = range(3)
 
@@ -57,25 +57,28 @@ class Processes:
     def leads(self) -> bool:
         return self.rank == 0
 
-    def agree(self, stop: bool = False) -> bool:
+    def sync_stop(self, stop: bool = False) -> bool:
         """Returns whether any process asks to stop. Waits for all.
 
         Raises AbandonedError if one gave up, LostError if one died.
         """
         return not self.alone and self._exchange(STOP if stop else GO_ON, "", None)
 
-    def agreed(self, stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Returns `stop` made a question to all processes, who must ask it equally often. Raises as `agree` does."""
-        return stop if self.alone else lambda: self.agree(stop())
+    def synced_stop(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Returns `stop` as a collective call, true in all if it is in any; all must make it equally often.
 
-    def give_up(self, reason: str) -> None:
-        """Tells the others that this process cannot go on: each raises AbandonedError at its next `agree`.
+        Raises as `sync_stop` does.
+        """
+        return stop if self.alone else lambda: self.sync_stop(stop())
+
+    def abort(self, reason: str) -> None:
+        """Tells the others that this process cannot go on: each raises AbandonedError at its next `sync_stop`.
 
         Raises LostError if they do not hear of it: they wait for tensors that will not come.
         """
         if not self.alone:
             with contextlib.suppress(AbandonedError):
-                self._exchange(FAILED, reason, datetime.timedelta(seconds=GIVE_UP_SECONDS))
+                self._exchange(FAILED, reason, datetime.timedelta(seconds=ABORT_SECONDS))
 
     def share(self, value: Any) -> Any:
         """Returns the first process's `value`."""
@@ -86,7 +89,7 @@ class Processes:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def overwrite(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Sequence[Tensor]) -> None:
         """Writes the first process's values over everyone's, in place."""
         with _watched():
             for tensor in () if self.alone else tensors:
@@ -94,13 +97,13 @@ class Processes:
                 dist.broadcast(sent, group=self.data, group_src=0)
                 tensor.detach().copy_(sent)
 
-    def add_up(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         """Makes `tensor` the sum over the processes, in place; the same bits in each."""
         if not self.alone:
             with _watched():
                 dist.all_reduce(tensor, group=self.data)
 
-    def part(self, items: Stack, rank: int | None = None) -> Stack:
+    def shard(self, items: Stack, rank: int | None = None) -> Stack:
         """Returns the items (N, ...) that fall to a process, one more to the first ones; the first item if none do."""
         if self.alone:
             return items
@@ -110,7 +113,7 @@ class Processes:
         found = items[start : start + each + (rank < more)]
         return found if len(found) else items[:1]
 
-    def join(self, mine: Tensor, count: int) -> Tensor:
+    def gather(self, mine: Tensor, count: int) -> Tensor:
         """Returns what all made of their parts of `count` items, (count, ...), in the items' order."""
         if self.alone:
             return mine
@@ -145,17 +148,17 @@ def current() -> Processes:
     """Returns the processes that this one belongs to, without a group for data; ALONE where it belongs to none."""
     if not (dist.is_available() and dist.is_initialized()):
         return ALONE
-    return Processes(dist.get_rank(), dist.get_world_size())
+    return Processes(rank=dist.get_rank(), world=dist.get_world_size())
 
 
 @contextlib.contextmanager
-def gathered(device: torch.device, *, sync_batchnorm: bool = False) -> Iterator[Processes]:
+def data_group(device: torch.device, *, sync_batchnorm: bool = False) -> Iterator[Processes]:
     """Yields the current processes with a group for the data of one run on devices of a kind.
 
     All must be ready: raises AbandonedError if one gave up.
     """
     group = current()
-    group.agree()
+    group.sync_stop()
     with _watched():
         data = dist.new_group(backend="nccl" if device.type == "cuda" else "gloo")
     try:
@@ -168,19 +171,19 @@ def gathered(device: torch.device, *, sync_batchnorm: bool = False) -> Iterator[
 
 
 @contextlib.contextmanager
-def telling(group: Processes) -> Iterator[None]:
+def abort_on_error(group: Processes) -> Iterator[None]:
     """Tells the others of an exception in the block, its end of those in the others' blocks.
 
     Raises AbandonedError for theirs, and LostError, from the exception, where the others cannot be told.
     """
     try:
         yield
-        group.agree()
+        group.sync_stop()
     except (AbandonedError, LostError):
         raise
     except Exception as error:
         try:
-            group.give_up(one_line(error))
+            group.abort(one_line(error))
         except LostError as lost:
             raise lost if is_lost(error) else LostError(f"{one_line(error)}, where the others went on") from error
         raise

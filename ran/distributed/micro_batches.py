@@ -54,7 +54,7 @@ class Share:
     """in the batch; None = all"""
     size: int
     """images of one forward pass"""
-    turns: tuple[int, ...]
+    indices: tuple[int, ...]
     """of each forward pass, the number of its micro-batch in the step"""
 
 
@@ -71,25 +71,25 @@ def share_of(processes: Processes, batch_size: int, micro_batch: int) -> Share:
     if processes.sync_batchnorm:
         size = micro_batch // world
         return Share(batch[:, rank * size : (rank + 1) * size].reshape(-1), size, tuple(range(len(batch))))
-    turns = range(rank, len(batch), world)
-    return Share(batch[turns].reshape(-1), micro_batch, tuple(turns))
+    indices = range(rank, len(batch), world)
+    return Share(batch[indices].reshape(-1), micro_batch, tuple(indices))
 
 
-def dealt(
+def assign_micro_batches(
     processes: Processes, network: nn.Module, forward: Any, window: Mapping[str, Tensor], share: Share
 ) -> tuple[Any, Callable[[Iterable[T]], Iterable[T]]]:
-    """Returns what to call in the place of `forward`, and what deals a step's micro-batches to the training loop.
+    """Returns what to call in place of `forward`, and what to iterate a step's micro-batches through.
 
-    `forward` is `network`, or the same compiled. A loop that has seen all that it was dealt has the gradients, window
-    and running statistics of the whole batch.
+    `forward` is `network`, or the same compiled. After the iteration each process has the gradients, log window and
+    running statistics of the whole batch.
     """
     if processes.alone:
         return forward, lambda parts: parts
-    step = _Step(processes, network, forward, window, share)
-    return step.network, step.deal
+    step = _SharedStep(processes, network, forward, window, share)
+    return step.network, step.assign
 
 
-class _Step:
+class _SharedStep:
     """DistributedDataParallel makes one of the gradients; this, of the rest."""
 
     def __init__(
@@ -105,19 +105,19 @@ class _Step:
         # r <- (1 - m) r + m b, once for each of the step's M micro-batches b_0 .. b_M-1, is
         # r <- (1 - m)^M r + sum of (1 - m)^(M-1-i) m b_i. Here m b_i is what one pass leaves of a statistic that was 0.
         kept = [1 - norm.momentum for norm in norms for _ in range(2)]
-        count = len(share.turns) * (1 if processes.sync_batchnorm else processes.world)
+        count = len(share.indices) * (1 if processes.sync_batchnorm else processes.world)
         self.old = [k**count for k in kept]
-        self.weights = [[k ** (count - 1 - turn) for k in kept] for turn in share.turns]
-        self.others = count - len(share.turns)
+        self.weights = [[k ** (count - 1 - index) for k in kept] for index in share.indices]
+        self.others = count - len(share.indices)
 
-    def deal(self, parts: Iterable[T]) -> Iterator[T]:
+    def assign(self, parts: Iterable[T]) -> Iterator[T]:
         """Yields the micro-batches of this process; the last one's backward pass adds up the gradients of all."""
         totals = [value * k for value, k in zip(self.running, self.old, strict=True)]
         if not self.processes.leads:  # what was there before the step counts once
             _zero([*totals, *self.window])
         _zero(self.running)
         for i, part in enumerate(parts):
-            last = i == len(self.share.turns) - 1
+            last = i == len(self.share.indices) - 1
             with contextlib.nullcontext() if last else self.network.no_sync():
                 yield part
             if totals:
@@ -126,7 +126,7 @@ class _Step:
                 _zero(self.running)
         tensors = [*self.window, *totals]
         flat = torch.cat([value.reshape(-1) for value in tensors])
-        self.processes.add_up(flat)
+        self.processes.all_reduce(flat)
         found = flat.split([value.numel() for value in tensors])
         for value, total in zip([*self.window, *self.running], found, strict=True):
             value.copy_(total.view_as(value))

@@ -110,7 +110,9 @@ def read_header(path: Path) -> Header:
         if metadata.get("format") != FORMAT:
             raise CheckpointError(f"{path} is no checkpoint of this version; move it away to start the run afresh")
         seconds, due = float(metadata["seconds"]), metadata["evaluation_due"] == "True"
-        return Header(metadata["fingerprint"], int(metadata["step"]), seconds, due)
+        return Header(
+            fingerprint=metadata["fingerprint"], step=int(metadata["step"]), seconds=seconds, evaluation_due=due
+        )
     except CheckpointError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -12,7 +12,7 @@ from ran.kernels import build, ops
 
 
 @dataclass(frozen=True)
-class Abilities:
+class DeviceCapabilities:
     """What decides the arithmetic of a run that leaves it open ("auto")."""
 
     bf16: bool = False
@@ -49,32 +49,32 @@ def has_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, query, lambda: False)() for query in queries)
 
 
-def abilities(device: torch.device, *, kernels: bool = True) -> Abilities:
+def device_capabilities(device: torch.device, *, kernels: bool = True) -> DeviceCapabilities:
     """Returns those of a device of this machine; `kernels`: look for them, which may take seconds to build them."""
     bf16 = has_bf16(device)
     if not kernels:
-        return Abilities(bf16)
-    return Abilities(bf16, "they are for the CPU" if device.type != "cpu" else build.why_not())
+        return DeviceCapabilities(bf16)
+    return DeviceCapabilities(bf16, "they are for the CPU" if device.type != "cpu" else build.why_not())
 
 
-def resolve(config: RunConfig, can: Abilities) -> RunConfig:
+def resolve(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
     """Returns the config with the arithmetic that "auto" stands for: bf16 and our kernels where the device has them.
 
     Raises ConfigError where kernels are asked for that it has not.
     """
     t = config.train
     # Deviation: the paper trained in float32; bf16 autocast is the default where it is native, float32 a flag away.
-    precision = ("bf16" if can.bf16 else "float32") if t.precision == "auto" else t.precision
-    apply = t.channels_last and not t.compile and not can.no_kernels
+    precision = ("bf16" if capabilities.bf16 else "float32") if t.precision == "auto" else t.precision
+    apply = t.channels_last and not t.compile and not capabilities.no_kernels
     kernels = ("fused" if apply else "eager") if t.kernels == "auto" else t.kernels
-    check_kernels(kernels, can)
+    check_kernels(kernels, capabilities)
     return replace(config, train=replace(t, precision=precision, kernels=kernels))
 
 
-def check_kernels(kernels: str, can: Abilities) -> None:
+def check_kernels(kernels: str, capabilities: DeviceCapabilities) -> None:
     """Raises ConfigError where kernels are asked for that a device has not."""
-    if kernels == "fused" and can.no_kernels:
-        raise ConfigError(f"train.kernels=fused: {can.no_kernels}; auto takes them where they are")
+    if kernels == "fused" and capabilities.no_kernels:
+        raise ConfigError(f"train.kernels=fused: {capabilities.no_kernels}; auto takes them where they are")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunk_size, chunks
 from ran.data.source import Images
@@ -45,35 +45,36 @@ class Memorisation:
 
 
 def predict(
-    network: nn.Module, images: Stack, pixels: Pixels, arithmetic: Arithmetic, *,
+    network: nn.Module, images: Stack, normalization: Normalization, arithmetic: Arithmetic, *,
     stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Tensor:  # fmt: skip
     """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode.
 
-    The network lies on the device of `pixels`. Raises Stopped where `stop()` holds, which is asked before each batch of
-    200, fewer of large images. Several processes share the images out, ask equally often, and all have all logits.
+    The network lies on the device of `normalization`. `stop` is called before each batch of 200, fewer of large images;
+    raises Stopped if it returns true. Several processes share the images, call `stop` equally often, and each returns
+    all logits.
     """
     was_training = network.training
     network.eval()
     logits = []
-    parts = iter(chunks(processes.part(images), BATCH))
-    turns = math.ceil(len(processes.part(images, rank=0)) / chunk_size(images, BATCH))
+    parts = iter(chunks(processes.shard(images), BATCH))
+    rounds = math.ceil(len(processes.shard(images, rank=0)) / chunk_size(images, BATCH))
     try:
-        with torch.inference_mode(), arithmetic.on(pixels.mean.device):
-            for _ in range(turns):
+        with torch.inference_mode(), arithmetic.on(normalization.mean.device):
+            for _ in range(rounds):
                 x = next(parts, None)  # before `stop`, in which all processes meet: a file may be damaged
                 if stop():
                     raise Stopped
                 if x is not None:
-                    x = pixels.normalize(x).to(memory_format=arithmetic.memory_format)
+                    x = normalization.normalize(x).to(memory_format=arithmetic.memory_format)
                     logits.append(network(x).float())
     finally:
         network.train(was_training)
-    return processes.join(torch.cat(logits), len(images))
+    return processes.gather(torch.cat(logits), len(images))
 
 
 def evaluate(
-    network: nn.Module, images: Stack, labels: Tensor, pixels: Pixels, arithmetic: Arithmetic, *,
+    network: nn.Module, images: Stack, labels: Tensor, normalization: Normalization, arithmetic: Arithmetic, *,
     stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Score:  # fmt: skip
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,).
@@ -82,7 +83,7 @@ def evaluate(
     """
     if (classes := getattr(network, "num_classes", None)) is not None:  # known before any image is looked at
         Images(images, labels).check_classes(classes)
-    logits = predict(network, images, pixels, arithmetic, stop=stop, processes=processes)
+    logits = predict(network, images, normalization, arithmetic, stop=stop, processes=processes)
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
     loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)

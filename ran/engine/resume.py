@@ -27,12 +27,12 @@ def load(
     found = checkpoint.load(folder, fingerprint, network, optimizer, window) if processes.leads else None
     if processes.alone:
         return found
-    processes.agree()
+    processes.sync_stop()
     slots = {key for state in optimizer.state.values() for key, value in state.items() if value is not None}
     found, slots = processes.share((found, slots))
     tensors = [*network.state_dict().values(), *window.values()]
     for parameter in network.parameters():
         for slot in sorted(slots):
             tensors.append(optimizer.state[parameter].setdefault(slot, torch.empty_like(parameter)))
-    processes.overwrite(tensors)
+    processes.broadcast_tensors(tensors)
     return found

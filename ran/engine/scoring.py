@@ -75,7 +75,7 @@ class Scoring:
         """Returns loss and errors on a split."""
         images = self.data.splits[split]
         return evaluate(
-            self.network, images.images, images.labels, self.data.pixels, self.arithmetic, stop=self.stop,
+            self.network, images.images, images.labels, self.data.normalization, self.arithmetic, stop=self.stop,
             processes=self.processes,
         )  # fmt: skip
 
@@ -83,8 +83,8 @@ class Scoring:
         """Returns the curves' metrics: loss and error, and the mean response of each stage."""
         keys = {"val": (names.VAL_LOSS, names.VAL_ERR), "test": (names.TEST_LOSS, names.TEST_ERR)}[self.curve]
         images = self.data.splits[self.curve].images[:RESPONSE_IMAGES]
-        with self.arithmetic.on(self.data.pixels.mean.device):
-            stages = stage_responses(self.network, images, self.data.pixels)
+        with self.arithmetic.on(self.data.normalization.mean.device):
+            stages = stage_responses(self.network, images, self.data.normalization)
         # Trackers keep no infinity, and a run that is diverging has no finite response.
         response = {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1) if math.isfinite(value)}
         return dict(zip(keys, (now.loss, now.err), strict=True)) | response
@@ -102,7 +102,12 @@ class Scoring:
         if self.data.true_labels is not None:
             train = self.data.splits["train"]
             logits = predict(
-                self.network, train.images, self.data.pixels, self.arithmetic, stop=self.stop, processes=self.processes
+                self.network,
+                train.images,
+                self.data.normalization,
+                self.arithmetic,
+                stop=self.stop,
+                processes=self.processes,
             )
             fit = memorisation(logits, train.labels, self.data.true_labels)
             metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ran.config import RunConfig
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.datasets import Splits
 from ran.data.image_folder.reader import set_workers
 from ran.data.loader import train_batches
 from ran.data.source import Images
 from ran.distributed.group import Processes
-from ran.engine.device import Arithmetic, abilities, check_kernels, keep_freed_memory
+from ran.engine.device import Arithmetic, check_kernels, device_capabilities, keep_freed_memory
 from ran.models.network import ResidualAttentionNetwork, build, initialize
 from ran.models.zoo import config_spec
 
@@ -25,7 +25,7 @@ class TrainingData:
 
     splits: dict[str, Images]
     """train, val and test"""
-    pixels: Pixels
+    normalization: Normalization
     batches: Callable[..., tuple[Tensor, Tensor]]
     """step, positions -> images and labels of the batch; with label noise labels (B, 2), given and true"""
     true_labels: Tensor | None
@@ -41,7 +41,7 @@ class TrainingData:
 def prepare_process(config: RunConfig, device: torch.device) -> None:
     """Sets threads and memory of this process. Raises ConfigError if the run's kernels cannot be used here."""
     # The machine that planned the run may have had kernels that this one lacks.
-    check_kernels(config.train.kernels, abilities(device, kernels=config.train.kernels == "fused"))
+    check_kernels(config.train.kernels, device_capabilities(device, kernels=config.train.kernels == "fused"))
     keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
@@ -63,12 +63,12 @@ def make_network(
 
 def load_data(config: RunConfig, splits: Splits, num_classes: int, device: torch.device) -> TrainingData:
     """Returns a run's data on its device. Raises DataError for a label that is not among `num_classes`."""
-    pixels = splits.pixels.to(device)
+    normalization = splits.normalization.to(device)
     data = {name: getattr(splits, name).to(device) for name in ("train", "val", "test")}
     for images in data.values():
         images.check_classes(num_classes)
     true_labels = None if splits.noise is None else splits.noise.true_labels.to(device)
     train = data["train"]
     labels = train.labels if true_labels is None else torch.stack((train.labels, true_labels), 1)
-    batches = train_batches(train.images, labels, pixels, batch_size=config.train.batch_size, seed=config.seed)
-    return TrainingData(splits=data, pixels=pixels, batches=batches, true_labels=true_labels)
+    batches = train_batches(train.images, labels, normalization, batch_size=config.train.batch_size, seed=config.seed)
+    return TrainingData(splits=data, normalization=normalization, batches=batches, true_labels=true_labels)

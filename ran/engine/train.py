@@ -97,7 +97,7 @@ def train(
     t, o, steps = config.train, config.optim, config.train.steps
     prepare_process(config, device)
     share = micro_batches.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
-    stop, arithmetic = processes.agreed(hooks.stop), Arithmetic.of(t)
+    stop, arithmetic = processes.synced_stop(hooks.stop), Arithmetic.of(t)
     network = make_network(config, num_classes, device, processes)
     optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
     schedule = SCHEDULES[o.schedule]
@@ -110,7 +110,7 @@ def train(
     header = found or Header(fingerprint=fingerprint, step=0, seconds=0.0)
     evaluation_due = header.evaluation_due and header.step % eval_every == 0
     forward: Any = torch.compile(network) if t.compile else network
-    forward, deal = micro_batches.dealt(processes, network, forward, window.sums, share)
+    forward, own_micro_batches = micro_batches.assign_micro_batches(processes, network, forward, window.sums, share)
     began = saved = time.monotonic()
     training_seconds = 0.0
 
@@ -149,7 +149,7 @@ def train(
         lr = o.lr * schedule(step, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        for x, y, y_true in deal(zip(*(part.split(share.size) for part in batch), strict=True)):
+        for x, y, y_true in own_micro_batches(zip(*(part.split(share.size) for part in batch), strict=True)):
             with arithmetic.on(device):
                 logits = forward(x.contiguous(memory_format=arithmetic.memory_format)).float()
             loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)

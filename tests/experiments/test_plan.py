@@ -20,7 +20,7 @@ from experiments.tracking.store import Record
 from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import DATASETS, open_source
 from ran.engine.checkpoint import FORMAT, CheckpointError, path_of, write_tensors
-from ran.engine.device import Abilities
+from ran.engine.device import DeviceCapabilities
 from ran.registry import UnknownNameError
 from records import names
 
@@ -42,7 +42,7 @@ def plan(study=GRID, *, records=None, checkpoints="nowhere", overrides=None, pro
     options.setdefault("seeds", study.seeds)
     return make_plan(
         study, profile, override(base, overrides or {}), base, source=open_source(DataConfig("cluttershapes")),
-        can=Abilities(), records=records or {}, checkpoints=Path(checkpoints), remote={}, **options,
+        can=DeviceCapabilities(), records=records or {}, checkpoints=Path(checkpoints), remote={}, **options,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ran import probe
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.models.network import NetworkSpec, StageSpec, build, initialize
 from records.errors import UserError
 
@@ -19,8 +19,8 @@ def images(n: int = 3, side: int = 16) -> Tensor:
     return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def minus_100(side: int = 16) -> Pixels:
-    return Pixels(torch.full((3, side, side), 100.0), 255, pad=4)
+def minus_100(side: int = 16) -> Normalization:
+    return Normalization(torch.full((3, side, side), 100.0), 255, pad=4)
 
 
 def tiny(**options: Any) -> nn.Module:

@@ -27,4 +27,4 @@ def class_folders(
     if exclude is not None:
         listing = without(listing, read_exclusions(exclude, listing, "--exclude"))
     listing = listing.matched(classes)
-    return Images(Files(folder, listing.names, side, share), torch.tensor(listing.labels))
+    return Images(Files(folder=folder, names=listing.names, side=side, share=share), torch.tensor(listing.labels))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder import decode
 from ran.data.image_folder.listing import Listing, digest, list_images, read_exclusions, without
 from ran.data.image_folder.reader import Files, pool
@@ -71,27 +71,28 @@ def open_imagefolder(
         test_images=len(val.names),
         digest=digest(PIPELINE, train, val),
         load=load,
-        pixels=lambda _: imagenet_pixels(),
+        normalization=lambda _: imagenet_normalization(),
         test_size=tested,
         folder=folder.absolute(),
     )
 
 
-def imagenet_pixels() -> Pixels:
+def imagenet_normalization() -> Normalization:
     """Returns section 4.2's: scaled to [0, 1], mean subtracted, divided by the standard deviation, by channel."""
     # Deviation: section 4.2 does not give mean and standard deviation; ImageNet's usual ones, by channel.
     mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return Pixels(mean, std, pad=0)
+    return Normalization(mean, std, pad=0)
 
 
 def test_share(side: int) -> float:
-    """Returns what a test crop of so many pixels keeps of an image's shorter side: for 224, 224 of 256."""
+    """Returns what the share of an image's shorter side that a test crop of `side` pixels keeps: 224 of 256 for 224."""
     return side / round(side * USUAL_SIDE / USUAL_SIZE)
 
 
 def _centres(listing: Listing, side: int) -> Images:
     """The images of a listing as they are evaluated: the centre, of a shorter side of 256 for one of 224."""
-    return Images(Files(listing.folder, listing.names, side, test_share(side)), torch.tensor(listing.labels))
+    files = Files(folder=listing.folder, names=listing.names, side=side, share=test_share(side))
+    return Images(files, torch.tensor(listing.labels))
 
 
 def _list_both(folder: Path) -> tuple[Listing, Listing]:

@@ -87,7 +87,7 @@ def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) 
         )
     found = [(f"{classes[i]}/{image}", size, i) for i, files in enumerate(images) for image, size in files]
     names, sizes, labels = zip(*found, strict=True)
-    return Listing(folder, classes, names, sizes, labels)
+    return Listing(folder=folder, classes=classes, names=names, sizes=sizes, labels=labels)
 
 
 def _images(folder: Path) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ran.config import ConfigError, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.datasets import load_splits
 from ran.data.loader import train_batches
 from ran.distributed import group as talk
@@ -98,16 +98,16 @@ ATTENTION = RunConfig(
 
 def in_double(processes, *task):
     """`run` with weights, images and arithmetic of 64 bits."""
-    augment, normalize, single = Pixels.augment, Pixels.normalize, torch.Tensor.float
+    augment, normalize, single = Normalization.augment, Normalization.normalize, torch.Tensor.float
     torch.set_default_dtype(torch.float64)
-    Pixels.augment = lambda *args: augment(*args).double()
-    Pixels.normalize = lambda *args: normalize(*args).double()
+    Normalization.augment = lambda *args: augment(*args).double()
+    Normalization.normalize = lambda *args: normalize(*args).double()
     torch.Tensor.float = torch.Tensor.double
     try:
         return run(processes, *task)
     finally:
         torch.set_default_dtype(torch.float32)
-        Pixels.augment, Pixels.normalize, torch.Tensor.float = augment, normalize, single
+        Normalization.augment, Normalization.normalize, torch.Tensor.float = augment, normalize, single
 
 
 def losses(ran: Ran) -> list[float]:
@@ -191,17 +191,17 @@ def test_each_image_of_a_batch_falls_to_one_process(batch, micro, world):
     shares = [share_of(Processes(rank, world), batch, micro) for rank in range(world)]
     taken = sorted(int(position) for share in shares for position in share.positions)
     assert taken == list(range(batch))
-    turns = sorted(turn for share in shares for turn in share.turns)
+    turns = sorted(turn for share in shares for turn in share.indices)
     assert turns == list(range(batch // micro))
     for share in shares:
-        for turn, positions in zip(share.turns, share.positions.reshape(-1, share.size), strict=True):
+        for turn, positions in zip(share.indices, share.positions.reshape(-1, share.size), strict=True):
             assert list(positions) == list(range(turn * micro, (turn + 1) * micro))
 
 
 def test_synchronised_a_micro_batch_is_split_among_all():
     shares = [share_of(Processes(rank, 2, sync_batchnorm=True), 8, 4) for rank in range(2)]
     assert [list(share.positions) for share in shares] == [[0, 1, 4, 5], [2, 3, 6, 7]]
-    assert [(share.size, share.turns) for share in shares] == [(2, (0, 1))] * 2
+    assert [(share.size, share.indices) for share in shares] == [(2, (0, 1))] * 2
 
 
 @pytest.mark.parametrize(("batch", "micro", "world", "sync", "says"), [
@@ -224,7 +224,7 @@ def test_what_can_be_shared(batch, micro, world, sync):
 
 
 def test_part_of_a_batch_is_as_in_the_whole(splits):
-    batches = train_batches(splits.train.images, splits.train.labels, splits.pixels, batch_size=12, seed=3)
+    batches = train_batches(splits.train.images, splits.train.labels, splits.normalization, batch_size=12, seed=3)
     images, labels = batches(5)
     positions = share_of(Processes(1, 3), 12, 2).positions
     some, their = batches(5, positions)
@@ -244,7 +244,7 @@ def test_synchronising_keeps_the_names_of_the_state(config):
 def with_cumulative_average(processes, config):
     network = build(config_spec(config.model), num_classes=3)
     next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d)).momentum = None
-    micro_batches.dealt(processes, network, network, {}, share_of(processes, 12, 2))
+    micro_batches.assign_micro_batches(processes, network, network, {}, share_of(processes, 12, 2))
 
 
 def test_a_batchnorm_that_cannot_be_shared_is_refused(config, crew):
@@ -261,7 +261,9 @@ def logits_of(processes, config, splits, count):
     initialize(network, 0)
     how = {"arithmetic": Arithmetic(), "processes": processes}
     images, labels = splits.train.images[:count], splits.train.labels[:count]
-    return predict(network, images, splits.pixels, **how), evaluate(network, images, labels, splits.pixels, **how)
+    return predict(network, images, splits.normalization, **how), evaluate(
+        network, images, labels, splits.normalization, **how
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 19, 20])
@@ -289,8 +291,8 @@ def rounds_of(processes, config, splits, stop_in):
     before, evaluation.BATCH = evaluation.BATCH, 2
     try:
         predict(
-            network, splits.train.images[:19], splits.pixels, Arithmetic(),
-            stop=processes.agreed(stop), processes=processes,
+            network, splits.train.images[:19], splits.normalization, Arithmetic(),
+            stop=processes.synced_stop(stop), processes=processes,
         )  # fmt: skip
     except Stopped:
         return -len(asked)
@@ -363,26 +365,26 @@ def failing(processes, config, splits, folder, where, who, error, patience=60.0)
         elif where == "forward":
             loop.F.cross_entropy = fails
     began = time.monotonic()
-    talk.GIVE_UP_SECONDS = patience
+    talk.ABORT_SECONDS = patience
     save, load, cross_entropy = ORIGINALS
     try:
         run(processes, config, splits, folder, seconds=0.0)
-        processes.agree()  # as after each run
+        processes.sync_stop()  # as after each run
         return "went on", time.monotonic() - began
     except (AbandonedError, LostError) as raised:
         return raised, time.monotonic() - began
     except Exception as raised:
         try:
-            processes.give_up(one_line(raised))
+            processes.abort(one_line(raised))
         except LostError as lost:
             return lost, time.monotonic() - began
         return raised, time.monotonic() - began
     finally:
         loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy = save, load, cross_entropy
-        talk.GIVE_UP_SECONDS = GIVE_UP_SECONDS
+        talk.ABORT_SECONDS = ABORT_SECONDS
 
 
-GIVE_UP_SECONDS = talk.GIVE_UP_SECONDS
+ABORT_SECONDS = talk.ABORT_SECONDS
 ORIGINALS = (loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy)
 
 

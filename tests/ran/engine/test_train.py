@@ -460,7 +460,7 @@ def test_label_noise_is_logged_against_both_labels(config, splits, tmp_path):
     assert any(log.kept[s, names.TRAIN_ERR] != log.kept[s, names.TRAIN_ERR_CLEAN] for s in steps)
     # The final ones, from the finished network itself.
     with torch.no_grad():
-        predicted = result.network.eval()(noisy.pixels.normalize(noisy.train.images)).argmax(1)
+        predicted = result.network.eval()(noisy.normalization.normalize(noisy.train.images)).argmax(1)
     given, true = noisy.train.labels, noisy.noise.true_labels
     expected = [(predicted != given), (predicted != true), (predicted == given)[given != true]]
     found = [result.metrics[key] for key in (names.FINAL_TRAIN_ERR, names.FINAL_TRAIN_ERR_CLEAN, names.FINAL_MEMORISED)]

@@ -200,7 +200,7 @@ def test_normalisation_is_the_papers(config):
     splits = load_splits(config)
     images = splits.test.images.read()
     expected = reference.normalize(images.double() / 255, MEAN, STD)
-    torch.testing.assert_close(splits.pixels.normalize(images).double(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(splits.normalization.normalize(images).double(), expected, rtol=0, atol=1e-6)
 
 
 # What is refused
