@@ -1,4 +1,4 @@
-"""Imported by a launch (--import benchmarks.clock): writes where the time of its runs went to the file $RAN_CLOCK."""
+"""For a launch with --import benchmarks.clock: writes the times of its runs' phases to the file $RAN_CLOCK."""
 
 import functools
 import json

@@ -3,8 +3,8 @@
     python -m benchmarks.decode
     python -m benchmarks.decode --width 2000 --height 1500
 
-All decode, crop (8 to 100 %), scale, flip and normalise to float32; a turn is one pass over the files, so that nothing
-is read ahead outside of it. Made photographs: clouds with noise, as many bytes as ImageNet's.
+All decode, crop (8 to 100 %), scale, flip and normalise to float32. A round is one pass over the files, so that nothing
+is read ahead outside of it. The photographs are generated: clouds with noise, as large in bytes as ImageNet's.
 """
 
 import tempfile
@@ -37,15 +37,17 @@ SIDE = 224
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and writes it as JSON; returns 0."""
     parser = report.arguments("benchmarks.decode", __doc__)
-    parser.add_argument("--width", type=int, default=500, help="of the files; 500x375 is usual in ImageNet")
+    parser.add_argument(
+        "--width", type=int, default=500, help="image width; 500x375 is typical of ImageNet (default: %(default)s)"
+    )
     parser.add_argument("--height", type=int, default=375)
-    parser.add_argument("--images", type=int, default=128, help="files")
+    parser.add_argument("--images", type=int, default=128, help="number of files")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    keep_freed_memory()  # as training does; all of them gain by it
+    keep_freed_memory()  # as in training; all pipelines benefit
     with tempfile.TemporaryDirectory() as folder:
         size = make_photographs(Path(folder), options.images, options.width, options.height)
         alone = f"{options.workers} workers"
@@ -85,7 +87,7 @@ def make_photographs(folder: Path, count: int, width: int, height: int) -> float
 
 
 def ours(folder: Path, batch: int, workers: int) -> Callable[[], object]:
-    """The training loop's batches; what they would read ahead after the last is dropped."""
+    """The training loop's batches; drops what was read ahead after the last one."""
     names = tuple(f"class/{path.name}" for path in sorted((folder / "class").iterdir()))
     labels = torch.zeros(len(names), dtype=torch.int64)
 
@@ -100,7 +102,7 @@ def ours(folder: Path, batch: int, workers: int) -> Callable[[], object]:
 
 
 def without_draft(turn: Callable[[], object]) -> Callable[[], object]:
-    """The same where every JPEG is decoded at its whole size."""
+    """The same, with every JPEG decoded at full size."""
 
     def whole() -> None:
         with mock.patch.object(JpegImageFile, "draft"):
@@ -110,7 +112,7 @@ def without_draft(turn: Callable[[], object]) -> Callable[[], object]:
 
 
 def torchvisions(folder: Path, batch: int, workers: int) -> Callable[[], object]:
-    """The same threads with torchvision's decoder and transforms, normalised by the batch."""
+    """The same number of threads with torchvision's decoder and transforms; normalises whole batches."""
     paths = [str(path) for path in sorted((folder / "class").iterdir())]
     transform = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
     normalization = imagenet_normalization()
@@ -128,7 +130,7 @@ def torchvisions(folder: Path, batch: int, workers: int) -> Callable[[], object]
 
 
 def loader(folder: Path, batch: int, workers: int) -> Callable[[], object]:
-    """torchvision's reference training: an image at a time, in processes."""
+    """torchvision's reference training: one image at a time, in processes."""
     transform = v2.Compose([
         v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
         v2.Normalize(MEAN, STD),

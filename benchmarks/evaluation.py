@@ -1,8 +1,8 @@
-"""Images that Attention-56 evaluates in a second, by how many it is given at a time.
+"""Evaluation speed of Attention-56 by batch size.
 
     python -m benchmarks.evaluation --width 1 --batches 25 50 100 200 500 1000
 
-Normalisation included, channels_last, as the training loop evaluates; float32, random images of 32x32.
+With normalisation and channels_last, as in the training loop; float32, random images of 32x32.
 """
 
 from collections.abc import Sequence

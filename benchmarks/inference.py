@@ -1,9 +1,9 @@
-"""Images a second of a trained network in use: as it is, and exported.
+"""Inference speed of a trained network, in PyTorch and exported.
 
     python -m benchmarks.inference --batch 1 --out results/benchmarks/inference-1.json
 
-Normalised uint8 images to logits, float32. pt2 with and without the BatchNorms folded into the convolutions before
-them; onnx by ONNX Runtime, which folds them itself.
+uint8 images to logits, with normalisation, in float32. pt2 with and without BatchNorms folded into the preceding
+convolutions; onnx with ONNX Runtime, which folds them itself.
 """
 
 import tempfile
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def steps(trained: Trained, images: Tensor) -> dict[str, Callable[[], object]]:
-    """Returns what is timed, by name."""
+    """Returns the functions to time, by name."""
     found: dict[str, export.Loaded] = {"eager": trained.logits}
     for name, fold in (("pt2", False), ("pt2, folded", True)):
         found[name] = export.loaded_program(export.program(trained, fold=fold))

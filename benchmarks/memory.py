@@ -1,9 +1,9 @@
-"""The most memory that a training step occupies, with and without activation checkpointing.
+"""Peak memory of a training step, with and without activation checkpointing.
 
     python -m benchmarks.memory --network attention56 attention452 --batch 64
 
-Each in a process of its own: on the CPU the largest resident size less what the process had before the network was
-built, on CUDA what PyTorch allocated at most. Two steps, for the optimizer's state comes with the first.
+Each is measured in its own process: on the CPU the peak resident size minus that before the network was built, on CUDA
+the peak of PyTorch's allocations. Two steps, because the first one creates the optimizer's state.
 """
 
 import json
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pick_device(options.device)
     rows = []
     for name in options.network:
-        NETWORKS[name]  # an unknown name is refused here
+        NETWORKS[name]  # raises for an unknown name
         found = {}
         for way in ("kept", "recomputed"):
             command = [

@@ -1,9 +1,9 @@
-"""A study of thousands of cells that train nothing: what planning, placing, tracking and tabulating cost by themselves.
+"""Overhead of a study with thousands of cells: planning, placement, tracking and tables, without training.
 
     python -m benchmarks.scale --cells 10000 --workers 2 --out results/benchmarks/scale.json
 
-Every run is claimed, opened, logged (about 40 numbers) and closed as ever, in a sqlite store of its own in a folder
-that is removed at the end; --tracking-uri takes a server in its place.
+Every run is claimed, opened, logged (about 40 numbers) and closed as usual, in a temporary sqlite store; --tracking-uri
+uses a server instead.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("benchmarks.scale", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cells", type=int, default=1_000)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--tracking-uri", help="default: a sqlite file of its own")
+    parser.add_argument("--tracking-uri", help="tracking store (default: a temporary sqlite file)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
@@ -61,7 +61,7 @@ def measure(folder: Path, cells: int, workers: int, uri: str | None) -> list[tup
         *(sys.executable, str(ROOT / "run_ablation.py"), "--study", "scale.py", "--import", "benchmarks.nothing"),
         *("--keep", "none", "--yes", "--workers", str(workers), *places),
     ]
-    # The store and the data are made first: neither is of each run.
+    # Store and data are created first, because they are not a cost of each run.
     seconds(folder, [sys.executable, "-c", f"from experiments.tracking.store import Store; Store.open({uri!r})"])
     one = [word for word in launch if word != "--yes"]
     start = seconds(folder, [*one, "--cells", "weight_decay=1e-07"])
@@ -86,7 +86,7 @@ def measure(folder: Path, cells: int, workers: int, uri: str | None) -> list[tup
 
 
 def queries(folder: Path, uri: str) -> list[tuple[str, float, str]]:
-    """What the store takes for the questions that a launch asks."""
+    """Returns the durations of the queries that a launch sends to the store."""
     sys.path.insert(0, str(ROOT))
     from experiments.tracking.store import Store
 
@@ -97,15 +97,15 @@ def queries(folder: Path, uri: str) -> list[tuple[str, float, str]]:
     every = time.monotonic() - began
     some = list(records)[:: max(1, len(records) // 50)]
     began = time.monotonic()
-    for print_ in some:
-        store.record("cluttershapes", print_)
+    for key in some:
+        store.record("cluttershapes", key)
     one = 1e3 * (time.monotonic() - began) / len(some)
     os.chdir(ROOT)
     return [("all runs of the data set, asked once", every, "s"), ("one run by its fingerprint", one, "ms")]
 
 
 def peak_gib() -> float:
-    """Of the processes that were waited for."""
+    """Returns the peak memory of finished child processes."""
     usage: Any = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_maxrss / 2**20
 

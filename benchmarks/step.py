@@ -1,11 +1,11 @@
-"""A training step of one network: images/s, achieved FLOP/s and share of the machine's limit, against its peers.
+"""Speed of a training step: images/s, achieved FLOP/s and share of the machine's limit, compared with other projects.
 
     python -m benchmarks.step --image-size 224 --batch 8
     python -m benchmarks.step --network attention92 --batch 32 --threads 1
     python -m benchmarks.step --image-size 224 --batch 32 --device cuda
 
-A step is forward, loss, backward and SGD with momentum on one batch that is there already. The variants are timed in
-turns and compared within a round. At 224 the peer is pytorchcv's resattnet, of the same parameters and multiply-adds
+A step is forward, loss, backward and SGD with momentum on one batch in memory. The variants are timed in interleaved
+rounds and compared within a round. At 224 the peer is pytorchcv's resattnet, with equal parameters and multiply-adds
 (pip install -e '.[benchmarks]').
 """
 
@@ -30,14 +30,14 @@ from records.errors import UserError
 
 @dataclass(frozen=True)
 class Variant:
-    """How a network is trained."""
+    """Implementation and arithmetic of a training step."""
 
     channels_last: bool = False
     bf16: bool = False
     kernels: str = "eager"
     compiled: bool = False
     peer: bool = False
-    """pytorchcv's network in the place of ours"""
+    """whether to use pytorchcv's network instead of ours"""
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -53,7 +53,7 @@ PLAIN = Variant()
 
 
 def variants(*, bf16: bool, fused: bool, peer: bool, compiled: bool) -> list[Variant]:
-    """Returns what is compared, the form that everybody trains first."""
+    """Returns the variants to compare, the common form first."""
     found = [PLAIN, Variant(channels_last=True)]
     if fused:
         found.append(Variant(channels_last=True, kernels="fused"))
@@ -75,16 +75,18 @@ def _peers(bf16: bool) -> list[tuple[bool, bool]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and writes it as JSON; returns 0."""
     parser = report.arguments("benchmarks.step", __doc__)
-    parser.add_argument("--network", default="attention56", help="default: %(default)s")
+    parser.add_argument("--network", default="attention56", help="network (default: %(default)s)")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: where it is native")
-    parser.add_argument("--keep-memory", action="store_true", help="as the training loop does, for all variants")
-    parser.add_argument("--compile", action="store_true", help="a compiled variant too")
-    parser.add_argument("--no-peer", action="store_true", help="at 224: leave pytorchcv out")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="use bfloat16 (default: if it is native)")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="reuse freed memory in all variants, as the training loop does"
+    )
+    parser.add_argument("--compile", action="store_true", help="also measure a compiled variant")
+    parser.add_argument("--no-peer", action="store_true", help="do not measure pytorchcv at 224")
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -107,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for v in chosen:
         seconds = statistics.median(times[str(v)])
-        flops = 6 * counted.macs * options.batch / seconds  # forward, and twice as much backward
+        flops = 6 * counted.macs * options.batch / seconds  # the backward pass costs twice the forward pass
         speedups = [report.ratio(times[str(base)], times[str(v)]) for base in _bases(chosen)]
         rows.append([str(v), options.batch / seconds, flops / 1e9, flops / limit[v.bf16], *speedups])
     columns = ["variant", "images/s", "GFLOP/s", "of GEMM limit", *(f"times {base}" for base in _bases(chosen))]
@@ -127,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bases(chosen: Sequence[Variant]) -> list[Variant]:
-    """What the others are compared with: the plain form, and the peer at the layout and precision of our fastest."""
+    """Returns the reference variants: the plain form, or the peer plain and in our fastest layout and precision."""
     peers = [v for v in chosen if v.peer]
     return [peers[0], peers[-1]] if peers else [PLAIN]
 
@@ -154,7 +156,7 @@ def step_of(variant: Variant, name: str, classes: int, batch: int, size: int, de
 
 
 def peer_network(name: str, classes: int) -> nn.Module:
-    """Returns pytorchcv's network of the same blueprint. Raises UserError without pytorchcv."""
+    """Returns pytorchcv's network of the same architecture. Raises UserError without pytorchcv."""
     try:
         from pytorchcv.model_provider import get_model
     except ImportError:

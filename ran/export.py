@@ -1,7 +1,7 @@
-"""A trained network as a file for elsewhere, loaded back and compared before it counts.
+"""Export of a trained network to other formats; each file is loaded back and compared with the network.
 
-pt2 and onnx take images as they are, uint8 (N, 3, size, size) for any N, and give logits float32 (N, K): the
-normalisation is part of them. They compute in float32. Needs the extra `export` for ONNX.
+pt2 and onnx take unnormalised images, uint8 (N, 3, size, size) for any N, and return logits, float32 (N, K): they
+contain the normalisation. They compute in float32. ONNX needs the extra `export`.
 """
 
 import copy
@@ -25,20 +25,20 @@ from records.errors import UserError
 from records.files import write_whole
 
 TOLERANCE = 1e-4
-"""of log-probabilities after loading, relative to the largest: a thousand roundings of float32"""
+"""largest allowed difference of log-probabilities after loading, relative to the largest: 1000 float32 roundings"""
 LEAST = -80.0
-"""log-probabilities below are taken as this: float32 knows no smaller probabilities, which MLflow's models give"""
+"""lower limit of log-probabilities: MLflow's models return probabilities, and float32 has no smaller ones"""
 Loaded = Callable[[Tensor], Tensor]
 """uint8 (N, 3, size, size) -> float32 (N, K), both on the CPU"""
 
 
 class ExportError(UserError):
-    """A network that cannot be exported, or an export that does not compute the same."""
+    """A network that cannot be exported, or an export whose outputs differ."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its suffix, what writes a network, and what loads the file again."""
+    """A file format: its suffix, a function that writes a network, and one that loads the file."""
 
     suffix: str
     write: Callable[[Trained, Path], None]
@@ -49,9 +49,9 @@ FORMATS: Registry[Format] = Registry("export format")
 
 
 def export(trained: Trained, path: Path, name: str) -> Loaded:
-    """Writes a network that lies on the CPU, and returns what loads from the file.
+    """Writes a network, which must lie on the CPU, and returns the function that the written file computes.
 
-    Raises ExportError where an extra is missing, UnknownNameError for the format and WriteError.
+    Raises ExportError if an extra is missing, UnknownNameError for the format, and WriteError.
     """
     kind = FORMATS[name]
     kind.write(trained, path)
@@ -59,9 +59,9 @@ def export(trained: Trained, path: Path, name: str) -> Loaded:
 
 
 def difference(trained: Trained, loaded: Loaded, images: Tensor) -> float:
-    """Returns how far the log-probabilities of what was loaded lie from the network's, relative to the largest.
+    """Returns the largest difference of log-probabilities between `loaded` and the network, relative to the largest.
 
-    For uint8 (N, 3, size, size), the network in float32. Raises ExportError where that is more than TOLERANCE.
+    For uint8 (N, 3, size, size), the network in float32. Raises ExportError if it exceeds TOLERANCE.
     """
     arithmetic = Arithmetic(channels_last=trained.config.train.channels_last)
     expected = predict(trained.network, images, trained.interface.normalization, arithmetic)
@@ -76,7 +76,7 @@ def difference(trained: Trained, loaded: Loaded, images: Tensor) -> float:
 
 
 class Classifier(nn.Module):
-    """Images as they are to logits. uint8 (N, 3, H, W) -> float32 (N, K)."""
+    """The network with its normalisation. uint8 (N, 3, H, W) -> float32 (N, K)."""
 
     mean: Tensor
     scale: Tensor
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
 
 
 def program(trained: Trained, *, fold: bool = True) -> ExportedProgram:
-    """Returns images -> logits as a graph of PyTorch's operations, BatchNorms folded into convolutions if told to."""
+    """Returns images -> logits as a graph of PyTorch's operations, with `fold` BatchNorms folded into convolutions."""
     size = trained.interface.size
     images = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     batch = {"images": {0: Dim("batch", min=1)}}
@@ -142,7 +142,7 @@ def _write_pt2(trained: Trained, path: Path) -> None:
 
 
 def loaded_program(exported: ExportedProgram) -> Loaded:
-    """Returns what a graph computes, without gradients."""
+    """Returns a function that runs a graph without gradients."""
     module = exported.module()
 
     def run(images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""What the paper looks at inside a network: soft masks, response by stage (Figure 4), receptive fields (Figure 3).
+"""Probes of a network: soft masks, response by stage (Figure 4), receptive fields (Figure 3).
 
-All work through forward hooks, in eval mode, and leave modes, hooks and gradients as they were. Network, images and
-`normalization`, which makes the images a network's input, lie on one device.
+All use forward hooks in eval mode, and restore modes, hooks and gradients. Network, images and `normalization` must lie
+on one device.
 """
 
 import math
@@ -20,22 +20,22 @@ from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
 from records.errors import UserError
 
-BATCH = 250  # images at a time without gradients: one map of a CIFAR network's stage 1 then takes 66 MB
-GRADIENT_BATCH = 16  # with gradients, which keep every map of the network
+BATCH = 250  # images per batch without gradients: one map of a CIFAR network's stage 1 then takes 66 MB
+GRADIENT_BATCH = 16  # images per batch with gradients, for which every map of the network is kept
 
 
 @dataclass(frozen=True)
 class SoftMask:
-    """What an attention module does to its images; all (B, C, H, W)."""
+    """Input and intermediate features of an attention module, all (B, C, H, W)."""
 
     input: Tensor
-    """what trunk and mask read"""
+    """input of trunk and mask"""
     before: Tensor
     """the trunk's output T"""
     mask: Tensor
     """M"""
     after: Tensor
-    """T combined with M, before the last p units"""
+    """T combined with M, input of the last p units"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def soft_masks(
 ) -> dict[str, SoftMask]:
     """Returns the soft masks of the named attention modules (None = all) for uint8 images (B, 3, H, W).
 
-    A module without a mask branch is left out. Raises UserError for a name that is no attention module.
+    Omits modules without a mask branch. Raises UserError for a name that is not an attention module.
     """
     valid = attention_names(network)
     chosen = valid if modules is None else list(modules)
@@ -157,8 +157,8 @@ def receptive_field(
     `output` is the dotted name of any module with a feature map as output, for Figure 3 an attention module's branch
     such as "stages.0.attention.0.mask"; `input` that of the module whose input the gradient is taken for, None for the
     image. The gradient is of the sum over the unit's channels (Luo et al., 2016); its absolute value is averaged over
-    images and the input's channels. Raises UserError for a name that does not exist, an output that the input does
-    not reach, and an output without positions.
+    images and the input's channels. Raises UserError for an unknown name, an output that does not depend on the input,
+    and an output without positions.
     """
     # Deviation: Figure 3 does not say how a receptive field is measured; mean absolute gradient of the branch's
     # central unit, after Luo et al. (2016).
@@ -174,7 +174,7 @@ def receptive_field(
     def begin(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         nonlocal start
         start = args[0].detach().clone().requires_grad_()
-        # Another copy, for a leaf must not be changed in place, as a ReLU may do.
+        # Another copy: a ReLU may work in place, which is not allowed on a leaf.
         return (start.clone(), *args[1:])
 
     def stop(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
@@ -199,7 +199,7 @@ def receptive_field(
 
 
 def _centre(size: int, units: int) -> int:
-    """Where the central one of `units` lies among `size` positions: padded strides put unit i at i * stride."""
+    """The position among `size` of the central one of `units`: with padded strides unit i lies at i * stride."""
     return size // 2 if units == 1 else units // 2 * size // units
 
 
@@ -210,7 +210,7 @@ def _copy(x: Tensor) -> Tensor:
 
 @contextmanager
 def _observed(network: nn.Module, handles: Sequence[RemovableHandle]) -> Iterator[None]:
-    """Eval mode, then every module's own mode again and the hooks gone, whatever happens."""
+    """Sets eval mode; at the end restores each module's mode and removes the hooks, also after an exception."""
     modes = {module: module.training for module in network.modules()}
     try:
         network.eval()

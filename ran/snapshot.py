@@ -1,7 +1,7 @@
-"""What a finished run keeps of its network's insides, for figures that are drawn without torch.
+"""The probes that a finished run stores, so that figures can be drawn without torch.
 
-Figures 3 and 4 as JSON (`probes`), Figure 1 as a few small maps (`masks`). Which images, modules and channels is a rule
-stated here, never a choice by eye.
+Figures 3 and 4 as JSON (`probes`), Figure 1 as a few small maps (`masks`). Images, modules and channels are selected by
+the rules below, never by eye.
 """
 
 import base64
@@ -25,7 +25,7 @@ MASK_IMAGES = 6
 
 
 def probes(network: nn.Module, images: Stack, normalization: Normalization) -> dict[str, Any]:
-    """Returns the response by stage and the receptive fields of trunk and mask, as JSON holds them.
+    """Returns the response by stage and the receptive fields of trunk and mask, ready for JSON.
 
     Over the first 1,000 and the first 16 of the uint8 test images (N, 3, H, W). The fields are of the first attention
     module of each stage, trunk and mask branch, in pixels of the image; a network without modules has none.

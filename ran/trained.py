@@ -1,7 +1,7 @@
-"""A trained network with all that its use takes: its classes, and how an image becomes its input.
+"""A trained network with its classes and the preprocessing of its images.
 
-A finished run leaves it as three files: config.json, model.json and weights.safetensors. `save` puts them into one,
-safetensors with a header, and `load` reads either.
+A finished run stores it as three files: config.json, model.json and weights.safetensors. `save` writes them into one
+safetensors file with a header; `load` reads either form.
 """
 
 import dataclasses
@@ -41,26 +41,26 @@ class ModelError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Interface:
-    """What goes into a network and what comes out, beside its weights: model.json."""
+    """A network's input and output, stored as model.json: data set, classes, preprocessing."""
 
     dataset: str
     classes: tuple[str, ...]
     size: int
     """side of a test image in pixels"""
     share: float
-    """of the shorter side of an image file, what is kept around its middle"""
+    """share of an image file's shorter side that the central crop keeps"""
     normalization: Normalization
 
     @classmethod
     def of(cls, source: Source, normalization: Normalization) -> "Interface":
-        """Returns that of a network trained on a data set."""
+        """Returns the interface of a network trained on a data set."""
         one_size = source.test_size is None  # its images are taken whole
         size = source.image_size if source.test_size is None else source.test_size
         share = 1.0 if one_size else test_share(size)
         return cls(dataset=source.name, classes=source.classes, size=size, share=share, normalization=normalization)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as `from_json` reads it."""
+        """Returns the JSON object that `from_json` reads."""
         scale = self.normalization.scale
         return {
             "schema": SCHEMA,
@@ -74,7 +74,7 @@ class Interface:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Interface":
-        """Returns what `to_json` gave, without the padding of training images. Raises ModelError."""
+        """Returns the interface of a `to_json` object, without the padding of training images. Raises ModelError."""
         if content.get("schema") != SCHEMA:
             raise ModelError(f"{names.MODEL_JSON} of another version of this program")
         try:
@@ -94,7 +94,7 @@ class Interface:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network in eval mode and what its use takes, on one device."""
+    """A network in eval mode, its run's configuration and its interface, on one device."""
 
     network: ResidualAttentionNetwork
     config: RunConfig
@@ -111,19 +111,19 @@ class Trained:
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device) -> "Trained":
-        """Moves the network, and returns the same on that device."""
+        """Moves the network, and returns a copy of this object on that device."""
         interface = dataclasses.replace(self.interface, normalization=self.interface.normalization.to(device))
         return dataclasses.replace(self, network=self.network.to(device), interface=interface)
 
     def test_data(self, root: str | None = None) -> DataConfig:
-        """Returns what the run's test set is opened by, in the folder `root` (None = the run's); it has no noise."""
+        """Returns the configuration of the run's test set, without noise, in the folder `root` (None = the run's)."""
         data = self.config.data
         return dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
 
     def matches_data_in(self, root: str) -> bool:
-        """Whether the run's data set in the folder `root` is what it was trained and tested on, as far as can be told.
+        """Returns whether the data set in the folder `root` is the one that the run was trained and tested on.
 
-        A part that is not there, as a file of labels that only training needs, cannot be told.
+        True if a part is missing, such as labels that only training needs, because the digest is then unknown.
         """
         try:
             digest = open_source(dataclasses.replace(self.config.data, root=root)).digest
@@ -132,9 +132,9 @@ class Trained:
         return fingerprint(self.config, digest) == self.fingerprint
 
     def with_test_size(self, size: int) -> "Trained":
-        """Returns the same for test images of another side, in pixels.
+        """Returns a copy that takes test images of another side, in pixels.
 
-        Raises ModelError where the normalisation is of one size, and for a size below the network's smallest.
+        Raises ModelError if the normalisation is for one size only, and for a size below the network's smallest.
         """
         if self.interface.normalization.mean.shape[1:] != (1, 1):
             raise ModelError(f"{self.config.model.name} was trained on images of one size, {self.interface.size}")
@@ -153,7 +153,7 @@ class Trained:
         return found
 
     def logits(self, images: Stack) -> Tensor:
-        """Returns float32 (N, K) for uint8 (N, 3, H, W), computed as an evaluation of the run computes them."""
+        """Returns logits, float32 (N, K), of uint8 (N, 3, H, W), computed as in the run's own evaluation."""
         return predict(self.network, images, self.interface.normalization, self.arithmetic)
 
 
@@ -184,8 +184,8 @@ def load(path: Path | str) -> Trained:
 def from_run(config: Mapping[str, Any], model: Mapping[str, Any] | None, weights: Path) -> Trained:
     """Returns the network of a run's config.json and model.json, with its final weights or those of a checkpoint.
 
-    Without `model`, for runs from before it was kept, the run's data set is read. Raises ModelError, and DataError
-    where that is absent.
+    Older runs have no model.json: with `model` None the run's data set is read. Raises ModelError, and DataError if
+    that is missing.
     """
     if model is None:
         data = _config(weights, config).data
@@ -194,7 +194,7 @@ def from_run(config: Mapping[str, Any], model: Mapping[str, Any] | None, weights
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a network into one safetensors file, its configuration and interface in the header. Raises WriteError."""
+    """Writes a network into one safetensors file, with configuration and interface in its header. Raises WriteError."""
     write_tensors(path, trained.network.state_dict(), {
         "format": FORMAT, "fingerprint": trained.fingerprint, "config": json.dumps(flatten(trained.config)),
         "model": json.dumps(trained.interface.to_json()),
@@ -202,7 +202,7 @@ def save(trained: Trained, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object that a JSON file of a run holds. Raises ModelError."""
+    """Returns the object in a JSON file of a run. Raises ModelError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -220,7 +220,7 @@ def _config(path: Path, values: Mapping[str, Any]) -> RunConfig:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """Returns what the header of a safetensors file says. Raises ModelError."""
+    """Returns the metadata in the header of a safetensors file. Raises ModelError."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

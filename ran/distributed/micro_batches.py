@@ -1,7 +1,7 @@
-"""One training step over several processes: who takes which images, and what becomes one again after it.
+"""One training step over several processes: assignment of micro-batches, and reduction of their results.
 
-BatchNorm and one backward pass are taken over `train.micro_batch` images, whoever takes them; so N processes that share
-out the micro-batches of a step compute what one process computes that takes them one after another, up to rounding.
+BatchNorm and each backward pass work on `train.micro_batch` images. So N processes that share the micro-batches of a
+step compute, up to rounding, the same as one process that computes them one after another.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from ran.distributed.group import Processes
 
 T = TypeVar("T")
 
-# Buffers are not sent along with each forward pass. The name of the option changed in torch 2.14.
+# Buffers are not sent with each forward pass. torch 2.14 renamed the option.
 _NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 _OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
 
 
 def check_sharing(batch_size: int, micro_batch: int | None, world: int, *, sync_batchnorm: bool = False) -> None:
-    """Raises ConfigError where `world` processes cannot share a step equally, with a micro-batch that would do."""
+    """Raises ConfigError if `world` processes cannot share a step equally; the message names a valid micro-batch."""
     micro = micro_batch or batch_size
     if world == 1 or (micro % world if sync_batchnorm else batch_size // micro % world) == 0:
         return
@@ -51,15 +51,15 @@ class Share:
     """The images of a step that one process trains on."""
 
     positions: np.ndarray | None
-    """in the batch; None = all"""
+    """positions in the batch; None = all"""
     size: int
-    """images of one forward pass"""
+    """number of images in one forward pass"""
     indices: tuple[int, ...]
-    """of each forward pass, the number of its micro-batch in the step"""
+    """index within the step of each micro-batch"""
 
 
 def share_of(processes: Processes, batch_size: int, micro_batch: int) -> Share:
-    """Returns what falls to this process: every world-th micro-batch, or with SyncBatchNorm its part of each.
+    """Returns the images of this process: every world-th micro-batch, or with SyncBatchNorm its part of each.
 
     Raises ConfigError as `check_sharing` does.
     """
@@ -90,7 +90,7 @@ def assign_micro_batches(
 
 
 class _SharedStep:
-    """DistributedDataParallel makes one of the gradients; this, of the rest."""
+    """Reduces log window and running statistics; DistributedDataParallel reduces the gradients."""
 
     def __init__(
         self, processes: Processes, network: nn.Module, forward: Any, window: Mapping[str, Tensor], share: Share
@@ -111,9 +111,9 @@ class _SharedStep:
         self.others = count - len(share.indices)
 
     def assign(self, parts: Iterable[T]) -> Iterator[T]:
-        """Yields the micro-batches of this process; the last one's backward pass adds up the gradients of all."""
+        """Yields the micro-batches of this process; the backward pass of the last one reduces the gradients."""
         totals = [value * k for value, k in zip(self.running, self.old, strict=True)]
-        if not self.processes.leads:  # what was there before the step counts once
+        if not self.processes.leads:  # the value before the step counts once
             _zero([*totals, *self.window])
         _zero(self.running)
         for i, part in enumerate(parts):
@@ -140,7 +140,7 @@ def _zero(tensors: list[Tensor]) -> None:
 
 
 def _norms(network: nn.Module) -> list[Any]:
-    """The BatchNorms that keep statistics. One without a momentum weighs all passes alike, which needs their order."""
+    """Returns the BatchNorms with running statistics. Raises ConfigError for one without a momentum."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if any(norm.momentum is None for norm in norms):
         raise ConfigError("a BatchNorm with momentum=None cannot be trained by several processes: give it a number")
@@ -148,6 +148,6 @@ def _norms(network: nn.Module) -> list[Any]:
 
 
 def _sum(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """The sum of the gradients, where torch takes the mean: a loss is a share of the whole batch's already."""
+    """Sums the gradients instead of torch's mean, because each loss is already divided by the whole batch's size."""
     work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
     return work.get_future().then(lambda future: future.value()[0])

@@ -13,12 +13,12 @@ from ran.kernels import build, ops
 
 @dataclass(frozen=True)
 class DeviceCapabilities:
-    """What decides the arithmetic of a run that leaves it open ("auto")."""
+    """Properties of a device that decide the arithmetic of a run with "auto" settings."""
 
     bf16: bool = False
-    """bfloat16 is native, and so faster than float32"""
+    """whether bfloat16 is native, and so faster than float32"""
     no_kernels: str = "not looked for"
-    """why there are no kernels of our own; "" where there are"""
+    """why our own kernels cannot be used; "" if they can"""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -50,7 +50,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def device_capabilities(device: torch.device, *, kernels: bool = True) -> DeviceCapabilities:
-    """Returns those of a device of this machine; `kernels`: look for them, which may take seconds to build them."""
+    """Returns the capabilities of a device of this machine. `kernels`: check for our kernels, which may build them."""
     bf16 = has_bf16(device)
     if not kernels:
         return DeviceCapabilities(bf16)
@@ -58,9 +58,9 @@ def device_capabilities(device: torch.device, *, kernels: bool = True) -> Device
 
 
 def resolve(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
-    """Returns the config with the arithmetic that "auto" stands for: bf16 and our kernels where the device has them.
+    """Returns the config with "auto" resolved: bf16 and our kernels if the device supports them.
 
-    Raises ConfigError where kernels are asked for that it has not.
+    Raises ConfigError if the config asks for kernels that the device lacks.
     """
     t = config.train
     # Deviation: the paper trained in float32; bf16 autocast is the default where it is native, float32 a flag away.
@@ -72,7 +72,7 @@ def resolve(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
 
 
 def check_kernels(kernels: str, capabilities: DeviceCapabilities) -> None:
-    """Raises ConfigError where kernels are asked for that a device has not."""
+    """Raises ConfigError for kernels that a device lacks."""
     if kernels == "fused" and capabilities.no_kernels:
         raise ConfigError(f"train.kernels=fused: {capabilities.no_kernels}; auto takes them where they are")
 
@@ -107,10 +107,10 @@ class Arithmetic:
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep what is freed for what is allocated next, in this process; elsewhere nothing happens.
+    """Makes glibc reuse freed memory in this process; does nothing with other C libraries.
 
-    By default it hands the large tensors of a step back to the kernel, which clears each of their pages for the next.
-    What the process occupies does not shrink then until it ends.
+    By default glibc returns large tensors to the operating system, which clears each page before it is used again. With
+    this setting the process keeps its memory until it ends.
     """
     with contextlib.suppress(OSError, AttributeError):  # not Linux, or not glibc
         libc = ctypes.CDLL("libc.so.6")
@@ -119,7 +119,7 @@ def keep_freed_memory() -> None:
 
 
 def make_deterministic() -> None:
-    """Makes CUDA choose algorithms that give the same bits each time (CPU kernels do so at equal threads)."""
+    """Makes CUDA use deterministic algorithms (CPU kernels are deterministic for an equal number of threads)."""
     import os
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -15,11 +15,11 @@ from ran.data.source import Images
 from ran.distributed.group import ALONE, Processes
 from ran.engine.device import Arithmetic
 
-BATCH = 200  # measured best of 25..1000 at full and quarter width on two cores; does not change a result in eval mode
+BATCH = 200  # fastest of 25..1000 at full and quarter width on two cores; does not change results in eval mode
 
 
 class Stopped(Exception):
-    """Evaluation was asked to stop."""
+    """The evaluation was stopped."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What a network says of training images some of whose labels are wrong; all in %."""
+    """Errors on training images some of whose labels are wrong, all in %."""
 
     err: float
     """top-1 error against the labels trained on"""
     err_clean: float
-    """against the true labels"""
+    """top-1 error against the true labels"""
     memorised: float | None
-    """share of the wrongly labelled images that get their wrong label; None without any"""
+    """share of the wrongly labelled images that are predicted as labelled; None without wrong labels"""
 
 
 def predict(
@@ -62,7 +62,7 @@ def predict(
     try:
         with torch.inference_mode(), arithmetic.on(normalization.mean.device):
             for _ in range(rounds):
-                x = next(parts, None)  # before `stop`, in which all processes meet: a file may be damaged
+                x = next(parts, None)  # before `stop`, a collective call: reading a damaged file raises
                 if stop():
                     raise Stopped
                 if x is not None:
@@ -79,9 +79,9 @@ def evaluate(
 ) -> Score:  # fmt: skip
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,).
 
-    Raises Stopped as `predict` does, and DataError for a label that is none of the network's classes.
+    Raises Stopped as `predict` does, and DataError for a label that is not one of the network's classes.
     """
-    if (classes := getattr(network, "num_classes", None)) is not None:  # known before any image is looked at
+    if (classes := getattr(network, "num_classes", None)) is not None:  # before any image is read
         Images(images, labels).check_classes(classes)
     logits = predict(network, images, normalization, arithmetic, stop=stop, processes=processes)
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
@@ -95,7 +95,7 @@ def evaluate(
 
 
 def memorisation(logits: Tensor, labels: Tensor, true_labels: Tensor) -> Memorisation:
-    """Returns how logits (N, K) of training images agree with the labels trained on and with the true ones, (N,)."""
+    """Returns the errors of logits (N, K) of training images against given and true labels, (N,)."""
     predicted = logits.argmax(1)
     wrong = labels != true_labels
     return Memorisation(

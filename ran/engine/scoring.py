@@ -1,4 +1,4 @@
-"""What a run measures: sums over the steps since the last log point, curves, and the final metrics."""
+"""Measurements of a run: sums over the steps since the last log point, curves, and final metrics."""
 
 import math
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class LogWindow:
 
 def not_finite(loss: float, network: nn.Module) -> str | None:
     """Returns what of "loss" and "weights" is not finite; None if both are."""
-    # The loss says nothing of running statistics, nor of infinite weights behind a sigmoid.
+    # A finite loss is possible with infinite running statistics, or with infinite weights before a sigmoid.
     state = [value for value in network.state_dict().values() if value.is_floating_point()]
     largest = nn.utils.get_total_norm(state, norm_type=math.inf).item()
     return next((what for what, value in (("loss", loss), ("weights", largest)) if not math.isfinite(value)), None)

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: threads and kernels, the network, the images on the device."""
+"""Set-up of a run before its first step: threads, kernels, the network, and the images on the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class TrainingData:
     batches: Callable[..., tuple[Tensor, Tensor]]
     """step, positions -> images and labels of the batch; with label noise labels (B, 2), given and true"""
     true_labels: Tensor | None
-    """of the training images; None without label noise"""
+    """true labels of the training images; None without label noise"""
 
     def batch(self, step: int, positions: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns images, given labels and true labels of a step's batch, or of some positions in it."""

@@ -1,4 +1,4 @@
-"""The training loop of one run, flat: batch, rate, forward, backward, step, then what happens every n steps.
+"""The training loop of one run, flat: batch, rate, forward, backward, step, then logging, evaluation and checkpoints.
 
 Resume: weights, momentum, the open log window and the step come from the checkpoint; order, augmentation and learning
 rate are functions of the step. So a run that was stopped at any step ends with the same bits as one that was not.
@@ -51,9 +51,9 @@ class Checkpointing:
 
     folder: Path
     seconds: float = 60.0
-    """between two checkpoints"""
+    """least time between two checkpoints"""
     keep: int | None = checkpoint.KEEP
-    """number of checkpoints that stay; None = all"""
+    """number of checkpoints to keep; None = all"""
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,15 @@ def train(
         hooks.log(0, {names.NOISE_RATE: splits.noise.rate})
     for step in range(header.step, steps):
         tick = time.monotonic()
-        # Before `stop`, which all processes call together: a damaged file that one of them finds must end it in all.
+        # Before `stop`, a collective call: a damaged file found by one process must end the run in all.
         batch = data.batch(step, share.positions)
         training_seconds += time.monotonic() - tick
         try:
             if stop():
                 raise Stopped
-            if evaluation_due:  # after the checkpoint of its step, so that a run killed in it repeats nothing else
+            if evaluation_due:  # after its step's checkpoint, so that a run killed during it repeats only this
                 now = scoring.score(scoring.curve)
-                # The next window ends a run that has diverged; trackers keep no infinity, so it is not logged here.
+                # A diverged run ends at its next log point; not logged here because trackers cannot store infinity.
                 if math.isfinite(now.loss) and processes.leads:
                     hooks.log(step, scoring.curve_point(now))
                 evaluation_due = False
@@ -174,7 +174,7 @@ def train(
 
     try:
         metrics, now = scoring.final()
-    except Stopped:  # the checkpoint of the last step is there
+    except Stopped:  # the last step's checkpoint exists
         return result(names.KILLED, steps, f"stopped in the evaluation after step {steps}/{steps}")
     if not all(math.isfinite(v) for v in metrics.values()):
         return result(names.DIVERGED, steps, f"final losses not finite at step {steps}")

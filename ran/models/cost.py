@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds (the paper's "FLOPs"), in all and by stage and branch.
+"""Costs of a network: parameters and multiply-adds (the paper's "FLOPs"), in total and by stage and branch.
 
 python -m ran.models.cost attention56 --size 64
 """
@@ -47,11 +47,11 @@ class Part:
 
     stage: int | None
     branch: str
-    """stem, units (before the modules), trunk (of the modules, with their p units), mask, or head (with its norm)"""
+    """stem, units (before the attention modules), trunk (with the modules' p units), mask, or head (with its norm)"""
     params: int
     """trainable parameters"""
     params_with_bn: int
-    """with BatchNorm's running mean and variance"""
+    """trainable parameters and BatchNorm's running means and variances"""
     macs: int
     """multiply-adds of convolutions and matrix products for one image, forward"""
 
@@ -62,7 +62,7 @@ def cost(spec: NetworkSpec, *, num_classes: int, image_size: int) -> Cost:
     params = sum(p.numel() for p in network.parameters())
     try:
         macs = _macs_of_known(network, image_size)
-    except Exception:  # a user's mask or unit may do anything: torch's counter knows it all, and computes nothing
+    except Exception:  # a user's mask or unit may call any function; torch's counter supports all
         macs = _count(_on_meta(spec, num_classes), image_size).get_total_flops() // 2
     return Cost(params, macs)
 
@@ -78,7 +78,7 @@ _OTHERS = {
     *("mul", "normalize", "relu", "sigmoid", "split", "stack", "sub", "sum", "transpose", "unsqueeze", "view", "dim"),
     *("size", "numel", "is_contiguous", "contiguous", "flatten", "softmax", "__get__", "__getitem__"),
 }
-"""what our networks are made of that multiplies no matrices"""
+"""functions in our networks that have no multiply-adds of convolutions or matrix products"""
 
 
 class _Known(TorchFunctionMode):
@@ -96,11 +96,11 @@ class _Known(TorchFunctionMode):
 
 
 def _macs_of_known(network: nn.Module, image_size: int) -> int:
-    """The MACs of one image, which is computed with whatever lies in memory; the network is moved there.
+    """Returns the MACs of one image by a forward pass with uninitialised weights; moves the network to the CPU.
 
-    A tenth of what torch's counter takes, which imports a compiler and takes each operation apart on the meta device.
+    Takes a tenth of the time of torch's counter, which imports a compiler and decomposes each operation.
     """
-    # Not to_empty, which from the meta device takes a Python function of PyTorch's for each tensor.
+    # Not to_empty, which calls a slow Python function for each meta tensor.
     network, image = network._apply(_unset), torch.zeros(1, 3, image_size, image_size)
     with _Known() as known, torch.inference_mode(), using(fused=False):
         network(image)
@@ -120,8 +120,8 @@ def stage_names(network: nn.Module) -> list[str]:
 def breakdown(network: nn.Module, *, image_size: int) -> list[Part]:
     """Returns the costs of a network by stage and branch, in the order of its modules, for square RGB images.
 
-    What is registered before the first stage is the stem, what is registered after the stages is the head. On the meta
-    device nothing is computed. The network keeps its mode.
+    Modules registered before the first stage are the stem, those after the last stage the head. On the meta device
+    nothing is computed. The network keeps its mode.
     """
     stages = stage_names(network)
     macs = _macs_by_module(network, image_size)
@@ -131,7 +131,7 @@ def breakdown(network: nn.Module, *, image_size: int) -> list[Part]:
         stage = _stage_of(name)
         behind = behind or stage is not None
         if stage is None:
-            # The root's own arithmetic, if any, stands in its forward, where the features are turned into logits.
+            # Operations of the root module itself are in its forward, which turns features into logits.
             place: tuple[int | None, str] = (None, "head" if behind or not name else "stem")
         else:
             place = (stages.index(stage) + 1, _branch_of(name))
@@ -160,18 +160,18 @@ def _branch_of(name: str) -> str:
 
 
 def _count(network: nn.Module, image_size: int) -> "FlopCounterMode":
-    """Runs one image through torch's counter: a multiply-add counts as two, convolutions and matrix products alone."""
+    """Runs one image through torch's counter, which counts only convolutions and matrix products, two per MAC."""
     from torch.utils.flop_counter import FlopCounterMode  # which imports a compiler
 
     image = torch.empty(1, 3, image_size, image_size, device=next(network.parameters()).device)
-    # no_grad, not inference_mode, in which the counter takes every operation apart in Python.
+    # no_grad: in inference_mode the counter decomposes every operation in Python.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     return counter
 
 
 def _macs_by_module(network: nn.Module, image_size: int) -> dict[str, int]:
-    """The MACs that each module does itself, its children's left out, by dotted name ("" for the network)."""
+    """Returns the MACs of each module without its children, by dotted name ("" for the network)."""
     modes = {module: module.training for module in network.modules()}
     try:
         counts = {key: sum(ops.values()) for key, ops in _count(network.eval(), image_size).get_flop_counts().items()}
@@ -182,11 +182,11 @@ def _macs_by_module(network: nn.Module, image_size: int) -> dict[str, int]:
     own = dict(counts)
     for key in counts:
         parent = key.rpartition(".")[0]
-        while parent and parent not in counts:  # a ModuleList is never called, so it is not counted
+        while parent and parent not in counts:  # a ModuleList is never called and so not counted
             parent = parent.rpartition(".")[0]
         if parent:
             own[parent] -= counts[key]
-    # The counter puts the class's name first.
+    # The counter's names begin with the class.
     return {key.partition(".")[2]: flops // 2 for key, flops in own.items() if flops}
 
 

@@ -1,4 +1,4 @@
-"""What is drawn of a training image that is read from a file (section 4.2): a crop, a flip and a change of colour."""
+"""Random augmentation of image files (section 4.2): crop, flip and PCA colour jitter."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ran.data.augment import Normalization
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 """a crop's share of the image and its width / height: [33]'s, Szegedy et al., 2015"""
 TRIES = 10
-"""crops drawn of which the first that the image holds is taken, as torchvision does"""
+"""number of crops drawn; the first that fits into the image is used, as in torchvision"""
 COLOUR_STD = 0.1
 """standard deviation of the principal components' factors: [20]'s, Krizhevsky et al., 2012"""
 # Deviation: section 4.2 does not give the principal components of its colours; ImageNet's usual ones, of RGB in [0, 1].
@@ -25,27 +25,27 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for n images, before anything is known of them."""
+    """Random numbers for n images, independent of the images."""
 
     areas: np.ndarray  # (n, TRIES), within AREA
     ratios: np.ndarray  # (n, TRIES), within RATIO
-    places: np.ndarray  # (n, 2), in [0, 1): where left and top stand among all that are possible
+    places: np.ndarray  # (n, 2), in [0, 1): relative position of left and top among all possible ones
     flips: np.ndarray  # bool (n,)
     colour_factors: np.ndarray  # (n, 3), factors of the principal components
 
     def pick(self, chosen: slice | np.ndarray) -> "Draws":
-        """Returns those of some of the images."""
+        """Returns the draws of some of the images."""
         return Draws(**{name: drawn[chosen] for name, drawn in vars(self).items()})
 
     def box(self, i: int, width: int, height: int) -> Box:
-        """Returns the crop of image i, which is so large: whole pixels inside it."""
+        """Returns the crop of image i, of this size, in whole pixels."""
         for area, ratio in zip(self.areas[i].tolist(), self.ratios[i].tolist(), strict=True):
             w, h = _sides(area * width * height, ratio)
             if 0 < w <= width and 0 < h <= height:
                 x, y = self.places[i].tolist()
                 left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
                 return left, top, left + w, top + h
-        # None fits a very long image: its centre, as much of it as the ratios allow.
+        # No crop fits a very long image: use its centre, as much as the ratios allow.
         w = min(width, max(1, round(height * RATIO[1])))
         h = min(height, max(1, round(width / RATIO[0])))
         left, top = (width - w) // 2, (height - h) // 2
@@ -53,7 +53,7 @@ class Draws:
 
 
 def draw(rng: np.random.Generator, n: int) -> Draws:
-    """Returns what is drawn for n images: areas uniform, ratios uniform in their logarithm, colour factors normal."""
+    """Returns the draws for n images: areas uniform, ratios uniform in their logarithm, colour factors normal."""
     return Draws(
         areas=rng.uniform(*AREA, (n, TRIES)),
         ratios=np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), (n, TRIES))),
@@ -72,7 +72,7 @@ def pca_colour_jitter(images: Tensor, colour_factors: np.ndarray, normalization:
     device = normalization.mean.device
     batch, _, height, width = images.shape
     shift = torch.from_numpy(255 * (colour_factors * EIGENVALUES) @ EIGENVECTORS.T).float().to(device)
-    # A row of 3W numbers is worked off at once, the three of a pixel one by one would take five times as long.
+    # Whole rows of 3W numbers: three numbers per pixel would take five times as long.
     mean = (normalization.mean.flatten() - shift).repeat(1, width)[:, None]  # (B, 1, 3W)
     scale = torch.as_tensor(normalization.scale, device=device).expand(3, 1, 1).flatten().repeat(width)
     rows = images.to(device).permute(0, 2, 3, 1).flatten(2).float()  # (B, H, 3W)
