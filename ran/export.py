@@ -70,7 +70,7 @@ def difference(trained: Trained, loaded: Loaded, images: Tensor) -> float:
     apart = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
     if not apart <= TOLERANCE:
         raise ExportError(
-            f"what was exported computes something else: log-probabilities {apart:.1e} of the largest apart; report it"
+            f"the export computes something else: log-probabilities {apart:.1e} of the largest apart; report it"
         )
     return apart
 
@@ -162,7 +162,7 @@ def _write_onnx(trained: Trained, path: Path) -> None:
         program(trained, fold=False), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False
     )
     if made is None:
-        raise ExportError("PyTorch's ONNX exporter made nothing")
+        raise ExportError("PyTorch's ONNX exporter produced no model")
     write_whole(path, made.model_proto.SerializeToString())
 
 

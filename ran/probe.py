@@ -77,7 +77,7 @@ def soft_masks(
     chosen = valid if modules is None else list(modules)
     for name in chosen:
         if name not in valid:
-            raise UserError(f"{name!r} is no attention module. Valid: {', '.join(valid) or 'none'}.")
+            raise UserError(f"{name!r} is not an attention module. Valid: {', '.join(valid) or 'none'}.")
     seen: dict[str, dict[str, Tensor]] = {name: {} for name in chosen}
 
     def attach(name: str) -> list[RemovableHandle]:
@@ -188,7 +188,7 @@ def receptive_field(
         for chunk in chunks(images, batch):
             network(normalization.normalize(chunk))
             if end is None or start is None or end.ndim != 4:
-                raise UserError(f"module {output!r} gave no feature map (B, C, H, W)")
+                raise UserError(f"module {output!r} has no feature map (B, C, H, W) as output")
             unit = end[:, :, end.shape[2] // 2, end.shape[3] // 2].sum()
             gradient = torch.autograd.grad(unit, start, allow_unused=True)[0] if unit.requires_grad else None
             if gradient is None:

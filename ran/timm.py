@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         raise UserError("which script? python -m ran.timm SCRIPT ARGS...")
     if not os.path.isfile(argv[0]):
-        raise UserError(f"the script {argv[0]} is no file")
+        raise UserError(f"the script {argv[0]} is not a file")
     from ran.timm import run  # imported by its own name, this module registers the networks
 
     run(argv[0], argv[1:])

@@ -173,7 +173,7 @@ def load(path: Path | str) -> Trained:
             "the tracking store"
         )
     if header.get("format") != FORMAT:
-        raise ModelError(f"{path} is no network that this program saved")
+        raise ModelError(f"{path} is not a network saved by this program")
     try:
         config, model = json.loads(header["config"]), json.loads(header["model"])
     except (KeyError, ValueError):
@@ -206,9 +206,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path.parent} holds no finished run: {path.name}: {error}") from None
+        raise ModelError(f"{path.parent} contains no finished run: {path.name}: {error}") from None
     if not isinstance(content, dict):
-        raise ModelError(f"{path.parent} holds no finished run: {path.name} holds no object")
+        raise ModelError(f"{path.parent} contains no finished run: {path.name} contains no JSON object")
     return content
 
 
@@ -225,7 +225,7 @@ def metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is no safetensors file ({str(error).splitlines()[0]})") from None
+        raise ModelError(f"{path} is not a safetensors file ({str(error).splitlines()[0]})") from None
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

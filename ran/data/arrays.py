@@ -64,4 +64,4 @@ def _array(path: Path) -> np.ndarray:
             raise ValueError("an archive of several")
         return found
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no NumPy array that can be read ({error})") from None
+        raise DataError(f"{path} is not a readable NumPy array ({error})") from None

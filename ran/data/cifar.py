@@ -123,7 +123,7 @@ def file_hash(path: Path, algorithm: str) -> str:
         stat = path.stat()
         return _hash_of_version(path, algorithm, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend it or fetch the data set anew") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); download the data set again") from error
 
 
 # Every run of a study needs the digest; 180 MB take 0.3 s. A file with equal size and mtime counts as unchanged.
@@ -158,7 +158,7 @@ def _admitted(module: str, name: str) -> Callable[..., Any]:
             return np.dtype
         case "_codecs", "encode":  # bytes of protocol 2
             return lambda text, encoding: text.encode("latin1")
-    raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no plain data")
+    raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not plain data")
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -184,7 +184,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(f"{path}: not a CIFAR file ({reason}); delete it and fetch the data set anew")
+    return DataError(f"{path}: not a CIFAR file ({reason}); delete it and download the data set again")
 
 
 def _read_names(path: Path, spec: _Cifar) -> tuple[str, ...]:

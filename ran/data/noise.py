@@ -45,12 +45,12 @@ def human_labels(root: str, name: str, clean: np.ndarray) -> np.ndarray:
     arrays = {key: np.asarray(content.get(key, ())) for key in ("clean_label", HUMAN_LABELS[name])}
     for key, array in arrays.items():
         if array.shape != clean.shape or array.dtype.kind not in "iu":
-            raise DataError(f"{path}: {key!r} is not {len(clean)} integer labels; fetch CIFAR-10N anew")
+            raise DataError(f"{path}: {key!r} is not {len(clean)} integer labels; download CIFAR-10N again")
     if not np.array_equal(arrays["clean_label"], clean):
         raise DataError(f"{path}: its clean labels are not those of this CIFAR-10; both must be in the official order")
     labels = arrays[HUMAN_LABELS[name]].astype(np.int64)
     if labels.min() < 0 or labels.max() > 9:
-        raise DataError(f"{path}: {HUMAN_LABELS[name]!r} holds labels outside 0..9; fetch CIFAR-10N anew")
+        raise DataError(f"{path}: {HUMAN_LABELS[name]!r} holds labels outside 0..9; download CIFAR-10N again")
     return labels
 
 

@@ -185,7 +185,7 @@ def abort_on_error(group: Processes) -> Iterator[None]:
         try:
             group.abort(one_line(error))
         except LostError as lost:
-            raise lost if is_lost(error) else LostError(f"{one_line(error)}, where the others went on") from error
+            raise (lost if is_lost(error) else LostError(f"{one_line(error)}, while the others went on")) from error
         raise
 
 

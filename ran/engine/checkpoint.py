@@ -108,7 +108,7 @@ def read_header(path: Path) -> Header:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no checkpoint of this version; move it away to start the run afresh")
+            raise CheckpointError(f"{path} is not a checkpoint of this version; move it away to start from scratch")
         seconds, due = float(metadata["seconds"]), metadata["evaluation_due"] == "True"
         return Header(
             fingerprint=metadata["fingerprint"], step=int(metadata["step"]), seconds=seconds, evaluation_due=due
@@ -177,7 +177,7 @@ def load(
         try:
             return _load(path, fingerprint, network, optimizer, window)
         except DamagedError as error:
-            log.warning("%s: the checkpoint before it is used, or the run starts afresh", error)
+            log.warning("%s: the previous checkpoint is used, or the run starts from scratch", error)
     return None
 
 
@@ -207,7 +207,7 @@ def _load(
     except (KeyError, RuntimeError) as error:
         # The file is undamaged, so another version of the program wrote it, with other networks for this fingerprint.
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} does not fit ({reason}); move it away to start the run afresh") from None
+        raise CheckpointError(f"{path} does not fit ({reason}); move it away to start from scratch") from None
     return header
 
 

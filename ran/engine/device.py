@@ -74,7 +74,7 @@ def resolve(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
 def check_kernels(kernels: str, capabilities: DeviceCapabilities) -> None:
     """Raises ConfigError for kernels that a device lacks."""
     if kernels == "fused" and capabilities.no_kernels:
-        raise ConfigError(f"train.kernels=fused: {capabilities.no_kernels}; auto takes them where they are")
+        raise ConfigError(f"train.kernels=fused: {capabilities.no_kernels}; auto uses them only if they work")
 
 
 @dataclass(frozen=True)

@@ -77,16 +77,9 @@ def log_interval(steps: int) -> int:
 
 
 def train(
-    config: RunConfig,
-    splits: Splits,
-    hooks: TrainHooks,
-    *,
-    num_classes: int,
-    fingerprint: str,
-    device: torch.device,
-    checkpoints: Checkpointing,
-    processes: Processes = ALONE,
-) -> Result:
+    config: RunConfig, splits: Splits, hooks: TrainHooks, *, num_classes: int, fingerprint: str, device: torch.device,
+    checkpoints: Checkpointing, processes: Processes = ALONE,
+) -> Result:  # fmt: skip
     """Trains one run until it ends, diverges or is stopped, from its newest checkpoint if it has one.
 
     Precision and kernels of the config must be resolved. Several `processes` call it alike. A loss or weight that is
@@ -160,7 +153,6 @@ def train(
         training_seconds += time.monotonic() - tick
         done = step + 1
         hooks.on_step(done)
-
         if done % log_every == 0 or done == steps:
             point = window.point(done - step // log_every * log_every, t.batch_size, lr)
             if what := not_finite(point[names.TRAIN_LOSS], network):

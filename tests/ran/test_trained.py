@@ -146,13 +146,13 @@ def spoil(folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "message"), [
-    ("no config", "holds no finished run: config.json: "),
-    ("list", "config.json holds no object"),
-    ("garbled", "holds no finished run: model.json: "),
+    ("no config", "contains no finished run: config.json: "),
+    ("list", "config.json contains no JSON object"),
+    ("garbled", "contains no finished run: model.json: "),
     ("schema", "model.json of another version"),
     ("field", "a configuration of another version"),
-    ("no weights", "weights.safetensors is no safetensors file|is damaged"),
-    ("cut", "is damaged|is no safetensors file"),
+    ("no weights", "weights.safetensors is not a safetensors file|is damaged"),
+    ("cut", "is damaged|is not a safetensors file"),
     ("no scale", "model.json is damaged .KeyError: 'scale'"),
     ("classes", r"does not fit attention32c with 2 classes: .*head\.weight"),
     ("nan", "not finite; the run diverged"),
@@ -175,8 +175,8 @@ def test_a_damaged_header_is_refused(run_folder, tmp_path):
 
 def test_a_file_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(ModelError, match="no safetensors file"):
+    with pytest.raises(ModelError, match="not a safetensors file"):
         load(tmp_path / "text")
     write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
-    with pytest.raises(ModelError, match="no network that this program saved"):
+    with pytest.raises(ModelError, match="not a network saved by this program"):
         load(tmp_path / "other.safetensors")

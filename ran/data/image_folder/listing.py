@@ -30,7 +30,7 @@ class Listing:
             shown = f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
             raise DataError(
                 f"{self.folder}: {len(unknown)} of its {len(self.classes)} classes are none of the network's "
-                f"{len(classes)} ({shown}); leave their folders out, or take a network that knows them"
+                f"{len(classes)} ({shown}); leave their folders out, or take a network that has them"
             )
         own = [position[name] for name in self.classes]
         return replace(self, classes=tuple(classes), labels=tuple(own[label] for label in self.labels))
@@ -97,7 +97,7 @@ def _images(folder: Path) -> list[tuple[str, int]]:
             return sorted((e.name, e.stat().st_size) for e in entries if _is_image(e.name))
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder}: cannot be read ({error.strerror}); mend the image folder"
+            f"{error.filename or folder}: cannot be read ({error.strerror}); repair the image folder"
         ) from error
 
 
@@ -108,7 +108,7 @@ def without(listing: Listing, names: frozenset[str]) -> Listing:
         return listing
     kept = [i for i, name in enumerate(listing.names) if name not in names]
     if not kept:
-        raise DataError(f"{listing.folder}: all of its images are left out, for damage or as excluded")
+        raise DataError(f"{listing.folder}: all of its images are left out, as damaged or excluded")
     return replace(
         listing,
         names=tuple(listing.names[i] for i in kept),
@@ -159,10 +159,10 @@ def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -
             continue
         entry = str(int(entry)) if entry.isdecimal() else entry
         if entry not in known:
-            raise DataError(f"{option}: line {number} of {path}, {entry[:100]!r}, fits no image of {listing.folder}")
+            raise DataError(f"{option}: line {number} of {path}, {entry[:100]!r}, matches no image of {listing.folder}")
         if times[entry] > 1:
             raise DataError(
-                f"{option}: line {number} of {path}, {entry[:100]!r}, fits {times[entry]} images of "
+                f"{option}: line {number} of {path}, {entry[:100]!r}, matches {times[entry]} images of "
                 f"{listing.folder}; write <class>/{entry[:100]}"
             )
         found.add(known[entry])
