@@ -2,13 +2,13 @@
 
     python -m benchmarks.accuracy --minutes 30 --recipes fast paper --seeds 0 --data-root data
 
-Same network (ours, attention residual learning, full width), same augmentation, layout, precision and kernels; a recipe
-is batch size, learning rate and its schedule, weight decay and label smoothing. The number of steps is what fits into
-the minutes at the speed measured just before, and every schedule is stretched to it, as the others' are to their
-epochs. The way there is seen on 2,000 validation images, 20 times; evaluation is not on the clock.
+All recipes share the network (ours, attention residual learning, full width), augmentation, layout, precision and
+kernels; they differ in batch size, learning rate and schedule, weight decay and label smoothing. The number of steps is
+what fits into the minutes at the speed measured just before; every schedule is scaled to it. The 2,000 validation
+images are evaluated 20 times; evaluation does not count as training time.
 
-All of it takes hours. With the speed of the idle machine, once measured, given by --images-per-s, runs may share the
-machine with others: what is trained depends on the number of steps alone. With --folder a run that was stopped goes on.
+All recipes together take hours. With --images-per-s, the speed measured before on the idle machine, runs may share the
+machine with others, because results depend only on the number of steps. With --folder a stopped run resumes.
 
 fast          ours: one cycle to 0.4, chosen by validation error (python run_ablation.py --study recipes)
 paper         section 4.1
@@ -31,10 +31,10 @@ import torch
 from benchmarks import report
 from ran.config import RunConfig, fingerprint, override
 from ran.data.datasets import load_splits, open_source
-from ran.engine.device import abilities, pick_device, resolve
+from ran.engine.device import device_capabilities, pick_device, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 from records import names
 from records.command import entry
 
@@ -73,7 +73,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Course:
-    """One run: the images it was trained on, how many a second, and validation error by images seen."""
+    """One run: number of training images seen, their rate, and validation error by images seen."""
 
     images: int
     images_per_s: float
@@ -86,12 +86,12 @@ class Course:
         return self.images / self.images_per_s / 60
 
     def minutes_to(self, accuracy: float) -> float | None:
-        """Minutes until the accuracy in % was first seen; None if it was not."""
+        """Returns the minutes until the accuracy in % was first measured; None if never."""
         reached = [images for images, err in sorted(self.errors.items()) if 100 - err >= accuracy]
         return reached[0] / self.images_per_s / 60 if reached else None
 
     def row(self) -> list[Any]:
-        """Its columns, from images/s on."""
+        """Returns its table columns, from images/s on."""
         last = self.errors[max(self.errors)] if self.errors else None
         return [
             self.images_per_s, self.images, self.minutes, last and 100 - last, self.test_err and 100 - self.test_err,
@@ -100,18 +100,22 @@ class Course:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and writes it as JSON after each run, beside what the file has of other runs; returns 0."""
+    """Prints a table and writes it as JSON after each run, together with earlier rows of the file; returns 0."""
     parser = report.arguments("benchmarks.accuracy", __doc__)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="training time of each run (default: %(default)s)")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--data", default="cifar10", help="cifar10, or cluttershapes to try it")
+    parser.add_argument(
+        "--data", default="cifar10", help="data set: cifar10, or cluttershapes for a trial (default: cifar10)"
+    )
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto", help="default: auto")
-    parser.add_argument("--images-per-s", type=float, help="speed measured before (default: measured now)")
-    parser.add_argument("--folder", type=Path, help="where runs keep checkpoints, to go on from (default: nowhere)")
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "bf16"), default="auto", help="precision (default: auto)"
+    )
+    parser.add_argument("--images-per-s", type=float, help="training speed measured before (default: measure now)")
+    parser.add_argument("--folder", type=Path, help="folder for checkpoints, to resume from (default: none)")
     options = parser.parse_args(argv)
     device = pick_device(options.device)
     for seed in options.seeds:
@@ -124,7 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 folder = options.folder / f"{recipe}-{seed}" if options.folder else Path(passing)
                 course = run(config, options.minutes, options.images_per_s, device, folder)
             rows: list[list[Any]] = []
-            if options.out is not None and options.out.exists():  # read now: another command may have written meanwhile
+            if (
+                options.out is not None and options.out.exists()
+            ):  # read now, because another command may have written to it
                 rows = [row for row in json.loads(options.out.read_text())["rows"] if row[:2] != [recipe, seed]]
             rows.append([recipe, seed, *course.row()])
             report.publish(
@@ -139,8 +145,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: RunConfig, minutes: float, images_per_s: float | None, device: torch.device, folder: Path) -> Course:
-    """Returns the course of a run whose steps take about so long, at a speed that is known or measured now."""
-    config = resolve(config, abilities(device))
+    """Trains for about `minutes` at a given speed, or one measured now, and returns the run's course."""
+    config = resolve(config, device_capabilities(device))
     batch = config.train.batch_size
     source = open_source(config.data)
     splits = load_splits(config.data, config.seed)
@@ -149,7 +155,7 @@ def run(config: RunConfig, minutes: float, images_per_s: float | None, device: t
     )  # fmt: skip
     steps = max(EVALUATIONS, round(60 * minutes * speed / batch))
     config = override(config, {"train.steps": steps})
-    # What a checkpoint does not hold. A point of a step that is taken again is logged again.
+    # Not part of a checkpoint. A step that is taken again logs its point again.
     curve = folder / "errors.json"
     errors = {int(k): v for k, v in json.loads(curve.read_text()).items()} if curve.exists() else {}
 
@@ -162,11 +168,14 @@ def run(config: RunConfig, minutes: float, images_per_s: float | None, device: t
 
     folder.mkdir(parents=True, exist_ok=True)
     result = train(
-        config, splits, num_classes=source.num_classes, fingerprint=fingerprint(config, source.digest),
-        device=device, folder=folder, log=log,
+        config, splits, TrainHooks(log=log), num_classes=source.num_classes,
+        fingerprint=fingerprint(config, source.digest), device=device, checkpoints=Checkpointing(folder),
     )  # fmt: skip
     speed = images_per_s or result.metrics.get(names.COST_IMAGES_PER_S, speed)
-    return Course(result.step * batch, speed, errors, result.metrics.get(names.FINAL_TEST_ERR), result.outcome)
+    return Course(
+        images=result.step * batch, images_per_s=speed, errors=errors,
+        test_err=result.metrics.get(names.FINAL_TEST_ERR), outcome=result.outcome,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

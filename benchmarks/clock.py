@@ -1,16 +1,17 @@
-"""Imported by a launch (--import benchmarks.clock): writes where the time of its runs went to the file $RAN_CLOCK."""
+"""For a launch with --import benchmarks.clock: writes the times of its runs' phases to the file $RAN_CLOCK."""
 
 import functools
 import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.runner import execute
-from ran.engine import train as loop
-from ran.engine.train import Result
+from ran.engine import checkpoint, scoring
+from ran.engine.train import Result, TrainHooks
 from records import names
 
 _spent: dict[str, float] = {}
@@ -28,20 +29,24 @@ def _timed(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def train(config: Any, splits: Any, **options: Any) -> Result:
-    """Trains as ever."""
+def train(config: Any, splits: Any, hooks: TrainHooks, **options: Any) -> Result:
+    """Trains as usual."""
     _spent.clear()
     steps: list[float] = []
-    told = options["on_step"]
 
     def on_step(step: int) -> None:
         steps.append(time.monotonic())
-        told(step)
+        hooks.on_step(step)
 
-    for name, what in {"log": "MLflow", "flush": "MLflow", "after_save": "checkpoints"}.items():
-        options[name] = _timed(what, options[name])
+    timed = replace(
+        hooks,
+        log=_timed("MLflow", hooks.log),
+        flush=_timed("MLflow", hooks.flush),
+        after_save=_timed("checkpoints", hooks.after_save),
+        on_step=on_step,
+    )
     began = time.monotonic()
-    result = original(config, splits, **{**options, "on_step": on_step})
+    result = original(config, splits, timed, **options)
     rate = result.metrics[names.COST_IMAGES_PER_S]
     of_steps = config.train.steps * config.train.batch_size / rate
     found = {
@@ -56,5 +61,5 @@ def train(config: Any, splits: Any, **options: Any) -> Result:
 original = execute.train
 execute.train = train
 for _name in ("evaluate", "stage_responses"):
-    setattr(loop, _name, _timed("evaluation", getattr(loop, _name)))
-loop.checkpoint.save = _timed("checkpoints", loop.checkpoint.save)
+    setattr(scoring, _name, _timed("evaluation", getattr(scoring, _name)))
+checkpoint.save = _timed("checkpoints", checkpoint.save)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.data
 
-Both pad by 4, crop and flip at random, subtract the mean, and make batches of 64 float32 images. The DataLoader is the
-form that every peer uses: one image at a time, PIL, in this process or in workers. Generated images, one thread.
+Both pad by 4, crop and flip at random, subtract the mean, and make batches of 64 float32 images. Other projects use the
+DataLoader: one image at a time with PIL, in this process or in workers. Generated images, one thread.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,16 +18,16 @@ from torchvision import transforms
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
-from ran.data.augment import cifar_pixels
+from ran.data.augment import cifar_normalization
 from ran.data.loader import TrainBatches
-from ran.engine.device import abilities, keep_freed_memory
+from ran.engine.device import device_capabilities, keep_freed_memory
 from records.command import entry
 
 IMAGES = 10_000
 
 
 class Pictures(Dataset):
-    """Images as torchvision's CIFAR10 gives them out."""
+    """Images as torchvision's CIFAR10 returns them."""
 
     def __init__(self, images: Tensor, labels: Tensor):
         self.arrays, self.labels = images.permute(0, 2, 3, 1).contiguous().numpy(), labels.tolist()
@@ -47,18 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and writes it as JSON; returns 0."""
     parser = report.arguments("benchmarks.data", __doc__)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=50, help="of each turn")
+    parser.add_argument("--batches", type=int, default=50, help="number of batches per round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=2, help="of the DataLoader that has some")
+    parser.add_argument("--workers", type=int, default=2, help="number of workers of the DataLoader with workers")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    keep_freed_memory()  # as training does; all of them gain by it
+    keep_freed_memory()  # as in training; all pipelines benefit
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (IMAGES,), generator=generator)
-    ours = TrainBatches(images, labels, cifar_pixels(images), batch_size=options.batch, seed=0)
+    ours = TrainBatches(images, labels, cifar_normalization(images), batch_size=options.batch, seed=0)
     numbers = iter(range(10**9))
-    kernels = "eager" if abilities(torch.device("cpu")).no_kernels else "fused"
+    kernels = "eager" if device_capabilities(torch.device("cpu")).no_kernels else "fused"
     model = step_of(Variant(channels_last=True, kernels=kernels), "attention56", 10, options.batch, 32, "cpu")
     alone, helped = (loader(images, labels, options.batch, workers) for workers in (0, options.workers))
     turns: dict[str, Callable[[], object]] = {
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def loader(images: Tensor, labels: Tensor, batch: int, workers: int) -> Iterator[Any]:
-    """Returns the batches of one DataLoader after another."""
+    """Returns an endless iterator over a DataLoader's batches."""
     made = DataLoader(
         Pictures(images, labels), batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
     )  # fmt: skip

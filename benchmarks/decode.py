@@ -3,8 +3,8 @@
     python -m benchmarks.decode
     python -m benchmarks.decode --width 2000 --height 1500
 
-All decode, crop (8 to 100 %), scale, flip and normalise to float32; a turn is one pass over the files, so that nothing
-is read ahead outside of it. Made photographs: clouds with noise, as many bytes as ImageNet's.
+All decode, crop (8 to 100 %), scale, flip and normalise to float32. A round is one pass over the files, so that nothing
+is read ahead outside of it. The photographs are generated: clouds with noise, as large in bytes as ImageNet's.
 """
 
 import tempfile
@@ -25,7 +25,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms import v2
 
 from benchmarks import report
-from ran.data.image_folder.dataset import MEAN, STD, imagenet_pixels
+from ran.data.image_folder.dataset import MEAN, STD, imagenet_normalization
 from ran.data.image_folder.reader import Files, set_workers
 from ran.data.loader import FileBatches
 from ran.engine.device import keep_freed_memory
@@ -37,15 +37,17 @@ SIDE = 224
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and writes it as JSON; returns 0."""
     parser = report.arguments("benchmarks.decode", __doc__)
-    parser.add_argument("--width", type=int, default=500, help="of the files; 500x375 is usual in ImageNet")
+    parser.add_argument(
+        "--width", type=int, default=500, help="image width; 500x375 is typical of ImageNet (default: %(default)s)"
+    )
     parser.add_argument("--height", type=int, default=375)
-    parser.add_argument("--images", type=int, default=128, help="files")
+    parser.add_argument("--images", type=int, default=128, help="number of files")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    keep_freed_memory()  # as training does; all of them gain by it
+    keep_freed_memory()  # as in training; all pipelines benefit
     with tempfile.TemporaryDirectory() as folder:
         size = make_photographs(Path(folder), options.images, options.width, options.height)
         alone = f"{options.workers} workers"
@@ -85,13 +87,14 @@ def make_photographs(folder: Path, count: int, width: int, height: int) -> float
 
 
 def ours(folder: Path, batch: int, workers: int) -> Callable[[], object]:
-    """The training loop's batches; what they would read ahead after the last is dropped."""
+    """The training loop's batches; drops what was read ahead after the last one."""
     names = tuple(f"class/{path.name}" for path in sorted((folder / "class").iterdir()))
     labels = torch.zeros(len(names), dtype=torch.int64)
 
     def turn() -> None:
         set_workers(workers)
-        batches = FileBatches(Files(folder, names, SIDE, 7 / 8), labels, imagenet_pixels(), batch_size=batch, seed=0)
+        files = Files(folder=folder, names=names, side=SIDE, share=7 / 8)
+        batches = FileBatches(files, labels, imagenet_normalization(), batch_size=batch, seed=0)
         for step in range(len(names) // batch):
             batches(step)
 
@@ -99,7 +102,7 @@ def ours(folder: Path, batch: int, workers: int) -> Callable[[], object]:
 
 
 def without_draft(turn: Callable[[], object]) -> Callable[[], object]:
-    """The same where every JPEG is decoded at its whole size."""
+    """The same, with every JPEG decoded at full size."""
 
     def whole() -> None:
         with mock.patch.object(JpegImageFile, "draft"):
@@ -109,10 +112,10 @@ def without_draft(turn: Callable[[], object]) -> Callable[[], object]:
 
 
 def torchvisions(folder: Path, batch: int, workers: int) -> Callable[[], object]:
-    """The same threads with torchvision's decoder and transforms, normalised by the batch."""
+    """The same number of threads with torchvision's decoder and transforms; normalises whole batches."""
     paths = [str(path) for path in sorted((folder / "class").iterdir())]
     transform = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
-    pixels = imagenet_pixels()
+    normalization = imagenet_normalization()
 
     def read(path: str) -> Tensor:
         return transform(decode_jpeg(read_file(path), mode=ImageReadMode.RGB))
@@ -121,13 +124,13 @@ def torchvisions(folder: Path, batch: int, workers: int) -> Callable[[], object]
         with ThreadPoolExecutor(workers) as pool:
             found = pool.map(read, paths)
             for _ in range(len(paths) // batch):
-                pixels.normalize(torch.stack(list(islice(found, batch))))
+                normalization.normalize(torch.stack(list(islice(found, batch))))
 
     return turn
 
 
 def loader(folder: Path, batch: int, workers: int) -> Callable[[], object]:
-    """torchvision's reference training: an image at a time, in processes."""
+    """torchvision's reference training: one image at a time, in processes."""
     transform = v2.Compose([
         v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
         v2.Normalize(MEAN, STD),

@@ -1,8 +1,8 @@
-"""Images that Attention-56 evaluates in a second, by how many it is given at a time.
+"""Evaluation speed of Attention-56 by batch size.
 
     python -m benchmarks.evaluation --width 1 --batches 25 50 100 200 500 1000
 
-Normalisation included, channels_last, as the training loop evaluates; float32, random images of 32x32.
+With normalisation and channels_last, as in the training loop; float32, random images of 32x32.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from unittest import mock
 import torch
 
 from benchmarks import report
-from ran.data.augment import cifar_pixels
+from ran.data.augment import cifar_normalization
 from ran.engine import evaluate
-from ran.engine.device import abilities, keep_freed_memory
+from ran.engine.device import Arithmetic, device_capabilities, keep_freed_memory
 from ran.models.zoo import create_model
 from records.command import entry
 
@@ -30,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     network = create_model("attention56", num_classes=10, width=options.width).to(memory_format=torch.channels_last)
     images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
-    pixels = cifar_pixels(images)
-    kinds = ["eager"] if abilities(torch.device("cpu")).no_kernels else ["eager", "fused"]
+    normalization = cifar_normalization(images)
+    kinds = ["eager"] if device_capabilities(torch.device("cpu")).no_kernels else ["eager", "fused"]
 
     def see(batch: int, kernels: str) -> None:
         with mock.patch.object(evaluate, "BATCH", batch):
-            evaluate.predict(network, images, pixels, precision="float32", kernels=kernels, channels_last=True)
+            evaluate.predict(network, images, normalization, Arithmetic(kernels=kernels))
 
     turns = {f"{n} {kind}": lambda n=n, kind=kind: see(n, kind) for n in options.batches for kind in kinds}
     times = report.in_turns(turns, options.rounds)

@@ -1,9 +1,9 @@
-"""Images a second of a trained network in use: as it is, and exported.
+"""Inference speed of a trained network, in PyTorch and exported.
 
     python -m benchmarks.inference --batch 1 --out results/benchmarks/inference-1.json
 
-Normalised uint8 images to logits, float32. pt2 with and without the BatchNorms folded into the convolutions before
-them; onnx by ONNX Runtime, which folds them itself.
+uint8 images to logits, with normalisation, in float32. pt2 with and without BatchNorms folded into the preceding
+convolutions; onnx with ONNX Runtime, which folds them itself.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks import report
 from ran import export
 from ran.config import RunConfig, override
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.trained import Interface, Trained
@@ -36,8 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = override(RunConfig(), {"model.name": options.network, "train.precision": "float32"})
     network = build(config_spec(config.model), num_classes=10, image_size=options.image_size)
     initialize(network, 0)
-    face = Interface("none", tuple("abcdefghij"), options.image_size, 1.0, Pixels(torch.zeros(3, 1, 1), 255.0, pad=0))
-    trained = Trained(network.eval().to(memory_format=torch.channels_last), config, face, "")
+    interface = Interface(
+        dataset="none", classes=tuple("abcdefghij"), size=options.image_size, share=1.0,
+        normalization=Normalization(torch.zeros(3, 1, 1), 255.0, pad=0),
+    )  # fmt: skip
+    network.eval().to(memory_format=torch.channels_last)
+    trained = Trained(network=network, config=config, interface=interface, fingerprint="")
     images = torch.randint(0, 256, (options.batch, 3, options.image_size, options.image_size), dtype=torch.uint8)
     times = report.in_turns(steps(trained, images), options.rounds)
     rows = [
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def steps(trained: Trained, images: Tensor) -> dict[str, Callable[[], object]]:
-    """Returns what is timed, by name."""
+    """Returns the functions to time, by name."""
     found: dict[str, export.Loaded] = {"eager": trained.logits}
     for name, fold in (("pt2", False), ("pt2, folded", True)):
         found[name] = export.loaded_program(export.program(trained, fold=fold))

@@ -1,9 +1,9 @@
-"""The most memory that a training step occupies, with and without activation checkpointing.
+"""Peak memory of a training step, with and without activation checkpointing.
 
     python -m benchmarks.memory --network attention56 attention452 --batch 64
 
-Each in a process of its own: on the CPU the largest resident size less what the process had before the network was
-built, on CUDA what PyTorch allocated at most. Two steps, for the optimizer's state comes with the first.
+Each is measured in its own process: on the CPU the peak resident size minus that before the network was built, on CUDA
+the peak of PyTorch's allocations. Two steps, because the first one creates the optimizer's state.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import report
-from ran.engine.device import abilities, arithmetic, keep_freed_memory, pick_device
+from ran.engine.device import Arithmetic, device_capabilities, keep_freed_memory, pick_device
 from ran.engine.optim import sgd
 from ran.models.zoo import NETWORKS, create_model
 from records.command import entry
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pick_device(options.device)
     rows = []
     for name in options.network:
-        NETWORKS[name]  # an unknown name is refused here
+        NETWORKS[name]  # raises for an unknown name
         found = {}
         for way in ("kept", "recomputed"):
             command = [
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(name: str, size: int, batch: int, device: str, recomputed: bool) -> tuple[int, float]:
     """Returns the peak in bytes and the seconds of the second step."""
     keep_freed_memory()
-    kernels = "eager" if abilities(torch.device(device)).no_kernels else "fused"
+    kernels = "eager" if device_capabilities(torch.device(device)).no_kernels else "fused"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     network = create_model(name, num_classes=10).to(device).to(memory_format=torch.channels_last).train()
     network.set_grad_checkpointing(recomputed)
@@ -87,7 +87,7 @@ def measure(name: str, size: int, batch: int, device: str, recomputed: bool) -> 
     began = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        with arithmetic(torch.device(device), "float32", kernels):
+        with Arithmetic(kernels=kernels).on(torch.device(device)):
             loss = F.cross_entropy(network(images), labels)
         loss.backward()
         optimizer.step()

@@ -1,10 +1,10 @@
-"""What a launch costs beside its training steps: start-up, MLflow, checkpoints, evaluation, progress.
+"""Overhead of a launch besides its training steps: start-up, MLflow, checkpoints, evaluation, progress.
 
     python -m benchmarks.overhead --seconds 30 600
 
-Each is one run of Attention-56 at the quick profile's size (quarter width, built-in data, one thread), with as many
-steps as take so long, in a launch of its own with a store that is there already. Evaluation is the profile's: two of
-the 500 validation images, one of the 2,000 test images. Times of commands that train nothing stand below.
+For each number of seconds, one launch trains one run of Attention-56 at the quick profile's size (quarter width,
+built-in data, one thread) for as many steps as take that long, with an existing store. Evaluation is the profile's: two
+on the 500 validation images, one on the 2,000 test images. A second table has the times of commands that do not train.
 """
 
 import json
@@ -34,8 +34,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints two tables and writes the first as JSON, the second beside it (NAME-commands.json); returns 0."""
     parser = report.arguments("benchmarks.overhead", __doc__)
-    parser.add_argument("--seconds", type=float, nargs="+", default=[30.0], help="of training steps")
-    parser.add_argument("--repeats", type=int, default=3, help="of the commands")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[30.0], help="duration of the training steps of each run"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="number of repetitions of each command")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
         folder = Path(name)
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             title: [report.seconds(folder, command) for _ in range(options.repeats)]
             for title, command in COMMANDS.items()
         }
-        first = timed_run(folder, 20)  # makes store and data, and tells how fast this machine is
+        first = timed_run(folder, 20)  # creates store and data, and measures this machine's speed
         rate = 20 / first["steps"]
         runs = [timed_run(folder, max(20, round(rate * wanted))) for wanted in options.seconds]
     rows = [[title, *part] for title, *part in zip(ROWS, *(shares(run) for run in runs), strict=True)]
@@ -84,7 +86,7 @@ def shares(run: dict[str, float]) -> list[tuple[float, float | None]]:
 
 
 def timed_run(folder: Path, steps: int) -> dict[str, Any]:
-    """Returns what one launch of one run spent where, in seconds of one clock."""
+    """Returns the times of one launch of one run, in seconds of the monotonic clock."""
     clock = folder / f"clock-{steps}.jsonl"
     launched = time.monotonic()
     command = [*RUN, "--import", "benchmarks.clock", "--train.steps", str(steps), "--train.kernels", "auto", "--yes"]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's name and limits, timing in turns, a table on the screen, in JSON and docs.
+"""Shared by the benchmarks: name and limits of the machine, interleaved timing, tables on screen, in JSON and docs.
 
 python -m benchmarks.report            # writes the tables of results/benchmarks/ into docs/performance.md
 """
@@ -23,12 +23,12 @@ DOCUMENT = ROOT / "docs" / "performance.md"
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Returns a description of this machine."""
     return f"{os.cpu_count()} cores of {processor()}, Python {platform.python_version()}"
 
 
 def processor() -> str:
-    """The processor's name and widest vector unit, as Linux knows them."""
+    """Returns the processor's name and widest vector unit, from /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -39,7 +39,7 @@ def processor() -> str:
 
 
 def torch_machine(device: str = "cpu") -> str:
-    """The same, with PyTorch's version, its threads and the GPU's name."""
+    """Returns `machine` with PyTorch's version and its threads, or the GPU's name."""
     import torch
 
     threads = torch.get_num_threads()
@@ -48,9 +48,9 @@ def torch_machine(device: str = "cpu") -> str:
 
 
 def in_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Returns the seconds of each, called in turn `rounds` times, so that what else the machine does meets them all.
+    """Returns the seconds of each step over `rounds` interleaved rounds, so that other load affects all alike.
 
-    Each is called once before, to warm up.
+    Each is called once before, as a warm-up.
     """
     import torch
 
@@ -73,12 +73,12 @@ def in_turns(steps: Mapping[str, Callable[[], object]], rounds: int, device: str
 
 
 def middle(values: Sequence[float]) -> float:
-    """The median."""
+    """Returns the median."""
     return statistics.median(values)
 
 
 def seconds(folder: Path, command: Sequence[str], **environment: str) -> float:
-    """Returns how long a command took. Raises CalledProcessError, with what it said, if it failed."""
+    """Returns the duration of a command. If it fails, prints its stderr and raises CalledProcessError."""
     began = time.monotonic()
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True
@@ -91,14 +91,14 @@ def seconds(folder: Path, command: Sequence[str], **environment: str) -> float:
 
 
 def ratio(base: Sequence[float], other: Sequence[float]) -> float:
-    """How many times faster `other` is: the median over rounds of the ratio within a round."""
+    """Returns the speedup of `other` over `base`: the median over rounds of the ratio within a round."""
     return statistics.median(a / b for a, b in zip(base, other, strict=True))
 
 
 def limits(dtype: Any, device: str = "cpu") -> tuple[float, float]:
-    """Returns what the machine does at best: FLOP/s of a matrix product in `dtype`, bytes/s of a copy (read + written).
+    """Returns the machine's peak FLOP/s of a matrix product in `dtype` and bytes/s of a copy (read + written).
 
-    The best of several, since whatever else the machine does only takes away.
+    The best of several, because other load can only slow them down.
     """
     import torch
 
@@ -133,10 +133,10 @@ def _text(value: Any) -> str:
 
 
 def arguments(module: str, document: str | None) -> argparse.ArgumentParser:
-    """Returns a parser of a benchmark's command line, with the flags that all have."""
+    """Returns a benchmark's command-line parser, with the common flags."""
     first = (document or "").splitlines()[0]
     parser = argparse.ArgumentParser(f"python -m {module}", description=first)
-    parser.add_argument("--out", type=Path, help="JSON file to write (docs: results/benchmarks/NAME.json)")
+    parser.add_argument("--out", type=Path, help="JSON file to write (results/benchmarks/NAME.json for the docs)")
     return parser
 
 
@@ -144,7 +144,7 @@ def publish(
     module: str, argv: Sequence[str] | None, out: Path | None, where: str, title: str, columns: Sequence[str],
     rows: Sequence[Sequence[Any]], notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Prints the table and, with `out`, writes it with what produced it."""
+    """Prints the table and, with `out`, writes it to a file together with command and machine."""
     words = list(sys.argv[1:] if argv is None else argv)
     content = {
         "title": title, "command": shlex.join(["python", "-m", module, *words]), "machine": where,
@@ -158,14 +158,14 @@ def publish(
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:
-    """Returns a benchmark's table with where and how it was measured."""
+    """Returns a benchmark's table with machine, date and command."""
     notes = [line for note in content["notes"] for line in (note, "")]
     head = f"{content['title']}. {content['machine']}; {content['date']}."
     return "\n".join([head, "", table(content["columns"], content["rows"]), "", *notes, f"    {content['command']}"])
 
 
 def filled(document: str) -> str:
-    """Returns the document with each block `<!-- NAME -->` .. `<!-- end -->` holding the table of NAME.json."""
+    """Returns the document with each block `<!-- NAME -->` .. `<!-- end -->` replaced by the table of NAME.json."""
 
     def block(match: re.Match[str]) -> str:
         path = RESULTS / f"{match[1]}.json"

@@ -1,10 +1,10 @@
-"""Where a training step's time goes, and how far each part is from the machine's limit for it.
+"""Time of each part of a training step, compared with the machine's limit.
 
     python -m benchmarks.roofline
     python -m benchmarks.roofline --image-size 224 --batch 8
 
-A convolution's limit is a matrix product of as many multiply-adds; that of everything else is a copy of as many bytes
-as it must read and write once. Time is PyTorch's profiler's, of the operation itself.
+The limit of a convolution is a matrix product with as many multiply-adds; that of other operations is a copy of the
+bytes that they must read and write. Times are self times from PyTorch's profiler.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import report
 from benchmarks.step import Variant, step_of
-from ran.engine.device import abilities, keep_freed_memory, pick_device
+from ran.engine.device import device_capabilities, keep_freed_memory, pick_device
 from ran.kernels import ops
 from records.command import entry
 
@@ -34,8 +34,8 @@ PARTS = {
     "interpolation": ("upsample_bilinear2d", "upsample_bilinear2d_backward"),
     "optimizer": ("_fused_sgd_",),
 }  # fmt: skip
-# Maps that an operation must read and write, in multiples of its largest input: the statistics need all of a map before
-# its first value is normalised, so it is read twice.
+# Traffic of an operation in multiples of its largest input: the statistics need a whole map before its first value is
+# normalised, so it is read twice.
 PASSES = {
     "native_batch_norm": 3, "native_batch_norm_backward": 5, "_TrainNormReLU": 3, "_TrainNormReLUBackward": 5,
     "clamp_min_": 2, "relu_": 2, "threshold_backward": 3, "add": 3, "add_": 3, "mul": 3, "addcmul": 3, "sigmoid": 2,
@@ -51,20 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--rounds", type=int, default=5, help="of a step of each variant, in turns")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: where it is native")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds; each runs one step of each variant")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="use bfloat16 (default: if it is native)")
     options = parser.parse_args(argv)
     keep_freed_memory()
     device = options.device
-    can = abilities(pick_device(device))
-    bf16 = can.bf16 if options.bf16 is None else options.bf16
+    capabilities = device_capabilities(pick_device(device))
+    bf16 = capabilities.bf16 if options.bf16 is None else options.bf16
     gemm, copy = report.limits(torch.bfloat16 if bf16 else torch.float32, device)
     large = options.image_size >= 64
     name, classes = (f"{options.network}_imagenet", 1000) if large else (options.network, 10)
     rows: dict[str, list[Any]] = {part: [part] for part in [*PARTS, "everything else", "all"]}
     variants = [
         Variant(channels_last=True, bf16=bf16, kernels=kernels)
-        for kernels in (["eager"] if can.no_kernels else ["eager", "fused"])
+        for kernels in (["eager"] if capabilities.no_kernels else ["eager", "fused"])
     ]
     steps = [step_of(v, name, classes, options.batch, options.image_size, device) for v in variants]
     for step in steps:
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(
     step: Any, gemm: float, copy: float, size: int, device: str = "cpu"
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Returns the seconds that each part of a step takes, and the least that it could take; `size` bytes a number."""
+    """Returns time and least possible time of each part of a step in seconds; `size` is bytes per number."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
     spent: dict[str, float] = defaultdict(float)
     least: dict[str, float] = defaultdict(float)
@@ -103,7 +103,7 @@ def measure(
 
     def noted(kernel: str, dtype: torch.dtype, first: torch.Tensor, *rest: Any) -> None:
         passes = {"forward": 3, "infer": 2, "backward": 5}[kernel]
-        # Behind the first map come, in a backward pass, the gradient that is passed on, if any, and x.
+        # In a backward pass the first map is followed by an optional further gradient and x.
         passes += kernel == "backward" and isinstance(rest[0], torch.Tensor)
         traffic.append((kernel, passes * first.nbytes))
         original(kernel, dtype, first, *rest)
@@ -119,12 +119,12 @@ def measure(
         op, shapes = event.key.removeprefix("aten::"), event.input_shapes
         part = part_of.get(op, "everything else")
         spent[part] += (event.self_device_time_total if device == "cuda" else event.self_cpu_time_total) / 1e6
-        if op == "convolution_backward":  # which knows the output's size, the forward pass does not
+        if op == "convolution_backward":  # its inputs include the output's size; those of the forward pass do not
             grad, _, weight, *_ = shapes
             product = 2 * grad[0] * grad[2] * grad[3] * math.prod(weight) / gemm
             least["convolution, forward"] += event.count * product
             least[part] += event.count * 2 * product
-        elif not op.startswith("_TrainNormReLU"):  # their own calls are counted
+        elif not op.startswith("_TrainNormReLU"):  # counted by `noted`
             largest = max((math.prod(shape) for shape in _tensors(shapes)), default=0)
             least[part] += event.count * PASSES.get(op, 0) * size * largest / copy
     for kernel, nbytes in traffic:

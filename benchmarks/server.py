@@ -1,4 +1,4 @@
-"""How many writes a second an MLflow server takes, and how long each waits, by the number of clients at once.
+"""Write throughput and latency of an MLflow server by number of concurrent clients.
 
     python -m benchmarks.server --backend sqlite --backend postgresql+psycopg2://user@localhost/mlflow
 
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     """Prints a table and writes it as JSON; returns 0."""
     parser = argparse.ArgumentParser("benchmarks.server", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backend", action="append", help="sqlite, or a database URL; repeatable (default: sqlite)")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the server")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--workers", type=int, default=2, help="number of server processes")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args(argv)
     rows = []
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def serving(folder: str, backend: str, workers: int) -> Iterator[str]:
-    """Yields the URI of a server of its own, which is up."""
+    """Starts a server and yields its URI."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -62,7 +62,7 @@ def serving(folder: str, backend: str, workers: int) -> Iterator[str]:
     if backend == "sqlite":
         from experiments.tracking.store import Store
 
-        Store.open(store)  # with the journal that several writers can share
+        Store.open(store)  # with a journal mode for several writers
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", str(workers), "--backend-store-uri", store, "--artifacts-destination", f"{folder}/artifacts"),
@@ -88,7 +88,7 @@ def serving(folder: str, backend: str, workers: int) -> Iterator[str]:
 
 
 def writes(uri: str, clients: int, seconds: float) -> list[float]:
-    """Returns the seconds that each write took, of `clients` that wrote without a pause for `seconds`."""
+    """Returns the duration of each write by `clients` that write without pause for `seconds`."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 

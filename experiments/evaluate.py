@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from records.errors import UserError
 
     found = resolve_network(options)
-    trained = found.trained if options.size is None else found.trained.at(options.size)
+    trained = found.trained if options.size is None else found.trained.with_test_size(options.size)
     results: dict[str, dict[str, Any]] = {}
     not_logged: UserError | None = None
     try:
@@ -149,7 +149,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
     if images.images.shape[2:] != (interface.size, interface.size):
         raise DataError(f"{source.name} does not fit: the network takes images of {interface.size}x{interface.size}")
     name = source.name
-    if config.name == trained.config.data.name and not trained.is_of_data_in(config.root):
+    if config.name == trained.config.data.name and not trained.matches_data_in(config.root):
         print(f"{config.root} has other images of {name} than the run was trained and tested on", file=sys.stderr)
         name = f"{name}-{source.digest[:8]}"
     name = _qualified(name, options.size, options.exclude)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
-from ran.engine.device import Abilities
+from ran.engine.device import DeviceCapabilities
 from records.errors import UserError
 
 WORTH_SECONDS = 60.0
@@ -80,7 +80,7 @@ class Machine:
     """The device that trains."""
 
     device: torch.device
-    can: Abilities
+    capabilities: DeviceCapabilities
     """what decides its arithmetic if a config leaves it open"""
 
 

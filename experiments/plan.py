@@ -18,7 +18,7 @@ from ran.config import SCHEMA_VERSION, RunConfig, check, difference, fingerprint
 from ran.data.datasets import open_source
 from ran.data.source import Source
 from ran.engine import checkpoint
-from ran.engine.device import Abilities, resolve
+from ran.engine.device import DeviceCapabilities, resolve
 from ran.engine.optim import SCHEDULES
 from ran.models.attention import LEARNING
 from ran.models.cost import Cost, model_cost
@@ -218,7 +218,7 @@ def make_plan(
     *,
     selection: RunSelection,
     earlier: EarlierRuns,
-    capabilities: Abilities,
+    capabilities: DeviceCapabilities,
 ) -> Plan:
     """Returns the plan. `base` is the study's config under the profile, `config` the same with the user's overrides.
 
@@ -262,7 +262,7 @@ def _network(config: RunConfig, source: Source) -> NetworkKey | None:
     )  # fmt: skip
 
 
-def resolved(config: RunConfig, capabilities: Abilities) -> RunConfig:
+def resolved(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
     """Returns the config as a device with these capabilities trains it. Raises UserError for what cannot run."""
     check(config)
     SCHEDULES[config.optim.schedule]  # an unknown name raises here and not in the middle of the study

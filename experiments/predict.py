@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     trained = resolve_network(options).trained
     if options.size is not None:
-        trained = trained.at(options.size)
+        trained = trained.with_test_size(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:
         predictor = _Predictor(trained, options, Path(folder) / "stdin")
         longest = max(len(predictor.shown(path)) for path in predictor.paths)

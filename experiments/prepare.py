@@ -28,7 +28,7 @@ from experiments.tracking.sqlite import check_writable
 from experiments.tracking.store import Store
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
-from ran.engine.device import abilities, make_deterministic, pick_device
+from ran.engine.device import device_capabilities, make_deterministic, pick_device
 from ran.engine.throughput import seconds_per_image
 from records.errors import UserError
 from records.mlflow_uri import resolve_uri
@@ -83,7 +83,7 @@ def find_machine(request: PlacementRequest, *, kernels: bool = False) -> Machine
     check_request(request)
     if request.ray_address is None:
         device = pick_device(request.device)
-        return Machine(device, abilities(device, kernels=kernels))
+        return Machine(device, device_capabilities(device, kernels=kernels))
     return _ray_cluster(request).machine(_place_on_cluster(request, None), kernels=kernels)
 
 
@@ -148,7 +148,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     )
     plan = make_plan(
         study, profile, config, base_config(study, profile),
-        selection=selection, earlier=earlier, capabilities=machine.can,
+        selection=selection, earlier=earlier, capabilities=machine.capabilities,
     )  # fmt: skip
     if not launch.dry_run:
         check_writable_places(uri, checkpoints, remote)

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = resolve_network(options)
     trained = found.trained
     images = load_splits(trained.test_data(options.root)).test.images[: options.images]
-    responses = stage_responses(trained.network, images, trained.interface.pixels)
+    responses = stage_responses(trained.network, images, trained.interface.normalization)
     curve = " ".join(f"{r:.3f}" for r in relative(responses))
     absolute = " ".join(f"{r:.4g}" for r in responses)
     print(f"{found.name}, {len(images):,} test images: relative response {curve} (absolute {absolute})")

@@ -1,6 +1,6 @@
 """Residual Attention Networks (Wang et al., CVPR 2017): networks, data and training.
 
-Loads lazily: `import ran` itself waits for nothing.
+Attributes are loaded lazily, so `import ran` is fast.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """What decides the result of one run, as frozen dataclasses, and its fingerprint.
 
-The defaults are the paper's CIFAR protocol (section 4.1). The line under a field is its documentation and the command
-line's help. Fields marked `_outside` say where or how a run is done, not what it computes, or choose files, which the
-data set's digest covers: they stay out of the fingerprint and are only logged.
+The defaults are the paper's CIFAR protocol (section 4.1). The line under a field is its documentation and its --help.
+Fields marked `_outside` are logged but not part of the fingerprint: they decide where or how a run computes, not what,
+or they select files, which the data set's digest covers.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 
 MOST_UNITS = 100
-"""p, t and r: far beyond any use, and still built in seconds"""
+"""upper limit of p, t and r: far above any useful value, and such a network is still built in seconds"""
 
 
 def _outside(default: Any) -> Any:
@@ -30,18 +30,18 @@ def _outside(default: Any) -> Any:
 
 
 def _added(default: Any) -> Any:
-    """A field that came after runs existed: at its default it stays out of the identity, so that theirs holds."""
+    """A field that was added later: its default is not part of the identity, so that older runs keep theirs."""
     return field(default=default, metadata={"added": True})
 
 
 class ConfigError(UserError):
-    """A config that cannot be run; the message names the field and what would work."""
+    """A config that cannot be run; the message names the field and the valid values."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "attention56"
-    """network, one of ran.list_models()"""
+    """name of the network (ran.list_models() lists them)"""
     width: float = 1.0
     """factor on stem, stage and bottleneck widths; 1 = the paper's"""
     learning: str = "arl"
@@ -51,43 +51,43 @@ class ModelConfig:
     mask_structure: str = "encoder_decoder"
     """body of the mask branch (section 3.2, Table 4)"""
     p: int | None = None
-    """units before and after the split in trunk and mask; None = the network's own (1, section 3.3)"""
+    """number of units before and after the trunk and mask branches; None = the network's own (1, section 3.3)"""
     t: int | None = None
-    """units of the trunk branch; None = the network's own (2)"""
+    """number of units in the trunk branch; None = the network's own (2)"""
     r: int | None = None
-    """units between two poolings of the mask branch; None = the network's own (1)"""
+    """number of units between two poolings of the mask branch; None = the network's own (1)"""
 
 
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "cifar10"
-    """data set: cifar10, cifar100, imagenet (an image folder) or the built-in cluttershapes"""
+    """name of the data set: cifar10, cifar100, imagenet (an image folder) or the built-in cluttershapes"""
     root: str = _outside("data")
-    """folder with the data sets' files"""
+    """folder that contains the data sets"""
     download: bool = _outside(False)
-    """download the data set into root where it is absent"""
+    """whether to download the data set into root if it is missing"""
     train_images: int | None = None
-    """use only so many training images; None = all that validation leaves"""
+    """number of training images to use; None = all that are not held out for validation"""
     val_images: int = 0
-    """training images held out for validation, the same for all seeds; 0 = none, as the paper"""
+    """number of training images held out for validation, the same for all seeds; 0 = none, as in the paper"""
     test_images: int | None = None
-    """use only the first so many test images; None = all"""
+    """number of test images to use, from the first; None = all"""
     difficulty: float | None = None
     """cluttershapes only: clutter from 0 (none) to 1; None = the data set's own"""
     noise: float = _added(0.0)
-    """share of training labels made wrong, drawn once per seed (section 4.1: 0.1, 0.3, 0.5, 0.7)"""
+    """fraction of training labels replaced by wrong ones, drawn once per seed (section 4.1: 0.1, 0.3, 0.5, 0.7)"""
     noise_labels: str | None = _added(None)
-    """cifar10 only: people's labels in place of the true ones: aggre, random1, random2, random3 or worse (CIFAR-10N)"""
+    """cifar10 only: human labels to train on (CIFAR-10N): aggre, random1, random2, random3, worse; None = true ones"""
     image_size: int | None = _added(None)
     """image folders only: side of the square training crop in pixels; None = 224 (section 4.2)"""
     test_size: int | None = _added(None)
     """image folders only: side of the square test crop; None = the training crop's (Table 7: 224, 299 or 320)"""
     damaged: str = _outside("refuse")
-    """image folders only: refuse = the first damaged file ends a run; skip = all are read first, and such left out"""
+    """image folders only: refuse = a damaged file ends the run; skip = read all first, leave damaged ones out"""
     exclude: str | None = _outside(None)
-    """image folders only: text file with test images to leave out, as section 4.2 does with ImageNet's blacklist"""
+    """image folders only: text file that lists test images to leave out, as ImageNet's blacklist in section 4.2"""
     workers: int | None = _outside(None)
-    """image folders only: threads that decode images; None = one a core"""
+    """image folders only: number of threads that decode images; None = one per core"""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class OptimConfig:
     momentum: float = 0.9
     """Nesterov momentum (paper: 0.9)"""
     weight_decay: float = 1e-4
-    """L2 penalty on every parameter, BatchNorm's too (paper: 1e-4)"""
+    """L2 penalty on all parameters, including BatchNorm's (paper: 1e-4)"""
     schedule: str = "step"
-    """learning rate over the steps: step (paper: /10 at 2/5 and 3/5), step_imagenet, one_cycle, cosine, constant"""
+    """learning-rate schedule: step (paper: /10 at 2/5 and 3/5), step_imagenet, one_cycle, cosine, constant"""
     label_smoothing: float = 0.0
     """label smoothing of the training loss (paper: none)"""
 
@@ -107,37 +107,37 @@ class OptimConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     steps: int = 160_000
-    """optimizer steps (paper: 160k)"""
+    """number of optimizer steps (paper: 160k)"""
     batch_size: int = 64
-    """images an optimizer step (paper: 64)"""
+    """images per optimizer step (paper: 64)"""
     micro_batch: int | None = None
-    """images that share one backward pass and one BatchNorm; None = batch_size"""
+    """images per backward pass, over which BatchNorm normalizes; None = batch_size"""
     precision: str = "auto"
-    """bf16 (autocast), float32, or auto = bf16 where the device has it"""
+    """bf16 (autocast), float32, or auto = bf16 if the device supports it natively"""
     channels_last: bool = True
-    """memory layout NHWC; faster on CPUs and on tensor cores"""
+    """whether to use the NHWC memory layout; faster on CPUs and on tensor cores"""
     compile: bool = False
-    """torch.compile the network; measured slower than eager on CPUs"""
+    """whether to torch.compile the network; measured slower than eager on CPUs"""
     kernels: str = _added("eager")
-    """eager (PyTorch's operations), fused (our own, on CPUs with channels_last), or auto = fused where they can be"""
+    """eager (PyTorch's operations), fused (our own, on CPUs with channels_last), or auto = fused if possible"""
     recompute: bool = _outside(False)
-    """activation checkpointing: less memory, up to a third more time, the same bits"""
+    """activation checkpointing: less memory, up to a third more time, bit-identical results"""
     threads: int | None = _outside(None)
-    """CPU threads; None = torch's choice. Bits are promised at an equal number only"""
+    """number of CPU threads; None = torch's default. Results are bit-identical only for an equal number"""
     evals: int = _outside(20)
-    """evaluations for the curves, spread over the steps"""
+    """number of evaluations for the curves, spread evenly over the steps"""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run: everything that its result depends on, and where to do it."""
+    """One run: everything that its result depends on, and where to compute it."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     seed: int = 0
-    """seed of this run; initial weights, order and augmentation derive from it"""
+    """random seed of this run, for initial weights, order and augmentation"""
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
@@ -151,14 +151,14 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fi
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
-    """Returns {"model.name": "attention56", ...}, every field in order."""
+    """Returns {"model.name": "attention56", ...}, with all fields in order."""
     return {key: value for key, _, _, value in _leaves(config)}
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Returns the flattened fields that decide the result; equal configs give equal values of equal types."""
     return {
-        # 1 and 1.0, 0.0 and -0.0 are equal and must not print differently.
+        # 1 and 1.0, 0.0 and -0.0 are equal and must serialize alike.
         key: float(value) + 0.0 if value is not None and _is_float(hint) else value
         for key, f, hint, value in _leaves(config)
         if f.metadata.get("identity", True) and not (f.metadata.get("added") and value == f.default)
@@ -168,7 +168,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 def fingerprint(config: RunConfig, data_digest: str) -> str:
     """Returns the SHA-256, in hex, of everything that decides the result of a run.
 
-    `config.train.precision` and `.kernels` must be resolved ("auto" names no arithmetic): raises ConfigError otherwise.
+    `config.train.precision` and `.kernels` must be resolved: raises ConfigError for "auto".
     """
     for name in ("precision", "kernels"):
         if getattr(config.train, name) == "auto":

@@ -1,23 +1,23 @@
-"""A trained network as a file for elsewhere, loaded back and compared before it counts.
+"""Export of a trained network to other formats; each file is loaded back and compared with the network.
 
-pt2 and onnx take images as they are, uint8 (N, 3, size, size) for any N, and give logits float32 (N, K): the
-normalisation is part of them. They compute in float32. Needs the extra `export` for ONNX.
+pt2 and onnx take unnormalised images, uint8 (N, 3, size, size) for any N, and return logits, float32 (N, K): they
+contain the normalisation. They compute in float32. ONNX needs the extra `export`.
 """
 
 import copy
 import importlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ran import trained as trained_files
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import predict
 from ran.registry import Registry
 from ran.trained import Trained
@@ -25,20 +25,20 @@ from records.errors import UserError
 from records.files import write_whole
 
 TOLERANCE = 1e-4
-"""of log-probabilities after loading, relative to the largest: a thousand roundings of float32"""
+"""largest allowed difference of log-probabilities after loading, relative to the largest: 1000 float32 roundings"""
 LEAST = -80.0
-"""log-probabilities below are taken as this: float32 knows no smaller probabilities, which MLflow's models give"""
+"""lower limit of log-probabilities: MLflow's models return probabilities, and float32 has no smaller ones"""
 Loaded = Callable[[Tensor], Tensor]
 """uint8 (N, 3, size, size) -> float32 (N, K), both on the CPU"""
 
 
 class ExportError(UserError):
-    """A network that cannot be exported, or an export that does not compute the same."""
+    """A network that cannot be exported, or an export whose outputs differ."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its suffix, what writes a network, and what loads the file again."""
+    """A file format: its suffix, a function that writes a network, and one that loads the file."""
 
     suffix: str
     write: Callable[[Trained, Path], None]
@@ -49,9 +49,9 @@ FORMATS: Registry[Format] = Registry("export format")
 
 
 def export(trained: Trained, path: Path, name: str) -> Loaded:
-    """Writes a network that lies on the CPU, and returns what loads from the file.
+    """Writes a network, which must lie on the CPU, and returns the function that the written file computes.
 
-    Raises ExportError where an extra is missing, UnknownNameError for the format and WriteError.
+    Raises ExportError if an extra is missing, UnknownNameError for the format, and WriteError.
     """
     kind = FORMATS[name]
     kind.write(trained, path)
@@ -59,26 +59,24 @@ def export(trained: Trained, path: Path, name: str) -> Loaded:
 
 
 def difference(trained: Trained, loaded: Loaded, images: Tensor) -> float:
-    """Returns how far the log-probabilities of what was loaded lie from the network's, relative to the largest.
+    """Returns the largest difference of log-probabilities between `loaded` and the network, relative to the largest.
 
-    For uint8 (N, 3, size, size), the network in float32. Raises ExportError where that is more than TOLERANCE.
+    For uint8 (N, 3, size, size), the network in float32. Raises ExportError if it exceeds TOLERANCE.
     """
-    layout = trained.config.train.channels_last
-    expected = predict(
-        trained.network, images, trained.interface.pixels, precision="float32", kernels="eager", channels_last=layout
-    )
+    arithmetic = Arithmetic(channels_last=trained.config.train.channels_last)
+    expected = predict(trained.network, images, trained.interface.normalization, arithmetic)
     expected = expected.log_softmax(1).clamp(min=LEAST)
     found = torch.cat([loaded(chunk) for chunk in images.split(64)]).log_softmax(1).clamp(min=LEAST)
     apart = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
     if not apart <= TOLERANCE:
         raise ExportError(
-            f"what was exported computes something else: log-probabilities {apart:.1e} of the largest apart; report it"
+            f"the export computes something else: log-probabilities {apart:.1e} of the largest apart; report it"
         )
     return apart
 
 
 class Classifier(nn.Module):
-    """Images as they are to logits. uint8 (N, 3, H, W) -> float32 (N, K)."""
+    """The network with its normalisation. uint8 (N, 3, H, W) -> float32 (N, K)."""
 
     mean: Tensor
     scale: Tensor
@@ -86,8 +84,10 @@ class Classifier(nn.Module):
     def __init__(self, trained: Trained):
         super().__init__()
         self.network = copy.deepcopy(trained.network).eval().to(memory_format=torch.contiguous_format)
-        self.register_buffer("mean", trained.interface.pixels.mean.clone())
-        self.register_buffer("scale", torch.as_tensor(trained.interface.pixels.scale, dtype=torch.float32).clone())
+        self.register_buffer("mean", trained.interface.normalization.mean.clone())
+        self.register_buffer(
+            "scale", torch.as_tensor(trained.interface.normalization.scale, dtype=torch.float32).clone()
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images.float() - self.mean) / self.scale
@@ -95,7 +95,7 @@ class Classifier(nn.Module):
 
 
 def program(trained: Trained, *, fold: bool = True) -> ExportedProgram:
-    """Returns images -> logits as a graph of PyTorch's operations, BatchNorms folded into convolutions if told to."""
+    """Returns images -> logits as a graph of PyTorch's operations, with `fold` BatchNorms folded into convolutions."""
     size = trained.interface.size
     images = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     batch = {"images": {0: Dim("batch", min=1)}}
@@ -142,7 +142,7 @@ def _write_pt2(trained: Trained, path: Path) -> None:
 
 
 def loaded_program(exported: ExportedProgram) -> Loaded:
-    """Returns what a graph computes, without gradients."""
+    """Returns a function that runs a graph without gradients."""
     module = exported.module()
 
     def run(images: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def _write_onnx(trained: Trained, path: Path) -> None:
         program(trained, fold=False), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False
     )
     if made is None:
-        raise ExportError("PyTorch's ONNX exporter made nothing")
+        raise ExportError("PyTorch's ONNX exporter produced no model")
     write_whole(path, made.model_proto.SerializeToString())
 
 
@@ -177,8 +177,8 @@ def _load_onnx(path: Path) -> Loaded:
 
 def _load_safetensors(path: Path) -> Loaded:
     loaded = trained_files.load(path)
-    how: dict[str, Any] = {**loaded.how, "precision": "float32"}
-    return lambda images: predict(loaded.network, images, loaded.interface.pixels, **how)
+    arithmetic = replace(loaded.arithmetic, precision="float32")
+    return lambda images: predict(loaded.network, images, loaded.interface.normalization, arithmetic)
 
 
 def _extra(module: str) -> ModuleType:

@@ -1,7 +1,7 @@
-"""What the paper looks at inside a network: soft masks, response by stage (Figure 4), receptive fields (Figure 3).
+"""Probes of a network: soft masks, response by stage (Figure 4), receptive fields (Figure 3).
 
-All work through forward hooks, in eval mode, and leave modes, hooks and gradients as they were. Network, images and
-`pixels`, which makes the images a network's input, lie on one device.
+All use forward hooks in eval mode, and restore modes, hooks and gradients. Network, images and `normalization` must lie
+on one device.
 """
 
 import math
@@ -13,29 +13,29 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunks
 from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
 from records.errors import UserError
 
-BATCH = 250  # images at a time without gradients: one map of a CIFAR network's stage 1 then takes 66 MB
-GRADIENT_BATCH = 16  # with gradients, which keep every map of the network
+BATCH = 250  # images per batch without gradients: one map of a CIFAR network's stage 1 then takes 66 MB
+GRADIENT_BATCH = 16  # images per batch with gradients, for which every map of the network is kept
 
 
 @dataclass(frozen=True)
 class SoftMask:
-    """What an attention module does to its images; all (B, C, H, W)."""
+    """Input and intermediate features of an attention module, all (B, C, H, W)."""
 
     input: Tensor
-    """what trunk and mask read"""
+    """input of trunk and mask"""
     before: Tensor
     """the trunk's output T"""
     mask: Tensor
     """M"""
     after: Tensor
-    """T combined with M, before the last p units"""
+    """T combined with M, input of the last p units"""
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ def attention_names(network: nn.Module) -> list[str]:
 
 
 def soft_masks(
-    network: nn.Module, images: Tensor, pixels: Pixels, modules: Sequence[str] | None = None
+    network: nn.Module, images: Tensor, normalization: Normalization, modules: Sequence[str] | None = None
 ) -> dict[str, SoftMask]:
     """Returns the soft masks of the named attention modules (None = all) for uint8 images (B, 3, H, W).
 
-    A module without a mask branch is left out. Raises UserError for a name that is no attention module.
+    Omits modules without a mask branch. Raises UserError for a name that is not an attention module.
     """
     valid = attention_names(network)
     chosen = valid if modules is None else list(modules)
     for name in chosen:
         if name not in valid:
-            raise UserError(f"{name!r} is no attention module. Valid: {', '.join(valid) or 'none'}.")
+            raise UserError(f"{name!r} is not an attention module. Valid: {', '.join(valid) or 'none'}.")
     seen: dict[str, dict[str, Tensor]] = {name: {} for name in chosen}
 
     def attach(name: str) -> list[RemovableHandle]:
@@ -101,7 +101,7 @@ def soft_masks(
         return handles
 
     with _observed(network, [handle for name in chosen for handle in attach(name)]), torch.no_grad():
-        network(pixels.normalize(images))
+        network(normalization.normalize(images))
     return {
         name: SoftMask(**{**found, "mask": found["mask"].expand_as(found["before"])})
         for name, found in seen.items()
@@ -109,7 +109,9 @@ def soft_masks(
     }
 
 
-def stage_responses(network: nn.Module, images: Stack, pixels: Pixels, *, batch: int = BATCH) -> list[float]:
+def stage_responses(
+    network: nn.Module, images: Stack, normalization: Normalization, *, batch: int = BATCH
+) -> list[float]:
     """Returns the mean absolute value of each stage's output over uint8 images (N, 3, H, W), summed in float64.
 
     Divide by the first for Figure 4 (`relative`). The output is the last unit's raw sum, before BatchNorm and ReLU of
@@ -132,7 +134,7 @@ def stage_responses(network: nn.Module, images: Stack, pixels: Pixels, *, batch:
 
     with _observed(network, [attach(i, stage) for i, stage in enumerate(stages)]), torch.no_grad():
         for chunk in chunks(images, batch):
-            network(pixels.normalize(chunk))
+            network(normalization.normalize(chunk))
     return [total.item() / count for total, count in zip(sums, counts, strict=True)]
 
 
@@ -144,7 +146,7 @@ def relative(responses: Sequence[float]) -> list[float]:
 def receptive_field(
     network: nn.Module,
     images: Stack,
-    pixels: Pixels,
+    normalization: Normalization,
     output: str,
     input: str | None = None,
     *,
@@ -155,8 +157,8 @@ def receptive_field(
     `output` is the dotted name of any module with a feature map as output, for Figure 3 an attention module's branch
     such as "stages.0.attention.0.mask"; `input` that of the module whose input the gradient is taken for, None for the
     image. The gradient is of the sum over the unit's channels (Luo et al., 2016); its absolute value is averaged over
-    images and the input's channels. Raises UserError for a name that does not exist, an output that the input does
-    not reach, and an output without positions.
+    images and the input's channels. Raises UserError for an unknown name, an output that does not depend on the input,
+    and an output without positions.
     """
     # Deviation: Figure 3 does not say how a receptive field is measured; mean absolute gradient of the branch's
     # central unit, after Luo et al. (2016).
@@ -172,7 +174,7 @@ def receptive_field(
     def begin(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         nonlocal start
         start = args[0].detach().clone().requires_grad_()
-        # Another copy, for a leaf must not be changed in place, as a ReLU may do.
+        # Another copy: a ReLU may work in place, which is not allowed on a leaf.
         return (start.clone(), *args[1:])
 
     def stop(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
@@ -181,12 +183,12 @@ def receptive_field(
 
     first = network if input is None else modules[input]
     handles = [first.register_forward_pre_hook(begin), modules[output].register_forward_hook(stop)]
-    total = torch.zeros((), dtype=torch.float64, device=pixels.mean.device)
+    total = torch.zeros((), dtype=torch.float64, device=normalization.mean.device)
     with _observed(network, handles), torch.enable_grad():
         for chunk in chunks(images, batch):
-            network(pixels.normalize(chunk))
+            network(normalization.normalize(chunk))
             if end is None or start is None or end.ndim != 4:
-                raise UserError(f"module {output!r} gave no feature map (B, C, H, W)")
+                raise UserError(f"module {output!r} has no feature map (B, C, H, W) as output")
             unit = end[:, :, end.shape[2] // 2, end.shape[3] // 2].sum()
             gradient = torch.autograd.grad(unit, start, allow_unused=True)[0] if unit.requires_grad else None
             if gradient is None:
@@ -197,7 +199,7 @@ def receptive_field(
 
 
 def _centre(size: int, units: int) -> int:
-    """Where the central one of `units` lies among `size` positions: padded strides put unit i at i * stride."""
+    """The position among `size` of the central one of `units`: with padded strides unit i lies at i * stride."""
     return size // 2 if units == 1 else units // 2 * size // units
 
 
@@ -208,7 +210,7 @@ def _copy(x: Tensor) -> Tensor:
 
 @contextmanager
 def _observed(network: nn.Module, handles: Sequence[RemovableHandle]) -> Iterator[None]:
-    """Eval mode, then every module's own mode again and the hooks gone, whatever happens."""
+    """Sets eval mode; at the end restores each module's mode and removes the hooks, also after an exception."""
     modes = {module: module.training for module in network.modules()}
     try:
         network.eval()

@@ -1,4 +1,4 @@
-"""Registries: a mask, unit, data set, schedule or executor is added by decorating one function or class."""
+"""Registries: decorating one function or class adds a mask, unit, data set, schedule or executor."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class UnknownNameError(UserError):
-    """A name that is not registered; the message lists the valid ones and the nearest."""
+    """A name that is not registered; the message lists the valid names and the closest one."""
 
     def __init__(self, kind: str, name: object, valid: list[str]):
         near = difflib.get_close_matches(str(name), valid, n=1)
@@ -19,7 +19,7 @@ class UnknownNameError(UserError):
 
 
 class Registry(Mapping[str, T]):
-    """Maps names to objects of one kind. A duplicate raises, a miss lists the valid names."""
+    """Maps names to objects of one kind. Duplicates raise ValueError, unknown names UnknownNameError."""
 
     def __init__(self, kind: str):
         self.kind = kind

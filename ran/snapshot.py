@@ -1,7 +1,7 @@
-"""What a finished run keeps of its network's insides, for figures that are drawn without torch.
+"""The probes that a finished run stores, so that figures can be drawn without torch.
 
-Figures 3 and 4 as JSON (`probes`), Figure 1 as a few small maps (`masks`). Which images, modules and channels is a rule
-stated here, never a choice by eye.
+Figures 3 and 4 as JSON (`probes`), Figure 1 as a few small maps (`masks`). Images, modules and channels are selected by
+the rules below, never by eye.
 """
 
 import base64
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder.reader import Stack, loaded
 from ran.models.attention import AttentionModule
 from ran.models.cost import stage_names
@@ -24,8 +24,8 @@ FIELD_IMAGES = 16
 MASK_IMAGES = 6
 
 
-def probes(network: nn.Module, images: Stack, pixels: Pixels) -> dict[str, Any]:
-    """Returns the response by stage and the receptive fields of trunk and mask, as JSON holds them.
+def probes(network: nn.Module, images: Stack, normalization: Normalization) -> dict[str, Any]:
+    """Returns the response by stage and the receptive fields of trunk and mask, ready for JSON.
 
     Over the first 1,000 and the first 16 of the uint8 test images (N, 3, H, W). The fields are of the first attention
     module of each stage, trunk and mask branch, in pixels of the image; a network without modules has none.
@@ -33,9 +33,9 @@ def probes(network: nn.Module, images: Stack, pixels: Pixels) -> dict[str, Any]:
     seen = images[:RESPONSE_IMAGES]
     return {
         "schema": SCHEMA,
-        "response": {"split": "test", "images": len(seen), "mean_abs": stage_responses(network, seen, pixels)},
+        "response": {"split": "test", "images": len(seen), "mean_abs": stage_responses(network, seen, normalization)},
         "receptive_fields": [
-            _field(network, stage, module, branch, images[:FIELD_IMAGES], pixels)
+            _field(network, stage, module, branch, images[:FIELD_IMAGES], normalization)
             for stage, module in _first_modules(network)
             for branch in ("trunk", "mask")
             if branch == "trunk" or _has_mask(network, module)
@@ -55,8 +55,10 @@ def _has_mask(network: nn.Module, module: str) -> bool:
     return isinstance(attention, AttentionModule) and attention.mask is not None
 
 
-def _field(network: nn.Module, stage: int, module: str, branch: str, images: Stack, pixels: Pixels) -> dict[str, Any]:
-    field = receptive_field(network, images, pixels, f"{module}.{branch}")
+def _field(
+    network: nn.Module, stage: int, module: str, branch: str, images: Stack, normalization: Normalization
+) -> dict[str, Any]:
+    field = receptive_field(network, images, normalization, f"{module}.{branch}")
     gradient = field.gradient.cpu()
     peak = gradient.max().item()
     levels = (gradient * (255 / peak if peak > 0 else 0)).round().to(torch.uint8).numpy()
@@ -72,7 +74,7 @@ def _field(network: nn.Module, stage: int, module: str, branch: str, images: Sta
 
 
 def masks(
-    network: nn.Module, images: Stack, labels: Tensor, classes: Sequence[str], pixels: Pixels
+    network: nn.Module, images: Stack, labels: Tensor, classes: Sequence[str], normalization: Normalization
 ) -> dict[str, np.ndarray] | None:
     """Returns a few images with the feature before the mask, the mask and the feature after it; None without masks.
 
@@ -86,7 +88,7 @@ def masks(
     first = [int((labels == k).nonzero()[0]) for k in range(len(classes)) if (labels == k).any()][:MASK_IMAGES]
     chosen = loaded(images[first])
     shown = [modules[0], modules[-1]] if len(modules) > 1 else modules
-    seen = soft_masks(network, chosen, pixels, shown)
+    seen = soft_masks(network, chosen, normalization, shown)
     arrays = {
         "images": chosen.cpu().numpy(),
         "labels": labels[first].cpu().numpy(),

@@ -1,9 +1,9 @@
-"""Our networks inside others' tools. Importing this module registers every network with timm:
+"""Integration with timm and torchvision. Importing this module registers every network with timm:
 
     import ran.timm, timm
     network = timm.create_model("attention56_imagenet", num_classes=100)
 
-`python -m ran.timm SCRIPT ARGS...` runs an unmodified training script, to which timm and torchvision offer them too.
+`python -m ran.timm SCRIPT ARGS...` runs an unmodified training script with the networks known to timm and torchvision.
 """
 
 import os
@@ -35,7 +35,7 @@ timm.create_model and torchvision.models.get_model. Needs the extra timm: {INSTA
 
 
 def _register() -> None:
-    """Makes every network one of timm's. Raises UserError without timm and where timm has the name already."""
+    """Registers every network with timm. Raises UserError without timm, and for a name that timm already uses."""
     try:
         from timm.models import generate_default_cfgs, is_model, register_model
     except ModuleNotFoundError as error:
@@ -43,14 +43,14 @@ def _register() -> None:
     taken = [name for name in NETWORKS if is_model(name)]
     if taken:
         raise UserError(f"timm has networks of its own by the names {', '.join(taken)}")
-    # Where timm's decorator looks: in the module of the function.
+    # timm's decorator looks it up in the function's module.
     globals()["default_cfgs"] = generate_default_cfgs({name: _default_cfg(name) for name in NETWORKS})
     for name in NETWORKS:
         globals()[name] = register_model(_entrypoint(name))
 
 
 def _default_cfg(name: str) -> dict[str, Any]:
-    """Returns what timm asks of a network: the images it was made for, and the names of its first and last layer."""
+    """Returns timm's default_cfg: the intended images, and the names of the first and last layer."""
     imagenet = name.endswith("_imagenet")
     side = 224 if imagenet else 32
     return {
@@ -97,7 +97,7 @@ def _build(
     dtype: Any = None,
     **options: Any,
 ) -> Any:
-    """Returns a network as timm wants it; its weights are the paper's, drawn from torch's generator."""
+    """Returns a network with timm's options; initial weights as in the paper, drawn from torch's generator."""
     for absent in ("drop_path_rate", "drop_block_rate"):
         rate = options.pop(absent, 0)
         if rate:
@@ -121,19 +121,19 @@ def run(script: str, arguments: Sequence[str]) -> None:
         sys.path[0] = str(Path(script).resolve().parent)
     try:
         runpy.run_path(os.path.abspath(script), run_name="__main__")
-    except OSError:  # of its own files and output, which `entry` would take for ours
+    except OSError:  # from the script's own files, which `entry` would treat as ours
         traceback.print_exc()
         sys.exit(1)
 
 
 def _register_with_torchvision() -> None:
     from torchvision import models
-    from torchvision.models._api import register_model  # under a public name nowhere
+    from torchvision.models._api import register_model  # has no public name
 
     for name in NETWORKS:
         builder = _torchvision_builder(name)
         register_model(name)(builder)
-        setattr(models, name, builder)  # where scripts older than `get_model` look
+        setattr(models, name, builder)  # used by scripts that predate `get_model`
 
 
 def _torchvision_builder(name: str) -> Callable[..., Any]:
@@ -156,8 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         raise UserError("which script? python -m ran.timm SCRIPT ARGS...")
     if not os.path.isfile(argv[0]):
-        raise UserError(f"the script {argv[0]} is no file")
-    from ran.timm import run  # under its own name this module registers the networks
+        raise UserError(f"the script {argv[0]} is not a file")
+    from ran.timm import run  # imported by its own name, this module registers the networks
 
     run(argv[0], argv[1:])
     return 0

@@ -1,7 +1,7 @@
-"""A trained network with all that its use takes: its classes, and how an image becomes its input.
+"""A trained network with its classes and the preprocessing of its images.
 
-A finished run leaves it as three files: config.json, model.json and weights.safetensors. `save` puts them into one,
-safetensors with a header, and `load` reads either.
+A finished run stores it as three files: config.json, model.json and weights.safetensors. `save` writes them into one
+safetensors file with a header; `load` reads either form.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ran.config import DataConfig, RunConfig, fingerprint, flatten, unflatten
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.datasets import load_splits, open_source
 from ran.data.image_folder import decode
 from ran.data.image_folder.dataset import test_share
@@ -24,7 +24,7 @@ from ran.data.image_folder.reader import Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
-from ran.engine.device import abilities, memory_format
+from ran.engine.device import Arithmetic, device_capabilities
 from ran.engine.evaluate import predict
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
@@ -41,45 +41,49 @@ class ModelError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Interface:
-    """What goes into a network and what comes out, beside its weights: model.json."""
+    """A network's input and output, stored as model.json: data set, classes, preprocessing."""
 
     dataset: str
     classes: tuple[str, ...]
     size: int
     """side of a test image in pixels"""
     share: float
-    """of the shorter side of an image file, what is kept around its middle"""
-    pixels: Pixels
+    """share of an image file's shorter side that the central crop keeps"""
+    normalization: Normalization
 
     @classmethod
-    def of(cls, source: Source, pixels: Pixels) -> "Interface":
-        """Returns that of a network trained on a data set."""
+    def of(cls, source: Source, normalization: Normalization) -> "Interface":
+        """Returns the interface of a network trained on a data set."""
         one_size = source.test_size is None  # its images are taken whole
         size = source.image_size if source.test_size is None else source.test_size
-        return cls(source.name, source.classes, size, 1.0 if one_size else test_share(size), pixels)
+        share = 1.0 if one_size else test_share(size)
+        return cls(dataset=source.name, classes=source.classes, size=size, share=share, normalization=normalization)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns it as `from_json` reads it."""
-        scale = self.pixels.scale
+        """Returns the JSON object that `from_json` reads."""
+        scale = self.normalization.scale
         return {
             "schema": SCHEMA,
             "dataset": self.dataset,
             "classes": list(self.classes),
             "size": self.size,
             "share": self.share,
-            "mean": self.pixels.mean.tolist(),
+            "mean": self.normalization.mean.tolist(),
             "scale": scale.tolist() if isinstance(scale, Tensor) else scale,
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Interface":
-        """Returns what `to_json` gave, without the padding of training images. Raises ModelError."""
+        """Returns the interface of a `to_json` object, without the padding of training images. Raises ModelError."""
         if content.get("schema") != SCHEMA:
             raise ModelError(f"{names.MODEL_JSON} of another version of this program")
         try:
             mean, scale = torch.tensor(content["mean"]), content["scale"]
-            pixels = Pixels(mean, torch.tensor(scale) if isinstance(scale, list) else scale, pad=0)
-            return cls(content["dataset"], tuple(content["classes"]), content["size"], content["share"], pixels)
+            return cls(
+                dataset=content["dataset"], classes=tuple(content["classes"]), size=content["size"],
+                share=content["share"],
+                normalization=Normalization(mean, torch.tensor(scale) if isinstance(scale, list) else scale, pad=0),
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{names.MODEL_JSON} is damaged ({type(error).__name__}: {error})") from None
 
@@ -90,7 +94,7 @@ class Interface:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network in eval mode and what its use takes, on one device."""
+    """A network in eval mode, its run's configuration and its interface, on one device."""
 
     network: ResidualAttentionNetwork
     config: RunConfig
@@ -107,19 +111,19 @@ class Trained:
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device) -> "Trained":
-        """Moves the network, and returns the same on that device."""
-        interface = dataclasses.replace(self.interface, pixels=self.interface.pixels.to(device))
+        """Moves the network, and returns a copy of this object on that device."""
+        interface = dataclasses.replace(self.interface, normalization=self.interface.normalization.to(device))
         return dataclasses.replace(self, network=self.network.to(device), interface=interface)
 
     def test_data(self, root: str | None = None) -> DataConfig:
-        """Returns what the run's test set is opened by, in the folder `root` (None = the run's); it has no noise."""
+        """Returns the configuration of the run's test set, without noise, in the folder `root` (None = the run's)."""
         data = self.config.data
         return dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
 
-    def is_of_data_in(self, root: str) -> bool:
-        """Whether the run's data set in the folder `root` is what it was trained and tested on, as far as can be told.
+    def matches_data_in(self, root: str) -> bool:
+        """Returns whether the data set in the folder `root` is the one that the run was trained and tested on.
 
-        A part that is not there, as a file of labels that only training needs, cannot be told.
+        True if a part is missing, such as labels that only training needs, because the digest is then unknown.
         """
         try:
             digest = open_source(dataclasses.replace(self.config.data, root=root)).digest
@@ -127,12 +131,12 @@ class Trained:
             return True
         return fingerprint(self.config, digest) == self.fingerprint
 
-    def at(self, size: int) -> "Trained":
-        """Returns the same for test images of another side, in pixels.
+    def with_test_size(self, size: int) -> "Trained":
+        """Returns a copy that takes test images of another side, in pixels.
 
-        Raises ModelError where the normalisation is of one size, and for a size below the network's smallest.
+        Raises ModelError if the normalisation is for one size only, and for a size below the network's smallest.
         """
-        if self.interface.pixels.mean.shape[1:] != (1, 1):
+        if self.interface.normalization.mean.shape[1:] != (1, 1):
             raise ModelError(f"{self.config.model.name} was trained on images of one size, {self.interface.size}")
         if size < self.network.smallest_input:
             raise ModelError(f"size={size}: the smallest image for this network is {self.network.smallest_input}")
@@ -141,17 +145,16 @@ class Trained:
         )
 
     @property
-    def how(self) -> dict[str, Any]:
-        """The run's arithmetic as `ran.engine.evaluate.predict` takes it; without our kernels where there are none."""
-        t = self.config.train
-        can = t.kernels != "fused" or not abilities(self.device).no_kernels
-        return {
-            "precision": t.precision, "kernels": t.kernels if can else "eager", "channels_last": t.channels_last,
-        }  # fmt: skip
+    def arithmetic(self) -> Arithmetic:
+        """The run's arithmetic, with PyTorch's kernels if ours cannot be used here."""
+        found = Arithmetic.of(self.config.train)
+        if found.kernels == "fused" and device_capabilities(self.device).no_kernels:
+            return dataclasses.replace(found, kernels="eager")
+        return found
 
     def logits(self, images: Stack) -> Tensor:
-        """Returns float32 (N, K) for uint8 (N, 3, H, W), computed as an evaluation of the run computes them."""
-        return predict(self.network, images, self.interface.pixels, **self.how)
+        """Returns logits, float32 (N, K), of uint8 (N, 3, H, W), computed as in the run's own evaluation."""
+        return predict(self.network, images, self.interface.normalization, self.arithmetic)
 
 
 def load(path: Path | str) -> Trained:
@@ -170,7 +173,7 @@ def load(path: Path | str) -> Trained:
             "the tracking store"
         )
     if header.get("format") != FORMAT:
-        raise ModelError(f"{path} is no network that this program saved")
+        raise ModelError(f"{path} is not a network saved by this program")
     try:
         config, model = json.loads(header["config"]), json.loads(header["model"])
     except (KeyError, ValueError):
@@ -181,17 +184,17 @@ def load(path: Path | str) -> Trained:
 def from_run(config: Mapping[str, Any], model: Mapping[str, Any] | None, weights: Path) -> Trained:
     """Returns the network of a run's config.json and model.json, with its final weights or those of a checkpoint.
 
-    Without `model`, for runs from before it was kept, the run's data set is read. Raises ModelError, and DataError
-    where that is absent.
+    Older runs have no model.json: with `model` None the run's data set is read. Raises ModelError, and DataError if
+    that is missing.
     """
     if model is None:
         data = _config(weights, config).data
-        return _trained(weights, config, Interface.of(open_source(data), load_splits(data, 0).pixels))
+        return _trained(weights, config, Interface.of(open_source(data), load_splits(data, 0).normalization))
     return _trained(weights, config, Interface.from_json(model))
 
 
 def save(trained: Trained, path: Path) -> None:
-    """Writes a network into one safetensors file, its configuration and interface in the header. Raises WriteError."""
+    """Writes a network into one safetensors file, with configuration and interface in its header. Raises WriteError."""
     write_tensors(path, trained.network.state_dict(), {
         "format": FORMAT, "fingerprint": trained.fingerprint, "config": json.dumps(flatten(trained.config)),
         "model": json.dumps(trained.interface.to_json()),
@@ -199,13 +202,13 @@ def save(trained: Trained, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object that a JSON file of a run holds. Raises ModelError."""
+    """Returns the object in a JSON file of a run. Raises ModelError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path.parent} holds no finished run: {path.name}: {error}") from None
+        raise ModelError(f"{path.parent} contains no finished run: {path.name}: {error}") from None
     if not isinstance(content, dict):
-        raise ModelError(f"{path.parent} holds no finished run: {path.name} holds no object")
+        raise ModelError(f"{path.parent} contains no finished run: {path.name} contains no JSON object")
     return content
 
 
@@ -217,12 +220,12 @@ def _config(path: Path, values: Mapping[str, Any]) -> RunConfig:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """Returns what the header of a safetensors file says. Raises ModelError."""
+    """Returns the metadata in the header of a safetensors file. Raises ModelError."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is no safetensors file ({str(error).splitlines()[0]})") from None
+        raise ModelError(f"{path} is not a safetensors file ({str(error).splitlines()[0]})") from None
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -246,5 +249,5 @@ def _trained(path: Path, config: Mapping[str, Any], interface: Interface) -> Tra
         raise ModelError(f"{path} does not fit {run.model.name} with {classes} classes: {first}") from None
     if not all(t.isfinite().all() for t in weights.values()):
         raise ModelError(f"{path}: weights that are not finite; the run diverged")
-    network.eval().to(memory_format=memory_format(run.train.channels_last))
-    return Trained(network, run, interface, metadata(path).get("fingerprint", ""))
+    network.eval().to(memory_format=Arithmetic.of(run.train).memory_format)
+    return Trained(network=network, config=run, interface=interface, fingerprint=metadata(path).get("fingerprint", ""))

@@ -103,7 +103,7 @@ def read_costs(path: Path | None = None) -> Costs:
     """Returns the depths and counts of costs.csv. Raises CostsError."""
     path = COSTS_CSV if path is None else path
     if not path.is_file():
-        raise CostsError(f"no {path}: `python -m ran.models.cost` writes it")
+        raise CostsError(f"no {path}: `python -m benchmarks.network_costs` writes it")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {
@@ -117,7 +117,7 @@ def read_costs(path: Path | None = None) -> Costs:
                 for row in csv.DictReader(file)
             }
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CostsError(f"{path} is damaged ({error}): `python -m ran.models.cost` writes it anew") from None
+        raise CostsError(f"{path} is damaged ({error}): `python -m benchmarks.network_costs` writes it anew") from None
 
 
 def at_full_width(name: str, num_classes: int, image_size: int) -> NetworkKey:

@@ -27,7 +27,7 @@ def mean_masks(trained: Trained, images: Tensor) -> dict[str, Tensor]:
 
     It is upsampled bilinearly to the size of the images, as in the network. Empty for networks without masks.
     """
-    found = soft_masks(trained.network, images.to(trained.device), trained.interface.pixels)
+    found = soft_masks(trained.network, images.to(trained.device), trained.interface.normalization)
     return {
         name: F.interpolate(maps.mask.float().mean(1, keepdim=True), images.shape[2:], mode="bilinear")[:, 0].cpu()
         for name, maps in found.items()

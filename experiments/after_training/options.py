@@ -47,7 +47,7 @@ def add_root(parser: argparse.ArgumentParser) -> None:
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
-    """Adds --size, the argument of `Trained.at`."""
+    """Adds --size, the argument of `Trained.with_test_size`."""
     parser.add_argument(
         "--size", type=int, metavar="N", help="side of the test crop of image files, e.g. 320; default: the run's"
     )

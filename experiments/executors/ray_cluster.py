@@ -18,7 +18,7 @@ import ray
 import torch
 
 from experiments.placement import Machine, Placement, PlacementError, PlacementRequest
-from ran.engine.device import abilities
+from ran.engine.device import device_capabilities
 from records.mlflow_uri import first_line
 
 CONNECT_SECONDS = 10.0
@@ -131,7 +131,7 @@ def there(placement: Placement, function: Callable[..., T], *arguments: Any, **o
 def machine(placement: Placement, *, kernels: bool = False) -> Machine:
     """Returns the device that a run trains on; `kernels`: whether to look for our own kernels there."""
     device = torch.device("cuda" if placement.gpus else "cpu")
-    return Machine(device, there(placement, abilities, device, kernels=kernels))
+    return Machine(device, there(placement, device_capabilities, device, kernels=kernels))
 
 
 def resources(placement: Placement) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from experiments.executors.ray_worker import WorkerJob, train_in_worker
 from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.runner.execute import BUSY, Ended, RunServices
-from ran.data.augment import cifar_pixels
+from ran.data.augment import cifar_normalization
 from ran.data.datasets import Images
 from records import names
 from records.errors import one_line
@@ -162,7 +162,7 @@ def _room_of(placement: Placement, _: int) -> int:
 
 def _sendable(run: PlannedRun) -> PlannedRun:
     """Returns the run without its data set's functions, which may hold a million paths; a worker opens its own."""
-    return replace(run, source=replace(run.source, load=_opened_there, pixels=cifar_pixels))
+    return replace(run, source=replace(run.source, load=_opened_there, normalization=cifar_normalization))
 
 
 def _opened_there() -> tuple[Images, Images]:

@@ -31,11 +31,11 @@ def log_results(run: PlannedRun, result: Result, log: RunLog, *, weights: bool) 
 def log_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:
     """Logs what the figures are drawn from. A user's network that cannot be probed does not fail its run."""
     device = next(result.network.parameters()).device
-    pixels = splits.pixels.to(device)
+    normalization = splits.normalization.to(device)
     test = splits.test.to(device)
     try:
-        probes = snapshot.probes(result.network, test.images, pixels)
-        masks = snapshot.masks(result.network, test.images, test.labels, run.source.classes, pixels)
+        probes = snapshot.probes(result.network, test.images, normalization)
+        masks = snapshot.masks(result.network, test.images, test.labels, run.source.classes, normalization)
     except Exception:
         logger.warning("%s: the network could not be probed; probe_error.txt says why", run.name)
         log.text("probe_error.txt", traceback.format_exc())

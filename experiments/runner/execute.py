@@ -31,7 +31,7 @@ from ran.config import flatten
 from ran.data.datasets import load_splits
 from ran.distributed.group import LostError, current
 from ran.engine import checkpoint
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 from ran.models.zoo import config_spec
 from ran.trained import Interface
 from records import names
@@ -208,24 +208,24 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
 
     splits = load_splits(run.config.data, run.seed)
     if settings.leaves_artifacts:
-        log.json(names.MODEL_JSON, Interface.of(run.source, splits.pixels).to_json())
+        log.json(names.MODEL_JSON, Interface.of(run.source, splits.normalization).to_json())
     if splits.noise is not None:
         log.tag(names.NOISE_DIGEST, splits.noise.digest)
     with processes_for(run, settings.device, settings.placement) as processes:
         result = train(
             run.config,
             splits,
+            TrainHooks(
+                log=log_metrics,
+                flush=log.flush,
+                after_save=lambda: settings.push_checkpoints(folder),
+                on_step=functools.partial(services.report.step, run.name),
+                stop=lambda: services.stop() or services.cut(run.name) is not None,
+            ),
             num_classes=run.source.num_classes,
             fingerprint=run.fingerprint,
             device=settings.device,
-            folder=folder,
-            log=log_metrics,
-            flush=log.flush,
-            after_save=lambda: settings.push_checkpoints(folder),
-            on_step=functools.partial(services.report.step, run.name),
-            stop=lambda: services.stop() or services.cut(run.name) is not None,
-            checkpoint_seconds=settings.checkpoint_seconds,
-            keep=KEEP[settings.keep],
+            checkpoints=Checkpointing(folder, settings.checkpoint_seconds, KEEP[settings.keep]),
             processes=processes,
         )
     reason = (result.outcome == names.KILLED and services.cut(run.name)) or result.reason

@@ -28,16 +28,16 @@ from ran.distributed.group import (
     ALONE,
     LostError,
     Processes,
+    abort_on_error,
     current,
-    gathered,
+    data_group,
     is_lost,
     is_whole,
     leave,
-    telling,
 )  # fmt: skip
 from ran.distributed.micro_batches import check_sharing
 from ran.engine.device import make_deterministic
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 from records.errors import UserError
 
 PATIENCE = datetime.timedelta(days=30)
@@ -115,7 +115,7 @@ def processes_for(run: PlannedRun, device: torch.device, placement: Placement) -
         sync_batchnorm=placement.sync_batchnorm,
     )
     group.share(shared)
-    with telling(group), gathered(device, sync_batchnorm=placement.sync_batchnorm) as processes:
+    with abort_on_error(group), data_group(device, sync_batchnorm=placement.sync_batchnorm) as processes:
         yield processes
 
 
@@ -169,7 +169,7 @@ def _work(arguments: Sequence[str]) -> int:
 
 def _take_part(shared: SharedRun, stop: Callable[[], bool]) -> None:
     try:
-        with telling(current()):
+        with abort_on_error(current()):
             device = torch.device(shared.device)
             if shared.device == "cuda":
                 device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -178,13 +178,13 @@ def _take_part(shared: SharedRun, stop: Callable[[], bool]) -> None:
             if shared.deterministic:
                 make_deterministic()
             splits = load_splits(shared.config.data, shared.config.seed)
-            with gathered(device, sync_batchnorm=shared.sync_batchnorm) as processes:
+            with data_group(device, sync_batchnorm=shared.sync_batchnorm) as processes:
                 train(
-                    shared.config, splits, num_classes=shared.num_classes, fingerprint=shared.fingerprint,
-                    device=device, folder=Path(os.devnull), log=lambda step, values: None, stop=stop,
+                    shared.config, splits, TrainHooks(stop=stop), num_classes=shared.num_classes,
+                    fingerprint=shared.fingerprint, device=device, checkpoints=Checkpointing(Path(os.devnull)),
                     processes=processes,
                 )  # fmt: skip
     except LostError:
         raise
     except Exception:
-        pass  # rank 0 was told, by `telling`
+        pass  # rank 0 was told, by `abort_on_error`

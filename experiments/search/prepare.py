@@ -32,7 +32,7 @@ from experiments.study import Study
 from experiments.tracking.store import Store
 from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
 from ran.data.datasets import open_source
-from ran.engine.device import Abilities, make_deterministic
+from ran.engine.device import DeviceCapabilities, make_deterministic
 from records.search_json import CATEGORICAL, SearchRecord
 from records.text import columns
 
@@ -54,7 +54,7 @@ class PreparedSearch:
     overrides: Mapping[str, Any]
     held_out: int
     """training images that the search holds out for validation because the profile does not"""
-    capabilities: Abilities
+    capabilities: DeviceCapabilities
     storage: str
     settings: RunSettings
     trial_seconds: float = 0.0
@@ -220,7 +220,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         total=launch.trials or 0,
         overrides=overrides,
         held_out=held_out,
-        capabilities=machine.can,
+        capabilities=machine.capabilities,
         storage=launch.storage or DEFAULT,
         settings=run_settings(launch, tags, machine.device, Placement(), search.path),
     )

@@ -11,21 +11,21 @@ from ran.data.source import Images, as_images
 from records.errors import DataError
 
 SEVERITIES = 5
-"""how strong the corruptions of CIFAR-10-C are: each file has the same images so many times, weakest first"""
+"""number of severities in CIFAR-10-C: each file repeats the same images at each one, weakest first"""
 EXTRA = ("gaussian_blur", "saturate", "spatter", "speckle_noise")
-"""corruptions of CIFAR-10-C that the mean over its 15 leaves out, being made to tune on"""
+"""extra corruptions of CIFAR-10-C, meant for tuning, that are not part of the mean over its 15"""
 
 
 def by_severity(labels: Tensor) -> bool:
-    """Whether labels (N,) are those of one test set five times, as in CIFAR-10-C."""
+    """Returns whether labels (N,) are one test set's repeated five times, as in CIFAR-10-C."""
     first, *others = labels.chunk(SEVERITIES)
     return len(others) == SEVERITIES - 1 and len(first.unique()) > 1 and all(torch.equal(first, o) for o in others)
 
 
 def array_sets(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Returns the files of images and of labels of each set in a folder, by name; empty where it holds none.
+    """Returns the image file and label file of each set in a folder, by name; empty if there is none.
 
-    Raises DataError for images without labels, and for a folder that holds other folders too.
+    Raises DataError for images without labels, and for a folder that also contains folders.
     """
     found = {}
     for path in sorted(folder.glob("*.npy")):
@@ -64,4 +64,4 @@ def _array(path: Path) -> np.ndarray:
             raise ValueError("an archive of several")
         return found
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no NumPy array that can be read ({error})") from None
+        raise DataError(f"{path} is not a readable NumPy array ({error})") from None

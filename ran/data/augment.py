@@ -1,6 +1,6 @@
-"""Normalisation and augmentation of whole batches, on the device where the images lie.
+"""Normalisation and augmentation of whole batches, on the images' device.
 
-uint8 NCHW in, float32 out, with the channels innermost in memory (channels_last) where a gather makes them so.
+Input is uint8 NCHW, output float32, in channels_last layout if the images were gathered.
 """
 
 from dataclasses import dataclass, replace
@@ -12,23 +12,23 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
-    """How images become a network's input: (image - mean) / scale, in training of a random crop that may be flipped."""
+class Normalization:
+    """Preprocessing of images: (image - mean) / scale, in training with a random crop and flip."""
 
     mean: Tensor
-    """float32 (3, H, W), or (3, 1, 1) where it is the same for every pixel; in 0..255"""
+    """float32 (3, H, W), or (3, 1, 1) if it is the same for all pixels; in 0..255"""
     scale: Tensor | float
     """(3, 1, 1), or one number for all channels"""
     pad: int
-    """zeros around a training image after the mean is subtracted, on each side"""
+    """number of zeros added on each side of a training image after the mean is subtracted"""
 
-    def to(self, device: torch.device) -> "Pixels":
-        """Returns the same on a device."""
+    def to(self, device: torch.device) -> "Normalization":
+        """Returns a copy on a device."""
         scale = self.scale.to(device) if isinstance(self.scale, Tensor) else self.scale
         return replace(self, mean=self.mean.to(device), scale=scale)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Returns uint8 (B, 3, H, W), from any device, as float32 of the same size on the mean's."""
+        """Returns uint8 (B, 3, H, W), from any device, as float32 of the same size on the mean's device."""
         return (images.to(self.mean.device).float() - self.mean) / self.scale
 
     def draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -37,7 +37,7 @@ class Pixels:
         return offsets[0], offsets[1], rng.integers(0, 2, size=n).astype(bool)
 
     def augment(self, images: Tensor, rows: Tensor, cols: Tensor, flip: Tensor) -> Tensor:
-        """Returns normalised images, zero-padded by `pad`, cropped at (rows, cols) and flipped where told.
+        """Returns normalised images, zero-padded by `pad`, cropped at (rows, cols) and flipped according to `flip`.
 
         uint8 (B, 3, H, W), int64 (B,), int64 (B,), bool (B,) -> float32 (B, 3, H, W).
         """
@@ -59,7 +59,7 @@ class Pixels:
         return cropped.permute(0, 3, 1, 2) / self.scale
 
     def _copied(self, images: Tensor, rows: Tensor, cols: Tensor, flip: Tensor) -> Tensor:
-        """The same bits. A CPU copies a window in a tenth of the time in which it gathers its pixels."""
+        """Bit-identical to `_gathered`: a CPU copies a window ten times as fast as it gathers its pixels."""
         batch, _, height, width = images.shape
         pad = self.pad
         padded = np.zeros((batch, height + 2 * pad, width + 2 * pad, 3), np.uint8)
@@ -85,7 +85,7 @@ def pixel_mean(images: Tensor) -> Tensor:
     return (total.double() / len(images)).float()
 
 
-def cifar_pixels(images: Tensor) -> Pixels:
-    """Returns section 4.1's for training images (N, 3, H, W): their mean subtracted, padded by 4, cropped to size."""
+def cifar_normalization(images: Tensor) -> Normalization:
+    """Returns section 4.1's normalization: mean of the training images (N, 3, H, W), padding of 4."""
     # Section 4.1 subtracts the per-pixel mean and says nothing of a scale; the first BatchNorm undoes any.
-    return Pixels(pixel_mean(images), scale=255, pad=4)
+    return Normalization(pixel_mean(images), scale=255, pad=4)

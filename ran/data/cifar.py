@@ -1,6 +1,6 @@
-"""CIFAR-10 and CIFAR-100, read from the official archives' files without running what a file says.
+"""CIFAR-10 and CIFAR-100, read from the official archives' files without executing code from a file.
 
-The files may be made anew: one whose MD5 is not the official one, as torchvision knows it, gets a warning.
+Files may be recreated: one whose MD5 differs from the official one, as listed in torchvision, causes a warning.
 """
 
 import functools
@@ -22,7 +22,7 @@ log = logging.getLogger("ran.data")
 
 @dataclass(frozen=True)
 class _Cifar:
-    """Where torchvision keeps one of the two CIFAR sets. Its checksums are read from torchvision itself."""
+    """Files of one of the two CIFAR sets, as torchvision stores them; checksums come from torchvision."""
 
     torchvision_class: str
     folder: str
@@ -63,10 +63,10 @@ _CIFAR = {
 
 
 def open_cifar(name: str, root: str, *, download: bool) -> Source:
-    """Returns "cifar10" or "cifar100" with its digest, not loaded; downloads it to `root` where asked for and absent.
+    """Returns "cifar10" or "cifar100" with its digest, not loaded; downloads it to `root` if requested and missing.
 
-    Raises DataError for files that are absent or unreadable and for damaged class names; loading the Source raises it
-    for damaged images.
+    Raises DataError for missing or unreadable files and damaged class names; loading the Source raises it for damaged
+    images.
     """
     spec = _CIFAR[name]
     folder = Path(root) / spec.folder
@@ -78,7 +78,7 @@ def open_cifar(name: str, root: str, *, download: bool) -> Source:
     def load() -> tuple[Images, Images]:
         train = [_read_images(folder / file, spec) for file in spec.train_files]
         test = [_read_images(folder / file, spec) for file in spec.test_files]
-        _warn_unofficial(folder, spec)  # after reading: a damaged file gets one line
+        _warn_unofficial(folder, spec)  # after reading, so that a damaged file gives one message
         return as_images(*map(np.concatenate, zip(*train, strict=True))), as_images(
             *map(np.concatenate, zip(*test, strict=True))
         )
@@ -105,28 +105,28 @@ def _both_ways(spec: _Cifar) -> str:
 
 def _download(name: str, root: str) -> None:
     spec = _CIFAR[name]
-    # Imported where it is needed: it takes 2 s, and a digest does without.
+    # Imported here because it takes 2 s and the digest does not need it.
     from torchvision import datasets
     from torchvision.datasets.utils import download_and_extract_archive
 
     official = getattr(datasets, spec.torchvision_class)
     try:
         download_and_extract_archive(official.url, root, filename=official.filename, md5=official.tgz_md5)
-    except Exception as error:  # whatever network, archive or disk raise: the user's remedy is the same
+    except Exception as error:  # network, archive or disk: the user's remedy is the same
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: download of {official.url} failed ({reason}); {_both_ways(spec)}") from error
 
 
 def file_hash(path: Path, algorithm: str) -> str:
-    """Returns the hash of a file in hex, computed once per version of it. Raises DataError if it is unreadable."""
+    """Returns the hash of a file in hex, computed once per version. Raises DataError if it is unreadable."""
     try:
         stat = path.stat()
         return _hash_of_version(path, algorithm, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend it or fetch the data set anew") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); download the data set again") from error
 
 
-# Every run of a study asks for the digest; 180 MB take 0.3 s. Size and time of change stand for the content.
+# Every run of a study needs the digest; 180 MB take 0.3 s. A file with equal size and mtime counts as unchanged.
 @functools.lru_cache(maxsize=64)
 def _hash_of_version(path: Path, algorithm: str, size: int, changed_ns: int) -> str:
     with path.open("rb") as file:
@@ -158,13 +158,13 @@ def _admitted(module: str, name: str) -> Callable[..., Any]:
             return np.dtype
         case "_codecs", "encode":  # bytes of protocol 2
             return lambda text, encoding: text.encode("latin1")
-    raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no plain data")
+    raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not plain data")
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads text, bytes, numbers, lists, dicts and numpy arrays; refuses everything else before it is called.
+    """Reads text, bytes, numbers, lists, dicts and numpy arrays; refuses anything else without calling it.
 
-    A subclass because the pickle module has no other way to restrict what a file may name.
+    A subclass because the pickle module has no other way to restrict the names in a file.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -173,7 +173,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _unpickle(path: Path) -> dict[str, Any]:
     try:
-        # Official files too: an MD5 is no reason to run what a file says. latin1 is how Python 2's strings are read.
+        # Also for official files: an MD5 does not make code safe. latin1 decodes Python 2's strings.
         content = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except Exception as error:  # a damaged pickle can provoke nearly any exception
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -184,7 +184,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(f"{path}: not a CIFAR file ({reason}); delete it and fetch the data set anew")
+    return DataError(f"{path}: not a CIFAR file ({reason}); delete it and download the data set again")
 
 
 def _read_names(path: Path, spec: _Cifar) -> tuple[str, ...]:

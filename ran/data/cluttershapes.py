@@ -1,11 +1,11 @@
-"""cluttershapes, the built-in data set: drawn with numpy, so a machine without network or data has something to run.
+"""cluttershapes, the built-in data set: drawn with numpy, so it needs neither network nor downloads.
 
 32x32 RGB, ten shapes. The label is the LARGEST shape; smaller shapes of other classes, strokes, gratings, shading and
-pixel noise distract. Colour, texture, size, position and rotation are drawn without looking at the label. Image i of a
+pixel noise distract. Colour, texture, size, position and rotation are independent of the label. Image i of a
 split is a function of (seed, split, i) alone. `difficulty`, 0 to 1, scales number, size and contrast of all clutter:
 at 0 there is one clean shape on a shaded ground.
 
-Per pixel only + - * / and sqrt are used, which IEEE 754 rounds in one way, so that machines draw the same pictures.
+Per pixel only + - * / and sqrt are used, whose rounding IEEE 754 defines, so that all machines draw the same pictures.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ import numpy as np
 
 from ran.rng import stream
 
-# Raise it when the pictures change: it is what the digest, and so every fingerprint, knows of the code below.
+# Raise it when the pictures change: digest and fingerprints depend on it, not on the code below.
 GENERATOR_VERSION = 1
-DATA_SEED = 0  # all runs see one data set
-# Where the config names none. Tuned on Attention-56 with ARL alone: 28 % error in the quick profile.
+DATA_SEED = 0  # all runs see the same data set
+# Default. Tuned on Attention-56 with ARL alone: 28 % error in the quick profile.
 DIFFICULTY = 0.1
 IMAGE_SIZE = 32
 TRAIN_IMAGES = 10_000
@@ -107,7 +107,7 @@ _REACH = np.array([1.0, 1.119, 1.247, 1.245, 1.144, 1.09, 1.086, 1.181, 1.258, 1
 
 @dataclass(frozen=True)
 class Scenes:
-    """What stands in N images, as drawn from their streams. Lengths in px, angles as (cos, sin), colours in 0..1."""
+    """Contents of N images, as drawn from their streams. Lengths in px, angles as (cos, sin), colours in 0..1."""
 
     labels: Array  # int64 (N,)
     size: Array  # (N,)
@@ -190,7 +190,7 @@ def _between(uniform: Array, low: float, high: float) -> Array:
 
 
 def _direction(uniform: Array) -> Array:
-    # In float64, whose last bit may differ between machines; rounding to float32 drops it.
+    # In float64, whose last bit may differ between machines; rounding to float32 removes it.
     angle = 2 * np.pi * uniform.astype(np.float64)
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1).astype(np.float32)
 
@@ -290,7 +290,7 @@ def draw(split: str, indices: Iterable[int], difficulty: float) -> tuple[Array, 
 
 
 def digest(difficulty: float) -> str:
-    """Returns 32 hex digits that stand for the whole data set; nothing is drawn for it."""
+    """Returns 32 hex digits that identify the whole data set, without drawing it."""
     content = (GENERATOR_VERSION, DATA_SEED, IMAGE_SIZE, TRAIN_IMAGES, TEST_IMAGES, CLASSES, float(difficulty))
     return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
 
@@ -300,8 +300,8 @@ def load(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Returns (pictures, labels) of the first `train_images` and of the first `test_images`; None = all.
 
-    The whole set is kept under `root`, so that it is drawn once. Few images are drawn anew and not kept: that is quick.
-    A damaged file is drawn anew; a root that cannot be written means that nothing is kept.
+    The whole set is cached under `root`, so that it is drawn once. A few images are drawn each time, which is quick. A
+    damaged cache file is replaced; if `root` is not writable, nothing is cached.
     """
     train = range(TRAIN_IMAGES)[:train_images]
     test = range(TEST_IMAGES)[:test_images]
@@ -328,7 +328,7 @@ def _read(path: Path, expected: str) -> _Both | None:
             return None
         train = content["train_pixels"], content["train_labels"]
         test = content["test_pixels"], content["test_labels"]
-    except Exception:  # absent or damaged in whatever way: the remedy is to draw anew
+    except Exception:  # missing or damaged: it is drawn again
         return None
     return train, test
 
@@ -352,4 +352,4 @@ def _write(path: Path, content_digest: str, both: _Both) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError:
-        return  # nothing kept; the next process draws anew
+        return  # not cached; the next process draws it again

@@ -1,7 +1,7 @@
 """Data sets by name, and their splits.
 
-A registered function takes a DataConfig and returns a Source: what is known without loading anything. `load_splits`
-turns it into training, validation and test images. A new data set is one such function.
+A registered function takes a DataConfig and returns a Source, without loading images. `load_splits` makes training,
+validation and test images of it. To add a data set, register such a function.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import torch
 
 from ran.config import DataConfig
 from ran.data import cifar, cluttershapes, noise
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder import dataset
 from ran.data.source import Images, Source, as_images
 from ran.registry import Registry
@@ -26,7 +26,7 @@ from records.errors import DataError
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """What is known of wrong training labels."""
+    """True labels and error rate of noisy training labels."""
 
     true_labels: torch.Tensor  # int64 (N,), of the training images
     rate: float  # % of the training labels that are wrong
@@ -35,12 +35,12 @@ class LabelNoise:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run trains on, is chosen on and is tested on."""
+    """Training, validation and test images of a run."""
 
     train: Images
-    val: Images  # empty where the config holds none out; its labels are as noisy as the training labels
-    test: Images  # its labels are the true ones
-    pixels: Pixels
+    val: Images  # empty if the config holds none out; its labels are as noisy as the training labels
+    test: Images  # with true labels
+    normalization: Normalization
     noise: LabelNoise | None = None
 
 
@@ -48,10 +48,10 @@ DATASETS: Registry[Callable[[DataConfig], Source]] = Registry("data set")
 
 
 def open_source(config: DataConfig) -> Source:
-    """Returns the data set `config.name` with its digest, not loaded; downloads it where asked for and absent.
+    """Returns the data set `config.name` with its digest, not loaded; downloads it if requested and missing.
 
-    The digest covers the human labels that a config asks for. Raises UnknownNameError for a name that is not
-    registered, DataError for files that are absent or unreadable and for settings that the data set does not have.
+    The digest covers the config's human labels, if any. Raises UnknownNameError for a name that is not registered,
+    DataError for missing or unreadable files and for settings that the data set does not support.
     """
     source = DATASETS[config.name](config)
     if source.test_size is None:
@@ -73,8 +73,8 @@ def open_source(config: DataConfig) -> Source:
 def split_indices(name: str, count: int, *, train_images: int | None, val_images: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positions of training and validation images in the official training set of `count` images.
 
-    The same for every run seed: the validation images do not depend on `train_images`, and a smaller training set is
-    the beginning of a larger one. Raises DataError where `count` does not suffice.
+    They do not depend on the run's seed. The validation images do not depend on `train_images`, and a smaller training
+    set is a prefix of a larger one. Raises DataError if `count` is too small.
     """
     need = _needed(name, count, train_images, val_images)
     order = stream(0, "split", name).permutation(count)
@@ -91,11 +91,10 @@ def _needed(name: str, count: int, train_images: int | None, val_images: int) ->
 
 
 def load_splits(config: DataConfig, seed: int | None = None) -> Splits:
-    """Returns the splits of `config`, the images kept in the process because the runs of a study share them.
+    """Returns the splits of `config`. Images stay cached in the process, because the runs of a study share them.
 
-    `seed`, the run's, decides which training labels are wrong where `config.noise` asks for some, and must then be
-    given; all else is the same for every seed. Raises as `open_source` does, and DataError for damaged files and for
-    sizes that the data set does not have.
+    The run's `seed` decides which training labels are wrong and is required with `config.noise`; nothing else depends
+    on it. Raises as `open_source` does, and DataError for damaged files and for more images than the data set has.
     """
     source = open_source(config)
     clean = _split(source, config.train_images, config.val_images, config.test_images)
@@ -113,7 +112,7 @@ def load_splits(config: DataConfig, seed: int | None = None) -> Splits:
         train=Images(splits.train.images, labels[clean.train]),
         val=Images(splits.val.images, labels[clean.val]),
         test=splits.test,
-        pixels=splits.pixels,
+        normalization=splits.normalization,
         noise=LabelNoise(
             true_labels=splits.train.labels,
             rate=100 * (labels[clean.train] != splits.train.labels).double().mean().item(),
@@ -124,7 +123,7 @@ def load_splits(config: DataConfig, seed: int | None = None) -> Splits:
 
 @dataclass(frozen=True)
 class _Clean:
-    """Splits with the true labels, and where in the official training set their images stand."""
+    """Splits with the true labels, and their positions in the official training set."""
 
     splits: Splits
     official_labels: np.ndarray
@@ -132,7 +131,7 @@ class _Clean:
     val: np.ndarray
 
 
-# Two: a study's data set and the one before it. CIFAR takes 180 MB, an image folder what its images are called.
+# Two: the current study's data set and the previous one. CIFAR takes 180 MB, an image folder only its file names.
 @functools.lru_cache(maxsize=2)
 def _split(source: Source, train_images: int | None, val_images: int, test_images: int | None) -> _Clean:
     official, test = source.load()
@@ -140,9 +139,11 @@ def _split(source: Source, train_images: int | None, val_images: int, test_image
     if test_images is not None and test_images > len(test):
         raise DataError(f"{source.name}: data.test_images={test_images}, there are {len(test)}; ask for fewer")
     images, held_out = official.pick(train), official.pick(val)
-    pixels = source.pixels(images.images)
-    splits = Splits(images, held_out, test.pick(np.arange(len(test))[:test_images]), pixels)
-    return _Clean(splits, official.labels.numpy(), train, val)
+    normalization = source.normalization(images.images)
+    splits = Splits(
+        train=images, val=held_out, test=test.pick(np.arange(len(test))[:test_images]), normalization=normalization
+    )
+    return _Clean(splits=splits, official_labels=official.labels.numpy(), train=train, val=val)
 
 
 @DATASETS.register("cluttershapes")
@@ -150,7 +151,7 @@ def _cluttershapes(config: DataConfig) -> Source:
     difficulty = cluttershapes.DIFFICULTY if config.difficulty is None else config.difficulty
     # A short run draws the first images only, so that it need not wait for all of them; that prefix is then the
     # "official" training set that is split. Its validation images differ from those of the whole set.
-    # More than there are is refused before any is drawn and kept.
+    # Too many are refused before any is drawn.
     need = _needed("cluttershapes", cluttershapes.TRAIN_IMAGES, config.train_images, config.val_images)
     if config.train_images is None:
         need = cluttershapes.TRAIN_IMAGES

@@ -1,4 +1,4 @@
-"""Which images make up the batch of a step: a pure function of (seed, step), so nothing has to be saved."""
+"""The batch of each step: a pure function of (seed, step), so no state has to be saved."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder import random_crops
 from ran.data.image_folder.reader import Files, Reading, Stack, ahead
 from ran.rng import stream
@@ -16,8 +16,8 @@ from ran.rng import stream
 class Order:
     """The positions in the training set of each step's images.
 
-    The passes over the data are joined end to end, each in an order of its own, and batch `step` is the window
-    [step*B, (step+1)*B) of that sequence: no image is left out where B does not divide their number.
+    The passes over the data, each in its own order, are concatenated; batch `step` is the window [step*B, (step+1)*B)
+    of that sequence, so no image is left out if B does not divide their number.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int):
@@ -26,7 +26,7 @@ class Order:
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
-            # A batch reaches back one epoch at most, unless it is larger than the data set.
+            # A batch spans at most two epochs, unless it is larger than the data set.
             self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
             self._orders[epoch] = stream(self.seed, "order", epoch).permutation(self.count)
         return self._orders[epoch]
@@ -39,49 +39,48 @@ class Order:
 
 
 class TrainBatches:
-    """The augmented training batches of one run, of images in memory; `batches(step)` returns images and labels."""
+    """Augmented training batches of images in memory; `batches(step)` returns images and labels."""
 
-    def __init__(self, images: Tensor, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
-        """uint8 (N, 3, H, W), int64 (N, ...) and `pixels`, all on the device where the batches are wanted."""
-        self.images, self.labels, self.pixels = images, labels, pixels
+    def __init__(self, images: Tensor, labels: Tensor, normalization: Normalization, *, batch_size: int, seed: int):
+        """uint8 (N, 3, H, W), int64 (N, ...) and `normalization`, all on the device of the batches."""
+        self.images, self.labels, self.normalization = images, labels, normalization
         self.indices = Order(len(images), batch_size, seed)
 
     def __call__(self, step: int, positions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         """Returns float32 (B, 3, H, W) and int64 (B, ...).
 
-        With `positions` only those of the batch, as they are in the whole.
+        With `positions`, only these images of the batch, unchanged.
         """
         device = self.images.device
         order = self.indices
-        drawn = self.pixels.draw(stream(order.seed, "augment", step), order.batch_size)
+        drawn = self.normalization.draw(stream(order.seed, "augment", step), order.batch_size)
         chosen = slice(None) if positions is None else positions
         index, rows, cols, flip = (torch.from_numpy(d[chosen]).to(device) for d in (order(step), *drawn))
-        return self.pixels.augment(self.images[index], rows, cols, flip), self.labels[index]
+        return self.normalization.augment(self.images[index], rows, cols, flip), self.labels[index]
 
 
 class FileBatches:
-    """The same of images in files: random crops, flips and lights, the following steps' read meanwhile."""
+    """Augmented training batches of image files: random crops, flips, PCA colour jitter; reads ahead."""
 
-    def __init__(self, files: Files, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int):
-        """`labels`, int64 (N, ...), and `pixels` lie on the device where the batches are wanted."""
-        self.files, self.labels, self.pixels = files, labels, pixels
+    def __init__(self, files: Files, labels: Tensor, normalization: Normalization, *, batch_size: int, seed: int):
+        """`labels`, int64 (N, ...), and `normalization` lie on the device of the batches."""
+        self.files, self.labels, self.normalization = files, labels, normalization
         self.indices = Order(len(files), batch_size, seed)
         self._next: tuple[int, np.ndarray | None] | None = None
         self._coming: Iterator[Tensor] = iter(())
 
     def __call__(self, step: int, positions: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        """Returns float32 (B, 3, side, side) and int64 (B, ...); raises DataError for a damaged file, which it names.
+        """Returns float32 (B, 3, side, side) and int64 (B, ...); raises DataError, naming a damaged file.
 
-        With `positions` only those of the batch, as they are in the whole.
+        With `positions`, only these images of the batch, unchanged.
         """
         if self._next is None or self._next[0] != step or self._next[1] is not positions:
             self._coming = ahead(_readings(self.files, self.indices, step, positions))
         self._next = (step + 1, positions)
         index, draws = _drawn(self.indices, step, positions)
         images = next(self._coming)
-        return random_crops.lit(images, draws.lights, self.pixels), self.labels[
-            torch.from_numpy(index).to(self.labels.device)
-        ]
+        labels = self.labels[torch.from_numpy(index).to(self.labels.device)]
+        return random_crops.pca_colour_jitter(images, draws.colour_factors, self.normalization), labels
 
 
 def _readings(files: Files, order: Order, step: int, positions: np.ndarray | None) -> Iterable[Reading]:
@@ -97,19 +96,19 @@ def _drawn(order: Order, step: int, positions: np.ndarray | None) -> tuple[np.nd
 
 
 def train_batches(
-    images: Stack, labels: Tensor, pixels: Pixels, *, batch_size: int, seed: int
+    images: Stack, labels: Tensor, normalization: Normalization, *, batch_size: int, seed: int
 ) -> TrainBatches | FileBatches:
-    """Returns the training batches of labelled images, wherever they lie."""
+    """Returns the training batches of labelled images in memory or in files."""
     if isinstance(images, Files):
-        return FileBatches(images, labels, pixels, batch_size=batch_size, seed=seed)
-    return TrainBatches(images, labels, pixels, batch_size=batch_size, seed=seed)
+        return FileBatches(images, labels, normalization, batch_size=batch_size, seed=seed)
+    return TrainBatches(images, labels, normalization, batch_size=batch_size, seed=seed)
 
 
 PIXELS = 2**21  # 41 images of 224x224: a map of an ImageNet network's first stage then takes 130 MB
 
 
 def chunk_size(images: Stack, most: int) -> int:
-    """Returns how many of images (N, 3, H, W) are looked at together: `most`, fewer where memory could be short."""
+    """Returns the batch size for images (N, 3, H, W) in evaluation: `most`, less for large images."""
     return max(1, min(most, PIXELS // (images.shape[2] * images.shape[3])))
 
 

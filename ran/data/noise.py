@@ -1,4 +1,4 @@
-"""Wrong training labels: drawn (section 4.1, eq. 7) or made by people (CIFAR-10N). Test labels are never touched."""
+"""Wrong training labels: random (section 4.1, eq. 7) or human (CIFAR-10N). Test labels never change."""
 
 import hashlib
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ PACKED, OFFICIAL = "cifar10n.npz", "CIFAR-10_human.pt"
 def flip_labels(labels: np.ndarray, rate: float, *, num_classes: int, seed: int) -> np.ndarray:
     """Returns int64 (N,) labels of which each is wrong with probability `rate`, uniform over the other classes.
 
-    The confusion matrix Q of eq. 7: 1 - rate on the diagonal, rate / (num_classes - 1) beside it; the true class is
-    never drawn again. The stream depends on the seed alone, so all cells of a seed share their labels, and the labels
-    that are wrong at one rate are wrong, in the same way, at every higher one.
+    The confusion matrix Q of eq. 7 has 1 - rate on the diagonal and rate / (num_classes - 1) elsewhere: a wrong label
+    is never the true class. The stream depends only on the seed, so all cells of a seed share their labels, and a label
+    that is wrong at one rate has the same wrong value at every higher rate.
     """
     rng = stream(seed, "label_noise")
     chance = rng.random(len(labels))
@@ -35,27 +35,27 @@ def flip_labels(labels: np.ndarray, rate: float, *, num_classes: int, seed: int)
 
 
 def human_labels(root: str, name: str, clean: np.ndarray) -> np.ndarray:
-    """Returns the labels, int64 (50000,), that people gave to CIFAR-10's training images.
+    """Returns the human labels, int64 (50000,), of CIFAR-10's training images.
 
     Read from <root>/cifar10n.npz (keys clean_label, aggre_label, ...) or <root>/CIFAR-10_human.pt, the official file,
-    without running what a file says. `clean` are the true labels, which the file must repeat. Raises DataError.
+    without executing code from it. The file must contain the true labels `clean`. Raises DataError.
     """
     path = human_file(root, name)
     content = _read(path)
     arrays = {key: np.asarray(content.get(key, ())) for key in ("clean_label", HUMAN_LABELS[name])}
     for key, array in arrays.items():
         if array.shape != clean.shape or array.dtype.kind not in "iu":
-            raise DataError(f"{path}: {key!r} is not {len(clean)} integer labels; fetch CIFAR-10N anew")
+            raise DataError(f"{path}: {key!r} is not {len(clean)} integer labels; download CIFAR-10N again")
     if not np.array_equal(arrays["clean_label"], clean):
         raise DataError(f"{path}: its clean labels are not those of this CIFAR-10; both must be in the official order")
     labels = arrays[HUMAN_LABELS[name]].astype(np.int64)
     if labels.min() < 0 or labels.max() > 9:
-        raise DataError(f"{path}: {HUMAN_LABELS[name]!r} holds labels outside 0..9; fetch CIFAR-10N anew")
+        raise DataError(f"{path}: {HUMAN_LABELS[name]!r} holds labels outside 0..9; download CIFAR-10N again")
     return labels
 
 
 def human_file(root: str, name: str) -> Path:
-    """Returns the file with the human labels. Raises DataError for an unknown name and where there is none."""
+    """Returns the file with the human labels. Raises DataError for an unknown name or a missing file."""
     if name not in HUMAN_LABELS:
         raise DataError(f"data.noise_labels: valid are {', '.join(HUMAN_LABELS)}; got {name!r}")
     for path in (Path(root) / PACKED, Path(root) / OFFICIAL):
@@ -84,7 +84,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _read_official(path: Path) -> Mapping[str, Any]:
-    """The authors' file, a dict of numpy arrays written by torch.save; only what such arrays need is admitted."""
+    """Reads the authors' file, a dict of numpy arrays written by torch.save, and allows no other types."""
     import torch
 
     core = np._core.multiarray  # type: ignore[attr-defined]

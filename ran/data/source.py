@@ -1,4 +1,4 @@
-"""What a data set is: labelled images, and what is known of them before they are loaded."""
+"""Data types of a data set: labelled images, and its properties before they are loaded."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ran.data.augment import Pixels, cifar_pixels
+from ran.data.augment import Normalization, cifar_normalization
 from ran.data.image_folder.reader import Stack
 from records.errors import DataError
 
@@ -30,11 +30,11 @@ class Images:
         return Images(self.images[index], self.labels[index])
 
     def to(self, device: torch.device) -> "Images":
-        """Returns the same, what of it lies in memory on a device."""
+        """Returns a copy with everything that is in memory on a device."""
         return Images(self.images.to(device), self.labels.to(device))
 
     def check_classes(self, count: int) -> None:
-        """Raises DataError where a label is not one of a network's `count` classes."""
+        """Raises DataError if a label is not one of a network's `count` classes."""
         if len(self) and (last := int(self.labels.max())) >= count:
             raise DataError(
                 f"a label of {last} needs {last + 1} classes or more and the network has {count}: these are not the "
@@ -49,22 +49,22 @@ def as_images(pixels: np.ndarray, labels: np.ndarray) -> Images:
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a data set before it is loaded. Two sources of one digest and sizes are equal."""
+    """Properties of a data set before it is loaded. Sources with equal digests and sizes are equal."""
 
     name: str
     classes: tuple[str, ...]
-    image_size: int  # side in pixels of what a network is trained on
+    image_size: int  # side of a training image in pixels
     train_images: int  # of the official training set
     test_images: int  # of the official test set
     digest: str  # at most 36 characters, MLflow's limit
     load: Callable[[], tuple[Images, Images]] = field(compare=False)  # official training set, official test set
-    pixels: Callable[[Any], Pixels] = field(default=cifar_pixels, compare=False)
-    """of the training images (N, 3, H, W), a Stack"""
-    test_size: int | None = None  # side of a test image; None where a data set has one size only
-    folder: Path | None = None  # that images are read from while a network trains: the same ones elsewhere are others
+    normalization: Callable[[Any], Normalization] = field(default=cifar_normalization, compare=False)
+    """makes the normalization from the training images (N, 3, H, W), a Stack"""
+    test_size: int | None = None  # side of a test image; None for a data set with a single size
+    folder: Path | None = None  # images are read from it during training, so another folder is another source
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):  # an experiment and a folder are named after it
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):  # it names an experiment and a folder
             raise DataError(f"data set name {self.name!r}: letters, digits, '_' and '-' only")
 
     @property

@@ -1,11 +1,11 @@
-"""The processes that train one run together, and what they say to each other.
+"""Communication between the processes that train one run together.
 
-Two kinds of traffic, on two groups. Control: small messages on the default group, which is gloo and has patience, since
-the first process may plan, ask or write for hours while the others wait. Data: gradients, statistics and logits, on
-a group that belongs to one run (nccl on GPUs), so that what a failed run left in flight cannot reach the next.
+There are two groups. Control: small messages on the default group (gloo, with a long timeout, because the first process
+may plan, ask or write for hours while the others wait). Data: gradients, statistics and logits, on a group for one run
+(nccl on GPUs), so that pending messages of a failed run cannot reach the next.
 
-Whatever one process alone may do or suffer between two exchanges of data (write a checkpoint, find no data set)
-therefore comes before an `agree`, in which all learn whether to go on.
+What only one process does, and may fail at, between two collective calls on data (writing a checkpoint, opening a data
+set) is therefore followed by `sync_stop`, which tells all processes whether to go on.
 """
 
 import contextlib
@@ -23,27 +23,27 @@ from torch import Tensor
 from ran.data.image_folder.reader import Stack
 from records.errors import one_line
 
-GIVE_UP_SECONDS = 30.0
-"""how long a process that cannot go on waits for the others to hear of it"""
+ABORT_SECONDS = 30.0
+"""how long `abort` waits for the other processes to receive the message"""
 GO_ON, STOP, FAILED = range(3)
 
 
 class AbandonedError(RuntimeError):
-    """One of the processes could not go on with this run, and all know it; the message is its reason."""
+    """A process cannot go on with this run and has told the others; the message is its reason."""
 
 
 class LostError(RuntimeError):
-    """A process died, or hangs where no message reaches it: the group is of no more use."""
+    """A process died or hangs, so the group can no longer be used."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Those that train a run. The default is one process, which exchanges nothing and does no more than it did."""
+    """The processes that train a run. The default is a single process, which communicates with nobody."""
 
     rank: int = 0
-    """this process among them; 0 leads: it alone prints, logs, reads and writes"""
+    """number of this process; process 0 leads: it alone prints, logs, reads and writes"""
     world: int = 1
-    """their number"""
+    """number of processes"""
     data: Any = None
     """torch's process group for tensors on the run's device"""
     sync_batchnorm: bool = False
@@ -57,25 +57,28 @@ class Processes:
     def leads(self) -> bool:
         return self.rank == 0
 
-    def agree(self, stop: bool = False) -> bool:
-        """Returns whether any process asks to stop. Waits for all.
+    def sync_stop(self, stop: bool = False) -> bool:
+        """Returns whether any process asks to stop. A collective call on the control group.
 
-        Raises AbandonedError if one gave up, LostError if one died.
+        Raises AbandonedError if a process aborted, LostError if one died.
         """
         return not self.alone and self._exchange(STOP if stop else GO_ON, "", None)
 
-    def agreed(self, stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Returns `stop` made a question to all processes, who must ask it equally often. Raises as `agree` does."""
-        return stop if self.alone else lambda: self.agree(stop())
+    def synced_stop(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Returns `stop` as a collective call, true in all if it is in any; all must make it equally often.
 
-    def give_up(self, reason: str) -> None:
-        """Tells the others that this process cannot go on: each raises AbandonedError at its next `agree`.
+        Raises as `sync_stop` does.
+        """
+        return stop if self.alone else lambda: self.sync_stop(stop())
 
-        Raises LostError if they do not hear of it: they wait for tensors that will not come.
+    def abort(self, reason: str) -> None:
+        """Tells the others that this process cannot go on: each raises AbandonedError at its next `sync_stop`.
+
+        Raises LostError if they do not receive it, because they wait for tensors that will never arrive.
         """
         if not self.alone:
             with contextlib.suppress(AbandonedError):
-                self._exchange(FAILED, reason, datetime.timedelta(seconds=GIVE_UP_SECONDS))
+                self._exchange(FAILED, reason, datetime.timedelta(seconds=ABORT_SECONDS))
 
     def share(self, value: Any) -> Any:
         """Returns the first process's `value`."""
@@ -86,22 +89,22 @@ class Processes:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def overwrite(self, tensors: Sequence[Tensor]) -> None:
-        """Writes the first process's values over everyone's, in place."""
+    def broadcast_tensors(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites the tensors in place with the first process's values."""
         with _watched():
             for tensor in () if self.alone else tensors:
-                sent = tensor.detach().contiguous()  # torch sends no other layout
+                sent = tensor.detach().contiguous()  # torch sends contiguous tensors only
                 dist.broadcast(sent, group=self.data, group_src=0)
                 tensor.detach().copy_(sent)
 
-    def add_up(self, tensor: Tensor) -> None:
-        """Makes `tensor` the sum over the processes, in place; the same bits in each."""
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Replaces `tensor` by the sum over the processes, bit-identical in each."""
         if not self.alone:
             with _watched():
                 dist.all_reduce(tensor, group=self.data)
 
-    def part(self, items: Stack, rank: int | None = None) -> Stack:
-        """Returns the items (N, ...) that fall to a process, one more to the first ones; the first item if none do."""
+    def shard(self, items: Stack, rank: int | None = None) -> Stack:
+        """Returns a process's share of items (N, ...), one more for the first processes; never less than one item."""
         if self.alone:
             return items
         rank = self.rank if rank is None else rank
@@ -110,8 +113,8 @@ class Processes:
         found = items[start : start + each + (rank < more)]
         return found if len(found) else items[:1]
 
-    def join(self, mine: Tensor, count: int) -> Tensor:
-        """Returns what all made of their parts of `count` items, (count, ...), in the items' order."""
+    def gather(self, mine: Tensor, count: int) -> Tensor:
+        """Returns the results of all shards of `count` items, (count, ...), in the items' order."""
         if self.alone:
             return mine
         sizes = [count // self.world + (rank < count % self.world) for rank in range(self.world)]
@@ -136,59 +139,59 @@ class Processes:
 
 ALONE = Processes()
 _lost: list[str] = []
-"""why the group is of no more use; of the whole process, as torch's default group is"""
+"""why the group can no longer be used; global, as torch's default group is"""
 _in_flight: list[str] = []
-"""what ended runs between two exchanges"""
+"""errors that ended runs between two collective calls"""
 
 
 def current() -> Processes:
-    """Returns the processes that this one belongs to, without a group for data; ALONE where it belongs to none."""
+    """Returns the processes of torch's default group, without a group for data; ALONE without one."""
     if not (dist.is_available() and dist.is_initialized()):
         return ALONE
-    return Processes(dist.get_rank(), dist.get_world_size())
+    return Processes(rank=dist.get_rank(), world=dist.get_world_size())
 
 
 @contextlib.contextmanager
-def gathered(device: torch.device, *, sync_batchnorm: bool = False) -> Iterator[Processes]:
-    """Yields the current processes with a group for the data of one run on devices of a kind.
+def data_group(device: torch.device, *, sync_batchnorm: bool = False) -> Iterator[Processes]:
+    """Yields the current processes with a group for the data of one run on this type of device.
 
-    All must be ready: raises AbandonedError if one gave up.
+    A collective call: raises AbandonedError if a process aborted.
     """
     group = current()
-    group.agree()
+    group.sync_stop()
     with _watched():
         data = dist.new_group(backend="nccl" if device.type == "cuda" else "gloo")
     try:
         yield replace(group, data=data, sync_batchnorm=sync_batchnorm)
     except BaseException as error:
-        # Something of it may still be under way, and to close the group would be to wait for that.
+        # Messages may still be pending, and closing the group would wait for them.
         (_in_flight if isinstance(error, Exception) else _lost).append(repr(error))
         raise
     dist.destroy_process_group(data)
 
 
 @contextlib.contextmanager
-def telling(group: Processes) -> Iterator[None]:
-    """Tells the others of an exception in the block, its end of those in the others' blocks.
+def abort_on_error(group: Processes) -> Iterator[None]:
+    """Tells the other processes of an exception in the block, and waits for theirs at its end.
 
-    Raises AbandonedError for theirs, and LostError, from the exception, where the others cannot be told.
+    Raises AbandonedError for an exception in another process, and LostError if the others cannot be told of this one's.
     """
     try:
         yield
-        group.agree()
+        group.sync_stop()
     except (AbandonedError, LostError):
         raise
     except Exception as error:
         try:
-            group.give_up(one_line(error))
+            group.abort(one_line(error))
         except LostError as lost:
-            raise lost if is_lost(error) else LostError(f"{one_line(error)}, where the others went on") from error
+            raise (lost if is_lost(error) else LostError(f"{one_line(error)}, while the others went on")) from error
         raise
 
 
 def is_lost(error: BaseException) -> bool:
-    """Returns whether an exception comes from a group one of whose processes died."""
-    text = str(error)  # gloo's are plain RuntimeErrors
+    """Returns whether an exception means that a process of the group died."""
+    text = str(error)  # gloo raises plain RuntimeErrors
     return isinstance(error, (LostError, dist.DistError)) or any(
         sign in text for sign in ("gloo", "Connection closed by peer", "NCCL")
     )
@@ -211,7 +214,7 @@ def is_whole() -> bool:
 
 
 def leave(status: int) -> None:
-    """Leaves the group; ends the process instead where torch would wait for what will never come."""
+    """Leaves the group; ends the process if torch would wait for ever."""
     if _lost or _in_flight:
         sys.stdout.flush()
         sys.stderr.flush()

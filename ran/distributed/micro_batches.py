@@ -1,14 +1,13 @@
-"""One training step over several processes: who takes which images, and what becomes one again after it.
+"""One training step over several processes: assignment of micro-batches, and reduction of their results.
 
-BatchNorm and one backward pass are taken over `train.micro_batch` images, whoever takes them; so N processes that share
-out the micro-batches of a step compute what one process computes that takes them one after another, up to rounding.
+BatchNorm and each backward pass work on `train.micro_batch` images. So N processes that share the micro-batches of a
+step compute, up to rounding, the same as one process that computes them one after another.
 """
 
 import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,18 +19,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ran.config import ConfigError
 from ran.distributed.group import Processes
-from ran.engine import checkpoint
-from ran.engine.checkpoint import Header
 
 T = TypeVar("T")
 
-# Buffers are not sent along with each forward pass. The name of the option changed in torch 2.14.
+# Buffers are not sent with each forward pass. torch 2.14 renamed the option.
 _NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 _OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
 
 
 def check_sharing(batch_size: int, micro_batch: int | None, world: int, *, sync_batchnorm: bool = False) -> None:
-    """Raises ConfigError where `world` processes cannot share a step equally, with a micro-batch that would do."""
+    """Raises ConfigError if `world` processes cannot share a step equally; the message names a valid micro-batch."""
     micro = micro_batch or batch_size
     if world == 1 or (micro % world if sync_batchnorm else batch_size // micro % world) == 0:
         return
@@ -54,15 +51,15 @@ class Share:
     """The images of a step that one process trains on."""
 
     positions: np.ndarray | None
-    """in the batch; None = all"""
+    """positions in the batch; None = all"""
     size: int
-    """images of one forward pass"""
-    turns: tuple[int, ...]
-    """of each forward pass, the number of its micro-batch in the step"""
+    """number of images in one forward pass"""
+    indices: tuple[int, ...]
+    """index within the step of each micro-batch"""
 
 
 def share_of(processes: Processes, batch_size: int, micro_batch: int) -> Share:
-    """Returns what falls to this process: every world-th micro-batch, or with SyncBatchNorm its part of each.
+    """Returns the images of this process: every world-th micro-batch, or with SyncBatchNorm its part of each.
 
     Raises ConfigError as `check_sharing` does.
     """
@@ -74,26 +71,26 @@ def share_of(processes: Processes, batch_size: int, micro_batch: int) -> Share:
     if processes.sync_batchnorm:
         size = micro_batch // world
         return Share(batch[:, rank * size : (rank + 1) * size].reshape(-1), size, tuple(range(len(batch))))
-    turns = range(rank, len(batch), world)
-    return Share(batch[turns].reshape(-1), micro_batch, tuple(turns))
+    indices = range(rank, len(batch), world)
+    return Share(batch[indices].reshape(-1), micro_batch, tuple(indices))
 
 
-def dealt(
+def assign_micro_batches(
     processes: Processes, network: nn.Module, forward: Any, window: Mapping[str, Tensor], share: Share
 ) -> tuple[Any, Callable[[Iterable[T]], Iterable[T]]]:
-    """Returns what to call in the place of `forward`, and what deals a step's micro-batches to the training loop.
+    """Returns what to call in place of `forward`, and what to iterate a step's micro-batches through.
 
-    `forward` is `network`, or the same compiled. A loop that has seen all that it was dealt has the gradients, window
-    and running statistics of the whole batch.
+    `forward` is `network`, or the same compiled. After the iteration each process has the gradients, log window and
+    running statistics of the whole batch.
     """
     if processes.alone:
         return forward, lambda parts: parts
-    step = _Step(processes, network, forward, window, share)
-    return step.network, step.deal
+    step = _SharedStep(processes, network, forward, window, share)
+    return step.network, step.assign
 
 
-class _Step:
-    """DistributedDataParallel makes one of the gradients; this, of the rest."""
+class _SharedStep:
+    """Reduces log window and running statistics; DistributedDataParallel reduces the gradients."""
 
     def __init__(
         self, processes: Processes, network: nn.Module, forward: Any, window: Mapping[str, Tensor], share: Share
@@ -108,19 +105,19 @@ class _Step:
         # r <- (1 - m) r + m b, once for each of the step's M micro-batches b_0 .. b_M-1, is
         # r <- (1 - m)^M r + sum of (1 - m)^(M-1-i) m b_i. Here m b_i is what one pass leaves of a statistic that was 0.
         kept = [1 - norm.momentum for norm in norms for _ in range(2)]
-        count = len(share.turns) * (1 if processes.sync_batchnorm else processes.world)
+        count = len(share.indices) * (1 if processes.sync_batchnorm else processes.world)
         self.old = [k**count for k in kept]
-        self.weights = [[k ** (count - 1 - turn) for k in kept] for turn in share.turns]
-        self.others = count - len(share.turns)
+        self.weights = [[k ** (count - 1 - index) for k in kept] for index in share.indices]
+        self.others = count - len(share.indices)
 
-    def deal(self, parts: Iterable[T]) -> Iterator[T]:
-        """Yields the micro-batches of this process; the last one's backward pass adds up the gradients of all."""
+    def assign(self, parts: Iterable[T]) -> Iterator[T]:
+        """Yields the micro-batches of this process; the backward pass of the last one reduces the gradients."""
         totals = [value * k for value, k in zip(self.running, self.old, strict=True)]
-        if not self.processes.leads:  # what was there before the step counts once
+        if not self.processes.leads:  # the value before the step counts once
             _zero([*totals, *self.window])
         _zero(self.running)
         for i, part in enumerate(parts):
-            last = i == len(self.share.turns) - 1
+            last = i == len(self.share.indices) - 1
             with contextlib.nullcontext() if last else self.network.no_sync():
                 yield part
             if totals:
@@ -129,7 +126,7 @@ class _Step:
                 _zero(self.running)
         tensors = [*self.window, *totals]
         flat = torch.cat([value.reshape(-1) for value in tensors])
-        self.processes.add_up(flat)
+        self.processes.all_reduce(flat)
         found = flat.split([value.numel() for value in tensors])
         for value, total in zip([*self.window, *self.running], found, strict=True):
             value.copy_(total.view_as(value))
@@ -143,7 +140,7 @@ def _zero(tensors: list[Tensor]) -> None:
 
 
 def _norms(network: nn.Module) -> list[Any]:
-    """The BatchNorms that keep statistics. One without a momentum weighs all passes alike, which needs their order."""
+    """Returns the BatchNorms with running statistics. Raises ConfigError for one without a momentum."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if any(norm.momentum is None for norm in norms):
         raise ConfigError("a BatchNorm with momentum=None cannot be trained by several processes: give it a number")
@@ -151,33 +148,6 @@ def _norms(network: nn.Module) -> list[Any]:
 
 
 def _sum(group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """The sum of the gradients, where torch takes the mean: a loss is a share of the whole batch's already."""
+    """Sums the gradients instead of torch's mean, because each loss is already divided by the whole batch's size."""
     work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
-
-
-def load(
-    processes: Processes,
-    folder: Path,
-    fingerprint: str,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    window: Mapping[str, Tensor],
-) -> Header | None:
-    """Restores the newest whole checkpoint in every process, which only the first reads; returns its header.
-
-    So no folder need be shared, and the number of processes that wrote it is of no concern. Raises as
-    `checkpoint.load` does.
-    """
-    found = checkpoint.load(folder, fingerprint, network, optimizer, window) if processes.leads else None
-    if processes.alone:
-        return found
-    processes.agree()
-    slots = {key for state in optimizer.state.values() for key, value in state.items() if value is not None}
-    found, slots = processes.share((found, slots))
-    tensors = [*network.state_dict().values(), *window.values()]
-    for parameter in network.parameters():
-        for slot in sorted(slots):
-            tensors.append(optimizer.state[parameter].setdefault(slot, torch.empty_like(parameter)))
-    processes.overwrite(tensors)
-    return found

@@ -1,7 +1,7 @@
-"""Checkpoints: safetensors files, so that loading one can never run code, written whole or not at all.
+"""Checkpoints: safetensors files, so that loading one can never run code, written atomically.
 
-A run's folder holds one file a checkpoint, named by its step. Each carries the SHA-256 of its contents; one that was
-truncated or changed is passed over for the one before.
+A run's folder contains one file per checkpoint, named by its step, with the SHA-256 of its contents. A truncated or
+changed file is skipped, and the previous one is used.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ log = logging.getLogger("ran.engine")
 FORMAT = "ran-checkpoint-2"
 SHA256 = "sha256"
 KEEP = 2
-"""checkpoints that stay: the newest, and the one before in case the disk damages it"""
+"""number of checkpoints that are kept: the newest, and the previous one in case the newest is damaged"""
 
 
 class CheckpointError(UserError):
@@ -34,24 +34,24 @@ class CheckpointError(UserError):
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose contents are not those that were written."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a checkpoint says of itself, readable without loading the weights."""
+    """Metadata of a checkpoint, readable without loading the weights."""
 
     fingerprint: str
     step: int
     """optimizer steps taken"""
     seconds: float
-    """time spent so far, over all resumes"""
+    """time spent so far, including earlier attempts"""
     evaluation_due: bool = False
-    """whether the evaluation that follows this step is still to be made"""
+    """whether the evaluation after this step has not been done yet"""
 
 
 def path_of(folder: Path, step: int) -> Path:
-    """Returns where the checkpoint of a step lies: step-00001200.safetensors, so that names sort as steps do."""
+    """Returns the path of a step's checkpoint: step-00001200.safetensors, so that names sort in the order of steps."""
     return folder / f"step-{step:08}.safetensors"
 
 
@@ -64,16 +64,16 @@ def paths(folder: Path) -> list[Path]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file whose metadata hold, beside `metadata`, the SHA-256 of its contents.
+    """Writes a safetensors file with `metadata` and the SHA-256 of its contents.
 
-    Raises WriteError; the file that was there before is then still there.
+    Raises WriteError; an older file of that name is then unchanged.
     """
     held = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
     write_whole(path, serialized(held, {**metadata, SHA256: _digest(held, metadata)}))
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """Returns the tensors that `write_tensors` wrote. Raises DamagedError if the file is not what was written."""
+    """Returns the tensors that `write_tensors` wrote. Raises DamagedError if the file was changed since."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -86,7 +86,7 @@ def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors in the CPU's memory, and over the metadata."""
+    """Returns the SHA-256 of names, types, shapes and bytes of tensors on the CPU, and of the metadata."""
     digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for key in sorted(tensors):
         value = tensors[key]
@@ -102,15 +102,17 @@ def _damaged(path: Path, reason: object) -> DamagedError:
 def read_header(path: Path) -> Header:
     """Returns the header of a checkpoint; its contents are not verified.
 
-    Raises DamagedError if it is damaged, CheckpointError if it is something else.
+    Raises DamagedError for a damaged file, CheckpointError for a file of another format.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no checkpoint of this version; move it away to start the run afresh")
+            raise CheckpointError(f"{path} is not a checkpoint of this version; move it away to start from scratch")
         seconds, due = float(metadata["seconds"]), metadata["evaluation_due"] == "True"
-        return Header(metadata["fingerprint"], int(metadata["step"]), seconds, due)
+        return Header(
+            fingerprint=metadata["fingerprint"], step=int(metadata["step"]), seconds=seconds, evaluation_due=due
+        )
     except CheckpointError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -118,9 +120,9 @@ def read_header(path: Path) -> Header:
 
 
 def newest(folder: Path, fingerprint: str, *, verify: bool = False) -> Header | None:
-    """Returns the header of a run's newest checkpoint that can be read, with `verify` the one that `load` would take.
+    """Returns the header of a run's newest readable checkpoint, with `verify` of the one that `load` would use.
 
-    None without one. Raises CheckpointError if it is of another configuration or another program.
+    None without one. Raises CheckpointError for a checkpoint of another configuration or program version.
     """
     for path in paths(folder):
         with contextlib.suppress(DamagedError):
@@ -140,9 +142,9 @@ def save(
     window: Mapping[str, Tensor],
     keep: int | None = KEEP,
 ) -> None:
-    """Writes network, optimizer state and the sums of the current log window; then older files than `keep` go.
+    """Writes network, optimizer state and the sums of the current log window, then deletes all but the newest `keep`.
 
-    `keep` None keeps all. Raises WriteError; the checkpoints of before are then still there.
+    `keep` None keeps all. Raises WriteError; earlier checkpoints are then unchanged.
     """
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
@@ -154,7 +156,7 @@ def save(
         "format": FORMAT, "fingerprint": header.fingerprint, "step": str(header.step),
         "seconds": str(header.seconds), "evaluation_due": str(header.evaluation_due),
     })  # fmt: skip
-    abandoned = list(folder.glob(".*.tmp"))  # of a process that was killed while it wrote
+    abandoned = list(folder.glob(".*.tmp"))  # of processes that were killed while writing
     for path in [*(paths(folder)[keep:] if keep is not None else ()), *abandoned]:
         with contextlib.suppress(OSError):
             path.unlink()
@@ -167,15 +169,15 @@ def load(
     optimizer: torch.optim.Optimizer,
     window: Mapping[str, Tensor],
 ) -> Header | None:
-    """Restores the newest checkpoint that is whole, in place, and returns its header; None without one.
+    """Restores the newest undamaged checkpoint in place and returns its header; None without one.
 
-    A damaged one is passed over with a warning. Raises CheckpointError for one of another configuration.
+    Skips damaged checkpoints with a warning. Raises CheckpointError for a checkpoint of another configuration.
     """
     for path in paths(folder):
         try:
             return _load(path, fingerprint, network, optimizer, window)
         except DamagedError as error:
-            log.warning("%s: the checkpoint before it is used, or the run starts afresh", error)
+            log.warning("%s: the previous checkpoint is used, or the run starts from scratch", error)
     return None
 
 
@@ -197,15 +199,15 @@ def _load(
         network.load_state_dict(groups["network"])
         for name, parameter in network.named_parameters():
             for key in {key.partition(".")[0] for key in groups["optimizer"]}:
-                # In the parameter's memory layout, so that the update takes the path it took before.
+                # In the parameter's memory layout, so that the update uses the same kernel as before.
                 value = groups["optimizer"][f"{key}.{name}"]
                 optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
         for name, value in window.items():
             value.copy_(groups["window"][name])
     except (KeyError, RuntimeError) as error:
-        # Whole, so it was written like this: by a program whose networks differ under the same fingerprint.
+        # The file is undamaged, so another version of the program wrote it, with other networks for this fingerprint.
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} does not fit ({reason}); move it away to start the run afresh") from None
+        raise CheckpointError(f"{path} does not fit ({reason}); move it away to start from scratch") from None
     return header
 
 

@@ -1,4 +1,4 @@
-"""Where a run computes, and in which arithmetic."""
+"""The device that a run computes on, and the arithmetic that it uses there."""
 
 import contextlib
 import ctypes
@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ran.config import ConfigError, RunConfig
+from ran.config import ConfigError, RunConfig, TrainConfig
 from ran.kernels import build, ops
 
 
 @dataclass(frozen=True)
-class Abilities:
-    """What decides the arithmetic of a run that leaves it open ("auto")."""
+class DeviceCapabilities:
+    """Properties of a device that decide the arithmetic of a run with "auto" settings."""
 
     bf16: bool = False
-    """bfloat16 is native, and so faster than float32"""
+    """whether bfloat16 is native, and so faster than float32"""
     no_kernels: str = "not looked for"
-    """why there are no kernels of our own; "" where there are"""
+    """why our own kernels cannot be used; "" if they can"""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -49,51 +49,68 @@ def has_bf16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, query, lambda: False)() for query in queries)
 
 
-def abilities(device: torch.device, *, kernels: bool = True) -> Abilities:
-    """Returns those of a device of this machine; `kernels`: look for them, which may take seconds to build them."""
+def device_capabilities(device: torch.device, *, kernels: bool = True) -> DeviceCapabilities:
+    """Returns the capabilities of a device of this machine. `kernels`: check for our kernels, which may build them."""
     bf16 = has_bf16(device)
     if not kernels:
-        return Abilities(bf16)
-    return Abilities(bf16, "they are for the CPU" if device.type != "cpu" else build.why_not())
+        return DeviceCapabilities(bf16)
+    return DeviceCapabilities(bf16, "they are for the CPU" if device.type != "cpu" else build.why_not())
 
 
-def resolve(config: RunConfig, can: Abilities) -> RunConfig:
-    """Returns the config with the arithmetic that "auto" stands for: bf16 and our kernels where the device has them.
+def resolve(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
+    """Returns the config with "auto" resolved: bf16 and our kernels if the device supports them.
 
-    Raises ConfigError where kernels are asked for that it has not.
+    Raises ConfigError if the config asks for kernels that the device lacks.
     """
     t = config.train
     # Deviation: the paper trained in float32; bf16 autocast is the default where it is native, float32 a flag away.
-    precision = ("bf16" if can.bf16 else "float32") if t.precision == "auto" else t.precision
-    apply = t.channels_last and not t.compile and not can.no_kernels
+    precision = ("bf16" if capabilities.bf16 else "float32") if t.precision == "auto" else t.precision
+    apply = t.channels_last and not t.compile and not capabilities.no_kernels
     kernels = ("fused" if apply else "eager") if t.kernels == "auto" else t.kernels
-    check_kernels(kernels, can)
+    check_kernels(kernels, capabilities)
     return replace(config, train=replace(t, precision=precision, kernels=kernels))
 
 
-def check_kernels(kernels: str, can: Abilities) -> None:
-    """Raises ConfigError where kernels are asked for that a device has not."""
-    if kernels == "fused" and can.no_kernels:
-        raise ConfigError(f"train.kernels=fused: {can.no_kernels}; auto takes them where they are")
+def check_kernels(kernels: str, capabilities: DeviceCapabilities) -> None:
+    """Raises ConfigError for kernels that a device lacks."""
+    if kernels == "fused" and capabilities.no_kernels:
+        raise ConfigError(f"train.kernels=fused: {capabilities.no_kernels}; auto uses them only if they work")
 
 
-@contextlib.contextmanager
-def arithmetic(device: torch.device, precision: str, kernels: str) -> Iterator[None]:
-    """Within it the network runs: under autocast for bf16, and with kernels of our own or without."""
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-    with autocast, ops.using(kernels == "fused"):
-        yield
+@dataclass(frozen=True)
+class Arithmetic:
+    """Number format, kernels and memory layout of a network's forward and backward passes."""
 
+    precision: str = "float32"
+    """float32, or bf16 (autocast)"""
+    kernels: str = "eager"
+    """eager (PyTorch's operations) or fused (our own)"""
+    channels_last: bool = True
+    """whether the layout in memory is NHWC"""
 
-def memory_format(channels_last: bool) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format
+    @classmethod
+    def of(cls, train: TrainConfig) -> "Arithmetic":
+        """Returns the arithmetic of a run; its precision and kernels must be resolved."""
+        return cls(precision=train.precision, kernels=train.kernels, channels_last=train.channels_last)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @contextlib.contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        """Runs the network's operations in the block in this precision, with these kernels."""
+        bf16 = self.precision == "bf16"
+        autocast = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
+        with autocast, ops.using(self.kernels == "fused"):
+            yield
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep what is freed for what is allocated next, in this process; elsewhere nothing happens.
+    """Makes glibc reuse freed memory in this process; does nothing with other C libraries.
 
-    By default it hands the large tensors of a step back to the kernel, which clears each of their pages for the next.
-    What the process occupies does not shrink then until it ends.
+    By default glibc returns large tensors to the operating system, which clears each page before it is used again. With
+    this setting the process keeps its memory until it ends.
     """
     with contextlib.suppress(OSError, AttributeError):  # not Linux, or not glibc
         libc = ctypes.CDLL("libc.so.6")
@@ -102,7 +119,7 @@ def keep_freed_memory() -> None:
 
 
 def make_deterministic() -> None:
-    """Makes CUDA choose algorithms that give the same bits each time (CPU kernels do so at equal threads)."""
+    """Makes CUDA use deterministic algorithms (CPU kernels are deterministic for an equal number of threads)."""
     import os
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

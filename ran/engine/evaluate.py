@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder.reader import Stack
 from ran.data.loader import chunk_size, chunks
 from ran.data.source import Images
 from ran.distributed.group import ALONE, Processes
-from ran.engine.device import arithmetic, memory_format
+from ran.engine.device import Arithmetic
 
-BATCH = 200  # measured best of 25..1000 at full and quarter width on two cores; does not change a result in eval mode
+BATCH = 200  # fastest of 25..1000 at full and quarter width on two cores; does not change results in eval mode
 
 
 class Stopped(Exception):
-    """Evaluation was asked to stop."""
+    """The evaluation was stopped."""
 
 
 @dataclass(frozen=True)
@@ -34,58 +34,56 @@ class Score:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What a network says of training images some of whose labels are wrong; all in %."""
+    """Errors on training images some of whose labels are wrong, all in %."""
 
     err: float
     """top-1 error against the labels trained on"""
     err_clean: float
-    """against the true labels"""
+    """top-1 error against the true labels"""
     memorised: float | None
-    """share of the wrongly labelled images that get their wrong label; None without any"""
+    """share of the wrongly labelled images that are predicted as labelled; None without wrong labels"""
 
 
 def predict(
-    network: nn.Module, images: Stack, pixels: Pixels, *, precision: str, kernels: str, channels_last: bool,
+    network: nn.Module, images: Stack, normalization: Normalization, arithmetic: Arithmetic, *,
     stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Tensor:  # fmt: skip
     """Returns the logits, float32 (N, K), of uint8 (N, 3, H, W) in eval mode; the network is left in its own mode.
 
-    The network lies on the device of `pixels`. Raises Stopped where `stop()` holds, which is asked before each batch of
-    200, fewer of large images. Several processes share the images out, ask equally often, and all have all logits.
+    The network lies on the device of `normalization`. `stop` is called before each batch of 200, fewer of large images;
+    raises Stopped if it returns true. Several processes share the images, call `stop` equally often, and each returns
+    all logits.
     """
     was_training = network.training
     network.eval()
     logits = []
-    parts = iter(chunks(processes.part(images), BATCH))
-    turns = math.ceil(len(processes.part(images, rank=0)) / chunk_size(images, BATCH))
+    parts = iter(chunks(processes.shard(images), BATCH))
+    rounds = math.ceil(len(processes.shard(images, rank=0)) / chunk_size(images, BATCH))
     try:
-        with torch.inference_mode(), arithmetic(pixels.mean.device, precision, kernels):
-            for _ in range(turns):
-                x = next(parts, None)  # before `stop`, in which all processes meet: a file may be damaged
+        with torch.inference_mode(), arithmetic.on(normalization.mean.device):
+            for _ in range(rounds):
+                x = next(parts, None)  # before `stop`, a collective call: reading a damaged file raises
                 if stop():
                     raise Stopped
                 if x is not None:
-                    x = pixels.normalize(x).to(memory_format=memory_format(channels_last))
+                    x = normalization.normalize(x).to(memory_format=arithmetic.memory_format)
                     logits.append(network(x).float())
     finally:
         network.train(was_training)
-    return processes.join(torch.cat(logits), len(images))
+    return processes.gather(torch.cat(logits), len(images))
 
 
 def evaluate(
-    network: nn.Module, images: Stack, labels: Tensor, pixels: Pixels, *, precision: str, kernels: str,
-    channels_last: bool, stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
+    network: nn.Module, images: Stack, labels: Tensor, normalization: Normalization, arithmetic: Arithmetic, *,
+    stop: Callable[[], bool] = lambda: False, processes: Processes = ALONE,
 ) -> Score:  # fmt: skip
     """Returns the network's score on uint8 (N, 3, H, W) with int64 (N,).
 
-    Raises Stopped as `predict` does, and DataError for a label that is none of the network's classes.
+    Raises Stopped as `predict` does, and DataError for a label that is not one of the network's classes.
     """
-    if (classes := getattr(network, "num_classes", None)) is not None:  # known before any image is looked at
+    if (classes := getattr(network, "num_classes", None)) is not None:  # before any image is read
         Images(images, labels).check_classes(classes)
-    logits = predict(
-        network, images, pixels, precision=precision, kernels=kernels, channels_last=channels_last, stop=stop,
-        processes=processes,
-    )  # fmt: skip
+    logits = predict(network, images, normalization, arithmetic, stop=stop, processes=processes)
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
     loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)
@@ -97,7 +95,7 @@ def evaluate(
 
 
 def memorisation(logits: Tensor, labels: Tensor, true_labels: Tensor) -> Memorisation:
-    """Returns how logits (N, K) of training images agree with the labels trained on and with the true ones, (N,)."""
+    """Returns the errors of logits (N, K) of training images against given and true labels, (N,)."""
     predicted = logits.argmax(1)
     wrong = labels != true_labels
     return Memorisation(

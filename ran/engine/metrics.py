@@ -1,4 +1,4 @@
-"""What logits say of a network on labelled images, class by class, and how far its probabilities can be believed."""
+"""Errors by class and calibration of a network, from its logits on labelled images."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BINS = 15  # of confidence, as in Guo et al. 2017 (arXiv 1706.04599)
+BINS = 15  # number of confidence bins, as in Guo et al. 2017 (arXiv 1706.04599)
 
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """Of N images; errors in %."""
+    """Metrics over N images; errors in %."""
 
     images: int
     loss: float
@@ -25,7 +25,7 @@ class Assessment:
     confusion: Tensor
     """int64 (K, K), on the CPU: images of class (row) that are predicted as class (column)"""
     bins: Tensor
-    """float64 (15, 3), on the CPU: images, mean confidence, accuracy of each bin; the latter two 0 where it is empty"""
+    """float64 (15, 3), on the CPU: images, mean confidence and accuracy per bin; the latter are 0 for an empty bin"""
 
     @property
     def class_err(self) -> list[float | None]:
@@ -56,7 +56,7 @@ def assess(logits: Tensor, labels: Tensor) -> Assessment:
 
 
 def calibration(confidence: Tensor, hit: Tensor) -> Tensor:
-    """Returns images, mean confidence and accuracy, float64 (15, 3), of bins of equal width, closed above."""
+    """Returns number of images, mean confidence and accuracy, float64 (15, 3), per bin of equal width, closed above."""
     index = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     bins = torch.zeros(BINS, 3, dtype=torch.float64)
     for column, values in enumerate((torch.ones_like(confidence), confidence, hit)):

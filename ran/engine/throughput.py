@@ -1,4 +1,4 @@
-"""How fast this machine trains a network and reads its images, measured on a few."""
+"""Training speed and image-reading speed of this machine, measured on a few images."""
 
 import time
 
@@ -8,25 +8,26 @@ from torch.nn import functional as F
 
 from ran.config import RunConfig
 from ran.data.source import Source
-from ran.engine.device import arithmetic, memory_format
+from ran.engine.device import Arithmetic
 from ran.models.network import build
 from ran.models.zoo import config_spec
 
-READ = 64  # image files
-CPU_PIXELS = 2**18  # of a batch: 256 images of 32x32, 5 of 224x224
+READ = 64  # image files that are read
+CPU_PIXELS = 2**18  # per batch: 256 images of 32x32, 5 of 224x224
 
 
 def seconds_per_image(
     config: RunConfig, *, num_classes: int, image_size: int, device: torch.device, steps: int = 3
 ) -> float:
-    """Returns the seconds that an image takes in the fastest of a few training steps, after one to warm up.
+    """Returns the seconds per image of the fastest of a few training steps, after one warm-up step.
 
-    The fastest, since whatever else the machine does only adds to it. The network is not compiled, and its weights are
-    not updated: that takes a hundredth of a step, and a second to import.
+    The fastest, because other load on the machine can only slow a step down. The network is not compiled and its
+    weights are not updated, which would take a hundredth of a step, and a second to import.
     """
-    layout = memory_format(config.train.channels_last)
+    arithmetic = Arithmetic.of(config.train)
+    layout = arithmetic.memory_format
     batch = config.train.micro_batch or config.train.batch_size
-    if device.type == "cpu":  # large images fill a core one by one, and many would take seconds and gigabytes
+    if device.type == "cpu":  # one large image keeps a core busy; many would take seconds and gigabytes
         batch = max(2, min(batch, CPU_PIXELS // image_size**2))
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
@@ -36,7 +37,7 @@ def seconds_per_image(
     times = []
     for _ in range(1 + steps):
         tick = time.monotonic()
-        with arithmetic(device, config.train.precision, config.train.kernels):
+        with arithmetic.on(device):
             logits = network(images).float()
         F.cross_entropy(logits, labels).backward()
         network.zero_grad()
@@ -47,7 +48,7 @@ def seconds_per_image(
 
 
 def seconds_to_read(source: Source) -> float:
-    """Returns the seconds that decoding an image of a data set takes, by all the threads that do; 0 for one in memory.
+    """Returns the seconds to decode one image of a data set with all decoding threads; 0 for a data set in memory.
 
     Raises DataError for a damaged file.
     """

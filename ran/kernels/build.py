@@ -1,7 +1,7 @@
-"""Builds the CPU kernels with the machine's own C++ compiler, once for each machine and version; nothing is installed.
+"""Builds the CPU kernels with the machine's C++ compiler, once per machine and version; nothing is installed.
 
-They lie in the user's cache folder (XDG_CACHE_HOME, ~/.cache). Without a compiler, or where what it built does not
-work, `library()` is None and PyTorch's own operations are used.
+They are stored in the user's cache folder (XDG_CACHE_HOME, ~/.cache). Without a compiler, or with kernels that do not
+work, `library()` is None and PyTorch's operations are used.
 """
 
 import contextlib
@@ -25,16 +25,16 @@ log = logging.getLogger("ran.kernels")
 
 SOURCE = Path(__file__).with_name("channels_last.cpp")
 OFF = "RAN_KERNELS"
-"""environment variable: 0 = do without the kernels, as on a machine without a compiler"""
+"""environment variable: 0 = do not use the kernels, as on a machine without a compiler"""
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"),
-    # Where there are vectors of 512 bits, compilers still prefer 256, for processors that would slow down.
+    # With 512-bit vectors available, compilers still prefer 256, for processors that would slow down.
     *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []),
-    # NaN and infinity keep their meaning; what goes is what stands in the way of vector instructions.
+    # NaN and infinity keep their meaning; only what prevents vector instructions is switched off.
     *("-fno-math-errno", "-fno-trapping-math"),
 )
 SECONDS = 120
-"""that a compiler may take; it takes two to ten"""
+"""time limit of the compiler, which takes two to ten"""
 
 
 class KernelError(Exception):
@@ -42,13 +42,13 @@ class KernelError(Exception):
 
 
 def library() -> ctypes.CDLL | None:
-    """Returns the kernels, built if they must be, or None; `why_not()` then says why."""
+    """Returns the kernels, after building them if necessary, or None; `why_not()` then returns the reason."""
     found = _found()
     return None if isinstance(found, str) else found
 
 
 def why_not() -> str:
-    """Returns why there are no kernels, one line; "" where there are."""
+    """Returns why the kernels cannot be used, one line; "" if they can."""
     found = _found()
     return found if isinstance(found, str) else ""
 
@@ -88,7 +88,7 @@ def _cache() -> Path:
 
 
 def _key(compiler: list[str]) -> str:
-    """Of everything that decides what is built: a home folder may be shared by machines of different kinds."""
+    """Returns a hash of everything that affects the build, because different machines may share a home folder."""
     try:
         said = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
     except (OSError, subprocess.SubprocessError) as error:
@@ -98,7 +98,7 @@ def _key(compiler: list[str]) -> str:
 
 
 def _processor() -> str:
-    """The processor's model and what it can do, without its momentary clock."""
+    """Returns the processor's model and features, without its current clock rate."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU implementer", "CPU part")
@@ -147,7 +147,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 def _openmp() -> str:
-    """The path of the OpenMP library that torch has loaded. Raises KernelError."""
+    """Returns the path of the OpenMP library that torch has loaded. Raises KernelError."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         path = line.split(maxsplit=5)[-1]
         if Path(path).name.startswith(("libgomp", "libiomp5", "libomp")):

@@ -1,8 +1,8 @@
-"""What the networks are made of besides convolutions, each in few passes over memory.
+"""The networks' operations besides convolutions, each in few passes over memory.
 
-On the CPU, where the channels are innermost, kernels of our own take the place of PyTorch's operations; elsewhere, and
-wherever something looks into the network (hooks, torch.compile, torch.export, functional transforms), PyTorch's own do
-the same. The two agree up to rounding; `using` chooses, as a run's `train.kernels` says.
+On the CPU with channels_last our own kernels replace PyTorch's operations. On other devices and layouts, and with
+hooks, torch.compile, torch.export or functional transforms, PyTorch's operations are used. The two agree up to
+rounding; `using` selects between them, as a run's `train.kernels` does.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 @contextlib.contextmanager
 def using(fused: bool) -> Iterator[None]:
-    """Within it, modules use kernels of our own where they can, which is the default, or PyTorch's operations only."""
+    """In the block modules use our own kernels if possible, which is the default, or only PyTorch's operations."""
     token = _fused.set(fused)
     try:
         yield
@@ -33,7 +33,7 @@ def using(fused: bool) -> Iterator[None]:
 
 
 def fused() -> bool:
-    """Returns what `using` chose."""
+    """Returns what `using` selected."""
     return _fused.get()
 
 
@@ -43,23 +43,23 @@ def norm_relu(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def norm_relu_and_input(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns relu(norm(x)) and x: the gradients that come back by both ways are added up in one pass.
+    """Returns relu(norm(x)) and x; the backward pass adds the gradients of both in one pass.
 
-    For a pre-activation unit, whose input is read by the first norm and by the shortcut.
+    For a pre-activation unit, whose input goes to the first norm and to the shortcut.
     """
     if isinstance(norm, nn.BatchNorm2d) and _applies(norm, x):
         if norm.training:
-            assert norm.num_batches_tracked is not None  # as `_applies` has seen
+            assert norm.num_batches_tracked is not None  # `_applies` has checked it
             norm.num_batches_tracked.add_(1)
             return _TrainNormReLU.apply(x, norm.weight, norm.bias, norm)
         if not torch.is_grad_enabled():
             return _infer_norm_relu(norm, x), x
-    # What a backward hook has wrapped must stay as it is.
+    # A tensor wrapped by a backward hook must not be replaced.
     return F.relu(norm(x), inplace=not (norm._backward_hooks or norm._backward_pre_hooks)), x
 
 
 class NormReLUSequential(nn.Sequential):
-    """nn.Sequential that takes a BatchNorm and the ReLU behind it together."""
+    """nn.Sequential that computes a BatchNorm and the ReLU after it together."""
 
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self)
@@ -74,7 +74,7 @@ class NormReLUSequential(nn.Sequential):
 
 
 def _applies(norm: nn.BatchNorm2d, x: Tensor) -> bool:
-    """Whether the kernels can do exactly this, and nobody would miss the call of the module."""
+    """Returns whether the kernels support this call, and no hook depends on calling the module."""
     return (
         _fused.get()
         and type(norm) is nn.BatchNorm2d
@@ -119,7 +119,7 @@ def _infer_norm_relu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 class _TrainNormReLU(torch.autograd.Function):
-    """Keeps x, the batch's mean and 1/std; y is not needed."""
+    """Saves x, the batch's mean and 1/std for the backward pass; y is not needed."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Any:
@@ -161,7 +161,7 @@ def residual_attention(trunk: Tensor, mask: Tensor) -> Tensor:
 
 
 class _ResidualAttention(torch.autograd.Function):
-    """addcmul's own backward pass computes two gradients of the trunk and adds them up: twice the memory's traffic."""
+    """addcmul's own backward pass computes two gradients of the trunk and adds them: twice the memory traffic."""
 
     @staticmethod
     def forward(ctx: Any, trunk: Tensor, mask: Tensor) -> Tensor:

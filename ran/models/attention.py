@@ -1,4 +1,4 @@
-"""The attention module: trunk branch, mask branch and how the two are combined."""
+"""The attention module: trunk branch, mask branch and their combination."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def naive_attention_learning(trunk: Tensor, mask: Tensor) -> Tensor:
 class AttentionModule(nn.Module):
     """p units, then trunk (t units) and mask side by side, combined, then p units (section 3, Figure 2).
 
-    The mask reads the output of the first p units, as the trunk does. Without a mask the trunk is passed on alone.
+    The mask reads the output of the first p units, as the trunk does. Without a mask the output is the trunk's.
     (B, C, H, W) -> (B, C, H, W).
     """
 

@@ -1,8 +1,8 @@
-"""Mask branches: what reads x and says, per channel and position, how much of the trunk's output to keep.
+"""Mask branches: modules that compute, per channel and position, how much of the trunk's output to keep.
 
-A structure (encoder-decoder, ...) is the whole branch. The paper's end in a head, the same for all of them, and an
-activation that turns the head's output z into the mask M. Registered is a function of a `MaskParts`; a mask that needs
-a map of some size says so in an attribute `smallest_map`.
+A structure (encoder-decoder, ...) is the whole branch. Those of the paper end in a common head and an activation that
+turns the head's output z into the mask M. A structure is registered as a function of a `MaskParts`; a mask with a
+smallest feature map has an attribute `smallest_map`.
 """
 
 import bisect
@@ -44,21 +44,21 @@ def spatial(z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskParts:
-    """What a mask of one stage can be made of. Each structure takes what it needs."""
+    """Building blocks for the masks of one stage; each structure uses those that it needs."""
 
     channels: int
-    """C, of the trunk and so of the mask"""
+    """number of channels C of trunk and mask"""
     bottleneck: int
     """the trunk's bottleneck width"""
     unit: Callable[[int], nn.Module]
     """makes an identity unit of the trunk's kind, C channels and the given bottleneck width"""
     groups: int
-    """a bottleneck width must be a multiple of it"""
+    """number that must divide a bottleneck width"""
     poolings: int
     r: int
-    """units between two poolings"""
+    """number of units between two poolings"""
     head: Callable[[], nn.Module]
-    """makes what stands before the activation, (B, C, H, W) -> z (B, C, H, W)"""
+    """makes the layers before the activation, (B, C, H, W) -> z (B, C, H, W)"""
     activation: MaskActivation
 
     def units(self, n: int, bottleneck: int | None = None) -> nn.Sequential:
@@ -71,9 +71,9 @@ MASK_STRUCTURES: Registry[MaskFactory] = Registry("mask structure")
 
 
 def mask_head(channels: int, *, preactivated: bool = True) -> nn.Sequential:
-    """Returns the two 1x1 convolutions before the activation, each behind BN and ReLU. (B, C, H, W) -> the same.
+    """Returns the two 1x1 convolutions before the activation, each after BN and ReLU. (B, C, H, W) -> the same.
 
-    Behind units that are not preactivated, whose sums have been through a ReLU, the first BN and ReLU are left out.
+    After units that are not preactivated, whose output is already activated, the first BN and ReLU are left out.
     """
     first = (nn.BatchNorm2d(channels), nn.ReLU(inplace=True)) if preactivated else ()
     return NormReLUSequential(
@@ -104,7 +104,7 @@ class EncoderDecoder(nn.Module):
 
         # Caffe's ceil rule: windows start at 2i and the last is clipped; padding=1 would give other values.
         self.pool = nn.MaxPool2d(3, 2, padding=0, ceil_mode=True)
-        self.smallest_map = 2**poolings  # a pool needs two pixels a side and halves, rounding down
+        self.smallest_map = 2**poolings  # each pooling needs a side of two pixels and halves it, rounding down
         self.down = nn.ModuleList(units(r) for _ in range(poolings - 1))
         self.bottom = units(2 * r)
         self.skip = nn.ModuleList(unit() for _ in range(poolings - 1))
@@ -164,7 +164,7 @@ def local_conv(parts: MaskParts) -> nn.Module:
 def local_conv_macs(parts: MaskParts) -> nn.Module:
     """Three units of the largest bottleneck width that costs no more multiply-adds than the encoder-decoder.
 
-    Raises ConfigError where even the narrowest costs more.
+    Raises ConfigError if even the narrowest costs more.
     """
 
     def macs(bottleneck: int) -> int:  # for each position: an identity unit keeps the resolution
@@ -195,7 +195,7 @@ def no_mask(parts: MaskParts) -> None:
     return
 
 
-# Gates of other papers, as comparison points. torchvision's SqueezeExcitation returns the product of gate and features,
+# Gates of other papers, for comparison. torchvision's SqueezeExcitation returns the product of gate and features,
 # not the gate, so it does not fit.
 # Deviation: the gates of SE, ECA and CBAM read what every mask reads, x, and the learning combines them with the trunk;
 # published, a gate multiplies the features that it reads.

@@ -1,4 +1,4 @@
-"""The residual attention network and the plain residual networks beside it, made from one specification."""
+"""The residual attention networks and the plain residual networks, built from one kind of specification."""
 
 import contextlib
 import functools
@@ -33,14 +33,14 @@ class StageSpec:
     units: int
     modules: int
     poolings: int
-    """max pools in each mask of the stage"""
+    """number of max pools in each mask of the stage"""
     unit: str | None = None
-    """residual unit of this stage; None = the network's"""
+    """name of this stage's residual unit; None = the network's"""
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Everything that shapes a network but its number of classes. Written to spec.json with each run."""
+    """Everything that defines a network except its number of classes. Each run stores it as spec.json."""
 
     stem_channels: int
     stages: tuple[StageSpec, ...]
@@ -53,7 +53,7 @@ class NetworkSpec:
     mask_structure: str = "encoder_decoder"
     stem: str = "conv3"
     groups: int = 1
-    """groups of the units' 3x3 convolutions"""
+    """number of groups of the units' 3x3 convolutions"""
 
     def unit_of(self, stage: StageSpec) -> str:
         """Returns the name of the residual unit of one of the stages."""
@@ -67,13 +67,13 @@ class NetworkSpec:
 
 
 def check(spec: NetworkSpec) -> None:
-    """Raises ConfigError for numbers that make no network."""
+    """Raises ConfigError for invalid numbers."""
     if not spec.stages:
         raise ConfigError("stages must hold at least one stage")
     counts = {"p": spec.p, "t": spec.t, "r": spec.r, "groups": spec.groups, "stem_channels": spec.stem_channels}
     for i, s in enumerate(spec.stages):
         widths = {"channels": s.channels, "bottleneck": s.bottleneck, "stride": s.stride, "units": s.units}
-        # Whatever the mask: it is an ablation of the structure, which must not change what a spec may say.
+        # For every mask: an ablation of the mask must not change which specifications are valid.
         poolings = {"poolings": s.poolings} if s.modules else {}
         counts |= {f"stages[{i}].{key}": n for key, n in {**widths, **poolings}.items()}
         if s.modules < 0:
@@ -106,7 +106,7 @@ class Stage(nn.Module):
 class ResidualAttentionNetwork(nn.Module):
     """Stem, stages, BN-ReLU, global average pool, classifier. (B, in_channels, H, W) -> logits (B, num_classes).
 
-    Behind stages that are not preactivated, whose output has been through a ReLU, the BN-ReLU is left out.
+    After stages that are not preactivated, whose output is already activated, the BN-ReLU is left out.
     """
 
     def __init__(
@@ -124,15 +124,15 @@ class ResidualAttentionNetwork(nn.Module):
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.feature_info = list(feature_info)
-        """of each stage: num_chs, reduction (pixels of the image a pixel) and module (its name), as in timm"""
+        """per stage: num_chs, reduction (image pixels per pixel of the map) and module (its name), as in timm"""
         self.num_features: int = self.feature_info[-1]["num_chs"]
         self.drop_rate = 0.0
-        """dropout before the classifier"""
+        """dropout rate before the classifier"""
         self.global_pool = "avg"
         """or '', without a classifier: the output is the map itself"""
         self.recomputes = False
         self.smallest_input = smallest_input
-        """the least side of an image"""
+        """smallest side of an image"""
         self.stem = stem
         self.stages = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(self.num_features) if preactivated else None
@@ -153,10 +153,10 @@ class ResidualAttentionNetwork(nn.Module):
         return x if self.norm is None else norm_relu(self.norm, x)
 
     def stage_outputs(self, x: Tensor, first: int | None = None) -> list[Tensor]:
-        """Returns the output of each stage, (B, C, H/reduction, W/reduction): of pre-activation units the raw sums.
+        """Returns the output of each stage, (B, C, H/reduction, W/reduction): raw sums for pre-activation units.
 
-        `first`: only those of the first so many stages. Raises UserError, as `forward` does, for an image that is too
-        small for the masks.
+        `first`: number of stages to compute. Raises UserError, as `forward` does, for an image that is too small for
+        the masks.
         """
         x = self._stem(x)
         outputs: list[Tensor] = []
@@ -174,10 +174,10 @@ class ResidualAttentionNetwork(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Returns timm's (features, outputs of stages), or the latter alone; as in `stage_outputs`, raw sums.
+        """Returns timm's (features, outputs of stages), or only the latter; raw sums, as in `stage_outputs`.
 
-        `indices`: of the stages, a number for the last so many, None for all. With `norm` the last stage's is the
-        activated one. With `stop_early` the features are those of the last stage asked for.
+        `indices` of the stages; a number n selects the last n, None all. With `norm` the last stage's output is
+        activated. With `stop_early` the features are those of the last requested stage.
         """
         if output_fmt != "NCHW":
             raise ConfigError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
@@ -193,9 +193,9 @@ class ResidualAttentionNetwork(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Removes the stages behind those chosen (as in `forward_intermediates`) and the classifier, as in timm.
+        """Removes the stages after the selected ones (as in `forward_intermediates`) and the classifier, as in timm.
 
-        Returns the numbers of the chosen stages. The last norm goes with the last stage.
+        Returns the numbers of the selected stages. The last norm is removed together with the last stage.
         """
         chosen = self._chosen(indices)
         first = max(chosen) + 1
@@ -222,7 +222,7 @@ class ResidualAttentionNetwork(nn.Module):
         return self._activated(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Returns the logits of the features, (B, num_classes), or with `pre_logits` what they are read from."""
+        """Returns the logits of the features, (B, num_classes), or with `pre_logits` the classifier's input."""
         if self.global_pool:
             x = x.mean((2, 3))
         if self.drop_rate > 0:
@@ -233,9 +233,9 @@ class ResidualAttentionNetwork(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Lets the backward pass compute again what lies within units and attention modules: less memory, more time.
+        """Switches activation checkpointing of units and attention modules on or off: less memory, more time.
 
-        Weights, gradients and running statistics are those of a network that keeps everything.
+        Weights, gradients and running statistics do not change.
         """
         self.recomputes = enable
 
@@ -244,9 +244,9 @@ class ResidualAttentionNetwork(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier, with PyTorch's default weights; 0 classes: the pooled features are the output.
+        """Replaces the classifier, with PyTorch's default weights; with 0 classes the pooled features are the output.
 
-        `global_pool`: "avg"; "" leaves the features as a map, which no classifier reads; None keeps what it is.
+        `global_pool`: "avg"; "" returns the feature map, without a classifier; None changes nothing.
         """
         global_pool = self.global_pool if global_pool is None else global_pool
         if global_pool not in ("avg", ""):
@@ -259,9 +259,9 @@ class ResidualAttentionNetwork(nn.Module):
         self.global_pool = global_pool
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Returns the layers in their order as patterns of parameters' names, which timm's layer decay takes.
+        """Returns the layers in order as patterns of parameter names, for timm's layer decay.
 
-        Each unit and attention module is a layer, or with `coarse` each stage; the last norm belongs to the last one.
+        Each unit and attention module is a layer, or with `coarse` each stage; the last norm belongs to the last layer.
         """
         stages = range(len(self.stages))
         layers = [rf"^stages\.{i}\.{part}\.(\d+)" for i in stages for part in ("units", "attention")]
@@ -272,7 +272,7 @@ class ResidualAttentionNetwork(nn.Module):
 
 
 def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:
-    """stage(x), of which only the inputs of units and attention modules are kept for the backward pass."""
+    """Returns stage(x); only the inputs of units and attention modules are kept for the backward pass."""
     for block in (*stage.units, *stage.attention):  # type: ignore[misc]
         x = checkpoint(
             block, x, use_reentrant=False, preserve_rng_state=False,
@@ -287,7 +287,7 @@ def _first_and_again(block: nn.Module) -> tuple[AbstractContextManager, Abstract
 
 @contextlib.contextmanager
 def _again(block: nn.Module, fused: bool) -> Iterator[None]:
-    """Leaves the running statistics as they are: what is computed again, as it was the first time, has been counted."""
+    """Keeps the running statistics unchanged in the block, because the first forward pass has updated them."""
     kept = [(buffer, buffer.clone()) for buffer in block.buffers()]
     try:
         with using(fused):
@@ -308,8 +308,8 @@ def build(
 ) -> ResidualAttentionNetwork:
     """Returns the network of `spec`, with PyTorch's default weights (see `initialize`).
 
-    Raises UnknownNameError for a unit, mask or learning that is not registered, ConfigError as `check` does and, where
-    the (lesser) side of the images is given, for masks that are too deep for their maps.
+    Raises UnknownNameError for a unit, mask or learning that is not registered, ConfigError as `check` does, and for
+    masks that are too deep for images of the given (smaller) side.
     """
     check(spec)
     if in_channels < 1:
@@ -366,12 +366,12 @@ def build(
 
 
 def _map_needed(stage: Stage) -> int:
-    """Returns the least side of the stage's maps that its masks can work on."""
+    """Returns the smallest side of the stage's maps that its masks support."""
     return max((getattr(module.mask, "smallest_map", 1) for module in stage.attention), default=1)
 
 
 def _smallest_map(spec: NetworkSpec, stages: Sequence[Stage]) -> int:
-    """Returns the least side of the stem's output for which every mask has the map that it needs."""
+    """Returns the smallest side of the stem's output that every mask supports."""
     size = 1
     for s, stage in zip(reversed(spec.stages), reversed(stages), strict=True):
         size = s.stride * (max(size, _map_needed(stage)) - 1) + 1  # a strided convolution rounds up
@@ -409,6 +409,6 @@ def initialize(network: nn.Module, seed: int) -> None:
 
 
 def _normal(weight: Tensor, std: float, generator: torch.Generator) -> None:
-    # Drawn on the CPU whatever the device, so that all devices start from the same weights.
+    # Drawn on the CPU, so that all devices start from the same weights.
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) * std)

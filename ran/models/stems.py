@@ -1,4 +1,4 @@
-"""Stems: what stands before the first stage. Registered: a network's specification names one."""
+"""Stems: the layers before the first stage. They are registered; a network's specification names one."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from ran.registry import Registry
 
 @dataclass(frozen=True)
 class Stem:
-    """Makes a stem, and says what it does to an image's size."""
+    """A function that makes a stem, and its effect on an image's size."""
 
     make: Callable[[int, int], nn.Module]
     """(in_channels, out_channels) -> module"""
     reduction: int
-    """pixels of the image a pixel of its output, along a side"""
+    """image pixels per pixel of its output, along a side"""
     smallest_input: Callable[[int], int]
-    """the least size of an image whose output has the given size"""
+    """smallest size of an image whose output has the given size"""
 
 
 STEMS: Registry[Stem] = Registry("stem")

@@ -1,8 +1,8 @@
-"""Residual units, the building block of trunk and mask. Registered: a network's specification names one.
+"""Residual units, the building blocks of trunk and mask. They are registered; a network's specification names one.
 
-A unit is made as `unit(in_channels, out_channels, bottleneck, stride=1, groups=1)`. Where shape changes it has a
-projection. What is registered also says how many `layers` its longest path has, and whether it is `preactivated`: a
-pre-activation unit leaves a raw sum, so BN and ReLU stand before whatever reads it.
+A unit is made as `unit(in_channels, out_channels, bottleneck, stride=1, groups=1)`. It has a projection if the shape
+changes. A registered class also has `layers`, the length of its longest path, and `preactivated`: the output of a
+pre-activation unit is a raw sum, so BN and ReLU come before any layer that reads it.
 """
 
 from collections import OrderedDict
@@ -37,7 +37,7 @@ UNITS: Registry[UnitFactory] = Registry("residual unit")
 def conv(
     in_channels: int, out_channels: int, kernel: int | tuple[int, int], stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
-    """Returns a padded convolution without bias, as every convolution of the network."""
+    """Returns a padded convolution without bias, as all convolutions of the network are."""
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (height // 2, width // 2)
     if (height, width) == (1, 1) and stride > 1 and in_channels < SAFE_CHANNELS:
@@ -51,7 +51,7 @@ float32 with channels_last, and the process aborts (1 to 33 were tried)"""
 
 
 class _Strided(nn.Conv2d):
-    """A 1x1 convolution with a stride, computed as one without on every stride-th pixel."""
+    """A 1x1 convolution with a stride, computed without a stride on every stride-th pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.stride
@@ -127,7 +127,7 @@ class PreActBasic(nn.Module):
 
 @UNITS.register("postact_bottleneck")
 class PostActBottleneck(nn.Module):
-    """Bottleneck unit with BN behind every convolution and a ReLU behind the sum: ResNet's, and in groups ResNeXt's.
+    """Bottleneck unit with BN after every convolution and a ReLU after the sum: ResNet's, and with groups ResNeXt's.
 
     The unit of the AttentionNeXt-* networks (architecture: files of the authors). The stride sits on the 3x3 and on the
     shortcut. (B, in, H, W) -> (B, out, H/stride, W/stride), not negative.
@@ -161,7 +161,7 @@ def _conv_norm(in_channels: int, out_channels: int, kernel: int | tuple[int, int
 
 
 class _Branch(nn.Sequential):
-    """Convolution and BN, then a ReLU, over and over."""
+    """Repeated convolution, BN and ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:

@@ -1,4 +1,4 @@
-"""The named networks: each is a specification, and `create_model` builds it."""
+"""The named networks: a specification for each, and `create_model`, which builds it."""
 
 import dataclasses
 import fnmatch
@@ -14,7 +14,7 @@ NETWORKS: Registry[NetworkSpec] = Registry("network")
 
 
 def _cifar(modules: Sequence[int], *, units: int = 2, **options: Any) -> NetworkSpec:
-    """Returns the CIFAR network with so many attention modules in its stages; trunk depth 36m+20 (section 4.1)."""
+    """Returns the CIFAR network with these numbers of attention modules per stage; trunk depth 36m+20 (section 4.1)."""
     # Deviation: section 4.1 states neither widths nor the depth of the masks. ResNet-164's widths and 3/2/1 poolings,
     # as in the authors' ImageNet files, fit the paper's 1.9M and 5.1M parameters.
     # Deviation: section 4.1 does not say where the two units of a stage stand; both before its attention modules.
@@ -37,7 +37,7 @@ for _depth, _modules in ((56, 1), (92, 2), (128, 3), (164, 4), (236, 6)):
 NETWORKS.register("attention452")(_cifar([6] * 3, p=2, t=4, r=3))
 NETWORKS.register("attention452_r2")(_cifar([6] * 3, p=2, t=4, r=2))
 
-# A single module, in the first, second or third stage: small networks to try things on.
+# A single module, in the first, second or third stage: small networks for experiments.
 for _stage, _letter in enumerate("abc"):
     NETWORKS.register(f"attention32{_letter}")(_cifar([int(i == _stage) for i in range(3)]))
 
@@ -143,7 +143,7 @@ def _scaled(spec: NetworkSpec, width: float) -> NetworkSpec:
 
 
 def _check_width(name: str, base: NetworkSpec, scaled: NetworkSpec, width: float) -> None:
-    """Raises ConfigError where the groups do not divide the scaled bottlenecks, with the widths that would work."""
+    """Raises ConfigError if the groups do not divide the scaled bottlenecks; the message lists valid widths."""
     if all(s.bottleneck % scaled.groups == 0 for s in scaled.stages):
         return
     common = math.gcd(*(s.bottleneck for s in base.stages))
@@ -157,10 +157,9 @@ def _check_width(name: str, base: NetworkSpec, scaled: NetworkSpec, width: float
 
 
 def network_spec(name: str, *, width: float = 1.0, **overrides: Any) -> NetworkSpec:
-    """Returns the specification of a named network, its widths scaled, other fields replaced where not None.
+    """Returns the specification of a named network with scaled widths and other fields replaced; None keeps a field.
 
-    Raises UnknownNameError for a name and ConfigError for a field of NetworkSpec that does not exist or a width that
-    does not work.
+    Raises UnknownNameError for an unknown name, ConfigError for an unknown field of NetworkSpec or an invalid width.
     """
     base = NETWORKS[name]
     if not 0 < width < math.inf:
@@ -191,8 +190,8 @@ def create_model(
 ) -> ResidualAttentionNetwork:
     """Returns a named network; overrides are `width` and fields of NetworkSpec, e.g. `learning="nal"`.
 
-    Without `num_classes` the *_imagenet networks have 1000 and the others 10. Any size of image goes in that is large
-    enough for the masks; `image_size`, if given, checks that at once. Weights are PyTorch's default;
+    `num_classes` defaults to 1000 for the *_imagenet networks and 10 for the others. Images of any size that is large
+    enough for the masks are valid; `image_size`, if given, checks that at once. Weights are PyTorch's default;
     `ran.models.network.initialize(network, seed)` sets the paper's.
     """
     if num_classes is None:

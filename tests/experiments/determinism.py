@@ -18,7 +18,7 @@ import torch
 from ran.config import RunConfig, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import make_deterministic
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 
 BASE = {
     "data.name": "cluttershapes", "data.train_images": 500, "data.val_images": 0, "data.test_images": 50,
@@ -37,9 +37,12 @@ def digest(precision: str, threads: int = 1, deterministic: bool = False, stop_a
     with tempfile.TemporaryDirectory() as folder:
         for stops in ([stop_at] if stop_at is not None else []) + [None]:
             result = train(
-                config, splits, num_classes=source.num_classes, fingerprint="f" * 64, device=torch.device("cpu"),
-                folder=Path(folder), log=lambda step, values: None, on_step=lambda step: taken.__setitem__(0, step),
-                stop=lambda stops=stops: taken[0] == stops,
+                config, splits,
+                TrainHooks(
+                    on_step=lambda step: taken.__setitem__(0, step), stop=lambda stops=stops: taken[0] == stops
+                ),
+                num_classes=source.num_classes, fingerprint="f" * 64, device=torch.device("cpu"),
+                checkpoints=Checkpointing(Path(folder)),
             )  # fmt: skip
     content = hashlib.sha256()
     for key, value in sorted(result.network.state_dict().items()):

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from experiments.search.storage import open_storage
 from ran.config import RunConfig
-from ran.engine.train import Result
+from ran.engine.train import Result, TrainHooks
 from records import names
 
 NAME = "tiny smoke-1 cluttershapes"
@@ -93,20 +93,20 @@ def pretend(
     A NaN is a divergence. `meanwhile` is called after each step.
     """
 
-    def train(config: RunConfig, splits: Any, *, log: Any, on_step: Any, stop: Any, folder: Path, **_: Any) -> Result:
+    def train(config: RunConfig, splits: Any, hooks: TrainHooks, **_: Any) -> Result:
         network = torch.nn.Linear(1, 1)
         steps, evals = config.train.steps, config.train.evals
         every = -(-steps // evals)
         for step in range(1, steps + 1):
-            if stop():
+            if hooks.stop():
                 return Result(names.KILLED, step - 1, network, {}, f"stopped at step {step - 1}/{steps}")
-            on_step(step)
+            hooks.on_step(step)
             meanwhile(config, step)
             now = error(config, step / steps)
             if now != now:
                 return Result(names.DIVERGED, step, network, {}, f"loss not finite by step {step}")
             if step % every == 0 or step == steps:
-                log(step, {names.VAL_ERR: now})
+                hooks.log(step, {names.VAL_ERR: now})
         return Result(names.FINISHED, steps, network, {names.FINAL_VAL_ERR: now, names.FINAL_TEST_ERR: 50.0})
 
     return train

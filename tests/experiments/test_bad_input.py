@@ -260,7 +260,7 @@ def _fingerprint(lab, cell):
 
 def test_a_checkpoint_of_another_program(lab, stopped):
     save_file({"weight": torch.zeros(2)}, stopped)
-    refused(lab, says=[str(stopped), "no checkpoint of this version"])
+    refused(lab, says=[str(stopped), "not a checkpoint of this version"])
     stopped.unlink()
     assert lab.launch("--cells", "learning=arl").status == 0, "as the message promises"
 

@@ -49,11 +49,11 @@ def fuzz(share: float):
     )  # fmt: skip
 
 
-def _train(config, splits, **options):
+def _train(config, splits, hooks, **options):
     """The training loop, for runs of a second; a larger one fails as for want of memory."""
     if config.train.steps > 6 or config.train.batch_size > 16 or len(splits.train) > 200 or config.model.width > 0.13:
         raise MemoryError("a run of the fuzz should be small")
-    return train(config, splits, **options)
+    return train(config, splits, hooks, **options)
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from experiments.tracking.spool import SPOOL
 from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import DATASETS, open_source
 from ran.engine.checkpoint import FORMAT, CheckpointError, path_of, write_tensors
-from ran.engine.device import Abilities
+from ran.engine.device import DeviceCapabilities
 from ran.registry import UnknownNameError
 from records import names
 
@@ -54,7 +54,7 @@ def plan(study=GRID, *, stored=None, checkpoints="nowhere", overrides=None, prof
         study, profile, override(base, overrides or {}), base,
         selection=RunSelection(**{"seeds": study.seeds, **selection}),
         earlier=EarlierRuns(stored or {}, Path(checkpoints), **options),
-        capabilities=Abilities(),
+        capabilities=DeviceCapabilities(),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import torch
 from crew import Crew
 
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
-from ran.data.augment import cifar_pixels
+from ran.data.augment import cifar_normalization
 from ran.data.datasets import Images, Splits
 from ran.models.network import NetworkSpec, StageSpec
 from ran.models.zoo import NETWORKS
@@ -30,7 +30,7 @@ def splits() -> Splits:
         return Images(pixels, torch.randint(0, 3, (n,), generator=generator))
 
     train = images(20)
-    return Splits(train, images(6), images(6), cifar_pixels(train.images))
+    return Splits(train, images(6), images(6), cifar_normalization(train.images))
 
 
 @pytest.fixture(scope="session")

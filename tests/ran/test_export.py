@@ -10,7 +10,8 @@ from torch import nn
 
 from ran import list_models
 from ran.config import RunConfig, override
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import predict
 from ran.export import FORMATS, Classifier, ExportError, difference, export, fold_batchnorm, program
 from ran.models.network import build, initialize
@@ -35,7 +36,7 @@ def trained(name="attention32c", size=32, width=0.125, **model) -> Trained:
             for tensor, low, high in ((norm.weight, 0.2, 0.6), (norm.bias, -0.5, 0.5), (norm.running_mean, -0.2, 0.2),
                                       (norm.running_var, 0.5, 2.0)):  # fmt: skip
                 tensor.data.uniform_(low, high, generator=generator)
-    pixels = Pixels(torch.rand(3, size, size, generator=generator) * 255, 255.0, pad=0)
+    pixels = Normalization(torch.rand(3, size, size, generator=generator) * 255, 255.0, pad=0)
     network.eval().to(memory_format=torch.channels_last)
     return Trained(network, config, Interface("set", tuple("abcdef"), size, 1.0, pixels), "0123")
 
@@ -110,9 +111,7 @@ def test_probabilities_that_float32_does_not_know_are_no_difference():
         one.network.head.weight.mul_(1e4)
 
     def probabilities(images):
-        logits = predict(
-            one.network, images, one.interface.pixels, precision="float32", kernels="eager", channels_last=True
-        )
+        logits = predict(one.network, images, one.interface.normalization, Arithmetic())
         return logits.softmax(1).log()
 
     assert probabilities(IMAGES).isinf().any()
@@ -121,7 +120,7 @@ def test_probabilities_that_float32_does_not_know_are_no_difference():
 
 def test_normalisation_is_part_of_it():
     one = trained()
-    face = dataclasses.replace(one.interface, pixels=Pixels(torch.zeros(3, 32, 32), 1.0, pad=0))
+    face = dataclasses.replace(one.interface, normalization=Normalization(torch.zeros(3, 32, 32), 1.0, pad=0))
     bare = dataclasses.replace(one, interface=face)
     with torch.no_grad():
         assert torch.allclose(Classifier(one)(IMAGES), one.logits(IMAGES), atol=1e-5)

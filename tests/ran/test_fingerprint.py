@@ -63,6 +63,36 @@ def test_golden():
     assert fingerprint(BASE, DIGEST) == GOLDEN
 
 
+# Of runs that people may have: red if a change would train these anew.
+RUNS = [
+    ({}, "a44d2b7dbe6912434b39dd090e234c3f48be1a1e97699da4e87bd56f8709c59d"),
+    ({"model.name": "attention92", "model.learning": "nal", "seed": 3},
+     "c0d00a357b30f5f59157da43b59f3f27846a00ed869cc4f5c39e0b4a15ccd089"),
+    ({"model.name": "attention164", "model.width": 0.25, "optim.schedule": "one_cycle", "optim.lr": 0.4},
+     "36567e6cd8c301c9b77e96226337f1d570b9897380a1d05737971523d4f87a80"),
+    ({"model.mask_activation": "channel", "model.mask_structure": "local_conv_macs"},
+     "daa095f33a7733901ccf0581f484c84815d4796859feda6f65289185b9aad9f7"),
+    ({"model.p": 2, "model.t": 3, "model.r": 1, "train.micro_batch": 16},
+     "e408c67d0d778774d7f02fd3b62a6e81a3d16ea4ac965adb3c4b474d069e721e"),
+    ({"data.name": "cifar100", "data.noise": 0.3, "data.val_images": 5000},
+     "41af8948af18c11723876ae03382be7ece4de9794a24c0233239fef9d0128124"),
+    ({"data.noise_labels": "worse", "optim.label_smoothing": 0.1},
+     "dfcfab835e16aaf992279fc8214888108ec001466ca03726de5db3b440961705"),
+    ({"model.name": "attention56_imagenet", "data.name": "imagenet", "data.image_size": 128, "data.test_size": 160,
+      "optim.schedule": "step_imagenet"},
+     "9d173a1baed6b8d905dc220e1a087d6afa64ad91e97ce019ccec8c1de3462ebd"),
+    ({"data.name": "cluttershapes", "data.difficulty": 0.5, "data.train_images": 1000, "train.steps": 200},
+     "237f14a1bfd1c6aca628dee7148a0ada0797306faaafece986d56f27c2a9f377"),
+    ({"train.precision": "bf16", "train.kernels": "fused", "train.batch_size": 128, "train.channels_last": True},
+     "d5844891926b6dbbabfdb983171801546cdbcda5dcea84ce218979961e4b98b2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "expected"), RUNS, ids=str)
+def test_ten_configurations_keep_their_fingerprints(values, expected):
+    assert fingerprint(override(BASE, values), DIGEST) == expected
+
+
 def test_form():
     assert re.fullmatch("[0-9a-f]{64}", fingerprint(BASE, DIGEST))
     assert fingerprint(BASE, DIGEST) == fingerprint(unflatten(flatten(BASE)), DIGEST)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ran import probe
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.models.network import NetworkSpec, StageSpec, build, initialize
 from records.errors import UserError
 
@@ -19,8 +19,8 @@ def images(n: int = 3, side: int = 16) -> Tensor:
     return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def minus_100(side: int = 16) -> Pixels:
-    return Pixels(torch.full((3, side, side), 100.0), 255, pad=4)
+def minus_100(side: int = 16) -> Normalization:
+    return Normalization(torch.full((3, side, side), 100.0), 255, pad=4)
 
 
 def tiny(**options: Any) -> nn.Module:
@@ -126,7 +126,7 @@ def test_masks_of_networks_without_any() -> None:
     network.stages[0].attention[0].mask = None  # no branch: the trunk goes on alone
     network.stages[0].attention[0].forward = lambda x: x
     assert list(probe.soft_masks(network, images(), minus_100())) == probe.attention_names(network)[1:]
-    with pytest.raises(UserError, match=r"'stages.0' is no attention module. Valid: stages.0.attention.0, "):
+    with pytest.raises(UserError, match=r"'stages.0' is not an attention module. Valid: stages.0.attention.0, "):
         probe.soft_masks(network, images(), minus_100(), ["stages.0"])
 
 
@@ -213,7 +213,7 @@ def test_what_a_field_is_refused_for() -> None:
     for output, start, message in (
         ("stages.0.mask", None, "no module 'stages.0.mask'"),
         ("stages.0", "stages.9", "no module 'stages.9'"),
-        ("head", None, "gave no feature map"),
+        ("head", None, "has no feature map"),
         ("stages.0", "stages.1", "does not reach 'stages.0'"),
     ):
         with pytest.raises(UserError, match=message):

@@ -287,7 +287,7 @@ def run(*command: str | Path, launcher: tuple[str, ...] = (), **environment: str
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert ran.timm.main(["--help"]) == 0
     assert "python -m ran.timm SCRIPT ARGS..." in capsys.readouterr().out
-    for argv, words in (([], "which script?"), ([str(tmp_path / "absent.py")], "absent.py is no file")):
+    for argv, words in (([], "which script?"), ([str(tmp_path / "absent.py")], "absent.py is not a file")):
         with pytest.raises(UserError, match=words):
             ran.timm.main(argv)
 

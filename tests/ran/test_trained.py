@@ -10,10 +10,11 @@ from PIL import Image
 
 import ran
 from ran.config import RunConfig, flatten, override
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.datasets import load_splits, open_source
 from ran.engine.checkpoint import Header, write_tensors
 from ran.engine.checkpoint import save as save_checkpoint
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import evaluate
 from ran.engine.optim import sgd
 from ran.models.network import build, initialize
@@ -38,7 +39,7 @@ def run_folder(config, tmp_path) -> Path:
     initialize(network, 3)
     write_tensors(folder / names.WEIGHTS, network.state_dict(), {"fingerprint": "0123"})
     (folder / names.CONFIG_JSON).write_text(json.dumps(flatten(config)))
-    face = Interface.of(open_source(config.data), load_splits(config.data).pixels)
+    face = Interface.of(open_source(config.data), load_splits(config.data).normalization)
     (folder / names.MODEL_JSON).write_text(json.dumps(face.to_json()))
     return folder
 
@@ -51,9 +52,8 @@ def test_a_runs_files_give_its_own_test_error(run_folder, config):
     assert not trained.network.training
     network = build(config_spec(config.model), num_classes=10)
     initialize(network, 3)
-    how = {"precision": "float32", "kernels": "eager", "channels_last": True}
     score = evaluate(network.to(memory_format=torch.channels_last), splits.test.images, splits.test.labels,
-                     splits.pixels, **how)  # fmt: skip
+                     splits.normalization, Arithmetic())  # fmt: skip
     logits = trained.logits(splits.test.images)
     assert torch.nn.functional.cross_entropy(logits, splits.test.labels).item() == pytest.approx(score.loss)
 
@@ -63,7 +63,7 @@ def test_without_model_json_the_data_set_is_read(run_folder, config):
     (run_folder / names.MODEL_JSON).unlink()
     without = load(run_folder)
     assert without.interface.classes == with_it.interface.classes
-    assert torch.equal(without.interface.pixels.mean, with_it.interface.pixels.mean)
+    assert torch.equal(without.interface.normalization.mean, with_it.interface.normalization.mean)
 
 
 def test_one_file_holds_all(run_folder, tmp_path):
@@ -91,12 +91,12 @@ def test_a_checkpoints_network(run_folder, tmp_path):
 @pytest.mark.parametrize("scale", [255.0, torch.tensor([[[50.0]], [[51.0]], [[52.5]]])])
 def test_interface_round_trip(scale):
     """To the last bit, through JSON."""
-    face = Interface("set", ("a", "b"), 8, 0.875, Pixels(torch.rand(3, 8, 8) * 255, scale, pad=4))
+    face = Interface("set", ("a", "b"), 8, 0.875, Normalization(torch.rand(3, 8, 8) * 255, scale, pad=4))
     again = Interface.from_json(json.loads(json.dumps(face.to_json())))
-    assert {**vars(again), "pixels": None} == {**vars(face), "pixels": None}
-    assert torch.equal(again.pixels.mean, face.pixels.mean)
-    assert torch.equal(torch.as_tensor(again.pixels.scale), torch.as_tensor(scale))
-    assert again.pixels.pad == 0
+    assert {**vars(again), "normalization": None} == {**vars(face), "normalization": None}
+    assert torch.equal(again.normalization.mean, face.normalization.mean)
+    assert torch.equal(torch.as_tensor(again.normalization.scale), torch.as_tensor(scale))
+    assert again.normalization.pad == 0
 
 
 def test_an_image_file_of_the_right_size_is_read_as_it_is(run_folder, tmp_path):
@@ -108,13 +108,13 @@ def test_an_image_file_of_the_right_size_is_read_as_it_is(run_folder, tmp_path):
 def test_another_size_of_test_image(run_folder):
     one = load(run_folder)
     with pytest.raises(ModelError, match="was trained on images of one size, 32"):
-        one.at(64)
-    face = dataclasses.replace(one.interface, pixels=Pixels(torch.zeros(3, 1, 1), 255.0, pad=0))
-    other = dataclasses.replace(one, interface=face).at(48)
+        one.with_test_size(64)
+    face = dataclasses.replace(one.interface, normalization=Normalization(torch.zeros(3, 1, 1), 255.0, pad=0))
+    other = dataclasses.replace(one, interface=face).with_test_size(48)
     assert (other.interface.size, other.interface.share) == (48, 48 / 55)
     assert other.logits(torch.zeros(2, 3, 48, 48, dtype=torch.uint8)).shape == (2, 10)
     with pytest.raises(ModelError, match="size=1: the smallest image"):
-        other.at(1)
+        other.with_test_size(1)
 
 
 def spoil(folder: Path, what: str) -> None:
@@ -146,13 +146,13 @@ def spoil(folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "message"), [
-    ("no config", "holds no finished run: config.json: "),
-    ("list", "config.json holds no object"),
-    ("garbled", "holds no finished run: model.json: "),
+    ("no config", "contains no finished run: config.json: "),
+    ("list", "config.json contains no JSON object"),
+    ("garbled", "contains no finished run: model.json: "),
     ("schema", "model.json of another version"),
     ("field", "a configuration of another version"),
-    ("no weights", "weights.safetensors is no safetensors file|is damaged"),
-    ("cut", "is damaged|is no safetensors file"),
+    ("no weights", "weights.safetensors is not a safetensors file|is damaged"),
+    ("cut", "is damaged|is not a safetensors file"),
     ("no scale", "model.json is damaged .KeyError: 'scale'"),
     ("classes", r"does not fit attention32c with 2 classes: .*head\.weight"),
     ("nan", "not finite; the run diverged"),
@@ -175,8 +175,8 @@ def test_a_damaged_header_is_refused(run_folder, tmp_path):
 
 def test_a_file_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(ModelError, match="no safetensors file"):
+    with pytest.raises(ModelError, match="not a safetensors file"):
         load(tmp_path / "text")
     write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {})
-    with pytest.raises(ModelError, match="no network that this program saved"):
+    with pytest.raises(ModelError, match="not a network saved by this program"):
         load(tmp_path / "other.safetensors")

@@ -1,4 +1,4 @@
-"""Reads every image below a folder and prints a line for each that is damaged.
+"""Reads every image below a folder and prints the damaged ones, one per line.
 
 python -m ran.data.image_folder FOLDER
 """
@@ -14,12 +14,12 @@ from records.text import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 where an image is damaged. Raises DataError where there is none."""
+    """Returns the exit status: 0, or 1 if an image is damaged. Raises DataError for a folder without images."""
     parser = OneLineParser(
         "python -m ran.data.image_folder",
-        description="Reads every image below a folder; prints those that are damaged, a line each, and their number.",
+        description="Reads every image below a folder; prints the damaged ones, one per line, and their number.",
     )
-    parser.add_argument("folder", type=Path, help="with images at any depth")
+    parser.add_argument("folder", type=Path, help="folder with images at any depth")
     folder = parser.parse_args(argv).folder
     names = image_files(folder)
     if not names:

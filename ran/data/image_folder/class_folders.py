@@ -1,4 +1,4 @@
-"""A folder of images that is no data set to train on, but to test on."""
+"""An image folder for testing only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from records.errors import DataError
 def class_folders(
     folder: Path, classes: Sequence[str], *, side: int, share: float, exclude: str | None = None
 ) -> Images:
-    """Returns the images of <folder>/<class>/<image> for a network that knows `classes`, read as they are used.
+    """Returns the images <folder>/<class>/<image> for a network with `classes`, read when they are used.
 
-    Classes are matched by name, and not all need be there or have images. Each image is the central square, `share` of
-    the shorter side long, at `side` pixels. `exclude` is a text file with images to leave out (`read_exclusions`).
-    Raises DataError for a class that is none of `classes`, and where there is no image.
+    Classes are matched by name; some may be missing or empty. Each image is the central square, of `share` of the
+    shorter side, scaled to `side` pixels. `exclude` is a text file that lists images to leave out (`read_exclusions`).
+    Raises DataError for a class that is not one of `classes`, and for a folder without images.
     """
     inside = [split for split in ("test", "val") if (folder / split).is_dir() and split not in classes]
     if inside:
@@ -27,4 +27,4 @@ def class_folders(
     if exclude is not None:
         listing = without(listing, read_exclusions(exclude, listing, "--exclude"))
     listing = listing.matched(classes)
-    return Images(Files(folder, listing.names, side, share), torch.tensor(listing.labels))
+    return Images(Files(folder=folder, names=listing.names, side=side, share=share), torch.tensor(listing.labels))

@@ -1,6 +1,6 @@
 """ImageNet, or any image folder: <root>/imagenet/{train,val}/<class>/<image>; val is the test set.
 
-Images are read while a network trains and is tested; they are never in memory all at once.
+Images are read during training and testing; they are never all in memory.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder import decode
 from ran.data.image_folder.listing import Listing, digest, list_images, read_exclusions, without
 from ran.data.image_folder.reader import Files, pool
@@ -23,8 +23,8 @@ from records.files import WriteError, write_whole
 from records.text import printable
 
 NAME = "imagenet"
-# In the digest, and so in the identity of every run on an image folder. Raised by a change that makes other batches or
-# test images of the same files; 1 cropped images that were decoded whole.
+# Part of the digest, and so of the identity of every run on an image folder. Raise it if batches or test images of the
+# same files change; version 1 cropped images after decoding them at full size.
 PIPELINE = 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 USUAL_SIZE, USUAL_SIDE = 224, 256  # a crop, and the shorter side of the test image that it is taken from
@@ -40,12 +40,12 @@ def open_imagefolder(
     damaged: str = "refuse",
     exclude: str | None = None,
 ) -> Source:
-    """Returns the folder with the digest of the paths and sizes of the images that are used, nothing decoded.
+    """Returns the folder with the digest of the paths and sizes of the images in use, without decoding any.
 
     Training crops have the side `image_size` (None = 224), test images `test_size` (None = the same). `damaged`: "skip"
-    reads all images, once for a folder, and leaves out what cannot be read; "refuse" leaves it to who reads them.
-    `exclude` is a text file with test images that are left out (`read_exclusions`). Raises DataError for folders that
-    are absent or do not agree.
+    reads all images once per folder and leaves the unreadable ones out; "refuse" does not check them. `exclude` is a
+    text file that lists test images to leave out (`read_exclusions`). Raises DataError for folders that are missing or
+    have different classes.
     """
     crop = USUAL_SIZE if image_size is None else image_size
     tested = crop if test_size is None else test_size
@@ -59,7 +59,7 @@ def open_imagefolder(
     val = without(val, excluded)
 
     def load() -> tuple[Images, Images]:
-        # Shuffled, for the first so many test images must not be of the first classes alone.
+        # Shuffled, because the first test images must not come from the first classes only.
         order = stream(0, "test_order", NAME).permutation(len(val.names))
         return _centres(train, crop), _centres(val, tested).pick(order)
 
@@ -71,27 +71,28 @@ def open_imagefolder(
         test_images=len(val.names),
         digest=digest(PIPELINE, train, val),
         load=load,
-        pixels=lambda _: imagenet_pixels(),
+        normalization=lambda _: imagenet_normalization(),
         test_size=tested,
         folder=folder.absolute(),
     )
 
 
-def imagenet_pixels() -> Pixels:
-    """Returns section 4.2's: scaled to [0, 1], mean subtracted, divided by the standard deviation, by channel."""
+def imagenet_normalization() -> Normalization:
+    """Returns section 4.2's normalization: by channel, mean subtracted and divided by the standard deviation."""
     # Deviation: section 4.2 does not give mean and standard deviation; ImageNet's usual ones, by channel.
     mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return Pixels(mean, std, pad=0)
+    return Normalization(mean, std, pad=0)
 
 
 def test_share(side: int) -> float:
-    """Returns what a test crop of so many pixels keeps of an image's shorter side: for 224, 224 of 256."""
+    """Returns what the share of an image's shorter side that a test crop of `side` pixels keeps: 224 of 256 for 224."""
     return side / round(side * USUAL_SIDE / USUAL_SIZE)
 
 
 def _centres(listing: Listing, side: int) -> Images:
-    """The images of a listing as they are evaluated: the centre, of a shorter side of 256 for one of 224."""
-    return Images(Files(listing.folder, listing.names, side, test_share(side)), torch.tensor(listing.labels))
+    """Returns the images of a listing for evaluation: the central crop, 224 of a shorter side of 256."""
+    files = Files(folder=listing.folder, names=listing.names, side=side, share=test_share(side))
+    return Images(files, torch.tensor(listing.labels))
 
 
 def _list_both(folder: Path) -> tuple[Listing, Listing]:
@@ -110,18 +111,18 @@ def _list_both(folder: Path) -> tuple[Listing, Listing]:
 
 @functools.lru_cache(maxsize=8)
 def _damaged(listing: Listing) -> frozenset[str]:
-    """The images of a listing that cannot be read; told once, and kept beside the folder for other processes."""
-    # ImageNet takes 25 minutes of a core for each of these readings, so all the runs and workers share one.
+    """Returns the unreadable images of a listing; logs them once and records them next to the folder."""
+    # Reading ImageNet takes 25 core-minutes, so all runs and workers share the record.
     record = listing.folder.with_name(f"damaged-{listing.folder.name}-{digest(0, listing)}.txt")
     try:
         recorded = record.read_bytes().decode(errors="surrogateescape").splitlines()
     except OSError:
         recorded = None
-    # Those of the record are read again: one may have been mended since.
+    # Recorded images are read again: they may have been repaired.
     suspects = listing.names if recorded is None or set(recorded) - set(listing.names) else recorded
     found = [name for name, _ in find_damaged(listing.folder, suspects)]
     if found != recorded:
-        with contextlib.suppress(WriteError):  # a folder that is only to be read is read by each process
+        with contextlib.suppress(WriteError):  # with a read-only folder each process reads all images
             write_whole(record, "".join(f"{name}\n" for name in found).encode(errors="surrogateescape"))
     if found:
         first = ", ".join(map(printable, found[:5])) + (", ..." if len(found) > 5 else "")
@@ -130,7 +131,7 @@ def _damaged(listing: Listing) -> frozenset[str]:
 
 
 def find_damaged(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields those of some images below a folder that cannot be read, each with the reason; reads with all cores."""
+    """Yields (name, reason) of each image below a folder that cannot be read; reads with all cores."""
     paths = [os.path.join(folder, name) for name in names]
     for start in range(0, len(names), 4096):
         part = slice(start, start + 4096)

@@ -1,7 +1,7 @@
-"""One image file as a square of RGB. Greyscale, palette, CMYK and 16-bit images become RGB.
+"""Decodes an image file to an RGB square. Greyscale, palette, CMYK and 16-bit images are converted to RGB.
 
-By Pillow, for one library then reads every format, and on threads, for it leaves the interpreter to others while it
-decodes; benchmarks/decode.py has what else there is.
+Uses Pillow, which reads all formats, on threads, because it releases the GIL while decoding; benchmarks/decode.py
+compares it with other decoders.
 """
 
 import errno
@@ -16,14 +16,14 @@ from ran.data.image_folder.random_crops import Box
 from records.errors import DataError
 
 TRANSIENT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
-"""what an operating system says of its own state, not of a file's content"""
+"""errors of the operating system that say nothing about a file's content"""
 
 
 def centre(path: str, side: int, share: float, *, as_shown: bool = False) -> np.ndarray:
     """Returns the central square of an image, `share` of its shorter side long, as uint8 (side, side, 3).
 
-    Scaled bilinearly with antialiasing. `as_shown`: as a browser shows it, turned as a camera noted (EXIF) and what is
-    transparent in white; data sets are read without, here as in torchvision. Raises DataError for a damaged file.
+    Scaled bilinearly with antialiasing. `as_shown`: as a browser shows it, rotated according to EXIF and transparency
+    on white; data sets are read without this, as in torchvision. Raises DataError for a damaged file.
     """
     # Deviation: section 4.2 does not say how a test image is cropped; the central 7/8 of its shorter side.
     with _opened(path) as image:
@@ -36,15 +36,15 @@ def centre(path: str, side: int, share: float, *, as_shown: bool = False) -> np.
 
 
 def crop(path: str, side: int, choose: Callable[[int, int], Box], flip: bool = False) -> np.ndarray:
-    """Returns the part of an image that `choose` names, given its width and height, as uint8 (side, side, 3).
+    """Returns the crop that `choose` returns for the image's width and height, as uint8 (side, side, 3).
 
-    A JPEG of which a half, a quarter or an eighth of the pixels a side suffices is decoded at that size: a third less
-    time at 1500x1125 (unlike a test image, whose pixels shall be everyone's). Raises DataError for a damaged file.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is large enough, which saves a third of the time at
+    1500x1125. Test images are not, so that their pixels are the usual ones. Raises DataError for a damaged file.
     """
     with _opened(path) as image:
         width, height = image.size
         left, top, right, bottom = choose(width, height)
-        # Never fewer pixels in the box than in the square.
+        # The crop must have at least as many pixels as the square.
         least = (math.ceil(width * side / (right - left)), math.ceil(height * side / (bottom - top)))
         image.draft(None, least)
         x, y = image.size[0] / width, image.size[1] / height
@@ -52,9 +52,9 @@ def crop(path: str, side: int, choose: Callable[[int, int], Box], flip: bool = F
 
 
 def damage(path: str) -> str | None:
-    """Returns why a file is no image that can be used, one line; None where it is one.
+    """Returns why an image file cannot be used, in one line; None if it can.
 
-    Raises DataError where that cannot be known, for the disk gives no answer or there is no memory.
+    Raises DataError if this cannot be decided, because of a disk error or lack of memory.
     """
     try:
         with Image.open(path) as image:

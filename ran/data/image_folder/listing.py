@@ -1,4 +1,4 @@
-"""Which images a folder holds: in class folders, as <folder>/<class>/<image>, or anywhere below it."""
+"""Listing of the images in a folder: in class folders, as <folder>/<class>/<image>, or at any depth."""
 
 import functools
 import hashlib
@@ -24,24 +24,24 @@ class Listing:
     labels: tuple[int, ...]
 
     def matched(self, classes: Sequence[str]) -> "Listing":
-        """Returns it with the labels that its classes have among others. Raises DataError for one that is not there."""
+        """Returns a copy with labels that index into `classes`. Raises DataError for a class that is not among them."""
         position = {name: i for i, name in enumerate(classes)}
         if unknown := [name for name in self.classes if name not in position]:
             shown = f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
             raise DataError(
                 f"{self.folder}: {len(unknown)} of its {len(self.classes)} classes are none of the network's "
-                f"{len(classes)} ({shown}); leave their folders out, or take a network that knows them"
+                f"{len(classes)} ({shown}); leave their folders out, or take a network that has them"
             )
         own = [position[name] for name in self.classes]
         return replace(self, classes=tuple(classes), labels=tuple(own[label] for label in self.labels))
 
 
 def image_files(folder: Path) -> list[str]:
-    """Returns the paths, from `folder`, of the images at any depth below it, sorted; hidden ones are left out."""
+    """Returns the sorted relative paths of all images below `folder`, without hidden ones."""
     seen, found = set(), []
     for place, inside, files in os.walk(folder, followlinks=True):
         seen.add(os.path.realpath(place))
-        # A link to a folder further up would go round for ever.
+        # A link to a parent folder would loop for ever.
         inside[:] = [i for i in inside if i[0] != "." and os.path.realpath(os.path.join(place, i)) not in seen]
         found += [os.path.relpath(os.path.join(place, file), folder) for file in files if _is_image(file)]
     return sorted(found)
@@ -52,16 +52,16 @@ def _is_image(name: str) -> bool:
 
 
 def list_images(folder: Path, *, some_empty: bool = False) -> Listing:
-    """Returns what lies in a folder.
+    """Returns the listing of a folder.
 
-    Kept for the life of the process while its class folders do not change; a file written over goes unseen. Raises
-    DataError for a folder without class folders or images, and for an empty class folder unless `some_empty`.
+    Cached in the process while the class folders do not change; an overwritten file is not noticed. Raises DataError
+    for a folder without class folders or images, and for an empty class folder unless `some_empty`.
     """
     return _list(folder, _changes(folder), some_empty)
 
 
 def _changes(folder: Path) -> tuple[tuple[str, int], ...]:
-    """The names of a folder's class folders, sorted, with the time of each one's last change."""
+    """Returns the sorted names of a folder's class folders, with their modification times."""
     try:
         with os.scandir(folder) as entries:
             found = sorted((e.name, e.stat().st_mtime_ns) for e in entries if e.is_dir() and e.name[0] != ".")
@@ -74,8 +74,8 @@ def _changes(folder: Path) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-# Every run of a study asks, and ImageNet takes seconds: here, in `without` and for `digest`. Listings that are kept are
-# told apart as objects.
+# Cached, as `without` and `digest` are: every run of a study needs them, and ImageNet takes seconds. Listings are
+# compared by object identity.
 @functools.lru_cache(maxsize=8)
 def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) -> Listing:
     classes = tuple(name for name, _ in changed)
@@ -87,28 +87,28 @@ def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) 
         )
     found = [(f"{classes[i]}/{image}", size, i) for i, files in enumerate(images) for image, size in files]
     names, sizes, labels = zip(*found, strict=True)
-    return Listing(folder, classes, names, sizes, labels)
+    return Listing(folder=folder, classes=classes, names=names, sizes=sizes, labels=labels)
 
 
 def _images(folder: Path) -> list[tuple[str, int]]:
-    """The names of a folder's images, sorted, with their sizes in bytes."""
+    """Returns the sorted names of a folder's images, with their sizes in bytes."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e.name, e.stat().st_size) for e in entries if _is_image(e.name))
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder}: cannot be read ({error.strerror}); mend the image folder"
+            f"{error.filename or folder}: cannot be read ({error.strerror}); repair the image folder"
         ) from error
 
 
 @functools.lru_cache(maxsize=8)
 def without(listing: Listing, names: frozenset[str]) -> Listing:
-    """Returns a listing without some images; its classes stay. Raises DataError where no image is left."""
+    """Returns a listing without some images, with all its classes. Raises DataError if no image is left."""
     if not names:
         return listing
     kept = [i for i, name in enumerate(listing.names) if name not in names]
     if not kept:
-        raise DataError(f"{listing.folder}: all of its images are left out, for damage or as excluded")
+        raise DataError(f"{listing.folder}: all of its images are left out, as damaged or excluded")
     return replace(
         listing,
         names=tuple(listing.names[i] for i in kept),
@@ -119,7 +119,7 @@ def without(listing: Listing, names: frozenset[str]) -> Listing:
 
 @functools.lru_cache(maxsize=8)
 def digest(version: int, *listings: Listing) -> str:
-    """Returns 32 hex digits of the paths and sizes of all images, and of what is made of them."""
+    """Returns 32 hex digits of the paths and sizes of all images and the version of their preprocessing."""
     hashed = hashlib.sha256(f"{version}\n".encode())
     for listing in listings:
         lines = zip(listing.names, listing.sizes, strict=True)
@@ -129,7 +129,7 @@ def digest(version: int, *listings: Listing) -> str:
 
 
 def read_lines(path: str | Path, option: str) -> list[str]:
-    """Returns the lines of a text file that `option` names. Raises DataError for one that cannot be read."""
+    """Returns the lines of the text file of an option. Raises DataError if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -138,15 +138,15 @@ def read_lines(path: str | Path, option: str) -> list[str]:
 
 
 def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -> frozenset[str]:
-    """Returns the names of the images that a text file, named by `option`, lists, one a line; '#' begins a comment.
+    """Returns the names of the images listed in an option's text file, one per line; '#' begins a comment.
 
-    A line is <class>/<image>, a file's name, or a number n, which stands for ILSVRC2012_val_{n:08}. Raises DataError
-    for a file that cannot be read and a line that fits no image, or more than one.
+    A line is <class>/<image>, a file name, or a number n for ILSVRC2012_val_{n:08}. Raises DataError for a file that
+    cannot be read, and for a line that matches no image or several.
     """
     lines = read_lines(path, option)
     files = [name.partition("/")[2] for name in listing.names]
     times = Counter(files)
-    # Every way to write an image, for the whole listing at once: the blacklist of ImageNet has 1,762 lines.
+    # All notations of all images at once, because ImageNet's blacklist has 1,762 lines.
     known = {name: name for name in listing.names}
     for name, file in zip(listing.names, files, strict=True):
         known[file] = name
@@ -159,10 +159,10 @@ def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -
             continue
         entry = str(int(entry)) if entry.isdecimal() else entry
         if entry not in known:
-            raise DataError(f"{option}: line {number} of {path}, {entry[:100]!r}, fits no image of {listing.folder}")
+            raise DataError(f"{option}: line {number} of {path}, {entry[:100]!r}, matches no image of {listing.folder}")
         if times[entry] > 1:
             raise DataError(
-                f"{option}: line {number} of {path}, {entry[:100]!r}, fits {times[entry]} images of "
+                f"{option}: line {number} of {path}, {entry[:100]!r}, matches {times[entry]} images of "
                 f"{listing.folder}; write <class>/{entry[:100]}"
             )
         found.add(known[entry])

@@ -1,4 +1,4 @@
-"""What is drawn of a training image that is read from a file (section 4.2): a crop, a flip and a light."""
+"""Random augmentation of image files (section 4.2): crop, flip and PCA colour jitter."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 """a crop's share of the image and its width / height: [33]'s, Szegedy et al., 2015"""
 TRIES = 10
-"""crops drawn of which the first that the image holds is taken, as torchvision does"""
-LIGHT = 0.1
+"""number of crops drawn; the first that fits into the image is used, as in torchvision"""
+COLOUR_STD = 0.1
 """standard deviation of the principal components' factors: [20]'s, Krizhevsky et al., 2012"""
 # Deviation: section 4.2 does not give the principal components of its colours; ImageNet's usual ones, of RGB in [0, 1].
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -25,27 +25,27 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for n images, before anything is known of them."""
+    """Random numbers for n images, independent of the images."""
 
     areas: np.ndarray  # (n, TRIES), within AREA
     ratios: np.ndarray  # (n, TRIES), within RATIO
-    places: np.ndarray  # (n, 2), in [0, 1): where left and top stand among all that are possible
+    places: np.ndarray  # (n, 2), in [0, 1): relative position of left and top among all possible ones
     flips: np.ndarray  # bool (n,)
-    lights: np.ndarray  # (n, 3), factors of the principal components
+    colour_factors: np.ndarray  # (n, 3), factors of the principal components
 
     def pick(self, chosen: slice | np.ndarray) -> "Draws":
-        """Returns those of some of the images."""
-        return Draws(*(drawn[chosen] for drawn in vars(self).values()))
+        """Returns the draws of some of the images."""
+        return Draws(**{name: drawn[chosen] for name, drawn in vars(self).items()})
 
     def box(self, i: int, width: int, height: int) -> Box:
-        """Returns the crop of image i, which is so large: whole pixels inside it."""
+        """Returns the crop of image i, of this size, in whole pixels."""
         for area, ratio in zip(self.areas[i].tolist(), self.ratios[i].tolist(), strict=True):
             w, h = _sides(area * width * height, ratio)
             if 0 < w <= width and 0 < h <= height:
                 x, y = self.places[i].tolist()
                 left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
                 return left, top, left + w, top + h
-        # None fits a very long image: its centre, as much of it as the ratios allow.
+        # No crop fits a very long image: use its centre, as much as the ratios allow.
         w = min(width, max(1, round(height * RATIO[1])))
         h = min(height, max(1, round(width / RATIO[0])))
         left, top = (width - w) // 2, (height - h) // 2
@@ -53,28 +53,28 @@ class Draws:
 
 
 def draw(rng: np.random.Generator, n: int) -> Draws:
-    """Returns what is drawn for n images: areas uniform, ratios uniform in their logarithm, lights normal."""
+    """Returns the draws for n images: areas uniform, ratios uniform in their logarithm, colour factors normal."""
     return Draws(
         areas=rng.uniform(*AREA, (n, TRIES)),
         ratios=np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), (n, TRIES))),
         places=rng.random((n, 2)),
         flips=rng.integers(0, 2, n).astype(bool),
-        lights=rng.normal(0, LIGHT, (n, 3)),
+        colour_factors=rng.normal(0, COLOUR_STD, (n, 3)),
     )
 
 
-def lit(images: Tensor, lights: np.ndarray, pixels: Pixels) -> Tensor:
-    """Returns uint8 (B, 3, H, W) normalised, each image's colour moved by lights (B, 3) along the principal components.
+def pca_colour_jitter(images: Tensor, colour_factors: np.ndarray, normalization: Normalization) -> Tensor:
+    """Returns uint8 (B, 3, H, W) normalised, each image's colour moved along the principal components.
 
-    [EIGENVECTORS] (lights * EIGENVALUES) is added to the RGB in [0, 1] of all its pixels. Returns float32 on the device
-    of `pixels`, channels innermost in memory.
+    [EIGENVECTORS] (colour_factors * EIGENVALUES), of factors (B, 3), is added to the RGB in [0, 1] of all its pixels.
+    Returns float32 on the device of `normalization`, channels innermost in memory.
     """
-    device = pixels.mean.device
+    device = normalization.mean.device
     batch, _, height, width = images.shape
-    shift = torch.from_numpy(255 * (lights * EIGENVALUES) @ EIGENVECTORS.T).float().to(device)
-    # A row of 3W numbers is worked off at once, the three of a pixel one by one would take five times as long.
-    mean = (pixels.mean.flatten() - shift).repeat(1, width)[:, None]  # (B, 1, 3W)
-    scale = torch.as_tensor(pixels.scale, device=device).expand(3, 1, 1).flatten().repeat(width)
+    shift = torch.from_numpy(255 * (colour_factors * EIGENVALUES) @ EIGENVECTORS.T).float().to(device)
+    # Whole rows of 3W numbers: three numbers per pixel would take five times as long.
+    mean = (normalization.mean.flatten() - shift).repeat(1, width)[:, None]  # (B, 1, 3W)
+    scale = torch.as_tensor(normalization.scale, device=device).expand(3, 1, 1).flatten().repeat(width)
     rows = images.to(device).permute(0, 2, 3, 1).flatten(2).float()  # (B, H, 3W)
     return rows.sub_(mean).div_(scale).view(batch, height, width, 3).permute(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""Images that lie in files and are decoded when they are wanted, by threads, ahead of who wants them."""
+"""Image files as a stack of images, decoded on demand by threads that read ahead."""
 
 import functools
 import os
@@ -16,23 +16,23 @@ from ran.data.image_folder import decode
 from ran.data.image_folder.random_crops import Draws
 
 AHEAD = 2
-"""batches under way while one is worked on"""
+"""number of batches that are read ahead"""
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """A stack of images (N, 3, side, side), uint8: each the central square of a file's image.
+    """A stack of uint8 images (N, 3, side, side): the central square of each file's image.
 
-    A part of it is taken, and it is split, as a tensor is; `crops` has what training takes of the same files instead.
+    Indexing and `split` work as for a tensor; `crops` returns random crops of the same files for training.
     """
 
     folder: Path
     names: tuple[str, ...]
-    """below `folder`"""
+    """paths relative to `folder`"""
     side: int
-    """of a square in pixels"""
+    """side of a square in pixels"""
     share: float
-    """of an image's shorter side that the central square keeps"""
+    """share of an image's shorter side that the central square keeps"""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,19 +47,19 @@ class Files:
         return len(self), 3, self.side, self.side
 
     def to(self, device: torch.device) -> "Files":
-        """Returns itself: decoded images come to a device as they are used."""
+        """Returns itself: decoded images are moved to a device when they are used."""
         return self
 
     def read(self) -> Tensor:
-        """Returns all of them as uint8 (N, 3, side, side). Raises DataError for a damaged file, which it names."""
+        """Returns all images as uint8 (N, 3, side, side). Raises DataError, naming a damaged file."""
         return self._centres().wait()
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Yields them in parts of `size`, decoded ahead. Raises as `read` does."""
+        """Yields the images in parts of `size`, decoded ahead. Raises as `read` does."""
         return ahead(self[i : i + size]._centres() for i in range(0, len(self), size))
 
     def crops(self, draws: Draws) -> "Reading":
-        """Returns the drawn crops, one of each file, flipped where drawn, as they begin to be read."""
+        """Begins to read one random crop per file, flipped if drawn."""
 
         def read(i: int) -> np.ndarray:
             return decode.crop(self._path(i), self.side, functools.partial(draws.box, i), bool(draws.flips[i]))
@@ -83,7 +83,7 @@ def loaded(images: Stack) -> Tensor:
 
 
 class Reading:
-    """Images that threads are reading."""
+    """Images that are being read by threads."""
 
     def __init__(self, count: int, side: int, read: Callable[[int], np.ndarray]):
         """`read` returns image i, uint8 (side, side, 3)."""
@@ -95,19 +95,19 @@ class Reading:
         self._tasks = [pool().submit(fill, i) for i in range(count)]
 
     def wait(self) -> Tensor:
-        """Returns all of them as uint8 (count, 3, side, side), channels innermost in memory. Raises what `read` did."""
+        """Returns all images as uint8 (count, 3, side, side), channels_last. Raises the first error of `read`."""
         for task in self._tasks:
             task.result()
         return torch.from_numpy(self._images).permute(0, 3, 1, 2)
 
     def cancel(self) -> None:
-        """Lets be what has not begun."""
+        """Cancels what has not begun."""
         for task in self._tasks:
             task.cancel()
 
 
 def ahead(readings: Iterable[Reading]) -> Iterator[Tensor]:
-    """Yields what each reading reads, the AHEAD next of them begun; a generator that is dropped cancels them."""
+    """Yields the result of each reading, with the next AHEAD begun; closing the generator cancels them."""
     begun: deque[Reading] = deque()
     try:
         for reading in readings:
@@ -125,13 +125,13 @@ _workers: int | None = None
 
 
 def set_workers(count: int | None) -> None:
-    """Sets how many threads decode in this process; None = its share of the cores that it may use."""
+    """Sets the number of decoding threads in this process; None = its share of the available cores."""
     global _workers
     _workers = count
 
 
 def pool() -> ThreadPoolExecutor:
-    """Returns the threads that decode."""
+    """Returns the pool of decoding threads."""
     return _pool(_cores() if _workers is None else _workers)
 
 

@@ -251,7 +251,7 @@ def test_the_file_of_costs_is_read(tmp_path: Path) -> None:
         if known.name in ("attention92", "resnet164"):
             assert costs[known].items() >= {key: COSTS[known][key] for key in ("depth", "params", "macs")}.items()
     path = tmp_path / "costs.csv"
-    with pytest.raises(CostsError, match=r"no .*costs.csv: `python -m ran.models.cost` writes it"):
+    with pytest.raises(CostsError, match=r"no .*costs.csv: `python -m benchmarks.network_costs` writes it"):
         read_costs(path)
     head = "name,width,mask_structure,num_classes,image_size"
     for text in ("name,num_classes\nx,10\n", f"{head},params\nx,1,none,10,32,many\n", f"{head}\nx,1\n", "a\n1,2\n"):

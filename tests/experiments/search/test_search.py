@@ -506,7 +506,7 @@ def test_sigint_and_the_same_command_again(lab):
 
 @pytest.mark.slow
 def test_workers_share_the_trials(lab):
-    """Asking, pruning and telling stay with the parent; Ray's workers train."""
+    """Asking, pruning and abort_on_error stay with the parent; Ray's workers train."""
     pytest.importorskip("ray", reason="pip install -e '.[cluster]'")
     (lab.folder / "made_up.py").write_text(searchlab.MADE_UP)
     launch = ("--trials", "10", "--workers", "2", "--import", "made_up", "--train.steps", "40")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran.data.augment import Pixels, cifar_pixels, pixel_mean
+from ran.data.augment import Normalization, cifar_normalization, pixel_mean
 from ran.data.loader import PIXELS, TrainBatches, chunks
 from ran.models.network import initialize
 from ran.models.zoo import create_model
@@ -23,14 +23,16 @@ def pictures(n, height=6, width=5, seed=0):
     return torch.from_numpy(rng.integers(0, 256, (n, 3, height, width), dtype=np.uint8))
 
 
-def literal(images, pixels, rows, cols, flip):
+def literal(images, normalization, rows, cols, flip):
     """Subtract the mean, divide, pad with zeros, crop, flip: image by image, pixel by pixel."""
     n, _, height, width = images.shape
-    pad = pixels.pad
+    pad = normalization.pad
     out = torch.empty(n, 3, height, width)
     for b in range(n):
         padded = torch.zeros(3, height + 2 * pad, width + 2 * pad)
-        padded[:, pad : pad + height, pad : pad + width] = (images[b].float() - pixels.mean) / pixels.scale
+        padded[:, pad : pad + height, pad : pad + width] = (
+            images[b].float() - normalization.mean
+        ) / normalization.scale
         for i in range(height):
             for j in range(width):
                 column = width - 1 - j if flip[b] else j
@@ -45,74 +47,78 @@ def crops(rows, cols, flip):
 def by_channel(pad=0):
     """As an image folder's: one mean and one scale for each channel."""
     mean, scale = (torch.tensor(values).view(3, 1, 1) for values in ([100.0, 120.5, 90.25], [50.0, 60.0, 70.5]))
-    return Pixels(mean, scale, pad=pad)
+    return Normalization(mean, scale, pad=pad)
 
 
 @given(sizes, st.integers(0, 2**32 - 1))
 def test_crop_and_flip_is_the_literal_loop(size, seed):
     images = pictures(*size, seed=seed)
-    pixels = cifar_pixels(pictures(3, *size[1:], seed=seed + 1))
-    assert pixels.pad == PAD
-    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
-    assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn))
+    normalization = cifar_normalization(pictures(3, *size[1:], seed=seed + 1))
+    assert normalization.pad == PAD
+    drawn = [torch.from_numpy(d) for d in normalization.draw(np.random.default_rng(seed), size[0])]
+    assert torch.equal(normalization.augment(images, *drawn), literal(images, normalization, *drawn))
 
 
 @given(sizes, st.integers(0, 2), st.integers(0, 2**32 - 1))
 def test_gathered_and_copied_are_the_same_bits(size, pad, seed):
     """On a GPU pixels are gathered, on a CPU windows copied."""
-    pixels = replace(cifar_pixels(pictures(3, *size[1:], seed=seed + 1)), pad=pad)
+    normalization = replace(cifar_normalization(pictures(3, *size[1:], seed=seed + 1)), pad=pad)
     images = pictures(*size, seed=seed)
-    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
-    gathered, copied = pixels._gathered(images, *drawn), pixels._copied(images, *drawn)
+    drawn = [torch.from_numpy(d) for d in normalization.draw(np.random.default_rng(seed), size[0])]
+    gathered, copied = normalization._gathered(images, *drawn), normalization._copied(images, *drawn)
     assert torch.equal(gathered, copied)
     assert gathered.stride() == copied.stride()
 
 
 @given(sizes, st.integers(0, 2), st.integers(0, 2**32 - 1))
 def test_one_mean_and_scale_a_channel_is_the_literal_loop(size, pad, seed):
-    images, pixels = pictures(*size, seed=seed), by_channel(pad)
-    drawn = [torch.from_numpy(d) for d in pixels.draw(np.random.default_rng(seed), size[0])]
-    assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn))
+    images, normalization = pictures(*size, seed=seed), by_channel(pad)
+    drawn = [torch.from_numpy(d) for d in normalization.draw(np.random.default_rng(seed), size[0])]
+    assert torch.equal(normalization.augment(images, *drawn), literal(images, normalization, *drawn))
 
 
 def test_every_offset_with_and_without_flip():
-    for images, pixels in ((pictures(1), cifar_pixels(pictures(4))), (pictures(1, 9, 8), by_channel(2))):
-        last = 2 * pixels.pad
+    for images, normalization in ((pictures(1), cifar_normalization(pictures(4))), (pictures(1, 9, 8), by_channel(2))):
+        last = 2 * normalization.pad
         for i in range(last + 1):
             for j in range(last + 1):
                 for flip in (False, True):
                     drawn = crops([i], [j], [flip])
-                    assert torch.equal(pixels.augment(images, *drawn), literal(images, pixels, *drawn)), (i, j, flip)
+                    assert torch.equal(normalization.augment(images, *drawn), literal(images, normalization, *drawn)), (
+                        i,
+                        j,
+                        flip,
+                    )
 
 
 def test_border_is_zero_after_the_mean_is_subtracted():
     images = torch.zeros(1, 3, 6, 5, dtype=torch.uint8)
     for mean in (torch.full((3, 6, 5), 100.0), torch.full((3, 1, 1), 100.0)):
-        out = Pixels(mean, 255, pad=PAD).augment(images, *crops([0], [2 * PAD], [False]))
+        out = Normalization(mean, 255, pad=PAD).augment(images, *crops([0], [2 * PAD], [False]))
         assert not out[:, :, :PAD].any()
         assert not out[:, :, :, -PAD:].any()
         assert torch.equal(out[:, :, PAD:, :-PAD], torch.full((1, 3, 2, 1), -100 / 255))
 
 
 def test_the_middle_crop_is_the_image_and_flipped_its_mirror():
-    images, pixels = pictures(2), cifar_pixels(pictures(5))
-    straight, mirrored = pixels.augment(images, *crops([PAD, PAD], [PAD, PAD], [False, True]))
-    assert torch.equal(straight, pixels.normalize(images)[0])
-    assert torch.equal(mirrored, pixels.normalize(images)[1].flip(-1))
+    images, normalization = pictures(2), cifar_normalization(pictures(5))
+    straight, mirrored = normalization.augment(images, *crops([PAD, PAD], [PAD, PAD], [False, True]))
+    assert torch.equal(straight, normalization.normalize(images)[0])
+    assert torch.equal(mirrored, normalization.normalize(images)[1].flip(-1))
 
 
 def test_images_are_left_as_they_were():
-    images, pixels = pictures(2), cifar_pixels(pictures(5))
-    kept = images.clone(), pixels.mean.clone()
-    out = pixels.augment(images, *crops([0, 8], [8, 0], [True, False]))
+    images, normalization = pictures(2), cifar_normalization(pictures(5))
+    kept = images.clone(), normalization.mean.clone()
+    out = normalization.augment(images, *crops([0, 8], [8, 0], [True, False]))
     assert out.dtype == torch.float32
     assert torch.equal(images, kept[0])
-    assert torch.equal(pixels.mean, kept[1])
+    assert torch.equal(normalization.mean, kept[1])
 
 
 def test_batches_have_their_channels_innermost_in_memory():
-    for images, pixels in ((pictures(4), cifar_pixels(pictures(5))), (pictures(4, 9, 8), by_channel())):
-        out = pixels.augment(images, *crops([0] * 4, [0] * 4, [True] * 4))
+    for images, normalization in ((pictures(4), cifar_normalization(pictures(5))), (pictures(4, 9, 8), by_channel())):
+        out = normalization.augment(images, *crops([0] * 4, [0] * 4, [True] * 4))
         assert out.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -128,7 +134,7 @@ def test_pixel_mean_is_exact_over_many_images():
 
 def test_draws_reach_every_offset_and_both_flips_evenly():
     n = 20_000
-    rows, cols, flip = cifar_pixels(pictures(1)).draw(stream(0, "augment", 0), n)
+    rows, cols, flip = cifar_normalization(pictures(1)).draw(stream(0, "augment", 0), n)
     assert rows.shape == cols.shape == flip.shape == (n,)
     places = np.unique(np.stack([rows, cols, flip]), axis=1, return_counts=True)
     assert places[0].shape[1] == (2 * PAD + 1) ** 2 * 2
@@ -147,7 +153,7 @@ def test_large_images_come_in_smaller_chunks(side, most):
 
 
 def plain(height, width):
-    return Pixels(torch.zeros(3, height, width), 255, pad=PAD)
+    return Normalization(torch.zeros(3, height, width), 255, pad=PAD)
 
 
 def numbered(n, batch_size, seed=0):

@@ -157,7 +157,7 @@ def test_code_in_a_file_is_refused_and_never_run(fake, tmp_path, file):
 )
 def test_only_what_arrays_need_can_be_named(fake, payload):
     path_of(fake).write_bytes(payload)
-    refuse(fake, str(path_of(fake)), "no plain data")
+    refuse(fake, str(path_of(fake)), "not plain data")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, 5000, -1])
@@ -165,7 +165,7 @@ def test_only_what_arrays_need_can_be_named(fake, payload):
 def test_a_truncated_file_is_refused(fake, file, kept):
     path = path_of(fake, file)
     path.write_bytes(path.read_bytes()[:kept])
-    refuse(fake, str(path), "fetch the data set anew")
+    refuse(fake, str(path), "download the data set again")
 
 
 # Changes to a good batch of 20 images, and a word of the complaint.

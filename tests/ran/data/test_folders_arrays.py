@@ -85,7 +85,7 @@ def test_a_new_test_set_has_labels_of_its_own(tmp_path):
     (PIXELS, LABELS.astype(float), "wanted are 2 integers"),
     (PIXELS, LABELS + 1, "labels from 1 to 2; there are 2 classes"),
     (PIXELS, LABELS - 1, "labels from -1 to 0; there are 2 classes"),
-    (np.array([{}, {}]), LABELS, "no NumPy array that can be read"),
+    (np.array([{}, {}]), LABELS, "not a readable NumPy array"),
 ], ids=str)  # fmt: skip
 def test_arrays_that_do_not_fit(pixels, labels, message, tmp_path):
     arrays(tmp_path, fog=pixels)

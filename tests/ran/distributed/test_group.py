@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ran.config import ConfigError, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.datasets import load_splits
 from ran.data.loader import train_batches
 from ran.distributed import group as talk
@@ -19,8 +19,9 @@ from ran.distributed.group import ALONE, AbandonedError, LostError, Processes
 from ran.distributed.micro_batches import check_sharing, share_of
 from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, paths
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import Stopped, evaluate, predict
-from ran.engine.train import train
+from ran.engine.train import Checkpointing, TrainHooks, train
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from records import names
@@ -59,11 +60,14 @@ def run(
         def log(step, values):
             points.update({(step, key): value for key, value in values.items()})
 
+        def stop():
+            return processes.rank == stopper and bool(steps) and steps[-1] == stop_at
+
+        own = folder if processes.leads else folder / f"of {processes.rank}"
         result = train(
-            config, splits, num_classes=classes, fingerprint=PRINT, device=torch.device("cpu"),
-            folder=folder if processes.leads else folder / f"of {processes.rank}", log=log, on_step=steps.append,
-            stop=lambda: processes.rank == stopper and bool(steps) and steps[-1] == stop_at,
-            checkpoint_seconds=seconds, processes=processes,
+            config, splits, TrainHooks(log=log, on_step=steps.append, stop=stop), num_classes=classes,
+            fingerprint=PRINT, device=torch.device("cpu"), checkpoints=Checkpointing(own, seconds=seconds),
+            processes=processes,
         )  # fmt: skip
     finally:
         loop.log_interval = before
@@ -94,16 +98,16 @@ ATTENTION = RunConfig(
 
 def in_double(processes, *task):
     """`run` with weights, images and arithmetic of 64 bits."""
-    augment, normalize, single = Pixels.augment, Pixels.normalize, torch.Tensor.float
+    augment, normalize, single = Normalization.augment, Normalization.normalize, torch.Tensor.float
     torch.set_default_dtype(torch.float64)
-    Pixels.augment = lambda *args: augment(*args).double()
-    Pixels.normalize = lambda *args: normalize(*args).double()
+    Normalization.augment = lambda *args: augment(*args).double()
+    Normalization.normalize = lambda *args: normalize(*args).double()
     torch.Tensor.float = torch.Tensor.double
     try:
         return run(processes, *task)
     finally:
         torch.set_default_dtype(torch.float32)
-        Pixels.augment, Pixels.normalize, torch.Tensor.float = augment, normalize, single
+        Normalization.augment, Normalization.normalize, torch.Tensor.float = augment, normalize, single
 
 
 def losses(ran: Ran) -> list[float]:
@@ -187,17 +191,17 @@ def test_each_image_of_a_batch_falls_to_one_process(batch, micro, world):
     shares = [share_of(Processes(rank, world), batch, micro) for rank in range(world)]
     taken = sorted(int(position) for share in shares for position in share.positions)
     assert taken == list(range(batch))
-    turns = sorted(turn for share in shares for turn in share.turns)
+    turns = sorted(turn for share in shares for turn in share.indices)
     assert turns == list(range(batch // micro))
     for share in shares:
-        for turn, positions in zip(share.turns, share.positions.reshape(-1, share.size), strict=True):
+        for turn, positions in zip(share.indices, share.positions.reshape(-1, share.size), strict=True):
             assert list(positions) == list(range(turn * micro, (turn + 1) * micro))
 
 
 def test_synchronised_a_micro_batch_is_split_among_all():
     shares = [share_of(Processes(rank, 2, sync_batchnorm=True), 8, 4) for rank in range(2)]
     assert [list(share.positions) for share in shares] == [[0, 1, 4, 5], [2, 3, 6, 7]]
-    assert [(share.size, share.turns) for share in shares] == [(2, (0, 1))] * 2
+    assert [(share.size, share.indices) for share in shares] == [(2, (0, 1))] * 2
 
 
 @pytest.mark.parametrize(("batch", "micro", "world", "sync", "says"), [
@@ -220,7 +224,7 @@ def test_what_can_be_shared(batch, micro, world, sync):
 
 
 def test_part_of_a_batch_is_as_in_the_whole(splits):
-    batches = train_batches(splits.train.images, splits.train.labels, splits.pixels, batch_size=12, seed=3)
+    batches = train_batches(splits.train.images, splits.train.labels, splits.normalization, batch_size=12, seed=3)
     images, labels = batches(5)
     positions = share_of(Processes(1, 3), 12, 2).positions
     some, their = batches(5, positions)
@@ -240,7 +244,7 @@ def test_synchronising_keeps_the_names_of_the_state(config):
 def with_cumulative_average(processes, config):
     network = build(config_spec(config.model), num_classes=3)
     next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d)).momentum = None
-    micro_batches.dealt(processes, network, network, {}, share_of(processes, 12, 2))
+    micro_batches.assign_micro_batches(processes, network, network, {}, share_of(processes, 12, 2))
 
 
 def test_a_batchnorm_that_cannot_be_shared_is_refused(config, crew):
@@ -255,9 +259,11 @@ def test_a_batchnorm_that_cannot_be_shared_is_refused(config, crew):
 def logits_of(processes, config, splits, count):
     network = build(config_spec(config.model), num_classes=3)
     initialize(network, 0)
-    how = {"precision": "float32", "kernels": "eager", "channels_last": True, "processes": processes}
+    how = {"arithmetic": Arithmetic(), "processes": processes}
     images, labels = splits.train.images[:count], splits.train.labels[:count]
-    return predict(network, images, splits.pixels, **how), evaluate(network, images, labels, splits.pixels, **how)
+    return predict(network, images, splits.normalization, **how), evaluate(
+        network, images, labels, splits.normalization, **how
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 19, 20])
@@ -285,8 +291,8 @@ def rounds_of(processes, config, splits, stop_in):
     before, evaluation.BATCH = evaluation.BATCH, 2
     try:
         predict(
-            network, splits.train.images[:19], splits.pixels, precision="float32", kernels="eager", channels_last=True,
-            stop=processes.agreed(stop), processes=processes,
+            network, splits.train.images[:19], splits.normalization, Arithmetic(),
+            stop=processes.synced_stop(stop), processes=processes,
         )  # fmt: skip
     except Stopped:
         return -len(asked)
@@ -359,26 +365,26 @@ def failing(processes, config, splits, folder, where, who, error, patience=60.0)
         elif where == "forward":
             loop.F.cross_entropy = fails
     began = time.monotonic()
-    talk.GIVE_UP_SECONDS = patience
+    talk.ABORT_SECONDS = patience
     save, load, cross_entropy = ORIGINALS
     try:
         run(processes, config, splits, folder, seconds=0.0)
-        processes.agree()  # as after each run
+        processes.sync_stop()  # as after each run
         return "went on", time.monotonic() - began
     except (AbandonedError, LostError) as raised:
         return raised, time.monotonic() - began
     except Exception as raised:
         try:
-            processes.give_up(one_line(raised))
+            processes.abort(one_line(raised))
         except LostError as lost:
             return lost, time.monotonic() - began
         return raised, time.monotonic() - began
     finally:
         loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy = save, load, cross_entropy
-        talk.GIVE_UP_SECONDS = GIVE_UP_SECONDS
+        talk.ABORT_SECONDS = ABORT_SECONDS
 
 
-GIVE_UP_SECONDS = talk.GIVE_UP_SECONDS
+ABORT_SECONDS = talk.ABORT_SECONDS
 ORIGINALS = (loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy)
 
 
@@ -419,8 +425,8 @@ def dying(processes, config, splits, folder, at):
         loop.F.cross_entropy = lambda *args, **options: os._exit(1)
     try:
         train(
-            config, splits, num_classes=3, fingerprint=PRINT, device=torch.device("cpu"), folder=folder,
-            log=lambda step, values: None, stop=stop, processes=processes,
+            config, splits, TrainHooks(stop=stop), num_classes=3, fingerprint=PRINT, device=torch.device("cpu"),
+            checkpoints=Checkpointing(folder), processes=processes,
         )  # fmt: skip
     except Exception as error:
         return error

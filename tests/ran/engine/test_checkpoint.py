@@ -249,9 +249,9 @@ def test_a_folder_in_its_place(path, config, caplog):
 
 def test_a_foreign_safetensors_file(path, config):
     save_file({"weight": torch.zeros(2)}, path)
-    assert "no checkpoint of this version" in refusal(path, config)
+    assert "not a checkpoint of this version" in refusal(path, config)
     save_file({"weight": torch.zeros(2)}, path, {"format": "somebody-else-2"})
-    assert "no checkpoint of this version" in refusal(path, config)
+    assert "not a checkpoint of this version" in refusal(path, config)
 
 
 def test_another_configuration(path, config):

@@ -15,18 +15,19 @@ from ran.data.datasets import Splits, load_splits, open_source
 from ran.data.image_folder import decode
 from ran.data.image_folder.reader import set_workers
 from ran.data.source import Images
-from ran.distributed.group import ALONE, AbandonedError, telling
+from ran.distributed.group import ALONE, AbandonedError, abort_on_error
 from ran.engine import evaluate as evaluation
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import Stopped, evaluate, predict
 from ran.engine.throughput import seconds_to_read
-from ran.engine.train import Result, train
+from ran.engine.train import Checkpointing, Result, TrainHooks, train
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
 from ran.probe import receptive_field, soft_masks, stage_responses
 from records import names
 from records.errors import DataError
 
-HOW = {"precision": "float32", "kernels": "eager", "channels_last": True}
+FLOAT32 = Arithmetic()
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +72,11 @@ def run(config, folder, splits=None, processes=ALONE, points=None, **options) ->
         if points is not None:
             points.update({(step, key): value for key, value in values.items()})
 
+    num_classes = options.pop("num_classes", 3)
     return train(
-        config, splits or load_splits(config.data, config.seed), num_classes=options.pop("num_classes", 3),
-        fingerprint="f" * 64, device=torch.device("cpu"), folder=folder, log=log, processes=processes, **options,
+        config, splits or load_splits(config.data, config.seed), TrainHooks(log=log, **options),
+        num_classes=num_classes, fingerprint="f" * 64, device=torch.device("cpu"), checkpoints=Checkpointing(folder),
+        processes=processes,
     )  # fmt: skip
 
 
@@ -132,10 +135,11 @@ def test_any_part_of_the_images_is_evaluated_alike(side, batch, config, monkeypa
     initialize(network, 0)
     test = splits.test
     scores = [
-        evaluate(network, images, test.labels, splits.pixels, **HOW) for images in (test.images, test.images.read())
+        evaluate(network, images, test.labels, splits.normalization, FLOAT32)
+        for images in (test.images, test.images.read())
     ]
     assert scores[0] == scores[1]
-    assert predict(network, test.images, splits.pixels, **HOW).shape == (9, 3)
+    assert predict(network, test.images, splits.normalization, FLOAT32).shape == (9, 3)
 
 
 def test_an_evaluation_can_be_stopped(config, monkeypatch):
@@ -143,8 +147,10 @@ def test_an_evaluation_can_be_stopped(config, monkeypatch):
     splits, asked = load_splits(config.data), []
     network = build(config_spec(config.model), num_classes=3)
     with pytest.raises(Stopped):
-        predict(network, splits.test.images, splits.pixels, stop=lambda: asked.append(1) or len(asked) == 3, **HOW)
-    predict(network, splits.test.images, splits.pixels, stop=lambda: bool(asked.append(1)), **HOW)
+        predict(
+            network, splits.test.images, splits.normalization, FLOAT32, stop=lambda: asked.append(1) or len(asked) == 3
+        )
+    predict(network, splits.test.images, splits.normalization, FLOAT32, stop=lambda: bool(asked.append(1)))
     assert len(asked) == 3 + 5
 
 
@@ -153,18 +159,18 @@ def test_a_network_is_probed_on_files_as_on_images(config):
     network = build(config_spec(config.model), num_classes=3)
     initialize(network, 0)
     files, images = splits.test.images, splits.test.images.read()
-    found = [stage_responses(network, x, splits.pixels, batch=4) for x in (files, images)]
+    found = [stage_responses(network, x, splits.normalization, batch=4) for x in (files, images)]
     assert found[0] == found[1]
-    fields = [receptive_field(network, x, splits.pixels, "stages.0", batch=4).gradient for x in (files, images)]
+    fields = [receptive_field(network, x, splits.normalization, "stages.0", batch=4).gradient for x in (files, images)]
     assert torch.equal(*fields)
-    assert soft_masks(network, images, splits.pixels)
+    assert soft_masks(network, images, splits.normalization)
 
 
 def test_label_noise_is_judged_by_the_middle_of_training_images(config, tmp_path):
     config = override(config, {"data.noise": 0.5, "data.val_images": 0})
     splits = load_splits(config.data, 0)
     result = run(config, tmp_path, splits)
-    logits = predict(result.network, splits.train.images.read(), splits.pixels, **HOW)
+    logits = predict(result.network, splits.train.images.read(), splits.normalization, FLOAT32)
     wrong = 100 * (logits.argmax(1) != splits.train.labels).double().mean().item()
     assert result.metrics[names.FINAL_TRAIN_ERR] == pytest.approx(wrong)
     assert not torch.equal(splits.train.labels, splits.noise.true_labels)
@@ -203,9 +209,15 @@ def test_a_folder_of_more_classes_than_the_network_is_refused(config, tmp_path):
     splits = load_splits(config.data)
     for images in (splits.test.images, splits.test.images.read()):
         with pytest.raises(DataError, match="the network has 2"):
-            evaluate(build(config_spec(config.model), num_classes=2), images, splits.test.labels, splits.pixels, **HOW)
+            evaluate(
+                build(config_spec(config.model), num_classes=2),
+                images,
+                splits.test.labels,
+                splits.normalization,
+                FLOAT32,
+            )
     many = build(config_spec(config.model), num_classes=5)
-    assert math.isfinite(evaluate(many, splits.test.images, splits.test.labels, splits.pixels, **HOW).loss)
+    assert math.isfinite(evaluate(many, splits.test.images, splits.test.labels, splits.normalization, FLOAT32).loss)
 
 
 # Several processes
@@ -230,7 +242,7 @@ def test_two_processes_train_and_test_as_one(config, crew, tmp_path):
 
 
 def fall_out(processes, config, folder):
-    with telling(processes):
+    with abort_on_error(processes):
         return take_part(processes, config, folder)
 
 
@@ -251,8 +263,8 @@ def share_of_test(processes, config, batch):
     initialize(network, 0)
     evaluation.BATCH = batch
     try:
-        stop = processes.agreed(lambda: False)  # which all must ask equally often
-        return predict(network, splits.test.images, splits.pixels, processes=processes, stop=stop, **HOW)
+        stop = processes.synced_stop(lambda: False)  # which all must ask equally often
+        return predict(network, splits.test.images, splits.normalization, FLOAT32, processes=processes, stop=stop)
     finally:
         evaluation.BATCH = 200
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ran.data.augment import cifar_pixels
+from ran.data.augment import cifar_normalization
 from ran.engine import evaluate as evaluate_module
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import BATCH, evaluate
 from ran.engine.optim import SCHEDULES, sgd
 from ran.models.network import initialize
@@ -96,12 +97,12 @@ def pictures(n):
     return torch.randint(0, 256, (n, 3, 8, 8), generator=torch.Generator().manual_seed(n)).to(torch.uint8)
 
 
-def by_hand(network, images, pixels):
+def by_hand(network, images, normalization):
     """Logits image by image, in evaluation mode."""
     was = network.training
     network.eval()
     with torch.no_grad():
-        logits = torch.cat([network((image[None].float() - pixels.mean) / 255) for image in images])
+        logits = torch.cat([network((image[None].float() - normalization.mean) / 255) for image in images])
     network.train(was)
     return logits.double()
 
@@ -113,8 +114,8 @@ def labels_with(logits, wrong):
     return labels
 
 
-def score(network, images, labels, pixels, channels_last=True):
-    return evaluate(network, images, labels, pixels, precision="float32", kernels="eager", channels_last=channels_last)
+def score(network, images, labels, normalization, channels_last=True):
+    return evaluate(network, images, labels, normalization, Arithmetic(channels_last=channels_last))
 
 
 @pytest.fixture
@@ -131,11 +132,11 @@ def test_counts_every_image_once(network, batch, channels_last, monkeypatch):
     monkeypatch.setattr(evaluate_module, "BATCH", batch)
     network = nn.Sequential(network.stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(2), nn.Linear(2, 10))
     images = torch.nn.functional.interpolate(pictures(18).float(), 16).to(torch.uint8)
-    pixels = cifar_pixels(images)
-    logits = by_hand(network, images, pixels)
+    normalization = cifar_normalization(images)
+    logits = by_hand(network, images, normalization)
     for wrong in (0, 1, 7, 18):
         labels = labels_with(logits, wrong)
-        found = score(network, images, labels, pixels, channels_last)
+        found = score(network, images, labels, normalization, channels_last)
         assert found.err == 100 * wrong / 18
         loss = -logits.log_softmax(1)[range(18), labels].mean().item()
         assert found.loss == pytest.approx(loss, rel=1e-5)
@@ -146,19 +147,19 @@ def test_counts_every_image_once_at_the_real_batch(n):
     generator = torch.Generator().manual_seed(n)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
     nn.init.normal_(network[1].weight, generator=generator)
-    images, pixels = pictures(n), cifar_pixels(pictures(7))
-    logits = by_hand(network, images, pixels)
+    images, normalization = pictures(n), cifar_normalization(pictures(7))
+    logits = by_hand(network, images, normalization)
     wrong = n // 3
-    found = score(network, images, labels_with(logits, wrong), pixels)
+    found = score(network, images, labels_with(logits, wrong), normalization)
     assert found.err == 100 * wrong / n
     assert found.loss == pytest.approx(-logits.log_softmax(1)[range(n), labels_with(logits, wrong)].mean().item())
 
 
 def test_attention_network_is_evaluated_as_by_hand(network):
-    images, pixels = pictures(7), cifar_pixels(pictures(9))
-    logits = by_hand(network, images, pixels)
+    images, normalization = pictures(7), cifar_normalization(pictures(9))
+    logits = by_hand(network, images, normalization)
     labels = labels_with(logits, 2)
-    found = score(network, images, labels, pixels)
+    found = score(network, images, labels, normalization)
     assert found.err == 100 * 2 / 7
     assert found.loss == pytest.approx(-logits.log_softmax(1)[range(7), labels].mean().item(), rel=1e-4)
 
@@ -169,15 +170,15 @@ def test_leaves_mode_statistics_weights_and_randomness_alone(network, training):
     before = {key: value.clone() for key, value in network.state_dict().items()}
     state = torch.get_rng_state()
     images = pictures(5)
-    first = score(network, images, torch.arange(5), cifar_pixels(images))
+    first = score(network, images, torch.arange(5), cifar_normalization(images))
     assert [m.training for m in network.modules()] == [training] * len(list(network.modules()))
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(p.grad is None for p in network.parameters())
-    assert score(network, images, torch.arange(5), cifar_pixels(images)) == first
+    assert score(network, images, torch.arange(5), cifar_normalization(images)) == first
 
 
 def test_the_score_does_not_depend_on_the_mode_before(network):
     images = pictures(5)
-    found = [score(network.train(mode), images, torch.arange(5), cifar_pixels(images)) for mode in (True, False)]
+    found = [score(network.train(mode), images, torch.arange(5), cifar_normalization(images)) for mode in (True, False)]
     assert found[0] == found[1]

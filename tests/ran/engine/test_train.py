@@ -9,10 +9,11 @@ import torch
 
 from ran.config import RunConfig, fingerprint, override
 from ran.data.datasets import LabelNoise, Splits
+from ran.engine import scoring, setup
 from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, path_of, paths
 from ran.engine.evaluate import Score
-from ran.engine.train import Result, train
+from ran.engine.train import Checkpointing, Result, TrainHooks, train
 from records import names
 
 PRINT = "f" * 64
@@ -48,9 +49,11 @@ class Log:
 
 def run(config: RunConfig, splits: Splits, folder: Path, log: Log | None = None, **options) -> Result:
     log = log or Log()
+    hooks = {name: options.pop(name) for name in ("on_step", "stop") if name in options}
+    fingerprint = options.pop("fingerprint", PRINT)
     result = train(
-        config, splits, num_classes=3, fingerprint=options.pop("fingerprint", PRINT), device=torch.device("cpu"),
-        folder=folder, log=log.write, flush=log.flush, **options,
+        config, splits, TrainHooks(log=log.write, flush=log.flush, **hooks), num_classes=3, fingerprint=fingerprint,
+        device=torch.device("cpu"), checkpoints=Checkpointing(folder, **options),
     )  # fmt: skip
     log.flush()
     return result
@@ -176,7 +179,7 @@ def test_killed_in_every_step_and_continued(checkpoint_seconds, config, splits, 
     for step in range(1, STEPS + 1):
         folder, log = tmp_path / str(step), Log()
         with pytest.raises(PowerCut):
-            run(config, splits, folder, log, on_step=die_at(step), checkpoint_seconds=checkpoint_seconds)
+            run(config, splits, folder, log, on_step=die_at(step), seconds=checkpoint_seconds)
         log.waiting.clear()
         taken = []
         continued = run(config, splits, folder, log, on_step=taken.append)
@@ -201,7 +204,7 @@ def test_killed_between_the_log_and_the_checkpoint(config, splits, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(loop.checkpoint, "save", dies)
         with pytest.raises(PowerCut):
-            run(config, splits, tmp_path / "cut", log, checkpoint_seconds=0)
+            run(config, splits, tmp_path / "cut", log, seconds=0)
     assert_same_bits(whole, run(config, splits, tmp_path / "cut", log))
     assert log.again > 0
 
@@ -226,8 +229,8 @@ def test_stopped_in_an_evaluation(checkpoint_seconds, number, step, reason, conf
     whole_log, log = Log(), Log()
     whole = run(config, splits, tmp_path / "whole", whole_log)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", stopping(loop.evaluate, number))
-        stopped = run(config, splits, tmp_path / "cut", log, checkpoint_seconds=checkpoint_seconds)
+        patch.setattr(scoring, "evaluate", stopping(scoring.evaluate, number))
+        stopped = run(config, splits, tmp_path / "cut", log, seconds=checkpoint_seconds)
     assert (stopped.outcome, stopped.step, stopped.reason) == (names.KILLED, step, reason)
     taken = []
     continued = run(config, splits, tmp_path / "cut", log, on_step=taken.append)
@@ -241,7 +244,7 @@ def test_stopped_in_an_evaluation(checkpoint_seconds, number, step, reason, conf
 def test_killed_in_an_evaluation(number, config, splits, tmp_path, monkeypatch):
     whole_log, log = Log(), Log()
     whole = run(config, splits, tmp_path / "whole", whole_log)
-    calls, evaluate = [], loop.evaluate
+    calls, evaluate = [], scoring.evaluate
 
     def dies(*args, **options):
         calls.append(1)
@@ -250,9 +253,9 @@ def test_killed_in_an_evaluation(number, config, splits, tmp_path, monkeypatch):
         return evaluate(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", dies)
+        patch.setattr(scoring, "evaluate", dies)
         with pytest.raises(PowerCut):
-            run(config, splits, tmp_path / "cut", log, checkpoint_seconds=0)
+            run(config, splits, tmp_path / "cut", log, seconds=0)
     log.waiting.clear()
     header = newest(tmp_path / "cut", PRINT)
     assert (header.step, header.evaluation_due) == (3 * number, True)
@@ -271,7 +274,7 @@ def test_killed_in_the_last_evaluation(config, splits, tmp_path, monkeypatch):
         raise PowerCut
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", dies)
+        patch.setattr(scoring, "evaluate", dies)
         with pytest.raises(PowerCut):
             run(override(config, {"train.evals": 1}), splits, tmp_path / "cut", log)
     log.waiting.clear()
@@ -310,19 +313,19 @@ def test_infinite_weights_diverge_at_the_first_point(config, splits, tmp_path, m
     def infinite(network, seed):
         torch.nn.init.constant_(network.head.weight, math.inf)
 
-    monkeypatch.setattr(loop, "initialize", infinite)
+    monkeypatch.setattr(setup, "initialize", infinite)
     assert run(config, splits, tmp_path).outcome == names.DIVERGED
 
 
 def test_weights_that_are_not_finite_and_leave_the_loss_finite(config, splits, tmp_path, monkeypatch):
     """An infinite running variance: training does not read it, and in evaluation it turns a channel into zeros."""
-    initialize = loop.initialize
+    initialize = setup.initialize
 
     def infinite(network, seed):
         initialize(network, seed)
         torch.nn.init.constant_(network.get_buffer("stages.0.attention.0.mask.head.0.running_var"), math.inf)
 
-    monkeypatch.setattr(loop, "initialize", infinite)
+    monkeypatch.setattr(setup, "initialize", infinite)
     result = run(config, splits, tmp_path)
     assert (result.outcome, result.step, result.reason) == (names.DIVERGED, 3, "weights not finite by step 3")
 
@@ -341,7 +344,7 @@ def test_a_divergence_between_two_points_survives_a_stop(config, splits, tmp_pat
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_an_evaluation_that_is_not_finite(value, config, splits, tmp_path, monkeypatch):
     """Log refuses such a point: MLflow would keep an infinity as 1.8e308."""
-    monkeypatch.setattr(loop, "evaluate", lambda *args, **options: Score(loss=value, err=50.0, err5=None))
+    monkeypatch.setattr(scoring, "evaluate", lambda *args, **options: Score(loss=value, err=50.0, err5=None))
     assert run(config, splits, tmp_path).outcome == names.DIVERGED
 
 
@@ -411,7 +414,7 @@ def test_threads_are_set(config, splits, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("keep", "steps"), [(1, [7]), (2, [7, 6]), (None, [7, 6, 5, 4, 3, 2, 1])])
 def test_how_many_checkpoints_stay(keep, steps, config, splits, tmp_path):
-    run(config, splits, tmp_path, checkpoint_seconds=0, keep=keep)
+    run(config, splits, tmp_path, seconds=0, keep=keep)
     assert paths(tmp_path) == [path_of(tmp_path, step) for step in steps]
 
 
@@ -420,7 +423,7 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(damaged, config, 
     whole_log, log = Log(), Log()
     whole = run(config, splits, tmp_path / "whole", whole_log)
     with pytest.raises(PowerCut):
-        run(config, splits, tmp_path / "cut", log, checkpoint_seconds=0, on_step=die_at(6))
+        run(config, splits, tmp_path / "cut", log, seconds=0, on_step=die_at(6))
     log.waiting.clear()
     for path in paths(tmp_path / "cut")[:damaged]:
         content = bytearray(path.read_bytes())
@@ -457,7 +460,7 @@ def test_label_noise_is_logged_against_both_labels(config, splits, tmp_path):
     assert any(log.kept[s, names.TRAIN_ERR] != log.kept[s, names.TRAIN_ERR_CLEAN] for s in steps)
     # The final ones, from the finished network itself.
     with torch.no_grad():
-        predicted = result.network.eval()(noisy.pixels.normalize(noisy.train.images)).argmax(1)
+        predicted = result.network.eval()(noisy.normalization.normalize(noisy.train.images)).argmax(1)
     given, true = noisy.train.labels, noisy.noise.true_labels
     expected = [(predicted != given), (predicted != true), (predicted == given)[given != true]]
     found = [result.metrics[key] for key in (names.FINAL_TRAIN_ERR, names.FINAL_TRAIN_ERR_CLEAN, names.FINAL_MEMORISED)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ran.config import ConfigError, RunConfig, override
-from ran.engine.device import Abilities, resolve
+from ran.engine.device import DeviceCapabilities, resolve
 from ran.kernels import build
 
 ROOT = Path(__file__).parents[3]
@@ -89,13 +89,13 @@ def test_built_once_by_several_at_once(tmp_path):
     assert kept.stat().st_mtime_ns == before
 
 
-HERE = Abilities(no_kernels="")
+HERE = DeviceCapabilities(no_kernels="")
 
 
 @pytest.mark.parametrize(("settings", "can", "kernels"), [
     ({}, HERE, "eager"),
     ({"train.kernels": "auto"}, HERE, "fused"),
-    ({"train.kernels": "auto"}, Abilities(no_kernels="no C++ compiler"), "eager"),
+    ({"train.kernels": "auto"}, DeviceCapabilities(no_kernels="no C++ compiler"), "eager"),
     ({"train.kernels": "auto", "train.channels_last": False}, HERE, "eager"),
     ({"train.kernels": "auto", "train.compile": True}, HERE, "eager"),
     ({"train.kernels": "fused"}, HERE, "fused"),
@@ -107,7 +107,7 @@ def test_what_auto_becomes(settings, can, kernels):
 
 def test_kernels_that_are_asked_for_and_not_there():
     with pytest.raises(ConfigError, match=r"train\.kernels=fused: no C\+\+ compiler"):
-        resolve(override(RunConfig(), {"train.kernels": "fused"}), Abilities(no_kernels="no C++ compiler"))
+        resolve(override(RunConfig(), {"train.kernels": "fused"}), DeviceCapabilities(no_kernels="no C++ compiler"))
 
 
 def test_the_key_knows_the_processor():

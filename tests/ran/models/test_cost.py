@@ -1,21 +1,18 @@
-"""Costs by stage and branch against formulas by hand, and costs.csv against the networks."""
-
-import csv
-from pathlib import Path
+"""Costs by stage and branch against formulas by hand."""
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from experiments.profiles import PROFILES
 from ran.config import ModelConfig
 from ran.models import cost as module
 from ran.models import zoo
-from ran.models.cost import COSTS_CSV, FIELDS, WIDTHS, Part, Setting, breakdown, cost, main, settings, stage_names
+from ran.models.cost import Part, breakdown, cost, main, stage_names
 from ran.models.masks import MASK_STRUCTURES
 from ran.models.network import build
-from ran.models.zoo import create_model, list_models, network_spec
+from ran.models.zoo import create_model, network_spec
+from records.command import entry
 
 
 class Gate(nn.Module):
@@ -160,98 +157,14 @@ def test_a_network_of_torchvision() -> None:
     assert parts[-1].macs == 512 * 1000
 
 
-def rows() -> list[dict[str, str]]:
-    with COSTS_CSV.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def key(row: dict[str, str]) -> tuple[str, Setting]:
-    classes, size, width = int(row["num_classes"]), int(row["image_size"]), float(row["width"])
-    return row["name"], Setting(classes, size, width, row["mask_structure"])
-
-
-def test_costs_csv_holds_every_network() -> None:
-    """Names and settings are fresh, and parameters at each network's first; `pytest -m slow` counts all anew."""
-    assert tuple(rows()[0]) == FIELDS
-    there = {key(row): row for row in rows()}
-    assert list(there) == [(name, setting) for name in list_models() for setting in settings(name)]
-    assert len(there) == len(rows())
-    for name in list_models():
-        usual = settings(name)[0]
-        with torch.device("meta"):
-            network = create_model(name, num_classes=usual.num_classes)
-        assert int(there[name, usual]["params"]) == sum(p.numel() for p in network.parameters()), name
-
-
-def test_costs_csv_covers_what_the_profiles_make_of_the_networks() -> None:
-    there = {key(row): row for row in rows()}
-    for profile in PROFILES.values():
-        width = profile.settings.get("model.width", 1.0)
-        assert ("attention164", Setting(10, 32, width)) in there, profile.name
-    structures = {(s.width, s.mask_structure) for name, s in there if name == "attention56"}
-    assert {structure for _, structure in structures} == set(MASK_STRUCTURES)
-    # too narrow for three units that cost no more than the encoder-decoder
-    assert {(w, m) for w in WIDTHS for m in MASK_STRUCTURES} - structures == {(0.125, "local_conv_macs")}
-
-
-@pytest.mark.parametrize(
-    ("name", "setting"),
-    [
-        ("attention56", Setting(100, 32, 0.5, "local_conv_macs")),
-        ("attention56", Setting(10, 32, 0.25, "none")),
-        ("wrn16_8", Setting(10, 32, 0.125)),
-    ],
-)
-def test_a_line_is_what_the_network_costs(name: str, setting: Setting) -> None:
-    (line,) = [row for row in rows() if key(row) == (name, setting)]
-    spec = network_spec(name, width=setting.width, mask_structure=setting.mask_structure)
-    found = cost(spec, num_classes=setting.num_classes, image_size=setting.image_size)
-    assert (int(line["params"]), int(line["macs"])) == (found.params, found.macs)
-    assert int(line["depth"]) == spec.trunk_depth
-
-
-@pytest.mark.slow
-def test_costs_csv_is_fresh() -> None:
-    assert main(["--check"]) == 0
-
-
-@pytest.fixture
-def one_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    path = tmp_path / "costs.csv"
-    monkeypatch.setattr(module, "COSTS_CSV", path)
-    monkeypatch.setattr(module, "WIDTHS", (1.0, 0.5))
-    monkeypatch.setattr(zoo, "list_models", lambda: ["attention32a"])
-    return path
-
-
-def test_write_and_check(one_network: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--check"]) == 1
-    assert main([]) == 0
-    assert one_network.read_text() == (
-        "name,width,mask_structure,num_classes,image_size,depth,params,params_with_bn,macs,mask_params,mask_macs\n"
-        "attention32a,1,encoder_decoder,10,32,32,282458,287738,64268800,44800,12705792\n"
-        "attention32a,1,encoder_decoder,100,32,32,305588,310868,64291840,44800,12705792\n"
-        "attention32a,0.5,encoder_decoder,10,32,32,72690,75330,16178432,11648,3176448\n"
-        "attention32a,0.5,encoder_decoder,100,32,32,84300,86940,16189952,11648,3176448\n"
-    )
-    assert [path.name for path in one_network.parent.iterdir()] == ["costs.csv"]
-    assert main(["--check"]) == 0
-    one_network.write_text(one_network.read_text().replace("64268800", "64268801"))
-    capsys.readouterr()
-    assert main(["--check"]) == 1
-    error = capsys.readouterr().err
-    assert "stale (attention32a,1,encoder_decoder,10,32,32,282458,287738,64268800" in error
-    assert error.count("\n") == 1
-
-
 def test_one_network_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attention56", "--size", "64", "--classes", "7"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "attention56, 7 classes, 64x64 RGB"
     assert lines[1].split() == ["stage", "branch", "parameters", "with", "BN", "statistics", "MACs", "of", "MACs"]
-    assert lines[5].split() == ["1", "mask", "44,800", "46,592", f"{4 * 12_705_792:,}", "10.3", "%"]
+    assert lines[6].split() == ["1", "mask", "44,800", "46,592", f"{4 * 12_705_792:,}", "10.3", "%"]
     assert lines[-1].split()[:2] == ["all", "1,029,591"]
-    assert len({len(line) for line in lines[1:]}) == 1
+    assert len({len(line) for line in lines[1:]}) == 1, "numbers are right-aligned"
 
 
 @pytest.mark.parametrize(
@@ -260,12 +173,14 @@ def test_one_network_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         (["attention57"], "unknown network 'attention57'. Did you mean 'attention56'?"),
         (["attention56", "--size", "0"], "--size must be at least 1, got 0"),
         (["attention56", "--classes", "0"], "--classes must be at least 1, got 0"),
-        (["--size", "32"], "--classes and --size go with a network. Valid: "),
-        (["attention56", "--check"], "--check is of the whole file"),
+        (["attention56", "--size", "3"], "images of 3x3 are too small"),
+        (["--size", "32"], "the following arguments are required: name"),
     ],
 )
 def test_refusals(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
-    assert main(argv) == 2
+    with pytest.raises(SystemExit) as caught:
+        entry("ran.models.cost", lambda: main(argv))
+    assert caught.value.code == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

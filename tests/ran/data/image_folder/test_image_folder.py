@@ -200,7 +200,7 @@ def test_normalisation_is_the_papers(config):
     splits = load_splits(config)
     images = splits.test.images.read()
     expected = reference.normalize(images.double() / 255, MEAN, STD)
-    torch.testing.assert_close(splits.pixels.normalize(images).double(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(splits.normalization.normalize(images).double(), expected, rtol=0, atol=1e-6)
 
 
 # What is refused
@@ -395,16 +395,16 @@ def test_imagenets_numbers_are_those_of_its_files(exclude, folder):
     listing._list.cache_clear()
     names = load_splits(exclude("36", "00050000")).test.images.names
     assert [name for name in names if "ILSVRC" in name] == ["n02/ILSVRC2012_val_00000007.JPEG"]
-    refuse(exclude("36", "37"), "line 2 of", "'37'", f"fits no image of {folder / 'imagenet' / 'val'}")
+    refuse(exclude("36", "37"), "line 2 of", "'37'", f"matches no image of {folder / 'imagenet' / 'val'}")
 
 
 def test_lines_that_fit_no_image_or_several_are_refused(exclude, config, folder):
-    refuse(exclude("n02_1.png", "n02/n02_9.png"), "data.exclude: line 2 of", "'n02/n02_9.png'", "fits no image of")
-    refuse(exclude("n02"), "'n02'", "fits no image of")
+    refuse(exclude("n02_1.png", "n02/n02_9.png"), "data.exclude: line 2 of", "'n02/n02_9.png'", "matches no image of")
+    refuse(exclude("n02"), "'n02'", "matches no image of")
     for name in CLASSES[:2]:
         save(folder / "imagenet" / "val" / name / "same.png", picture(20, 20))
     listing._list.cache_clear()
-    refuse(exclude("same.png"), "line 1 of", "fits 2 images of", "write <class>/same.png")
+    refuse(exclude("same.png"), "line 1 of", "matches 2 images of", "write <class>/same.png")
     assert open_source(exclude("n01/same.png")).test_images == 13
     refuse(exclude(*(path.split("val/")[1] for path in files(folder, "val"))), "all of its images are left out")
 

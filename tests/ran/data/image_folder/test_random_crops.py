@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran.data.image_folder.dataset import imagenet_pixels
-from ran.data.image_folder.random_crops import AREA, EIGENVALUES, EIGENVECTORS, RATIO, TRIES, draw, lit
+from ran.data.image_folder.dataset import imagenet_normalization
+from ran.data.image_folder.random_crops import AREA, EIGENVALUES, EIGENVECTORS, RATIO, TRIES, draw, pca_colour_jitter
 from ran.rng import stream
 
 sides = st.one_of(st.integers(1, 40), st.integers(1, 3_000))
@@ -69,15 +69,15 @@ def test_draws_lie_in_their_ranges_and_follow_their_laws():
     assert draws.areas.mean() == pytest.approx(0.54, abs=0.01)
     assert np.log(draws.ratios).mean() == pytest.approx(0, abs=0.005)
     assert draws.flips.mean() == pytest.approx(0.5, abs=0.03)
-    assert draws.lights.mean() == pytest.approx(0, abs=0.005)
-    assert draws.lights.std() == pytest.approx(0.1, abs=0.005)
+    assert draws.colour_factors.mean() == pytest.approx(0, abs=0.005)
+    assert draws.colour_factors.std() == pytest.approx(0.1, abs=0.005)
 
 
 def test_a_part_of_the_draws_is_theirs():
     whole, chosen = draw(stream(0, "augment", 0), 8), np.array([5, 0, 3])
     part = whole.pick(chosen)
     assert [part.box(k, 90, 70) for k in range(3)] == [whole.box(i, 90, 70) for i in chosen]
-    assert np.array_equal(part.lights, whole.lights[chosen])
+    assert np.array_equal(part.colour_factors, whole.colour_factors[chosen])
 
 
 def literal_light(image, light):
@@ -96,11 +96,13 @@ def literal_light(image, light):
 def test_light_is_the_literal_one():
     images = torch.randint(0, 256, (6, 3, 5, 4), dtype=torch.uint8)
     lights = np.random.default_rng(0).normal(0, 0.5, (6, 3))
-    found = lit(images, lights, imagenet_pixels())
+    found = pca_colour_jitter(images, lights, imagenet_normalization())
     assert found.dtype == torch.float32
     expected = torch.stack([literal_light(*pair) for pair in zip(images, lights, strict=True)])
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
-    assert torch.equal(lit(images, 0 * lights, imagenet_pixels()), imagenet_pixels().normalize(images))
+    assert torch.equal(
+        pca_colour_jitter(images, 0 * lights, imagenet_normalization()), imagenet_normalization().normalize(images)
+    )
 
 
 def test_the_components_are_orthonormal():
@@ -113,4 +115,4 @@ def test_golden():
     draws = draw(stream(0, "augment", 0), 3)
     assert [draws.box(i, 500, 375) for i in range(3)] == [(23, 21, 151, 158), (39, 24, 422, 336), (199, 76, 364, 233)]
     assert draws.flips.tolist() == [False, False, False]
-    assert draws.lights[0].round(4).tolist() == [0.0351, -0.1748, 0.0192]
+    assert draws.colour_factors[0].round(4).tolist() == [0.0351, -0.1748, 0.0192]

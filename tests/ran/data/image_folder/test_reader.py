@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ran.data.augment import Pixels
+from ran.data.augment import Normalization
 from ran.data.image_folder import decode, reader
-from ran.data.image_folder.dataset import imagenet_pixels
-from ran.data.image_folder.random_crops import draw, lit
+from ran.data.image_folder.dataset import imagenet_normalization
+from ran.data.image_folder.random_crops import draw, pca_colour_jitter
 from ran.data.image_folder.reader import AHEAD, Files, loaded, set_workers
 from ran.data.loader import FileBatches, TrainBatches, chunks, train_batches
 from ran.rng import stream
@@ -37,7 +37,7 @@ def stack(tmp_path_factory):
 
 
 def batches(stack, seed=0):
-    return FileBatches(stack, torch.arange(COUNT), imagenet_pixels(), batch_size=BATCH, seed=seed)
+    return FileBatches(stack, torch.arange(COUNT), imagenet_normalization(), batch_size=BATCH, seed=seed)
 
 
 def walk(made, steps, positions=None):
@@ -80,7 +80,10 @@ def test_a_batch_is_the_drawn_crops_flipped_and_lit(stack):
             crop = decode.crop(str(stack.folder / f"{i}.jpg"), SIDE, lambda w, h, k=k, d=draws: d.box(k, w, h))
             crop = torch.from_numpy(crop.copy()).permute(2, 0, 1)
             expected = crop.flip(-1) if draws.flips[k] else crop
-            assert torch.equal(images[k], lit(expected[None], draws.lights[k : k + 1], imagenet_pixels())[0])
+            assert torch.equal(
+                images[k],
+                pca_colour_jitter(expected[None], draws.colour_factors[k : k + 1], imagenet_normalization())[0],
+            )
             flips += int(draws.flips[k])
         assert images.is_contiguous(memory_format=torch.channels_last)
     assert 0 < flips < 5 * BATCH
@@ -88,7 +91,7 @@ def test_a_batch_is_the_drawn_crops_flipped_and_lit(stack):
 
 def test_order_is_that_of_images_in_memory(stack):
     in_memory = TrainBatches(
-        stack.read(), torch.arange(COUNT), Pixels(torch.zeros(3, 1, 1), 1, pad=0), batch_size=BATCH, seed=5
+        stack.read(), torch.arange(COUNT), Normalization(torch.zeros(3, 1, 1), 1, pad=0), batch_size=BATCH, seed=5
     )
     for one, other in zip(walk(batches(stack, 5), 6), walk(in_memory, 6), strict=True):
         assert torch.equal(one[1], other[1])
@@ -97,7 +100,8 @@ def test_order_is_that_of_images_in_memory(stack):
 
 def test_where_images_lie_decides_how_they_are_read(stack):
     made = [
-        train_batches(s, torch.arange(COUNT), imagenet_pixels(), batch_size=2, seed=0) for s in (stack, stack.read())
+        train_batches(s, torch.arange(COUNT), imagenet_normalization(), batch_size=2, seed=0)
+        for s in (stack, stack.read())
     ]
     assert [type(m) for m in made] == [FileBatches, TrainBatches]
 
@@ -186,7 +190,11 @@ def test_a_damaged_file_is_named_when_its_step_comes(stack, tmp_path):
     for name in stack.names:
         (tmp_path / name).write_bytes((stack.folder / name).read_bytes())
     made = FileBatches(
-        Files(tmp_path, stack.names, SIDE, 7 / 8), torch.arange(COUNT), imagenet_pixels(), batch_size=BATCH, seed=0
+        Files(tmp_path, stack.names, SIDE, 7 / 8),
+        torch.arange(COUNT),
+        imagenet_normalization(),
+        batch_size=BATCH,
+        seed=0,
     )
     bad = made.indices(1)[2]
     (tmp_path / f"{bad}.jpg").write_bytes(b"no image")

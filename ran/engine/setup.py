@@ -1,0 +1,74 @@
+"""Set-up of a run before its first step: threads, kernels, the network, and the images on the device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ran.config import RunConfig
+from ran.data.augment import Normalization
+from ran.data.datasets import Splits
+from ran.data.image_folder.reader import set_workers
+from ran.data.loader import train_batches
+from ran.data.source import Images
+from ran.distributed.group import Processes
+from ran.engine.device import Arithmetic, check_kernels, device_capabilities, keep_freed_memory
+from ran.models.network import ResidualAttentionNetwork, build, initialize
+from ran.models.zoo import config_spec
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """A run's images on its device."""
+
+    splits: dict[str, Images]
+    """train, val and test"""
+    normalization: Normalization
+    batches: Callable[..., tuple[Tensor, Tensor]]
+    """step, positions -> images and labels of the batch; with label noise labels (B, 2), given and true"""
+    true_labels: Tensor | None
+    """true labels of the training images; None without label noise"""
+
+    def batch(self, step: int, positions: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns images, given labels and true labels of a step's batch, or of some positions in it."""
+        images, labels = self.batches(step, positions)
+        given, true = (labels, labels) if self.true_labels is None else labels.unbind(1)
+        return images, given, true
+
+
+def prepare_process(config: RunConfig, device: torch.device) -> None:
+    """Sets threads and memory of this process. Raises ConfigError if the run's kernels cannot be used here."""
+    # The machine that planned the run may have had kernels that this one lacks.
+    check_kernels(config.train.kernels, device_capabilities(device, kernels=config.train.kernels == "fused"))
+    keep_freed_memory()
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    set_workers(config.data.workers)
+
+
+def make_network(
+    config: RunConfig, num_classes: int, device: torch.device, processes: Processes
+) -> ResidualAttentionNetwork | nn.Module:
+    """Returns the run's network in training mode, with the initial weights of its seed."""
+    network = build(config_spec(config.model), num_classes=num_classes)
+    initialize(network, config.seed)
+    if processes.sync_batchnorm:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network, processes.data)
+    network.to(device).to(memory_format=Arithmetic.of(config.train).memory_format).train()
+    network.set_grad_checkpointing(config.train.recompute)
+    return network
+
+
+def load_data(config: RunConfig, splits: Splits, num_classes: int, device: torch.device) -> TrainingData:
+    """Returns a run's data on its device. Raises DataError for a label that is not among `num_classes`."""
+    normalization = splits.normalization.to(device)
+    data = {name: getattr(splits, name).to(device) for name in ("train", "val", "test")}
+    for images in data.values():
+        images.check_classes(num_classes)
+    true_labels = None if splits.noise is None else splits.noise.true_labels.to(device)
+    train = data["train"]
+    labels = train.labels if true_labels is None else torch.stack((train.labels, true_labels), 1)
+    batches = train_batches(train.images, labels, normalization, batch_size=config.train.batch_size, seed=config.seed)
+    return TrainingData(splits=data, normalization=normalization, batches=batches, true_labels=true_labels)
