@@ -5,7 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
@@ -142,9 +142,9 @@ def parse_overrides(arguments: Sequence[str], study: Study | Search, base: RunCo
         if isinstance(study, Search):
             raise UsageError(f"--{name} is what search {study.name} draws; leave it out")
         raise UsageError(f"--{name} is what study {study.name} varies (axis {axis}); choose with --cells {axis}=...")
-    default = Overrides(base.model, base.data, base.optim, base.train)
+    default = Overrides(model=base.model, data=base.data, optim=base.optim, train=base.train)
     parsed = _quietly(Overrides, arguments, default=default, use_underscores=True)
-    return RunConfig(parsed.model, parsed.data, parsed.optim, parsed.train, base.seed)
+    return replace(base, model=parsed.model, data=parsed.data, optim=parsed.optim, train=parsed.train)
 
 
 def _help() -> None:

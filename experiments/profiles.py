@@ -25,7 +25,7 @@ PROFILES: Registry[Profile] = Registry("profile")
 
 
 def _profile(name: str, version: int, summary: str, settings: Mapping[str, Any]) -> None:
-    PROFILES.register(name)(Profile(name, version, summary, settings))
+    PROFILES.register(name)(Profile(name=name, version=version, summary=summary, settings=settings))
 
 
 _profile("smoke", 1, "takes seconds; shows that everything runs, measures nothing", {

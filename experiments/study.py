@@ -41,7 +41,7 @@ def axis(
         if field is None:
             raise ValueError(f"axis {name!r}: a list of values needs field='...', the config field that they set")
         settings = {value: {field: value} for value in settings}
-    return Axis(name, settings, header or name, label, short)
+    return Axis(name=name, settings=settings, header=header or name, label=label, short=short)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def make_space(search: Search, base: RunConfig, source: Source, objectives: Sequ
         low, high, step = (base.model.width * factor for factor in search.width_range)
         parameters["model.width"] = FloatDistribution(low, high, step=step)
         derived = tuple(name for name in derived if name != "width")
-    space = Space(parameters, derived, base, source)
+    space = Space(parameters=parameters, derived=derived, base=base, source=source)
     for name, distribution in parameters.items():
         if not isinstance(distribution, BaseDistribution):
             raise SearchError(f"search {search.name}: {name} takes an optuna distribution, got {distribution!r}")

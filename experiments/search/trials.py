@@ -194,7 +194,7 @@ class Trials:
             return
         prints = tuple(fingerprint(config, source.digest) for config in configs)
         cell = Cell(dict(trial.params), settings, f"t{trial.number}")
-        opened = self._open[trial.number] = _Open(trial, cell, configs, prints)
+        opened = self._open[trial.number] = _Open(trial=trial, cell=cell, configs=configs, prints=prints)
         with asking(self._spec):
             for key, value in ((SETTINGS, settings), (PRINTS, prints), (MACS, macs)):
                 trial.set_user_attr(key, value)
