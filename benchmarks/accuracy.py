@@ -29,12 +29,13 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from ran.config import RunConfig, fingerprint, override
+from ran.config import RunConfig, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import device_capabilities, pick_device, resolve
 from ran.engine.optim import SCHEDULES
 from ran.engine.throughput import seconds_per_image
 from ran.engine.train import Checkpointing, TrainHooks, train
+from ran.fingerprints import fingerprint
 from records import names
 from records.command import entry
 

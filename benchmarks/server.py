@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import machine
-from records.errors import mask_secrets
+from records.secrets import mask_secrets
 
 CLIENTS = (1, 4, 16)
 

@@ -10,7 +10,7 @@ _LAZY = {
     "list_models": "ran.models.zoo",
     "load": "ran.trained",
     "RunConfig": "ran.config",
-    "fingerprint": "ran.config",
+    "fingerprint": "ran.fingerprints",
 }
 
 __all__ = list(_LAZY)

@@ -1,4 +1,4 @@
-"""What decides the result of one run, as frozen dataclasses, and its fingerprint.
+"""What decides the result of one run, as frozen dataclasses.
 
 The defaults are the paper's CIFAR protocol (section 4.1). The line under a field is its documentation and its --help.
 Fields marked `_outside` are logged but not part of the fingerprint: they decide where or how a run computes, not what,
@@ -6,8 +6,6 @@ or they select files, which the data set's digest covers.
 """
 
 import dataclasses
-import hashlib
-import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,10 +14,6 @@ from typing import Any
 
 from ran.registry import UnknownNameError
 from records.errors import UserError
-
-# Raised by any change that alters the bits of a run with an unchanged config; the README says what each version was.
-SCHEMA_VERSION = 1
-
 
 MOST_UNITS = 100
 """upper limit of p, t and r: far above any useful value, and such a network is still built in seconds"""
@@ -140,44 +134,24 @@ class RunConfig:
     """random seed of this run, for initial weights, order and augmentation"""
 
 
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
+    """Yields (dotted name, field, type, value) of every field that is not a group."""
     hints = typing.get_type_hints(type(config))
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{f.name}.")
+            yield from leaves(value, f"{prefix}{f.name}.")
         else:
             yield f"{prefix}{f.name}", f, hints[f.name], value
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
     """Returns {"model.name": "attention56", ...}, with all fields in order."""
-    return {key: value for key, _, _, value in _leaves(config)}
+    return {key: value for key, _, _, value in leaves(config)}
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """Returns the flattened fields that decide the result; equal configs give equal values of equal types."""
-    return {
-        # 1 and 1.0, 0.0 and -0.0 are equal and must serialize alike.
-        key: float(value) + 0.0 if value is not None and _is_float(hint) else value
-        for key, f, hint, value in _leaves(config)
-        if f.metadata.get("identity", True) and not (f.metadata.get("added") and value == f.default)
-    }
-
-
-def fingerprint(config: RunConfig, data_digest: str) -> str:
-    """Returns the SHA-256, in hex, of everything that decides the result of a run.
-
-    `config.train.precision` and `.kernels` must be resolved: raises ConfigError for "auto".
-    """
-    for name in ("precision", "kernels"):
-        if getattr(config.train, name) == "auto":
-            raise ConfigError(f"train.{name}: resolve 'auto' for the device before taking a fingerprint")
-    content = {"schema": SCHEMA_VERSION, "data_digest": data_digest, **identity(config)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _is_float(hint: Any) -> bool:
+def is_float(hint: Any) -> bool:
+    """Returns whether a field of this type holds a float."""
     return float in (hint, *typing.get_args(hint))
 
 
@@ -196,7 +170,7 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
     Raises UnknownNameError for a field that does not exist and ConfigError for a value of the wrong type.
     """
-    hints = {key: hint for key, _, hint, _ in _leaves(config)}
+    hints = {key: hint for key, _, hint, _ in leaves(config)}
     groups: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         if key not in hints:
@@ -205,7 +179,7 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
             expected = getattr(hints[key], "__name__", str(hints[key]))
             raise ConfigError(f"{key} takes {expected}, got {value!r}")
         try:
-            typed = float(value) if value is not None and _is_float(hints[key]) else value
+            typed = float(value) if value is not None and is_float(hints[key]) else value
         except OverflowError:
             raise ConfigError(f"{key} takes a float, got an integer too large for one") from None
         group, _, name = key.rpartition(".")
@@ -219,13 +193,6 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 def unflatten(values: Mapping[str, Any]) -> RunConfig:
     """Returns the RunConfig of a flattened one (config.json). Raises as `override` does."""
     return override(RunConfig(), values)
-
-
-def difference(config: RunConfig, base: RunConfig) -> dict[str, Any]:
-    """Returns the identity fields of `config` that differ from `base`'s, flattened."""
-    reference, values = flatten(base), flatten(config)
-    keys = identity(base).keys() | identity(config).keys()
-    return {key: value for key, value in values.items() if key in keys and value != reference[key]}
 
 
 def check(config: RunConfig) -> None:

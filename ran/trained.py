@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ran.config import DataConfig, RunConfig, fingerprint, flatten, unflatten
+from ran.config import DataConfig, RunConfig, flatten, unflatten
 from ran.data.augment import Normalization
 from ran.data.datasets import load_splits, open_source
 from ran.data.image_folder import decode
@@ -26,6 +26,7 @@ from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
 from ran.engine.device import Arithmetic, device_capabilities
 from ran.engine.evaluate import predict
+from ran.fingerprints import fingerprint
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
 from records import names

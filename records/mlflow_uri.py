@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote
 
-from records.errors import mask_secrets
+from records.secrets import mask_secrets
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 

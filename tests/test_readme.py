@@ -190,6 +190,7 @@ def test_a_study_of_two_axes(tmp_path: Path) -> None:
 PARTS = ("MASK_ACTIVATIONS.register", "MASK_STRUCTURES.register", "UNITS.register", "DATASETS.register")
 
 
+@pytest.mark.slow
 def test_all_parts_of_ones_own_train_together(tmp_path: Path) -> None:
     (tmp_path / "my_parts.py").write_text("\n".join(map(_example, PARTS)))
     (tmp_path / "mine.py").write_text(

@@ -28,9 +28,9 @@ from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
 from records import names
-from records.errors import mask_secrets
 from records.mlflow_uri import first_line, resolve_uri
 from records.search_json import SearchRecord
+from records.secrets import mask_secrets
 from records.study_json import RecordError, StudyRecord
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need

@@ -35,8 +35,9 @@ from ran.engine.train import Checkpointing, TrainHooks, train
 from ran.models.zoo import config_spec
 from ran.trained import Interface
 from records import names
-from records.errors import mask_secrets, one_line
+from records.errors import one_line
 from records.files import WriteError
+from records.secrets import mask_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from typing import Any
 import fsspec
 
 from experiments.tracking.spool import SPOOL
-from records.errors import UserError, mask_secrets
+from records.errors import UserError
 from records.files import WriteError
+from records.secrets import mask_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -30,9 +30,10 @@ from experiments.search.trial_state import count_over, frozen_trials
 from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
 from experiments.tracking.store import Store
-from ran.config import SCHEMA_VERSION, RunConfig, check, difference, flatten, identity, override
+from ran.config import RunConfig, check, flatten, override
 from ran.data.datasets import open_source
 from ran.engine.device import DeviceCapabilities, make_deterministic
+from ran.fingerprints import SCHEMA_VERSION, difference, identity
 from records.search_json import CATEGORICAL, SearchRecord
 from records.text import columns
 

@@ -20,7 +20,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 
-from records.errors import UserError, mask_secrets
+from records.errors import UserError
+from records.secrets import mask_secrets
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # we print what matters
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -51,7 +51,8 @@ from experiments.tracking.errors import TrackingError
 from experiments.tracking.leases import Leases, in_turn
 from experiments.tracking.records import StoredRun
 from experiments.tracking.store import Store
-from ran.config import RunConfig, fingerprint, override
+from ran.config import RunConfig, override
+from ran.fingerprints import fingerprint
 from records import names
 from records.errors import UserError
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from records import names
-from records.errors import mask_secrets
+from records.secrets import mask_secrets
 
 ROOT = Path(__file__).parents[2]
 DIFF_BYTES = 1_000_000

@@ -20,8 +20,8 @@ from experiments.tracking.records import RunOpening
 from experiments.tracking.store import Store
 from experiments.tracking.system_metrics import SystemMetrics
 from records import names
-from records.errors import mask_secrets
 from records.files import writing
+from records.secrets import mask_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from records.errors import UserError, mask_secrets
+from records.errors import UserError
 from records.files import write_whole, writing
+from records.secrets import mask_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ def key(row: dict[str, str]) -> tuple[str, Setting]:
     return row["name"], Setting(classes, size, width, row["mask_structure"])
 
 
+@pytest.mark.slow
 def test_costs_csv_holds_every_network() -> None:
     """Names and settings are fresh, and parameters at each network's first; `pytest -m slow` counts all anew."""
     assert tuple(rows()[0]) == FIELDS
@@ -79,6 +80,7 @@ def one_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_write_and_check(one_network: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 1
     assert main([]) == 0

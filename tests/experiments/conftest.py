@@ -9,13 +9,15 @@ import pytest
 import torch
 from lab import BOTH, Lab
 
+from ran import snapshot
 from ran.data.datasets import DATASETS
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
 
 
 @pytest.fixture(autouse=True)
 def _alone(one_thread, monkeypatch, tmp_path):
-    """Nothing reaches the repository: the folder is entered, the environment names no store."""
+    """Nothing reaches the repository: the folder is entered, the environment names no store. Probes see few images."""
+    monkeypatch.setattr(snapshot, "FIELD_IMAGES", 2)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -265,7 +265,10 @@ def test_a_checkpoint_of_another_program(lab, stopped):
     assert lab.launch("--cells", "learning=arl").status == 0, "as the message promises"
 
 
-@pytest.mark.parametrize("damage", ["half", "empty", "random", "pickle", "a bit"])
+KINDS = ("half", "empty", "random", "pickle")
+
+
+@pytest.mark.parametrize("damage", ["a bit", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS)])
 def test_a_damaged_checkpoint_is_passed_over(damage, lab, stopped, caplog):
     content = stopped.read_bytes()
     flipped = bytearray(content)

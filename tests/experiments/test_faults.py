@@ -158,6 +158,7 @@ def test_deaths_with_progress_between_them_are_no_failure(tmp_path):
     assert run_dir.begin_attempt(tmp_path, 40, again=False) == 1
 
 
+@pytest.mark.slow
 def test_a_parent_deleted_while_its_runs_train_stops_none_of_them(lab, monkeypatch):
     delete = at_step(3, lambda: [lab.client.delete_run(parent.info.run_id) for parent in lab.parents()])
     with monkeypatch.context() as patch:
@@ -169,6 +170,7 @@ def test_a_parent_deleted_while_its_runs_train_stops_none_of_them(lab, monkeypat
     assert "ARL" in lab.launch().out, "the next launch makes another"
 
 
+@pytest.mark.slow
 def test_a_right_that_is_taken_away_and_given_back_loses_nothing(lab, whole, often, monkeypatch):
     """As a token that runs out in a long run: MLflow answers, and refuses for now."""
     denied = MlflowException("no right", error_code=PERMISSION_DENIED)
@@ -219,6 +221,7 @@ def test_sigterm_is_obeyed_within_ten_seconds(after, lab):
 # The store's file
 
 
+@pytest.mark.slow
 def test_a_busy_store_is_waited_for(lab, whole, often, monkeypatch):
     """SQLite's write lock is held for a second from the moment that a run wants to write."""
     waits, log_points = threading.Event(), Store.log_points
@@ -279,6 +282,7 @@ def test_a_store_that_cannot_be_written_for_a_while(error, lab, whole, often, mo
     as_undisturbed(lab, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [
     ERRORS[0], pytest.param(ERRORS[1], marks=pytest.mark.slow),
 ], ids=["read-only", "full"])  # fmt: skip

@@ -316,6 +316,7 @@ def copy_of(whole: Lab, lab: Lab) -> None:
     shutil.copytree(whole.checkpoints, lab.checkpoints)
 
 
+@pytest.mark.slow
 @fuzz(0.08)
 @given(st.lists(damages, min_size=1, max_size=3), chances, st.booleans())
 def test_checkpoint_folders(sandbox, whole_store, how, chance, stray):

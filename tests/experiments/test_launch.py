@@ -26,8 +26,9 @@ from experiments.runner import execute
 from experiments.studies import smoke
 from experiments.tracking import system_metrics
 from experiments.tracking.store import Store
-from ran.config import RunConfig, fingerprint, flatten, unflatten
+from ran.config import RunConfig, flatten, unflatten
 from ran.data.datasets import open_source
+from ran.fingerprints import fingerprint
 from records import names
 
 
@@ -277,6 +278,7 @@ def costless(table):
     return re.sub(r"Cost: \S+ \w+", "", " ".join(table.split()))
 
 
+@pytest.mark.slow
 def test_two_shards_complete_the_study(lab, done):
     first = lab.launch("--shard", "1/2")
     assert (first.status, sorted(lab.children())) == (0, ["arl s0"])
@@ -287,6 +289,7 @@ def test_two_shards_complete_the_study(lab, done):
     assert len(lab.parents()) == 1
 
 
+@pytest.mark.slow
 def test_rerun_replaces_what_was_done_and_only_what_is_chosen(lab):
     lab.launch()
     before = lab.children()
@@ -340,6 +343,7 @@ def test_a_users_own_study_shares_its_runs_with_others(lab, monkeypatch):
     assert f"{err:.2f}" in next(line for line in said.out.splitlines() if line.startswith("ARL"))
 
 
+@pytest.mark.slow
 def test_any_short_name_will_do(lab):
     """MLflow refuses some characters in the names of metrics; a study's author need not know."""
     study = mine().replace('"optim.lr"', '"optim.lr", short={0.1: "10 % @[x]", 0.2: "a=1,b=../é"}.get')
@@ -452,6 +456,7 @@ def finish(lab: Lab, whole: Lab, resumes: str = "1") -> None:
     assert lab.steps() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [
     (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
 ])  # fmt: skip
@@ -474,6 +479,7 @@ def test_a_signal_stops_after_a_checkpoint(number, status, lab, whole):
     finish(lab, whole)
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_a_run(lab, whole):
     process = start_slowly(lab)
     process.kill()
@@ -508,6 +514,7 @@ def test_sigterm(step, lab, whole, monkeypatch):
     finish(lab, whole)
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_step_leaves_the_evaluation_to_the_next_launch(lab, whole, monkeypatch):
     """An evaluation can take longer than Slurm or Kubernetes wait."""
     with monkeypatch.context() as patch:
@@ -520,6 +527,7 @@ def test_a_signal_in_the_last_step_leaves_the_evaluation_to_the_next_launch(lab,
     finish(lab, whole)
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(lab, whole, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(launching, "reporter", signal_at(5, signal.SIGINT, signal.SIGINT))

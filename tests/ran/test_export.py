@@ -56,6 +56,7 @@ def test_what_is_loaded_computes_the_same_for_any_number_of_images(name, tmp_pat
     assert one.network.head.weight.requires_grad  # the network itself is as it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learning", "activation"), [("nal", "mixed"), ("arl", "channel"), ("arl", "spatial")])
 def test_every_mask_as_a_graph(learning, activation):
     one = trained(learning=learning, mask_activation=activation)

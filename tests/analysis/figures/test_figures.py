@@ -148,6 +148,7 @@ PRINTED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", PRINTED)
 def test_no_text_is_cut_or_covered(everything: tuple[Results, list[CaptionedFigure]], stem: str) -> None:
     drawn = next(one for one in everything[1] if one.stem == f"{stem}-cifar10-short-1")

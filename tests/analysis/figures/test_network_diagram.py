@@ -75,7 +75,12 @@ def agrees(network_spec_: NetworkSpec, size: int) -> None:
             assert sorted(size for size in drawn if size is not None) == found
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
+FEW = ("attention56", "attention92_imagenet", "attentioninception56_imagenet", "resnet164")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in sorted(NETWORKS)]
+)
 def test_every_named_network_is_drawn_as_it_is(name: str) -> None:
     agrees(network_spec(name), 224 if name.endswith("_imagenet") else 32)
 

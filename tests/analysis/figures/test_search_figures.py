@@ -99,6 +99,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("content", CASES.values(), ids=CASES)
 def test_nothing_covers_anything(kind: str, content: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from analysis.read.mlflow_store import (
     read_store,
 )  # fmt: skip
 from records import names
-from records.errors import mask_secrets
+from records.secrets import mask_secrets
 
 
 def test_runs_are_all_children_that_are_not_deleted(store_folder: Path, half_done: Any) -> None:

@@ -148,6 +148,7 @@ def test_a_checkpoint_of_a_run_that_goes_on(lab):
     assert lab.artifact(lab.children()["arl s0"], f"evaluation/cluttershapes-step-{step}.json").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_takes_no_log_with_it(trained_lab):
     run = trained_lab.children()["nal s0"].info.run_id
     command = [sys.executable, "-m", "experiments.evaluate", run, "--tracking-uri", trained_lab.uri, "--confusion"]
@@ -248,6 +249,7 @@ def test_json_is_whole_even_if_it_is_cut_off_while_a_line_is_printed():
         next(lines)
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_nothing(trained_lab, monkeypatch):
     run = trained_lab.children()["arl s0"].info.run_id
     with monkeypatch.context() as patch:
@@ -429,6 +431,7 @@ def test_an_export_that_was_killed_is_not_in_the_way(trained_lab):
     assert sorted(path.name for path in Path().iterdir()) == [".model.1.partial", "model"]
 
 
+@pytest.mark.slow
 def test_an_mlflow_model_says_what_it_takes_and_gives(trained_lab):
     import mlflow
 

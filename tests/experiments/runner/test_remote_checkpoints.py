@@ -74,6 +74,7 @@ def test_a_run_goes_on_on_another_machine(remote, lab, whole, machines, tmp_path
     assert bucket(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_store_is_delivered_from_another_machine(
     remote, lab, whole, machines, tmp_path, monkeypatch
 ):
@@ -106,6 +107,7 @@ def test_what_waits_for_the_store_is_delivered_from_another_machine(
     assert bucket(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_uri_that_is_away_for_a_while(remote, lab, whole, machines, monkeypatch):
     """Training goes on, with a warning; what is on this machine suffices."""
     from fsspec.implementations.local import LocalFileSystem

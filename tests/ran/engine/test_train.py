@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ran.config import RunConfig, fingerprint, override
+from ran.config import RunConfig, override
 from ran.data.datasets import LabelNoise, Splits
 from ran.engine import scoring, setup
 from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, path_of, paths
 from ran.engine.evaluate import Score
 from ran.engine.train import Checkpointing, Result, TrainHooks, train
+from ran.fingerprints import fingerprint
 from records import names
 
 PRINT = "f" * 64
@@ -148,6 +149,7 @@ def test_curves_are_over_the_test_set_where_nothing_is_held_out_and_absent_with_
     assert {key for _, key in silent.kept} == {names.TRAIN_LOSS, names.TRAIN_ERR, names.LR}
 
 
+@pytest.mark.slow
 def test_stopped_at_every_step_and_continued(variant, splits, tmp_path):
     whole_log = Log()
     whole = run(variant, splits, tmp_path / "whole", whole_log)

@@ -104,6 +104,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_compiles_without_a_graph_break(variant):
     torch._dynamo.reset()
@@ -113,6 +114,7 @@ def test_compiles_without_a_graph_break(variant):
     torch.testing.assert_close(compiled(x), network(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exports_with_any_number_of_images(variant):
     network = build(VARIANTS[variant], num_classes=3).eval()

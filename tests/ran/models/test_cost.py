@@ -110,6 +110,7 @@ def test_parts_sum_to_the_cost() -> None:
         assert (sum(p.params for p in parts), sum(p.macs for p in parts)) == (found.params, found.macs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "structure"), [
     *(("attention56", structure) for structure in MASK_STRUCTURES),
     *((name, "encoder_decoder") for name in ("attentioninception56_imagenet", "attentionnext56_imagenet", "wrn16_8")),

@@ -126,6 +126,7 @@ WIDTHS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("r", [1, 5])
 @pytest.mark.parametrize("poolings", [1, 2, 3])
 @pytest.mark.parametrize(("unit", "channels", "bottleneck", "groups"), WIDTHS)

@@ -93,7 +93,12 @@ def macs(network: nn.Module, size: int) -> int:
     return total
 
 
-@pytest.mark.parametrize("name", CIFAR)
+DEEP = ("attention452", "attention452_r2", "attention236", "resnet1001")  # seconds each
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in CIFAR]
+)
 def test_cifar_counts(name):
     params10, params100, with_statistics, cost = CIFAR[name]
     network = meta(network_spec(name), 10)

@@ -7,18 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran import config as config_module
-from ran.config import (
-    ConfigError,
-    OptimConfig,
-    RunConfig,
-    difference,
-    fingerprint,
-    flatten,
-    identity,
-    override,
-    unflatten,
-)  # fmt: skip
+from ran import fingerprints
+from ran.config import ConfigError, OptimConfig, RunConfig, flatten, override, unflatten
+from ran.fingerprints import difference, fingerprint, identity
 
 DIGEST = "0" * 64
 GOLDEN = "a44d2b7dbe6912434b39dd090e234c3f48be1a1e97699da4e87bd56f8709c59d"
@@ -131,7 +122,7 @@ def test_all_changes_give_different_fingerprints():
 def test_data_and_schema_change_it(monkeypatch):
     before = fingerprint(BASE, DIGEST)
     assert fingerprint(BASE, "1" + DIGEST[1:]) != before
-    monkeypatch.setattr(config_module, "SCHEMA_VERSION", config_module.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(fingerprints, "SCHEMA_VERSION", fingerprints.SCHEMA_VERSION + 1)
     assert fingerprint(BASE, DIGEST) != before
 
 
@@ -142,8 +133,8 @@ def test_the_order_of_the_values_does_not_matter(order):
 
 
 def test_the_order_of_the_fields_does_not_matter(monkeypatch):
-    monkeypatch.setattr(config_module, "identity", lambda config: dict(reversed(identity(config).items())))
-    assert list(config_module.identity(BASE)) != list(identity(BASE))
+    monkeypatch.setattr(fingerprints, "identity", lambda config: dict(reversed(identity(config).items())))
+    assert list(fingerprints.identity(BASE)) != list(identity(BASE))
     assert fingerprint(BASE, DIGEST) == GOLDEN
 
 
