@@ -101,7 +101,7 @@ def _sweep(prepared: PreparedStudy, leases: Leases) -> None:
 def _parent(prepared: PreparedStudy, store: Store, leases: Leases) -> str:
     """Returns the id of the study's parent run. Two launches at once must not both create it."""
     plan = prepared.plan
-    tags = {**plan.tags, names.DATASET: plan.source.name}
+    tags = {**prepared.settings.tags, names.DATASET: plan.source.name}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
     with in_turn(f"study-{plan.parent_key[:16]}", prepared.settings.checkpoints, leases):
         return parents.open_study(store, plan.parent_key, name, tags=tags, note=plan.study.doc, record=plan.record)

@@ -130,12 +130,7 @@ class Plan:
 
     @property
     def overrides_json(self) -> str:
-        return json.dumps(self.overrides, sort_keys=True)
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Tags of each of its runs."""
-        return run_tags(self.study.name, self.profile, self.overrides_json)
+        return canonical(self.overrides)
 
     @property
     def record(self) -> StudyRecord:
@@ -181,9 +176,19 @@ def override_words(overrides: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def run_tags(what: str, profile: Profile, overrides_json: str) -> dict[str, str]:
+def overrides_of(config: RunConfig, base: RunConfig) -> dict[str, Any]:
+    """Returns the identity fields that the user changed, except the data set's name."""
+    return {key: value for key, value in difference(config, base).items() if key != "data.name"}
+
+
+def canonical(overrides: Mapping[str, Any]) -> str:
+    """Returns overrides as canonical JSON."""
+    return json.dumps(overrides, sort_keys=True)
+
+
+def run_tags(name: str, profile: Profile, overrides: Mapping[str, Any]) -> dict[str, str]:
     """Returns the tags of each run of a study or search."""
-    return {names.STUDY: what, names.PROFILE: profile.tag, names.OVERRIDES: overrides_json}
+    return {names.STUDY: name, names.PROFILE: profile.tag, names.OVERRIDES: canonical(overrides)}
 
 
 def select_cells(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
@@ -236,13 +241,11 @@ def make_plan(
     chosen = {str(cell) for cell in select_cells(study.cells, selection.cells)}
     index, count = selection.shard
     runs = [plan_run(cell, run, sources[run.data], earlier) for cell, run in everything if str(cell) in chosen]
-    overrides = difference(config, base)
-    overrides.pop("data.name", None)
     return Plan(
         study=study,
         profile=profile,
         source=open_source(config.data),
-        overrides=overrides,
+        overrides=overrides_of(config, base),
         runs=tuple(runs[index - 1 :: count]),
         entries=tuple(
             RunEntry(fingerprint(run, sources[run.data].digest), cell.key, run.seed) for cell, run in everything

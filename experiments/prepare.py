@@ -3,9 +3,10 @@
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -13,11 +14,11 @@ from experiments.cli import Launch, parse_seeds, parse_shard
 from experiments.console.progress import duration
 from experiments.estimate import estimate_seconds
 from experiments.placement import Machine, Placement, PlacementRequest, if_worth, place_here, require_ray
-from experiments.plan import RESUMABLE, EarlierRuns, Plan, RunSelection, make_plan
+from experiments.plan import RESUMABLE, EarlierRuns, Plan, RunSelection, make_plan, overrides_of, run_tags
 from experiments.profiles import PROFILES, Profile
-from experiments.runner import settings
+from experiments.runner import settings as run_defaults
 from experiments.runner.delivery import Delivery, deliver
-from experiments.runner.remote_checkpoints import RemoteCheckpoints, checkpoint_root
+from experiments.runner.remote_checkpoints import checkpoint_root
 from experiments.runner.run_dir import KEEP
 from experiments.runner.settings import RunSettings
 from experiments.runner.torchrun import check_request, place_processes
@@ -84,7 +85,8 @@ def find_machine(request: PlacementRequest, *, kernels: bool = False) -> Machine
     if request.ray_address is None:
         device = pick_device(request.device)
         return Machine(device, device_capabilities(device, kernels=kernels))
-    return _ray_cluster(request).machine(_place_on_cluster(request, None), kernels=kernels)
+    ray_cluster = _ray_cluster(request)
+    return ray_cluster.machine(ray_cluster.on_cluster(request, None), kernels=kernels)
 
 
 def _ray_cluster(request: PlacementRequest) -> ModuleType:
@@ -92,10 +94,6 @@ def _ray_cluster(request: PlacementRequest) -> ModuleType:
     from experiments.executors import ray_cluster  # Ray is an extra
 
     return ray_cluster
-
-
-def _place_on_cluster(request: PlacementRequest, threads: int | None) -> Placement:
-    return _ray_cluster(request).on_cluster(request, threads)
 
 
 def base_config(study: Study | Search, profile: Profile) -> RunConfig:
@@ -134,49 +132,55 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     machine = find_machine(launch.placement, kernels=kernels)
     if launch.deterministic:
         make_deterministic()
-    uri, (checkpoints, remote) = resolve_uri(launch.tracking_uri), checkpoint_root(launch.checkpoints)
     seeds = study.seeds if launch.seeds is None else parse_seeds(launch.seeds)
     selection = RunSelection(seeds, launch.cells, parse_shard(launch.shard))
-    dataset = open_source(config.data).name
-    store = Store.peek(uri)
-    earlier = EarlierRuns(
-        stored=store.runs(dataset) if store else {},
-        checkpoints=checkpoints,
-        remote_steps={} if remote is None else remote.steps(),
-        rerun=launch.rerun,
-        retry_failed=launch.retry_failed,
-    )
+    base = base_config(study, profile)
+    settings = run_settings(launch, study, profile, overrides_of(config, base), machine.device)
     plan = make_plan(
-        study, profile, config, base_config(study, profile),
-        selection=selection, earlier=earlier, capabilities=machine.capabilities,
+        study, profile, config, base,
+        selection=selection,
+        earlier=earlier_runs(settings, open_source(config.data).name, rerun=launch.rerun),
+        capabilities=machine.capabilities,
     )  # fmt: skip
     if not launch.dry_run:
-        check_writable_places(uri, checkpoints, remote)
+        check_writable_places(settings)
         load_data({(run.config.data, run.seed) for run in plan.todo})
     placement, estimates = place_runs(
         launch.placement, plan, machine.device, threads=config.train.threads, runs=len(plan.runs)
     )
-    return PreparedStudy(plan, run_settings(launch, plan.tags, machine.device, placement, study.path), estimates)
+    return PreparedStudy(plan, replace(settings, placement=placement), estimates)
+
+
+def earlier_runs(settings: RunSettings, dataset: str, *, rerun: bool) -> EarlierRuns:
+    """Returns what earlier launches left in the tracking store and among the checkpoints."""
+    store = Store.peek(settings.tracking_uri)
+    return EarlierRuns(
+        stored=store.runs(dataset) if store else {},
+        checkpoints=settings.checkpoints,
+        remote_steps={} if settings.remote is None else settings.remote.steps(),
+        rerun=rerun,
+        retry_failed=settings.retry_failed,
+    )
 
 
 def run_settings(
-    launch: Launch, tags: Mapping[str, str], device: torch.device, placement: Placement, path: str | None
+    launch: Launch, study: Study | Search, profile: Profile, overrides: Mapping[str, Any], device: torch.device
 ) -> RunSettings:
-    """Returns the settings of a launch's runs; `path` is that of the user's own study or search file, if any."""
+    """Returns the settings of a launch's runs, placed in this process until the plan is made."""
     checkpoints, remote = checkpoint_root(launch.checkpoints)
-    seconds = settings.CHECKPOINT_SECONDS if launch.checkpoint_seconds is None else launch.checkpoint_seconds
+    seconds = launch.checkpoint_seconds
     return RunSettings(
-        tags=tags,
+        tags=run_tags(study.name, profile, overrides),
         tracking_uri=resolve_uri(launch.tracking_uri),
         checkpoints=checkpoints,
         remote=remote,
         device=device,
-        placement=placement,
+        placement=Placement(),
         keep=launch.keep,
         retry_failed=launch.retry_failed,
-        checkpoint_seconds=seconds,
+        checkpoint_seconds=run_defaults.CHECKPOINT_SECONDS if seconds is None else seconds,
         deterministic=launch.deterministic,
-        modules=(*launch.imports, *([str(Path(path).absolute())] if path else [])),
+        modules=(*launch.imports, *([str(Path(study.path).absolute())] if study.path else [])),
     )
 
 
@@ -198,8 +202,9 @@ def place_runs(
         seconds = estimate_seconds(plan, device)
         return together, {key: value / together.processes for key, value in seconds.items()}
     if request.ray_address is not None:
-        placement = _place_on_cluster(request, threads)
-        there = functools.partial(_ray_cluster(request).there, placement, seconds_per_image)
+        ray_cluster = _ray_cluster(request)
+        placement = ray_cluster.on_cluster(request, threads)
+        there = functools.partial(ray_cluster.there, placement, seconds_per_image)
         return placement, estimate_seconds(plan, device, there)
     placement = place_here(request, device, threads=threads, runs=runs)
     if placement.threads is not None:
@@ -208,11 +213,12 @@ def place_runs(
     return if_worth(placement, request.workers, times * sum(estimates.values())), estimates
 
 
-def check_writable_places(uri: str, folder: Path, remote: RemoteCheckpoints | None) -> None:
+def check_writable_places(settings: RunSettings) -> None:
     """Raises UserError if the store, the folder of the checkpoints or its copy at a URI cannot be written."""
-    check_writable(uri)
-    if remote is not None:
-        remote.check()
+    folder = settings.checkpoints
+    check_writable(settings.tracking_uri)
+    if settings.remote is not None:
+        settings.remote.check()
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise LaunchError(f"--checkpoints {folder}: {existing} is not a folder")

@@ -59,7 +59,7 @@ def run(prepared: PreparedSearch) -> SearchResult:
             study = _open_study(p)
             dataset = p.space.source.name
             parent_id = parents.open_search(
-                store, dataset, p.key, p.name, {**p.tags, names.DATASET: dataset}, p.search.doc
+                store, dataset, p.key, p.name, {**settings.tags, names.DATASET: dataset}, p.search.doc
             )
         outcome = names.KILLED
         record: SearchRecord | None = None

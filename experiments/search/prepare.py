@@ -11,11 +11,11 @@ from optuna.study import Study as OptunaStudy
 
 from experiments.cli import Launch, parse_seeds
 from experiments.console.progress import duration
-from experiments.placement import Placement
-from experiments.plan import EarlierRuns, RunSelection, make_plan, network_cost, override_words, run_tags
+from experiments.plan import RunSelection, canonical, make_plan, network_cost, override_words, overrides_of
 from experiments.prepare import (
     base_config,
     check_writable_places,
+    earlier_runs,
     find_machine,
     load_data,
     place_runs,
@@ -29,11 +29,10 @@ from experiments.search.storage import DEFAULT, check_definition, find_study
 from experiments.search.trial_state import count_over, frozen_trials
 from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
-from experiments.tracking.store import Store
 from ran.config import RunConfig, check, flatten, override
 from ran.data.datasets import open_source
 from ran.engine.device import DeviceCapabilities, make_deterministic
-from ran.fingerprints import SCHEMA_VERSION, difference, identity
+from ran.fingerprints import SCHEMA_VERSION, identity
 from records.search_json import CATEGORICAL, SearchRecord
 from records.text import columns
 
@@ -75,12 +74,7 @@ class PreparedSearch:
 
     @property
     def overrides_json(self) -> str:
-        return json.dumps(self.overrides, sort_keys=True)
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Tags of each of its runs."""
-        return run_tags(self.search.name, self.profile, self.overrides_json)
+        return canonical(self.overrides)
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -208,9 +202,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     machine = find_machine(launch.placement, kernels=kernels)
     if launch.deterministic:
         make_deterministic()
-    overrides = difference(config, base)
-    overrides.pop("data.name", None)
-    tags = run_tags(search.name, profile, json.dumps(overrides, sort_keys=True))
+    overrides = overrides_of(config, base)
     prepared = PreparedSearch(
         search=search,
         profile=profile,
@@ -223,11 +215,10 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         held_out=held_out,
         capabilities=machine.capabilities,
         storage=launch.storage or DEFAULT,
-        settings=run_settings(launch, tags, machine.device, Placement(), search.path),
+        settings=run_settings(launch, search, profile, overrides, machine.device),
     )
     if not launch.dry_run and not launch.confirm:
-        settings = prepared.settings
-        check_writable_places(settings.tracking_uri, settings.checkpoints, settings.remote)
+        check_writable_places(prepared.settings)
         load_data((config.data, seed) for seed in prepared.seeds)
     prepared = _with_study(prepared, confirms=launch.confirm)
     return prepared if launch.confirm or not prepared.todo else _placed(launch, prepared, base)
@@ -247,12 +238,10 @@ def _with_study(prepared: PreparedSearch, *, confirms: bool) -> PreparedSearch:
 def _placed(launch: Launch, prepared: PreparedSearch, base: RunConfig) -> PreparedSearch:
     """Adds where the trials train and how long one takes, planned as a study of one cell, the base."""
     search, config, settings = prepared.search, prepared.space.base, prepared.settings
-    store = Store.peek(settings.tracking_uri)
-    stored = store.runs(prepared.space.source.name) if store else {}
     plan = make_plan(
         Study(search.name, search.title, axes=()), prepared.profile, config, base,
         selection=RunSelection(prepared.seeds),
-        earlier=EarlierRuns(stored=stored, checkpoints=settings.checkpoints, rerun=True),
+        earlier=earlier_runs(settings, prepared.space.source.name, rerun=True),
         capabilities=prepared.capabilities,
     )  # fmt: skip
     # The seeds of a trial train one after another: as many runs at once as there are trials.
