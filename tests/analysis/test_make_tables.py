@@ -129,6 +129,7 @@ def test_refusals(store_folder: Path, capsys: pytest.CaptureFixture[str], argv: 
     assert not (store_folder / "results").exists()
 
 
+@pytest.mark.slow
 def test_analysis_needs_neither_torch_nor_experiments(store_folder: Path) -> None:
     code = (
         "import sys\nfor name in ('torch', 'experiments', 'optuna'): sys.modules[name] = None\n"
@@ -200,6 +201,7 @@ def test_two_studies_of_one_table_have_files_of_their_own() -> None:
     assert [one.table.stem for one in made] == ["table1-cifar10-quick-1-mask_type", "table1-cifar10-quick-1-mine"]
 
 
+@pytest.mark.slow
 def test_all_tables_of_a_thousand_runs_take_seconds(own_artifacts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(Path("mlflow.db"), runs=1000, points=50)  # 200 points each
     cells = [{"depth": depth, "learning": way} for depth in (56, 92) for way in ("arl", "nal")]

@@ -303,6 +303,7 @@ def test_rerun_replaces_what_was_done_and_only_what_is_chosen(lab):
     assert same_bits(lab.weights("arl s0"), weights)
 
 
+@pytest.mark.slow
 def test_overrides_make_another_parent_and_never_mix(lab):
     arl = ("--cells", "learning=arl")
     plain = lab.launch(*arl)
@@ -322,6 +323,7 @@ def test_overrides_make_another_parent_and_never_mix(lab):
     assert len(lab.parents()) == 2
 
 
+@pytest.mark.slow
 def test_a_users_own_study_shares_its_runs_with_others(lab, monkeypatch):
     path = lab.study(mine())
     said = lab.launch(study=path)
@@ -553,6 +555,7 @@ def test_a_signal_between_two_runs_starts_no_other(lab, monkeypatch):
     assert said.err.splitlines()[-1] == "1 of 2 runs are left; the same command continues"
 
 
+@pytest.mark.slow
 def test_a_finished_run_whose_checkpoint_was_left_is_done(lab, whole, monkeypatch):
     """Killed after the outcome was written and before the folder was removed."""
     monkeypatch.setattr(execute, "tidy", lambda *args: None)

@@ -63,6 +63,7 @@ def test_what_studies_share_ran_once(shared):
     assert len({tuple(run.data.params[f] for f in fields) for run in alike}) == len(alike)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [_marked(name) for name in ON_CIFAR])
 def test_studies_on_cifar_run_to_their_end(name, lab):
     """On a made CIFAR-10, a thousandth of the real one's size."""

@@ -186,6 +186,7 @@ def test_coarse_groups_are_the_stages() -> None:
     assert starts == [["stem"], ["stages"], ["stages"], ["norm", "stages"], ["head"]]
 
 
+@pytest.mark.slow
 @every_network
 def test_checkpoints_and_other_classifiers(name: str, tmp_path: Path) -> None:
     network, other = kept(name), small(name, seed=1)

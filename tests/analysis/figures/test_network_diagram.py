@@ -154,6 +154,7 @@ def test_the_drawing_says_what_the_paper_labels() -> None:
     assert texts.count("4×4") == 3  # noqa: RUF001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "there", "gone"),
     [

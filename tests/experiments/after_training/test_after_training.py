@@ -129,6 +129,7 @@ def test_a_folder_and_an_exported_file_need_no_store(trained_lab, tmp_path):
         assert found["confusion"] == first["cluttershapes"]["confusion"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_run_that_goes_on(lab):
     """Its configuration is in the store, and its weights are the checkpoint's."""
     assert lab.launch(*BOTH, "--cells", "learning=arl", "--keep", "last", "--checkpoint-seconds", "0").status == 0

@@ -206,6 +206,7 @@ def test_garbage_in_the_head(offset, path, config, caplog):
     passed_over(path, config, caplog)
 
 
+@pytest.mark.slow
 def test_any_bit_flipped_is_noticed(path):
     """Each bit of the first 40 bytes of the head, and one of every 397th byte of all."""
     content = path.read_bytes()

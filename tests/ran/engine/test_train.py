@@ -222,6 +222,7 @@ def stopping(evaluate, number: int):
     return stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "step", "reason"), [
     (1, 3, "stopped at step 3/7"), (2, 6, "stopped at step 6/7"),
     (3, 7, "stopped in the evaluation after step 7/7"), (4, 7, "stopped in the evaluation after step 7/7"),

@@ -131,6 +131,7 @@ def test_a_strided_projection_of_few_channels_is_the_plain_one(side):
     assert type(units.conv(8, 16, 1, stride=2)) is nn.Conv2d, "what has enough channels keeps its bits"
 
 
+@pytest.mark.slow
 def test_a_strided_projection_of_few_channels_keeps_to_its_memory():
     """Torch's own, on the CPU in float32 with channels_last, aborts the process: so in one of its own."""
     code = (
