@@ -20,7 +20,10 @@ print("experiments" in sys.modules, "ran" in sys.modules, status)
 """
 
 
-@pytest.mark.parametrize("module", ["make_tables", "make_figures", "make_report", "archive"])
+SLOW = pytest.param("make_report", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("module", ["make_tables", "make_figures", SLOW, "archive"])
 def test_it_runs_without_experiments_and_torch(module, tmp_path):
     for package in ("analysis", "records"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -341,6 +341,7 @@ def test_checkpoint_folders(sandbox, whole_store, how, chance, stray):
 TABLES = ["tags", "params", "latest_metrics", "metrics", "runs", "experiments", "alembic_version", "registered_models"]
 
 
+@pytest.mark.slow
 @fuzz(0.08)
 @given(st.sampled_from(["bytes", "values", "table", "json"]), damages, chances, st.text(max_size=20))
 def test_stores(sandbox, whole_store, what, how, chance, text):

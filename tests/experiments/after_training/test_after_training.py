@@ -515,6 +515,7 @@ def test_runs_without_a_network_to_use(unfinished):
         assert said.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_names_its_checkpoints(lab):
     from experiments.tracking.store import Store
 

@@ -54,6 +54,7 @@ def bucket(tmp_path):
     return sorted(path.name for path in (tmp_path / "bucket").rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_on_another_machine(remote, lab, whole, machines, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(launching, "reporter", dies_at(9))

@@ -217,6 +217,7 @@ def test_pruning_over_seeds(lab, made_up, monkeypatch):
     assert {t.user_attrs["reason"].split(" of ")[-1] for t in pruned} == {"seed 0"}
 
 
+@pytest.mark.slow
 def test_hyperband_prunes_too(lab, made_up):
     made_up()
     content = tiny(('derived=("steps",)', 'derived=("steps",), pruner="hyperband"'))
@@ -280,6 +281,7 @@ def test_a_trial_that_diverges_has_the_worst_value(lab, made_up):
     assert record(lab)["best"] not in [t.number for t in diverged]
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_told_and_tried_again_when_asked(lab, made_up):
     def error(config, share):
         if config.optim.lr < 0.02:
@@ -380,6 +382,7 @@ def test_half_a_line_in_the_journal_is_cut_off(lab, made_up):
     assert states(trials(lab)) == ["COMPLETE", "COMPLETE"]
 
 
+@pytest.mark.slow
 def test_a_sqlite_storage(lab, made_up):
     made_up()
     storage = f"sqlite:///{lab.folder}/optuna.db"
@@ -551,6 +554,7 @@ def test_confirm_compares_the_best_trial_with_the_base(lab, made_up):
     assert (again.status, again.out) == (0, said.out)
 
 
+@pytest.mark.slow
 def test_confirm_takes_the_budget_that_the_search_had(lab, made_up):
     made_up()
     assert search(lab, "--trials", "1", "--train.steps", "10").status == 0

@@ -227,6 +227,7 @@ def take_part(processes, config, folder):
     return result.metrics, points, {key: value.clone() for key, value in result.network.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_test_as_one(config, crew, tmp_path):
     """Two micro-batches, which each takes one of; a + b has the bits of b + a."""
     points = {}
