@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ran.config import DataConfig
 from records.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
 
     from experiments.prepare import base_config, choose_profile  # torch, which a refusal above does without
 
-    profile, why = choose_profile(study, launch.profile, launch.placement, DataConfig())
+    profile, why = choose_profile(study, launch.profile, launch.placement)
     return _run_study(launch, study, profile, why, parse_overrides(rest, study, base_config(study, profile)))
 
 
@@ -72,7 +71,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
     from experiments.search.confirm import confirming_study
     from experiments.search.prepare import describe, headline, prepare, search_base
 
-    profile, why = choose_profile(search, launch.profile, launch.placement, DataConfig())
+    profile, why = choose_profile(search, launch.profile, launch.placement)
     config = parse_overrides(rest, search, search_base(search, profile)[0])
     prepared = prepare(launch, search, profile, config)
     if launch.confirm:

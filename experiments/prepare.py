@@ -56,9 +56,7 @@ class PreparedStudy:
         return sum(self.estimates.values()) / at_once
 
 
-def choose_profile(
-    study: Study | Search, requested: str | None, request: PlacementRequest, data: DataConfig
-) -> tuple[Profile, str]:
+def choose_profile(study: Study | Search, requested: str | None, request: PlacementRequest) -> tuple[Profile, str]:
     """Returns the profile and why: the study's, the user's, else paper if CUDA and the data are here, else quick."""
     if study.profile is not None:
         if requested not in (None, study.profile):
@@ -70,9 +68,9 @@ def choose_profile(
     if find_machine(request).device.type != "cuda":
         return PROFILES["quick"], "no CUDA device"
     try:
-        open_source(override(RunConfig(data=data), {"data.name": study.dataset}).data)
+        open_source(DataConfig(name=study.dataset))
     except DataError:
-        return PROFILES["quick"], f"CUDA, but no {study.dataset} under {data.root}"
+        return PROFILES["quick"], f"CUDA, but no {study.dataset} under {DataConfig().root}"
     return PROFILES["paper"], f"CUDA and {study.dataset} are here"
 
 
