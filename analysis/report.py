@@ -70,7 +70,7 @@ def page(
         ),
         _listed("Figures without data", [figure.message for figure in missing]),
         _unfinished(results, studies),
-        _listed("Deviations from the paper, and choices where it is silent", deviations()),
+        _listed("Deviations from the paper, and choices that it leaves open", deviations()),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

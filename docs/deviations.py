@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "deviations.md"
-HEAD = """# Deviations from the paper, and choices where it is silent
+HEAD = """# Deviations from the paper, and choices that it leaves open
 
 Each one is a comment at the place in the code. `python docs/deviations.py` makes this list from the comments.
 """

@@ -15,6 +15,6 @@ class DataError(UserError):
 
 
 def one_line(error: BaseException) -> str:
-    """Returns "KeyError: 'x'": the type of an exception of somebody else's code, and the first line of its message."""
+    """Returns "KeyError: 'x'": the type of an exception and the first line of its message."""
     message = mask_secrets(str(error)).strip()
     return f"{type(error).__name__}: {message.splitlines()[0]}" if message else type(error).__name__

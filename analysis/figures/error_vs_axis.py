@@ -61,7 +61,7 @@ def _caption(what: ErrorAxis, study: StudyRecord, lines: Lines) -> list[str]:
     sentences = [
         *captions.source_sentences(cells),
         f"{captions.seeds_text(len(point.cell.errors) for point in points)}; "
-        f"marker: {style.INTERVAL} (none for n = 1), dots: seeds. Intervals that reach the frame go on beyond it.",
+        f"marker: {style.INTERVAL} (none for n = 1), dots: seeds. Intervals that reach the frame continue beyond it.",
         f"Selection: {study.selection}.",
     ]
     pair = compared_labels(study, lines)

@@ -101,7 +101,7 @@ def _caption(search: SearchRecord, kind: str) -> Iterator[str]:
 
 
 def _no_trial(search: SearchRecord) -> str:
-    return "" if search.finished else f"no trial has finished; `{search.command} --trials 40` goes on"
+    return "" if search.finished else f"no trial has finished; `{search.command} --trials 40` continues"
 
 
 def _no_importances(search: SearchRecord) -> str:

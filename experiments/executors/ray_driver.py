@@ -128,7 +128,7 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
             for ref in done:
                 run = places.pop(ref)
                 ended = _ended(ref, run)
-                if run.name in begun and ended is not None:  # its worker died and could not say so
+                if run.name in begun and ended is not None:  # its worker died and could not report it
                     begun.discard(run.name)
                     services.report.run_ends(run.name, str(ended))
                 if ended is not None:

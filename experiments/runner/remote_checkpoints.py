@@ -87,7 +87,7 @@ class RemoteCheckpoints:
     def push(self, name: str) -> None:
         """Makes the folder of a run at the URI hold what this machine's does: nothing, if there is none.
 
-        A URI that does not answer is warned of: the run goes on, and could go on on this machine only.
+        If the URI does not answer, a warning is logged: the run continues, and can be resumed on this machine only.
         """
         folder = self.local / name
         try:
@@ -103,7 +103,7 @@ class RemoteCheckpoints:
                 for relative in there - here.keys():
                     system.rm_file(f"{base}/{relative}")
         except WriteError as error:
-            logger.warning("%s; the run goes on from %s only", error, folder)
+            logger.warning("%s; the run can be resumed from %s only", error, folder)
 
     @contextlib.contextmanager
     def _asking(self, kind: type[UserError]) -> Iterator[tuple[Any, str]]:

@@ -17,7 +17,7 @@ def confirming_study(prepared: PreparedSearch, number: int | None, seeds: str | 
     """Returns the study of a trial (None = the best) and the base, at fresh seeds or those given.
 
     Its name and its cell name the trial, so that those of a later, better one never mix with it. Raises SearchError
-    where there is no such trial, and for seeds that the search chose by.
+    if there is no such trial, and for seeds that the search used.
     """
     search = prepared.search
     entry = _trial(prepared, number)

@@ -113,7 +113,7 @@ def _handing_on(trials: Trials, problems: list[str]) -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        problems.append(f"{error}; what was trained is in the tracking store, and the same command goes on")
+        problems.append(f"{error}; what was trained is in the tracking store, and the same command continues")
     finally:
         trials.leave()
 

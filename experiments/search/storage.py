@@ -103,7 +103,7 @@ def is_url(spec: str) -> bool:
 def open_storage(spec: str, *, create: bool) -> BaseStorage | None:
     """Returns the storage that --storage names: the path of a journal file or a database URL.
 
-    Without `create` nothing is written, and None is returned where there is none yet. Several processes of one machine
+    Without `create` nothing is written, and None is returned if there is none yet. Several processes of one machine
     may create a file at once. Raises StorageError.
     """
     with asking(spec):

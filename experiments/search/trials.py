@@ -1,8 +1,8 @@
-"""The trials of a launch: it asks Optuna for one when a run can be placed, and tells it how that ended.
+"""The trials of a launch: it asks Optuna for a trial when a run can be placed, and tells it how the trial ended.
 
-A trial's seeds are trained one after another, so that what is known after the first can end it; several trials may be
-in training at once. Of a launch that died the others fail its trials and enqueue the same parameters, and whoever
-takes them goes on from the checkpoints, which are found by what is trained and not by who trained it.
+The seeds of a trial are trained one after another, so that the first results can end it; several trials may be in
+training at once. If a launch dies, the others fail its trials and enqueue the same parameters; the launch that takes
+them continues from the checkpoints, which are found by fingerprint.
 """
 
 import contextlib
