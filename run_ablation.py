@@ -45,13 +45,16 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _study(launch: "Launch", rest: Sequence[str]) -> int:
-    from experiments.catalog import load_study, study_names
-    from experiments.cli import UsageError, parse_overrides
+    from experiments.catalog import import_modules, load_study, study_names
+    from experiments.cli import UsageError, check_flags, parse_overrides
+    from experiments.profiles import check_profile
 
-    _check(launch)
+    check_flags(launch)
     if launch.study is None:
         raise UsageError(f"--study is missing. Valid: {', '.join(study_names())}, or the path of a study file.")
+    import_modules(launch.imports)
     study = load_study(launch.study)
+    check_profile(launch.profile)
 
     from experiments.prepare import base_config, choose_profile  # torch, which a refusal above does without
 
@@ -60,11 +63,14 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
 
 
 def _search(launch: "Launch", rest: Sequence[str]) -> int:
-    from experiments.catalog import load_search
-    from experiments.cli import ask_if_long, parse_overrides
+    from experiments.catalog import import_modules, load_search
+    from experiments.cli import ask_if_long, check_flags, parse_overrides
+    from experiments.profiles import check_profile
 
-    _check(launch)
+    check_flags(launch)
+    import_modules(launch.imports)
     search = load_search(str(launch.search))
+    check_profile(launch.profile)
 
     from experiments.prepare import choose_profile
     from experiments.search import launch as searching
@@ -91,25 +97,12 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
     return finished.exit_status
 
 
-def _check(launch: "Launch") -> None:
-    """Refuses flags that do not fit together and an unknown profile, and imports the user's modules."""
-    from experiments.catalog import import_module
-    from experiments.cli import check_flags
-    from experiments.profiles import PROFILES
-
-    check_flags(launch)
-    for module in launch.imports:
-        import_module(module)
-    if launch.profile is not None:
-        PROFILES[launch.profile]
-
-
 def _deliver(launch: "Launch") -> None:
     from experiments.prepare import deliver_waiting
 
     waiting = deliver_waiting(launch.tracking_uri, launch.checkpoints, launch.keep, dry_run=launch.dry_run)
     if delivered := len(waiting.delivered):
-        print(f"delivered to the tracking store what {delivered} run(s) had logged while it was away", file=sys.stderr)
+        print(f"delivered the logs of {delivered} run(s), which the tracking store had missed", file=sys.stderr)
 
 
 def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, config: "RunConfig") -> int:

@@ -22,7 +22,7 @@ from analysis.read.mlflow_client import StoreError
 from analysis.read.mlflow_store import StoreContents, read_contents
 from analysis.read.runs import RESULTS, RunData
 from records import names
-from records.command import OneLineParser
+from records.command import OneLineParser, entry
 from records.files import WriteError
 from records.study_json import CellKey, StudyKey, StudyRecord, add_records
 from records.text import columns
@@ -171,4 +171,4 @@ def coverage(file: ArchiveFile) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry("archive", main)

@@ -6,7 +6,6 @@ python analysis/make_figures.py --figure 4,curves --profile short --formats pdf
 """
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 from analysis.figures import FIGURES, FORMATS, CaptionedFigure, MissingFigure, collect_figures, write
 from analysis.options import SelectionError, add_arguments, from_arguments, names_in, select, select_searches
 from analysis.read.mlflow_client import StoreError
-from records.command import OneLineParser
+from records.command import OneLineParser, entry
 from records.files import WriteError
 
 FOLDER = "figures"  # below --out
@@ -25,8 +24,6 @@ FOLDER = "figures"  # below --out
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 with one line on stderr for refused input."""
     options = _parse(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± must not end in a traceback
     try:
         formats = names_in(options.formats, FORMATS, "format")
         if options.search is not None:
@@ -91,4 +88,4 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry("make_figures", main)

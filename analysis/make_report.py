@@ -14,7 +14,7 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 from analysis.options import SelectionError, add_arguments, from_arguments, select
 from analysis.read.mlflow_client import StoreError
 from analysis.tables.network_table import CostsError
-from records.command import OneLineParser
+from records.command import OneLineParser, entry
 from records.files import WriteError, write_whole
 
 NAME = "report.html"
@@ -50,4 +50,4 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry("make_report", main)

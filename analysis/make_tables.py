@@ -7,7 +7,6 @@ python analysis/make_tables.py --table 2,networks    # sizes and costs of networ
 
 import argparse
 import dataclasses
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from analysis.read.mlflow_client import StoreError
 from analysis.tables.cells import Table
 from analysis.tables.formats import FORMATS, to_text, write
 from analysis.tables.network_table import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
-from records.command import OneLineParser
+from records.command import OneLineParser, entry
 from records.files import WriteError
 from records.study_json import StudyRecord, profile_name
 
@@ -55,8 +54,6 @@ class SourcedTable:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 with one line on stderr for refused input."""
     options = _parse(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± must not end in a traceback
     wanted = _split(options.table)
     try:
         formats = names_in(options.formats, FORMATS, "format")
@@ -210,4 +207,4 @@ def _split(texts: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry("make_tables", main)

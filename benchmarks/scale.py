@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale --cells 10000 --workers 2 --out results/benchmarks/scale.json
 
-Every run is claimed, opened, logged (about 40 numbers) and closed as ever, in a sqlite store of its own in a folder
-that is removed at the end; --tracking-uri takes a server in its place.
+Every run is leased, opened, logged (about 40 numbers) and closed as usual, in a temporary sqlite store; --tracking-uri
+uses a server instead.
 """
 
 import argparse

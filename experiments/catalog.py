@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -90,6 +91,12 @@ def _study_of(module: ModuleType, name: str) -> Study:
     if not isinstance(study, Study):
         raise StudyError(f"study file {name} has no global STUDY = Study(...)")
     return replace(study, doc=(module.__doc__ or "").strip())
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Imports a user's modules in this order. Raises StudyError."""
+    for name in names:
+        import_module(name)
 
 
 def import_module(name: str) -> None:

@@ -204,10 +204,12 @@ def check_flags(launch: Launch) -> None:
 
 def ask_if_long(seconds: float, *, yes: bool) -> None:
     """Asks for confirmation above ASK_SECONDS. Raises UsageError if it is not given; `yes` gives it."""
+    if yes or seconds <= ASK_SECONDS:
+        return
     from experiments.console.progress import duration  # rich
 
     time = duration(seconds)
-    if seconds > ASK_SECONDS and not yes and not confirm(f"This takes about {time}. Start?"):
+    if not confirm(f"This takes about {time}. Start?"):
         raise UsageError(f"this takes about {time}; --yes starts it, --profile quick takes less")
 
 

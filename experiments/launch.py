@@ -125,6 +125,6 @@ def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:
 def waiting_line(last: Delivery) -> str:
     """Returns the line about logs that still wait for the store."""
     return (
-        f"the tracking store is away: what {len(last.waiting)} run(s) logged waits in {last.waiting[0].parent}; "
-        "the same command delivers it"
+        f"the tracking store does not answer: the logs of {len(last.waiting)} run(s) are kept in "
+        f"{last.waiting[0].parent}; the same command delivers them"
     )

@@ -124,15 +124,16 @@ def place_here(request: PlacementRequest, device: torch.device, *, threads: int 
     if gpus_per_run is not None:
         raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on the CPU (--device {device})")
     if workers is not None:
-        return Placement(workers, threads if workers == 1 else threads or max(1, cores() // workers))
+        each = threads if workers == 1 else threads or max(1, cores() // workers)
+        return Placement(workers=workers, threads=each)
     room = max(1, psutil.virtual_memory().available // WORKER_BYTES)
     each = threads or max(1, cores() // max(1, min(cores(), runs)))
     best = max(1, min(cores() // each, runs, room))
     if best == 1:
-        return Placement(1, threads)
+        return Placement(threads=threads)
     if not has_ray():
-        return Placement(1, threads, hint=f"one run at a time ({INSTALL} trains {best} at once)")
-    return Placement(best, each)
+        return Placement(threads=threads, hint=f"one run at a time ({INSTALL} trains {best} at once)")
+    return Placement(workers=best, threads=each)
 
 
 def _on_gpus(workers: int | None, gpus_per_run: float | None, device: torch.device) -> Placement:
@@ -149,8 +150,10 @@ def _on_gpus(workers: int | None, gpus_per_run: float | None, device: torch.devi
         )
     best = workers or room
     if workers is None and best > 1 and not has_ray():
-        return Placement(1, hint=f"one run at a time ({INSTALL} trains {best} at once)")
-    return Placement(best, None if best == 1 else max(1, cores() // best), gpus_per_run if best > 1 else 0.0)
+        return Placement(hint=f"one run at a time ({INSTALL} trains {best} at once)")
+    several = best > 1
+    threads = max(1, cores() // best) if several else None
+    return Placement(workers=best, threads=threads, gpus=gpus_per_run if several else 0.0)
 
 
 def if_worth(placement: Placement, requested: int | None, seconds: float) -> Placement:

@@ -83,7 +83,7 @@ class RunSelection:
 
 @dataclass(frozen=True)
 class EarlierRuns:
-    """What earlier launches left: the runs of the tracking store, and checkpoints here and at a URI."""
+    """What earlier launches left in the tracking store and among the checkpoints, and what of it is trained again."""
 
     stored: Mapping[str, StoredRun]
     """runs of the tracking store by fingerprint"""
@@ -145,7 +145,9 @@ class Plan:
             overrides=self.overrides,
             selection=SELECTION,
             axes=tuple(
-                AxisRecord(a.name, a.header, values=tuple(a.settings), labels=tuple(map(a.label, a.settings)))
+                AxisRecord(
+                    name=a.name, header=a.header, values=tuple(a.settings), labels=tuple(map(a.label, a.settings))
+                )
                 for a in study.axes
             ),
             compare=None if compare is None else ComparisonRecord(compare.axis, compare.baseline),
@@ -204,7 +206,7 @@ def select_cells(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
             if not equals or name not in valid:
                 raise PlanError(f"--cells {text!r}: write axis=value; axes: {', '.join(valid)}")
             if name in conditions:
-                raise PlanError(f"--cells {text!r}: {name} stands twice; a second --cells is OR")
+                raise PlanError(f"--cells {text!r}: {name} is given twice; a second --cells is OR")
             if value not in valid[name]:
                 raise PlanError(f"--cells {text!r}: {name} has the values {', '.join(valid[name])}")
             conditions[name] = value
@@ -222,6 +224,7 @@ def make_plan(
     config: RunConfig,
     base: RunConfig,
     *,
+    source: Source,
     selection: RunSelection,
     earlier: EarlierRuns,
     capabilities: DeviceCapabilities,
@@ -237,18 +240,24 @@ def make_plan(
         for cell in study.cells
     ]
     # An axis over the data (other labels) gives cells whose data have digests of their own.
-    sources = {run.data: open_source(run.data) for _, run in everything}
+    sources = {config.data: source}
+    sources |= {run.data: open_source(run.data) for _, run in everything if run.data not in sources}
+    fingerprints = [fingerprint(run, sources[run.data].digest) for _, run in everything]
     chosen = {str(cell) for cell in select_cells(study.cells, selection.cells)}
     index, count = selection.shard
-    runs = [plan_run(cell, run, sources[run.data], earlier) for cell, run in everything if str(cell) in chosen]
+    runs = [
+        plan_run(cell, run, key, sources[run.data], earlier)
+        for (cell, run), key in zip(everything, fingerprints, strict=True)
+        if str(cell) in chosen
+    ]
     return Plan(
         study=study,
         profile=profile,
-        source=open_source(config.data),
+        source=source,
         overrides=overrides_of(config, base),
         runs=tuple(runs[index - 1 :: count]),
         entries=tuple(
-            RunEntry(fingerprint(run, sources[run.data].digest), cell.key, run.seed) for cell, run in everything
+            RunEntry(key, cell.key, run.seed) for (cell, run), key in zip(everything, fingerprints, strict=True)
         ),
         networks={cell.key: _network(run, sources[run.data]) for cell, run in everything[: len(study.cells)]},
         base=base,
@@ -273,15 +282,14 @@ def resolved(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
     return resolve(config, capabilities)
 
 
-def plan_run(cell: Cell, config: RunConfig, source: Source, earlier: EarlierRuns) -> PlannedRun:
-    """Returns the run of a resolved config, with its state.
+def plan_run(cell: Cell, config: RunConfig, key: str, source: Source, earlier: EarlierRuns) -> PlannedRun:
+    """Returns the run of a resolved config, whose fingerprint is `key`, with its state.
 
     Raises UserError for a network that cannot be built, and for a checkpoint whose run the store does not know.
     """
-    print_ = fingerprint(config, source.digest)
-    stored = earlier.stored.get(print_)
+    stored = earlier.stored.get(key)
     run = PlannedRun(
-        cell=cell, seed=config.seed, config=config, fingerprint=print_, source=source, state=NEW, stored=stored,
+        cell=cell, seed=config.seed, config=config, fingerprint=key, source=source, state=NEW, stored=stored,
         fresh=earlier.rerun,
     )  # fmt: skip
     if stored is not None and stored.is_result and not earlier.rerun:
@@ -292,14 +300,14 @@ def plan_run(cell: Cell, config: RunConfig, source: Source, earlier: EarlierRuns
     if stored is not None and stored.outcome == names.FAILED and not earlier.retry_failed:
         return replace(run, state=FAILED)
     folder = earlier.checkpoints / run.folder_name
-    header = checkpoint.newest(folder, print_)
+    header = checkpoint.newest(folder, key)
     step = max(earlier.remote_steps.get(run.folder_name, 0), 0 if header is None else header.step)
     if not step:
         return run
     if header is not None and stored is None and not (folder / SPOOL).exists():
         raise PlanError(
             f"{folder} holds {run.name} at step {header.step}, but the tracking store knows no such run: its points up "
-            "to there would be missing. Name its store with --tracking-uri, or train it afresh with --rerun"
+            "to there would be missing. Name its store with --tracking-uri, or train it again with --rerun"
         )
     return replace(run, state=RESUMABLE, step=step)
 

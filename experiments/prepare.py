@@ -1,4 +1,4 @@
-"""Prepares one launch of a study: everything is checked and planned, nothing is written."""
+"""Prepares a launch: profile, device, settings, plan and placement. No run is recorded or trained here."""
 
 import functools
 import os
@@ -16,11 +16,10 @@ from experiments.estimate import estimate_seconds
 from experiments.placement import Machine, Placement, PlacementRequest, if_worth, place_here, require_ray
 from experiments.plan import RESUMABLE, EarlierRuns, Plan, RunSelection, make_plan, overrides_of, run_tags
 from experiments.profiles import PROFILES, Profile
-from experiments.runner import settings as run_defaults
 from experiments.runner.delivery import Delivery, deliver
 from experiments.runner.remote_checkpoints import checkpoint_root
 from experiments.runner.run_dir import KEEP
-from experiments.runner.settings import RunSettings
+from experiments.runner.settings import RunSettings, checkpoint_seconds
 from experiments.runner.torchrun import check_request, place_processes
 from experiments.search_spec import Search
 from experiments.study import Study
@@ -133,11 +132,13 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     seeds = study.seeds if launch.seeds is None else parse_seeds(launch.seeds)
     selection = RunSelection(seeds, launch.cells, parse_shard(launch.shard))
     base = base_config(study, profile)
+    source = open_source(config.data)
     settings = run_settings(launch, study, profile, overrides_of(config, base), machine.device)
     plan = make_plan(
         study, profile, config, base,
+        source=source,
         selection=selection,
-        earlier=earlier_runs(settings, open_source(config.data).name, rerun=launch.rerun),
+        earlier=earlier_runs(settings, source.name, rerun=launch.rerun),
         capabilities=machine.capabilities,
     )  # fmt: skip
     if not launch.dry_run:
@@ -166,7 +167,6 @@ def run_settings(
 ) -> RunSettings:
     """Returns the settings of a launch's runs, placed in this process until the plan is made."""
     checkpoints, remote = checkpoint_root(launch.checkpoints)
-    seconds = launch.checkpoint_seconds
     return RunSettings(
         tags=run_tags(study.name, profile, overrides),
         tracking_uri=resolve_uri(launch.tracking_uri),
@@ -176,7 +176,7 @@ def run_settings(
         placement=Placement(),
         keep=launch.keep,
         retry_failed=launch.retry_failed,
-        checkpoint_seconds=run_defaults.CHECKPOINT_SECONDS if seconds is None else seconds,
+        checkpoint_seconds=checkpoint_seconds(launch.checkpoint_seconds),
         deterministic=launch.deterministic,
         modules=(*launch.imports, *([str(Path(study.path).absolute())] if study.path else [])),
     )

@@ -116,7 +116,7 @@ class Search:
     """profile that it always uses; None = the launch chooses"""
     dataset: str = "cifar10"
     requires: tuple[str, ...] = ()
-    """the only data sets that it makes sense on, `dataset` among them; () = any"""
+    """data sets that the search can use, including `dataset`; () = any"""
     settings: Mapping[str, Settings] = field(default_factory=dict)
     """config fields by profile, which take precedence over the profile's own"""
     doc: str = field(default="", repr=False)

@@ -18,3 +18,10 @@ def one_line(error: BaseException) -> str:
     """Returns "KeyError: 'x'": the type of an exception and the first line of its message."""
     message = mask_secrets(str(error)).strip()
     return f"{type(error).__name__}: {message.splitlines()[0]}" if message else type(error).__name__
+
+
+def first_line(reason: BaseException | str) -> str:
+    """Returns the first line of an error or its text that is not empty, without passwords."""
+    lines = (line.strip() for line in mask_secrets(str(reason)).splitlines())
+    unknown = "no reason given" if isinstance(reason, str) else type(reason).__name__
+    return next((line for line in lines if line), unknown)

@@ -1,10 +1,8 @@
-"""URIs of tracking stores: the default, the file behind a sqlite URI, and errors in one line."""
+"""URIs of tracking stores: the default, and the file behind a sqlite URI."""
 
 import os
 from pathlib import Path
 from urllib.parse import unquote
-
-from records.secrets import mask_secrets
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 
@@ -16,7 +14,7 @@ def resolve_uri(uri: str | None) -> str:
 
 def is_sqlite(uri: str) -> bool:
     """Whether a URI names a sqlite store, with or without a driver (sqlite+pysqlite://)."""
-    return uri.partition("://")[0].partition("+")[0] == "sqlite"
+    return uri.partition("://")[0].partition("+")[0].lower() == "sqlite"
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -34,10 +32,3 @@ def absolute(uri: str) -> str:
         return uri
     query = uri.partition("?")[2]
     return f"{uri.partition('://')[0]}:///{path.absolute()}{query and f'?{query}'}"
-
-
-def first_line(reason: BaseException | str) -> str:
-    """Returns the first line of an error or its text that is not empty, without passwords."""
-    lines = (line.strip() for line in mask_secrets(str(reason)).splitlines())
-    unknown = "no reason given" if isinstance(reason, str) else type(reason).__name__
-    return next((line for line in lines if line), unknown)

@@ -172,6 +172,7 @@ def _run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_study_of_ones_own_with_a_mask_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "my_study.py").write_text(_example("STUDY = ", README))
     (tmp_path / "my_masks.py").write_text(_example("MASK_ACTIVATIONS.register", README))

@@ -16,8 +16,8 @@ from typing import Any
 from analysis.read.mlflow_client import StoreError
 from analysis.read.runs import RunData
 from records import names
+from records.errors import first_line
 from records.files import write_whole
-from records.mlflow_uri import first_line
 from records.secrets import mask_secrets
 from records.study_json import StudyKey, StudyRecord, add_records
 

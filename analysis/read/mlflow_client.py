@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from records.mlflow_uri import first_line, is_sqlite, sqlite_path
+from records.errors import first_line
+from records.mlflow_uri import is_sqlite, sqlite_path
 from records.secrets import mask_secrets
 
 if TYPE_CHECKING:  # a second of import that --help does not need

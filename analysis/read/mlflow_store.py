@@ -28,10 +28,11 @@ from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
 from records import names
-from records.mlflow_uri import first_line, resolve_uri
+from records.errors import first_line
+from records.mlflow_uri import resolve_uri
 from records.search_json import SearchRecord
 from records.secrets import mask_secrets
-from records.study_json import RecordError, StudyRecord
+from records.study_json import StudyRecord
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import pandas as pd
@@ -135,7 +136,7 @@ def read_searches(
         for run in sorted(found, key=lambda run: run.info.start_time):
             try:
                 searches.append(SearchRecord.from_json(json.loads(_artifact(client, run, names.SEARCH_JSON))))
-            except (RecordError, OSError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 name = run.data.tags.get(names.STUDY, "?")
                 problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
     return searches, problems, mask_secrets(uri)
@@ -185,7 +186,7 @@ def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Par
         try:
             record = StudyRecord.from_json(json.loads(_artifact(client, run, names.STUDY_JSON)))
             found[tag] = ParentRun(run.info.run_id, tag, record)
-        except (RecordError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             name = run.data.tags.get(names.STUDY, "?")
             problems.append(first_line(f"parent run {run.info.run_id} of study {name} is left out: {error}"))
     return list(found.values()), problems

@@ -117,7 +117,7 @@ def read_costs(path: Path | None = None) -> Costs:
                 for row in csv.DictReader(file)
             }
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CostsError(f"{path} is damaged ({error}): `python -m benchmarks.network_costs` writes it anew") from None
+        raise CostsError(f"{path} is damaged ({error}): `python -m benchmarks.network_costs` writes it again") from None
 
 
 def at_full_width(name: str, num_classes: int, image_size: int) -> NetworkKey:

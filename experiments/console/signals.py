@@ -21,7 +21,7 @@ class StopRequest:
         if self.exit_status is not None:
             raise KeyboardInterrupt
         self.exit_status = 128 + number
-        print("\nstopping after a checkpoint; press Ctrl-C again to stop immediately", file=sys.stderr, flush=True)
+        print("\nstopping after a checkpoint; a second Ctrl-C or SIGTERM stops at once", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import torch
 
 from experiments.placement import Machine, Placement, PlacementError, PlacementRequest
 from ran.engine.device import device_capabilities
-from records.mlflow_uri import first_line
+from records.errors import first_line
 
 CONNECT_SECONDS = 10.0
 
@@ -93,7 +93,7 @@ def on_cluster(request: PlacementRequest, threads: int | None) -> Placement:
     workers, gpus_per_run = request.workers, request.gpus_per_run
     if workers is not None and workers < 1:
         raise PlacementError(f"--workers must be at least 1, got {workers}")
-    connect(Placement(None, address=address))
+    connect(Placement(workers=None, address=address))
     gpus = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if gpus_per_run is None:
         gpus_per_run = 1.0 if gpus and device != "cpu" else 0.0
@@ -109,7 +109,7 @@ def on_cluster(request: PlacementRequest, threads: int | None) -> Placement:
     cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if (threads or 1) > cpus:
         raise PlacementError(f"--train.threads {threads}: the cluster's largest node has {cpus:g} CPUs")
-    placement = Placement(workers, threads=threads or 1, gpus=gpus_per_run, address=address)
+    placement = Placement(workers=workers, threads=threads or 1, gpus=gpus_per_run, address=address)
     return replace(placement, room=room(placement))
 
 

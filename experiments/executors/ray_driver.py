@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -75,7 +74,6 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
                 settings,
                 tracking_uri=absolute(settings.tracking_uri),
                 checkpoints=settings.checkpoints.absolute(),
-                deterministic=torch.are_deterministic_algorithms_enabled(),
             ),
             parent_id=services.parent_id,
             folder=os.getcwd(),
@@ -90,46 +88,46 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
         "scheduling_strategy": "DEFAULT" if placement.address is None else "SPREAD",
     }
     source = iter(runs)
-    places: dict[Any, PlannedRun] = {}
-    begun: set[str] = set()
+    tasks: dict[Any, PlannedRun] = {}
+    started: set[str] = set()
     stopping = threading.Event()
 
     def exchange() -> None:
-        cut = {run.name: reason for run in places.values() if (reason := services.cut(run.name)) is not None}
+        cut = {run.name: reason for run in tasks.values() if (reason := services.cut(run.name)) is not None}
         with contextlib.suppress(RayActorError):  # then no events arrive, but the runs train
             for what, arguments in ray.get(bus.exchange.remote(stopping.is_set() or services.stop(), cut)):
                 if what == "warning":
                     logger.warning("%s: %s", *arguments)
                     continue
                 if what == "run_begins":
-                    begun.add(arguments[0])
+                    started.add(arguments[0])
                 elif what == "run_ends":
-                    begun.discard(arguments[0])
+                    started.discard(arguments[0])
                 getattr(services.report, what)(*arguments)
 
     try:
         more = True
         while True:
-            while more and len(places) < _room(placement) and not services.stop():
+            while more and len(tasks) < _room(placement) and not services.stop():
                 run = next(source, _END)
                 if run is _END:
                     more = False
                 elif run is None:
                     break
-                elif any(other.fingerprint == run.fingerprint for other in places.values()):
+                elif any(other.fingerprint == run.fingerprint for other in tasks.values()):
                     yield Ended(run, BUSY, "this launch is training it")  # of two workers the second would take over
                 else:
-                    places[task.options(**options, name=run.name).remote(job, _sendable(run))] = run
-            if not places:
+                    tasks[task.options(**options, name=run.name).remote(job, _sendable(run))] = run
+            if not tasks:
                 return
-            ray.wait(list(places), timeout=POLL_SECONDS)  # until the first has ended
-            done, _ = ray.wait(list(places), num_returns=len(places), timeout=0)
+            ray.wait(list(tasks), timeout=POLL_SECONDS)  # until the first has ended
+            done, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
             exchange()
             for ref in done:
-                run = places.pop(ref)
+                run = tasks.pop(ref)
                 ended = _ended(ref, run)
-                if run.name in begun and ended is not None:  # its worker died and could not report it
-                    begun.discard(run.name)
+                if run.name in started and ended is not None:  # its worker died and could not report it
+                    started.discard(run.name)
                     services.report.run_ends(run.name, str(ended))
                 if ended is not None:
                     yield ended
@@ -137,11 +135,11 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
         stopping.set()
         end = time.monotonic() + STOP_SECONDS
         with contextlib.suppress(RayError):
-            while places and time.monotonic() < end:
+            while tasks and time.monotonic() < end:
                 exchange()
-                done, _ = ray.wait(list(places), num_returns=len(places), timeout=POLL_SECONDS)
+                done, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=POLL_SECONDS)
                 for ref in done:
-                    places.pop(ref)
+                    tasks.pop(ref)
 
 
 _END: Any = object()
@@ -170,7 +168,7 @@ def _opened_there() -> tuple[Images, Images]:
 
 
 def _ended(ref: Any, run: PlannedRun) -> Ended | None:
-    """Returns how a run ended, or what happened to its worker; None if it had not begun."""
+    """Returns how a run ended, or what happened to its worker; None if it had not started."""
     try:
         ended: Ended | None = ray.get(ref)
     except RayTaskError as error:

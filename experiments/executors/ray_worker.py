@@ -153,7 +153,7 @@ def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Leases]:
 
 
 def _store(uri: str, stop: Callable[[], bool]) -> Store:
-    """Returns the launch's store. Waits for one that is away when a worker starts; later, the run log does that."""
+    """Returns the launch's store. Waits up to STORE_SECONDS for it when a worker starts; later, the run log does."""
     end = time.monotonic() + STORE_SECONDS
     while True:
         try:

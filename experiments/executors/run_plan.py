@@ -46,18 +46,18 @@ def over_workers(runs: Iterable[PlannedRun | None], services: RunServices) -> It
     return ray_driver.train_on_workers(runs, services)
 
 
-def run_plan(plan: Plan, services: RunServices, place: Executor) -> list[Ended]:
+def run_plan(plan: Plan, services: RunServices, executor: Executor) -> list[Ended]:
     """Trains the plan's open runs, seed by seed, until `services.stop()`; returns how those that began have ended.
 
-    A run that another launch is training is looked at again when the others are done: its result is taken, or the run
-    itself where that launch has died.
+    A run that another launch is training is looked at again when the others are done: its result is used, or the
+    run is trained here if that launch has died.
     """
     ended: list[Ended] = []
     summary = Summary(plan)
     waiting = list(plan.todo)
     while waiting:
         busy: list[Ended] = []
-        for last in place(waiting, services):
+        for last in executor(waiting, services):
             if last.outcome == BUSY:
                 busy.append(last)
                 continue

@@ -64,7 +64,7 @@ class Ended:
 
     @classmethod
     def of_stored(cls, run: PlannedRun, stored: StoredRun) -> "Ended":
-        """Returns how a run ended that the tracking store has already."""
+        """Returns how a run that is already in the tracking store ended."""
         return cls(run, str(stored.outcome), stored.reason, test_err=stored.test_err, val_err=stored.val_err)
 
     @property
@@ -125,7 +125,7 @@ def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
         record, asked = run.stored, False
     known = run.stored is not None and record is not None and record.run_id == run.stored.run_id
     if record is not None and not (known and run.fresh):
-        # Another launch got here between the plan and the claim.
+        # Another launch finished or failed it between the plan and the lease.
         if record.is_result:
             return Ended.of_stored(run, record)
         if record.outcome == names.FAILED and not (known and settings.retry_failed):

@@ -19,7 +19,7 @@ from typing import Any
 import fsspec
 
 from experiments.tracking.spool import SPOOL
-from records.errors import UserError
+from records.errors import UserError, first_line
 from records.files import WriteError
 from records.secrets import mask_secrets
 
@@ -85,7 +85,7 @@ class RemoteCheckpoints:
                     partial.replace(target)
 
     def push(self, name: str) -> None:
-        """Makes the folder of a run at the URI hold what this machine's does: nothing, if there is none.
+        """Makes the folder of a run at the URI equal to the local one; removes its files if the local folder is gone.
 
         If the URI does not answer, a warning is logged: the run continues, and can be resumed on this machine only.
         """
@@ -114,8 +114,7 @@ class RemoteCheckpoints:
         except UserError:
             raise
         except Exception as error:  # raised by whatever library implements the protocol
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise kind(f"--checkpoints {mask_secrets(self.uri)}: {reason}") from None
+            raise kind(f"--checkpoints {mask_secrets(self.uri)}: {first_line(error)}") from None
 
 
 def _counts(path: Path) -> bool:

@@ -34,7 +34,7 @@ def locked(folder: Path) -> Iterator[bool | None]:
     """Holds the lock of a run's folder. Yields True if this process has it, False if another has, None if unknown.
 
     The kernel releases the lock of a process that dies, so a dead owner never blocks a run. Some network file systems
-    have no locks: None, and the claim in the tracking store decides alone.
+    have no locks: None, and the lease in the tracking store decides alone.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

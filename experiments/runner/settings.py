@@ -13,6 +13,11 @@ CHECKPOINT_SECONDS = 60.0
 """time between two checkpoints of a run, unless --checkpoint-seconds says otherwise"""
 
 
+def checkpoint_seconds(requested: float | None) -> float:
+    """Returns the time between two checkpoints: the requested one, else the default."""
+    return CHECKPOINT_SECONDS if requested is None else requested
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """Settings that all runs of a launch share. Workers get them whole."""

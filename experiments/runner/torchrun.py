@@ -63,7 +63,7 @@ class SharedRun:
 
 
 def check_request(request: PlacementRequest) -> None:
-    """Raises TorchrunError for flags that several processes, or one alone, cannot follow."""
+    """Raises TorchrunError for flags that do not fit the number of processes."""
     count = current().world
     if request.sync_batchnorm and count == 1:
         raise TorchrunError("--sync-batchnorm is for several processes on GPUs: start the command with torchrun")
@@ -187,4 +187,4 @@ def _take_part(shared: SharedRun, stop: Callable[[], bool]) -> None:
     except LostError:
         raise
     except Exception:
-        pass  # rank 0 was told, by `abort_on_error`
+        pass  # `abort_on_error` has told rank 0

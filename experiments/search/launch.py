@@ -73,7 +73,7 @@ def run(prepared: PreparedSearch) -> SearchResult:
                 )  # fmt: skip
                 writer = _Writer(p, store, parent_id, study)
                 halted: list[str] = []
-                with _handing_on(trials, problems):
+                with _releasing(trials, problems):
                     if settings.retry_failed:
                         trials.retry_failed()
                     halted = _train(trials, services, writer)
@@ -101,14 +101,14 @@ def _train(trials: Trials, services: RunServices, writer: "_Writer") -> list[str
         # The executor ends when it has no run; other launches may still train the last ones.
         for ended in execute(runs, services):
             trials.ended(ended)
-            writer.now_and_then()
+            writer.write_if_due()
             if ended.halts:
                 return [f"{ended.run.name}: {ended}"]
     return []
 
 
 @contextlib.contextmanager
-def _handing_on(trials: Trials, problems: list[str]) -> Iterator[None]:
+def _releasing(trials: Trials, problems: list[str]) -> Iterator[None]:
     """Leaves no trial running, however the block ends; a storage that does not answer is reported as a problem."""
     try:
         yield
@@ -164,7 +164,7 @@ class _Writer:
         self._p, self._store, self._parent_id, self._study = p, store, parent_id, study
         self._written = time.monotonic()
 
-    def now_and_then(self) -> None:
+    def write_if_due(self) -> None:
         if time.monotonic() - self._written >= WRITE_SECONDS:
             with contextlib.suppress(StorageError):
                 self.write(over=False)

@@ -11,11 +11,11 @@ from optuna.study import Study as OptunaStudy
 
 from experiments.cli import Launch, parse_seeds
 from experiments.console.progress import duration
-from experiments.plan import RunSelection, canonical, make_plan, network_cost, override_words, overrides_of
+from experiments.placement import PlacementRequest
+from experiments.plan import EarlierRuns, RunSelection, canonical, make_plan, network_cost, override_words, overrides_of
 from experiments.prepare import (
     base_config,
     check_writable_places,
-    earlier_runs,
     find_machine,
     load_data,
     place_runs,
@@ -29,6 +29,7 @@ from experiments.search.storage import DEFAULT, check_definition, find_study
 from experiments.search.trial_state import count_over, frozen_trials
 from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
+from experiments.tracking.store import Store
 from ran.config import RunConfig, check, flatten, override
 from ran.data.datasets import open_source
 from ran.engine.device import DeviceCapabilities, make_deterministic
@@ -221,7 +222,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         check_writable_places(prepared.settings)
         load_data((config.data, seed) for seed in prepared.seeds)
     prepared = _with_study(prepared, confirms=launch.confirm)
-    return prepared if launch.confirm or not prepared.todo else _placed(launch, prepared, base)
+    return prepared if launch.confirm or not prepared.todo else _placed(launch.placement, prepared, base)
 
 
 def _with_study(prepared: PreparedSearch, *, confirms: bool) -> PreparedSearch:
@@ -235,18 +236,21 @@ def _with_study(prepared: PreparedSearch, *, confirms: bool) -> PreparedSearch:
     return replace(prepared, study=study)
 
 
-def _placed(launch: Launch, prepared: PreparedSearch, base: RunConfig) -> PreparedSearch:
+def _placed(request: PlacementRequest, prepared: PreparedSearch, base: RunConfig) -> PreparedSearch:
     """Adds where the trials train and how long one takes, planned as a study of one cell, the base."""
-    search, config, settings = prepared.search, prepared.space.base, prepared.settings
+    search, config, source, settings = prepared.search, prepared.space.base, prepared.space.source, prepared.settings
+    store = Store.peek(settings.tracking_uri)
+    stored = store.runs(source.name) if store else {}
     plan = make_plan(
-        Study(search.name, search.title, axes=()), prepared.profile, config, base,
+        Study(name=search.name, title=search.title, axes=()), prepared.profile, config, base,
+        source=source,
         selection=RunSelection(prepared.seeds),
-        earlier=earlier_runs(settings, prepared.space.source.name, rerun=True),
+        earlier=EarlierRuns(stored=stored, checkpoints=settings.checkpoints, rerun=True),
         capabilities=prepared.capabilities,
     )  # fmt: skip
     # The seeds of a trial train one after another: as many runs at once as there are trials.
     placement, estimates = place_runs(
-        launch.placement, plan, settings.device, threads=config.train.threads, runs=prepared.total, times=prepared.todo
+        request, plan, settings.device, threads=config.train.threads, runs=prepared.total, times=prepared.todo
     )
     return replace(prepared, settings=replace(settings, placement=placement), trial_seconds=sum(estimates.values()))
 

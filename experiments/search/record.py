@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.search import trial_state as attributes
@@ -23,7 +23,7 @@ BEST = 10
 """maximum number of trials in the table"""
 
 
-def trial_records(study: Study, seeds: Sequence[int]) -> tuple[TrialRecord, ...]:
+def trial_records(study: OptunaStudy, seeds: Sequence[int]) -> tuple[TrialRecord, ...]:
     """Returns every trial of a study, in the order of their numbers."""
     trials = frozen_trials(study)
     gone = replaced(trials)
@@ -41,7 +41,7 @@ def _trial_record(t: FrozenTrial, seeds: Sequence[int], gone: bool) -> TrialReco
         values=tuple(t.values) if t.state == TrialState.COMPLETE else None,
         errors=tuple(held.get(attributes.ERRORS, ())),
         macs=held.get(attributes.MACS),
-        fingerprints=tuple(held.get(attributes.PRINTS, ())),
+        fingerprints=tuple(held.get(attributes.FINGERPRINTS, ())),
         seeds=tuple(seeds),
         intermediate={step: value for step, value in t.intermediate_values.items() if math.isfinite(value)},
         seconds=held.get(attributes.SECONDS),
@@ -68,7 +68,7 @@ def front(trials: Sequence[TrialRecord]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def importances(study: Study, objectives: Sequence[str]) -> dict[str, dict[str, float]]:
+def importances(study: OptunaStudy, objectives: Sequence[str]) -> dict[str, dict[str, float]]:
     """Returns by objective the share of each parameter in the spread of the complete trials (fANOVA); {} for too few.
 
     Trials that diverged count with their worst value, because that a rate makes them diverge is an influence too.

@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 
 from records.errors import UserError
 from records.secrets import mask_secrets
@@ -58,13 +58,13 @@ class _KernelLock(JournalFileOpenLock):
 
     def acquire(self) -> bool:
         self._lock.acquire()
-        self._mend()
+        self._repair()
         return True
 
     def release(self) -> None:
         self._lock.release()
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Cuts off an incomplete last line, left by a process that died while writing; Optuna stops reading at it."""
         with open(self._path, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
@@ -183,7 +183,7 @@ def _make_tables(spec: str, options: Mapping[str, Any]) -> None:
             time.sleep(1.0)
 
 
-def find_study(spec: str, name: str) -> Study | None:
+def find_study(spec: str, name: str) -> OptunaStudy | None:
     """Returns a search's Optuna study for reading; None if the storage has none. Raises StorageError."""
     storage = open_storage(spec, create=False)
     if storage is None:
@@ -193,7 +193,7 @@ def find_study(spec: str, name: str) -> Study | None:
         return optuna.load_study(study_name=name, storage=storage) if name in known else None
 
 
-def check_definition(study: Study, definition: Mapping[str, Any], spec: str) -> None:
+def check_definition(study: OptunaStudy, definition: Mapping[str, Any], spec: str) -> None:
     """Raises StorageError if the study belongs to another search of the same name."""
     held = study.user_attrs.get("definition")
     if held is None:

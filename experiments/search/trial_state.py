@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from records import names
@@ -13,7 +13,7 @@ from records import names
 logger = logging.getLogger(__name__)
 
 LAUNCH, OUTCOME, REASON, SECONDS = "launch", "outcome", "reason", "seconds"
-SETTINGS, PRINTS, ERRORS, MACS, RETRY_OF, DEATHS, VOID = (
+SETTINGS, FINGERPRINTS, ERRORS, MACS, RETRY_OF, DEATHS, VOID = (
     "settings", "fingerprints", "errors", "macs", "retry_of", "deaths", "void",
 )  # fmt: skip
 """user attributes of a trial"""
@@ -22,7 +22,7 @@ RETRIES = 2
 """number of times that a trial is tried again after its launch died; a third death fails it"""
 
 
-def frozen_trials(study: Study) -> list[FrozenTrial]:
+def frozen_trials(study: OptunaStudy) -> list[FrozenTrial]:
     """Reads the trials and returns them in the order of their numbers."""
     return study.get_trials(deepcopy=False)
 
@@ -46,7 +46,7 @@ def count_over(trials: list[FrozenTrial], *, failed: bool = True) -> int:
     return sum(failed or t.state != TrialState.FAIL for t in over)
 
 
-def tell(study: Study, trial: Trial, attributes: Mapping[str, Any], values: Any, state: TrialState) -> None:
+def tell(study: OptunaStudy, trial: Trial, attributes: Mapping[str, Any], values: Any, state: TrialState) -> None:
     """Ends a trial and sets its attributes. A trial that another launch has handed on stays as it is."""
     try:
         for key, value in attributes.items():
@@ -56,7 +56,7 @@ def tell(study: Study, trial: Trial, attributes: Mapping[str, Any], values: Any,
         logger.warning("trial %s: another launch took this one for dead, and has its runs now", trial.number)
 
 
-def hand_on(study: Study, t: FrozenTrial, trials: list[FrozenTrial], reason: str, *, deaths: int) -> str:
+def hand_on(study: OptunaStudy, t: FrozenTrial, trials: list[FrozenTrial], reason: str, *, deaths: int) -> str:
     """Fails a running trial and enqueues its parameters, so that a launch continues from its checkpoints.
 
     Returns a message if the trial is given up instead, else "". Parameters are enqueued first, so a kill loses nothing.
@@ -74,7 +74,7 @@ def hand_on(study: Study, t: FrozenTrial, trials: list[FrozenTrial], reason: str
 
 
 def take_over(
-    study: Study, trials: list[FrozenTrial], others: list[FrozenTrial], is_dead: Callable[[str], bool]
+    study: OptunaStudy, trials: list[FrozenTrial], others: list[FrozenTrial], is_dead: Callable[[str], bool]
 ) -> list[str]:
     """Hands on those of the running trials `others` whose launches have died; returns messages about those given up.
 
@@ -92,7 +92,7 @@ def take_over(
     return [line for line in lines if line]
 
 
-def enqueue_failed(study: Study) -> None:
+def enqueue_failed(study: OptunaStudy) -> None:
     """Enqueues the parameters of failed trials, except those that were tried again already."""
     trials = frozen_trials(study)
     gone = replaced(trials)

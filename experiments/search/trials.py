@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from experiments.console.progress import Reporter
@@ -30,10 +30,10 @@ from experiments.search.storage import StorageError, asking
 from experiments.search.trial_state import (
     DEATHS,
     ERRORS,
+    FINGERPRINTS,
     LAUNCH,
     MACS,
     OUTCOME,
-    PRINTS,
     PRUNED,
     REASON,
     RETRY_OF,
@@ -72,7 +72,7 @@ class _Open:
     cell: Cell
     configs: tuple[RunConfig, ...]
     """resolved configs, one per seed"""
-    prints: tuple[str, ...]
+    fingerprints: tuple[str, ...]
     errors: list[float] = field(default_factory=list)
     """errors of the finished seeds, in order"""
     reported: set[int] = field(default_factory=set)
@@ -87,10 +87,17 @@ class Trials:
     """The trials of one launch: `feed` gives an executor their runs, `ended` takes how each ended."""
 
     def __init__(
-        self, prepared: PreparedSearch, study: Study, store: Store, leases: Leases, *, me: str, stop: Callable[[], bool]
+        self,
+        prepared: PreparedSearch,
+        study: OptunaStudy,
+        store: Store,
+        leases: Leases,
+        *,
+        me: str,
+        stop: Callable[[], bool],
     ):
         """`me`: the name under which this launch is known as alive."""
-        self._study, self._spec, self._space, self._total = study, prepared.storage, prepared.space, prepared.total
+        self._study, self._storage, self._space, self._total = study, prepared.storage, prepared.space, prepared.total
         self._seeds, self._objectives = prepared.seeds, prepared.objectives
         self._store, self._leases, self._checkpoints = store, leases, prepared.settings.checkpoints
         self._capabilities, self._retry_failed = prepared.capabilities, prepared.settings.retry_failed
@@ -146,7 +153,7 @@ class Trials:
         """Opens trials until one has something to train; results that the store has are taken without training."""
         self.over = False
         while not self._stop():
-            with in_turn(self._turn, self._checkpoints, self._leases), asking(self._spec):
+            with in_turn(self._turn, self._checkpoints, self._leases), asking(self._storage):
                 trials = frozen_trials(self._study)
                 others = self._others(trials)
                 if others and self._store_answers():
@@ -193,11 +200,11 @@ class Trials:
         except UserError as error:
             self._fail(trial, str(error))
             return
-        prints = tuple(fingerprint(config, source.digest) for config in configs)
+        fingerprints = tuple(fingerprint(config, source.digest) for config in configs)
         cell = Cell(dict(trial.params), settings, f"t{trial.number}")
-        opened = self._open[trial.number] = _Open(trial=trial, cell=cell, configs=configs, prints=prints)
-        with asking(self._spec):
-            for key, value in ((SETTINGS, settings), (PRINTS, prints), (MACS, macs)):
+        opened = self._open[trial.number] = _Open(trial=trial, cell=cell, configs=configs, fingerprints=fingerprints)
+        with asking(self._storage):
+            for key, value in ((SETTINGS, settings), (FINGERPRINTS, fingerprints), (MACS, macs)):
                 trial.set_user_attr(key, value)
             before = trial.user_attrs.get(RETRY_OF)
             if before is not None and len(self._objectives) == 1:
@@ -210,13 +217,13 @@ class Trials:
         """Prepares the run of the trial's next seed, or takes its result if the store has one."""
         k = len(opened.errors)
         try:
-            stored = self._record(opened.prints[k])
+            stored = self._stored(opened.fingerprints[k])
             earlier = EarlierRuns(
                 stored={} if stored is None else {stored.fingerprint: stored},
                 checkpoints=self._checkpoints,
                 retry_failed=self._retry_failed,
             )
-            run = plan_run(opened.cell, opened.configs[k], self._space.source, earlier)
+            run = plan_run(opened.cell, opened.configs[k], opened.fingerprints[k], self._space.source, earlier)
         except UserError as error:
             self._end(opened, names.FAILED, str(error))
             return
@@ -227,9 +234,9 @@ class Trials:
         else:
             self._ready.append((0.0, run))
 
-    def _record(self, print_: str) -> StoredRun | None:
+    def _stored(self, key: str) -> StoredRun | None:
         try:
-            return self._store.run(self._space.source.name, print_)
+            return self._store.run(self._space.source.name, key)
         except TrackingError:  # away: the run trains, and its log waits
             return None
 
@@ -246,7 +253,7 @@ class Trials:
         evaluation = math.ceil(step / math.ceil(train.steps / train.evals))
         place = k * train.evals + evaluation
         try:
-            with asking(self._spec):
+            with asking(self._storage):
                 self._report(opened, place, statistics.fmean([*opened.errors, values[names.VAL_ERR]]))
                 if self._prunes and opened.trial.should_prune():
                     self._cuts[name] = f"pruned at step {step}/{train.steps}"
@@ -278,7 +285,7 @@ class Trials:
             self._end(opened, PRUNED, cut)
         elif ended.outcome == names.KILLED and (self._stop() or ended.halts):
             pass  # `leave` hands it on
-        elif ended.outcome == names.KILLED and (there := self._record(opened.prints[k])) and there.is_result:
+        elif ended.outcome == names.KILLED and (there := self._stored(opened.fingerprints[k])) and there.is_result:
             self._begin_seed(opened)  # another launch had it first
         else:
             self._end(opened, names.FAILED, ended.reason or "it has no validation error", ended.tail)
@@ -287,7 +294,7 @@ class Trials:
         opened.errors.append(error)
         done = len(opened.errors)
         if len(self._objectives) == 1:
-            with contextlib.suppress(StorageError, optuna.exceptions.UpdateFinishedTrialError), asking(self._spec):
+            with contextlib.suppress(StorageError, optuna.exceptions.UpdateFinishedTrialError), asking(self._storage):
                 evals = opened.configs[0].train.evals
                 self._report(opened, done * evals, statistics.fmean(opened.errors))
                 if done < len(self._seeds) and self._prunes and opened.trial.should_prune():
@@ -316,7 +323,7 @@ class Trials:
         until = time.monotonic() + TELL_SECONDS
         while True:
             try:
-                with asking(self._spec):
+                with asking(self._storage):
                     tell(self._study, trial, attributes, values, state)
                 break
             except StorageError as error:
@@ -329,18 +336,18 @@ class Trials:
             self.problems += lines
 
     def _fail(self, trial: Trial, reason: str) -> None:
-        with asking(self._spec):
+        with asking(self._storage):
             tell(self._study, trial, {OUTCOME: names.FAILED, REASON: reason}, None, TrialState.FAIL)
         self.problems.append(f"trial {trial.number}: failed: {reason}")
 
     def retry_failed(self) -> None:
         """Enqueues the parameters of the trials that failed."""
-        with in_turn(self._turn, self._checkpoints, self._leases), asking(self._spec):
+        with in_turn(self._turn, self._checkpoints, self._leases), asking(self._storage):
             enqueue_failed(self._study)
 
     def leave(self) -> None:
         """Hands on the trials that this launch has not finished, so that the same command continues them."""
-        with contextlib.suppress(StorageError), asking(self._spec):
+        with contextlib.suppress(StorageError), asking(self._storage):
             trials = frozen_trials(self._study)
             for t in trials:
                 if t.state == TrialState.RUNNING and t.user_attrs.get(LAUNCH) == self._me:

@@ -20,7 +20,7 @@ removes.
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from experiments.search import Search
+from experiments.search_spec import Search
 
 SEARCH = Search(
     name="attention56",

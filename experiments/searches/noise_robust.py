@@ -18,7 +18,7 @@ Expect: more weight decay and label smoothing than without noise, and a learning
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from experiments.search import Search
+from experiments.search_spec import Search
 from ran.config import DataConfig, ModelConfig, RunConfig
 
 SEARCH = Search(

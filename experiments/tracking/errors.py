@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from records.errors import UserError
-from records.mlflow_uri import first_line
+from records.errors import UserError, first_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 

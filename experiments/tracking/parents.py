@@ -1,7 +1,7 @@
 """Parent runs: one per study (with profile, data set and overrides), and one per search."""
 
-import contextlib
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from experiments.tracking.records import MLFLOW_STATUS
 from experiments.tracking.store import Store
 from records import names
 from records.study_json import StudyRecord, unite
+
+logger = logging.getLogger(__name__)
 
 
 def open_study(store: Store, key: str, name: str, *, tags: Mapping[str, str], note: str, record: StudyRecord) -> str:
@@ -63,9 +65,18 @@ def _open(
 
 
 def _study_record(store: Store, run_id: str) -> StudyRecord | None:
-    """Returns what an earlier launch wrote; None if it died before the file was complete."""
+    """Returns what an earlier launch wrote; None if there is no readable record, which a warning says.
+
+    Raises TrackingError if the store does not deliver the file: what it lists must not be overwritten unread.
+    """
     if names.STUDY_JSON not in store.artifacts(run_id):
         return None
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ValueError):  # RecordError is one, too
-        return StudyRecord.from_json(json.loads(store.download(run_id, names.STUDY_JSON, Path(folder)).read_bytes()))
-    return None
+    with tempfile.TemporaryDirectory() as folder:
+        content = store.download(run_id, names.STUDY_JSON, Path(folder)).read_bytes()
+    try:
+        return StudyRecord.from_json(json.loads(content))
+    except ValueError as error:  # a launch that died while it wrote the file, or somebody's edit
+        logger.warning(
+            "the %s of parent run %s cannot be read and is written anew: %s", names.STUDY_JSON, run_id, error
+        )
+        return None

@@ -16,7 +16,8 @@ from experiments.tracking import provenance, sqlite
 from experiments.tracking.errors import Superseded, asks, unusable
 from experiments.tracking.records import MLFLOW_STATUS, RunOpening, StoredRun, by_fingerprint
 from records import names
-from records.mlflow_uri import first_line, sqlite_path
+from records.errors import first_line
+from records.mlflow_uri import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -80,7 +80,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         return _read_official(path)
     except Exception as error:  # a damaged file can provoke nearly any exception
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: not CIFAR-10N's labels ({reason[:200]}); fetch it anew") from None
+        raise DataError(f"{path}: not CIFAR-10N's labels ({reason[:200]}); download it again") from None
 
 
 def _read_official(path: Path) -> Mapping[str, Any]:

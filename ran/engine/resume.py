@@ -22,7 +22,7 @@ def load(
     """Restores the newest whole checkpoint in every process and returns its header; None without one.
 
     Only the first process reads it, so the processes need no shared folder, and any number of processes may have
-    written it. Raises as `checkpoint.load` does.
+    written it. Raises as `checkpoint.load` and `Processes.sync_stop` do.
     """
     found = checkpoint.load(folder, fingerprint, network, optimizer, window) if processes.leads else None
     if processes.alone:

@@ -34,7 +34,7 @@ class TrainHooks:
     """What the caller of `train` does during a run. Of several processes only the first one's logs and saves count."""
 
     log: Callable[[int, dict[str, float]], None] = lambda step, values: None
-    """receives the optimizer steps taken and metrics by name; a step that is taken again is logged again, alike"""
+    """receives the optimizer steps taken and metrics by name; a repeated step is logged again, with the same values"""
     flush: Callable[[], object] = lambda: None
     """called before each checkpoint: what was logged must be safe before its steps become permanent"""
     after_save: Callable[[], object] = lambda: None
@@ -85,7 +85,7 @@ def train(
     Precision and kernels of the config must be resolved. Several `processes` call it alike. A loss or weight that is
     not finite ends the run within `log_interval` steps. Raises CheckpointError for a checkpoint of another
     configuration, DataError for a damaged image file or a label not among `num_classes`, ConfigError for kernels that
-    cannot be built, WriteError for a checkpoint that cannot be written; several processes AbandonedError and LostError.
+    cannot be built, WriteError if no checkpoint can be written, and with several processes AbandonedError or LostError.
     """
     t, o, steps = config.train, config.optim, config.train.steps
     prepare_process(config, device)

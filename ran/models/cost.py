@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ran.config import ModelConfig
 from ran.kernels.ops import using
 from ran.models.network import NetworkSpec, build
-from ran.models.zoo import config_spec
+from ran.models.zoo import NETWORKS, config_spec, create_model
 from records.command import OneLineParser, entry
 from records.errors import UserError
 from records.text import columns
@@ -209,7 +209,6 @@ def describe(name: str, *, num_classes: int, image_size: int) -> str:
 
     Raises UserError for an input size that the network cannot take.
     """
-    from ran.models.zoo import create_model
 
     with torch.device("meta"):
         network = create_model(name, num_classes=num_classes)
@@ -239,7 +238,6 @@ def usual_heads(name: str) -> tuple[tuple[int, int], ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints one network's costs by stage and branch. Returns 0; raises UserError."""
-    from ran.models.zoo import NETWORKS
 
     parser = OneLineParser("python -m ran.models.cost", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", help="network")

@@ -33,3 +33,21 @@ def test_help_imports_nothing_heavy(name: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert [heavy for heavy in HEAVY if f"'{heavy}'" in done.stdout] == []
+
+
+def test_an_output_that_cannot_be_written_is_one_line(empty_folder: Path) -> None:
+    command = [sys.executable, "-m", "analysis.make_tables", "--table", "2", "--archive", "none"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "make_tables: the output cannot be written (No space left on device)"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_without_signs_gets_the_table(empty_folder: Path) -> None:
+    command = [sys.executable, "-m", "analysis.archive", "show", "--out", str(ROOT / "results" / "archive")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")

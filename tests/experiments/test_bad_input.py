@@ -258,6 +258,7 @@ def _fingerprint(lab, cell):
     return next(run["fingerprint"] for run in study["runs"] if run["cell"] == {name: value})
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_program(lab, stopped):
     save_file({"weight": torch.zeros(2)}, stopped)
     refused(lab, says=[str(stopped), "not a checkpoint of this version"])

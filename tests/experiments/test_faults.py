@@ -15,7 +15,7 @@ import time
 
 import psutil
 import pytest
-from lab import FAILING, STEPS, Lab, same_bits, wait_for
+from lab import FAILING, STEPS, Lab, mine, same_bits, wait_for
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from safetensors import safe_open
@@ -221,6 +221,23 @@ def test_sigterm_is_obeyed_within_ten_seconds(after, lab):
 # The store's file
 
 
+def test_a_study_json_that_cannot_be_read_is_never_overwritten(lab, monkeypatch):
+    """What it lists (seeds of earlier launches) would be lost."""
+    path = lab.study(mine())
+    assert lab.launch("--seeds", "0", study=path).status == 0
+    (parent,) = lab.parents()
+    before = lab.artifact(parent, names.STUDY_JSON).read_text()
+
+    def away(self, run_id, name, folder):
+        raise StoreUnavailable("the tracking store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "download", away)
+        said = lab.launch("--seeds", "1", study=path)
+    assert (said.status, "the tracking store is away" in said.err) == (2, True)
+    assert lab.artifact(parent, names.STUDY_JSON).read_text() == before
+
+
 @pytest.mark.slow
 def test_a_busy_store_is_waited_for(lab, whole, often, monkeypatch):
     """SQLite's write lock is held for a second from the moment that a run wants to write."""
@@ -294,7 +311,7 @@ def test_a_store_that_cannot_be_written_to_the_end(error, lab, whole, often, mon
     mends.pop()()
     assert said.status == 1
     assert "Traceback" not in said.err
-    assert said.err.splitlines()[-1].startswith("the tracking store is away: what 1 run(s) logged waits in ")
+    assert said.err.splitlines()[-1].startswith("the tracking store does not answer: the logs of 1 run(s) are kept in ")
     assert list(lab.checkpoints.glob(f"*/{SPOOL}"))
     again = lab.launch(*STEPS)
     assert again.status == 0, again.err
@@ -434,6 +451,7 @@ def test_a_password_in_the_uri_is_never_shown(lab, caplog):
     assert "hunter2" not in said.err + said.out + caplog.text
 
 
+@pytest.mark.slow
 def test_reasons_and_tracebacks_carry_no_secrets(lab, user_module):
     module = user_module(
         "users_masks",

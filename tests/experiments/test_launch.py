@@ -196,6 +196,7 @@ def test_nothing_but_the_lock_is_left_of_the_checkpoints(done):
     assert [p.name for p in lab.checkpoints.iterdir()] == ["launch.lock"]
 
 
+@pytest.mark.slow
 def test_system_metrics_of_a_run_that_lasts(lab, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     monkeypatch.setattr(system_metrics, "START_SECONDS", 0.0)
@@ -469,7 +470,7 @@ def test_a_signal_stops_after_a_checkpoint(number, status, lab, whole):
     out, err = process.communicate(timeout=180)
     assert process.returncode == status, err
     assert "Traceback" not in err
-    assert "stopping after a checkpoint; press Ctrl-C again to stop immediately" in err
+    assert "stopping after a checkpoint; a second Ctrl-C or SIGTERM stops at once" in err
     assert err.splitlines()[-1] == "1 of 1 runs are left; the same command continues"
     assert ("Smoke test" in out) is (status == 130), "who sends SIGTERM waits for no table"
     run = lab.children()["arl s0"]
@@ -604,6 +605,7 @@ def test_a_look_at_a_store_that_is_being_created_waits_for_it(tmp_path, monkeypa
     assert order == ["is whole", "is looked at"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["dies", pytest.param("finishes", marks=pytest.mark.slow)])
 def test_a_run_that_another_launch_holds_is_waited_for(ends, lab, whole, monkeypatch):
     """The lock of its folder, which the kernel releases with its process, and its result, if it comes to one."""

@@ -213,6 +213,7 @@ def test_shards_that_are_refused(text):
         parse_shard(text)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 12), st.sampled_from([(), ("depth=56",), ("depth=92,learning=arl", "depth=56,learning=nal")]))
 def test_shards_part_the_runs(count, cells):
     everything = labels(plan(cells=cells).runs)

@@ -78,6 +78,7 @@ def test_studies_on_cifar_run_to_their_end(name, lab):
     assert "data cifar10" in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_ONE_PROFILE)
 def test_studies_that_no_other_profile_shrinks_are_planned(name, lab):
     make_cifar10(lab.folder / "data", train_images=5_064, test_images=64)

@@ -95,6 +95,7 @@ def test_a_norm_whose_input_others_read_stays():
     assert fold_batchnorm(exported) == 0
 
 
+@pytest.mark.slow
 def test_an_export_that_computes_something_else_is_refused(tmp_path):
     one, other = trained(), trained(learning="nal")
     loaded = export(other, tmp_path / "other.pt2", "pt2")

@@ -313,6 +313,7 @@ def test_what_a_script_asks_for_in_vain_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_timm(tmp_path: Path) -> None:
     (tmp_path / "timm.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\", name='timm')")
     done = run(tmp_path / "timm.py", PYTHONPATH=str(tmp_path))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from records import mlflow_uri
+from records import errors, mlflow_uri
 
 
 def test_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_a_uri_for_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_errors_are_one_line_without_passwords() -> None:
-    assert mlflow_uri.first_line("\n  first \nsecond") == "first"
-    assert mlflow_uri.first_line(ValueError("no http://me:secret@host\nmore")) == "no http://me:***@host"
-    assert mlflow_uri.first_line(ValueError(" ")) == "ValueError"
-    assert mlflow_uri.first_line("") == "no reason given"
+    assert errors.first_line("\n  first \nsecond") == "first"
+    assert errors.first_line(ValueError("no http://me:secret@host\nmore")) == "no http://me:***@host"
+    assert errors.first_line(ValueError(" ")) == "ValueError"
+    assert errors.first_line("") == "no reason given"

@@ -85,7 +85,7 @@ def imagenet_normalization() -> Normalization:
 
 
 def test_share(side: int) -> float:
-    """Returns what the share of an image's shorter side that a test crop of `side` pixels keeps: 224 of 256 for 224."""
+    """Returns the share of an image's shorter side that a test crop of `side` pixels keeps: 224/256 for 224."""
     return side / round(side * USUAL_SIDE / USUAL_SIZE)
 
 

@@ -205,6 +205,7 @@ def test_profiles_data_sets_and_overrides_never_mix() -> None:
     assert all("optim.lr = 0.3" in texts(draw(one)) for one in changed if one.kind == "curves")
 
 
+@pytest.mark.slow
 def test_an_archive_of_old_lines_gives_what_it_can_and_says_the_rest() -> None:
     results = results_of(Path("archive"), study_lines("arl_vs_nal", (0, 1), profile="quick-1", old=True))
     drawn, skipped = collect_figures(results, select(results.studies))
@@ -494,6 +495,7 @@ def test_receptive_fields_show_map_and_mean_radius() -> None:
     assert len(squares) == 3
 
 
+@pytest.mark.slow
 def test_receptive_fields_that_were_shown_are_not_shown_again() -> None:
     drawn = figures("3", study_lines("mask_type"), study_lines("gates"), study_lines("depth_response", (0,)))
     assert [one.studies[0].name for one in drawn] == ["mask_type", "depth_response", "gates"]

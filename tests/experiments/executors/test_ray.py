@@ -230,7 +230,7 @@ def step(self, name, step):
         os._exit(9)
 
 
-worker.Line.step = step
+WorkerReporter.step = step
 ''')  # fmt: skip
     process = start("--workers", "2", "--import", "deadly")
     process.communicate(timeout=300)

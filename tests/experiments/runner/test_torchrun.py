@@ -120,7 +120,7 @@ def test_a_signal_stops_all_after_a_checkpoint(number, lab, alone):
     lab.go()
     _, err = process.communicate(timeout=180)
     assert process.returncode != 0
-    assert err.count("stopping after a checkpoint; press Ctrl-C again to stop immediately") == 1
+    assert err.count("stopping after a checkpoint; a second Ctrl-C or SIGTERM stops at once") == 1
     assert "1 of 1 runs are left; the same command continues" in err
     run = lab.children()["arl s0"]
     assert (run.data.tags[names.OUTCOME], run.info.status) == (names.KILLED, "KILLED")

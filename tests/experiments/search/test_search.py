@@ -153,6 +153,7 @@ def test_the_same_total_again_trains_nothing(done, monkeypatch):
     assert trials(lab) == before[1]
 
 
+@pytest.mark.slow
 def test_a_search_in_parts_draws_what_one_in_a_piece_draws(lab, tmp_path, migrated_store, made_up, monkeypatch):
     """Those that are drawn at random, before the interruption, and those of TPE behind it."""
     made_up()

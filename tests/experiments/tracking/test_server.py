@@ -127,7 +127,8 @@ def test_stays_away_and_the_next_launch_delivers(lab, whole, monkeypatch):
     assert said.status == 1
     assert "Traceback" not in said.err
     assert said.err.splitlines()[-1] == (
-        f"the tracking store is away: what 2 run(s) logged waits in {lab.checkpoints}; the same command delivers it"
+        f"the tracking store does not answer: the logs of 2 run(s) are kept in {lab.checkpoints}; "
+        "the same command delivers them"
     )
     assert "no table: " in said.err
     assert len(waiting(lab)) == 2
@@ -137,7 +138,7 @@ def test_stays_away_and_the_next_launch_delivers(lab, whole, monkeypatch):
     lab.server.start()
     said = lab.launch(*BOTH)
     assert said.status == 0, said.err
-    assert said.err.startswith("delivered to the tracking store what 2 run(s) had logged while it was away")
+    assert said.err.startswith("delivered the logs of 2 run(s), which the tracking store had missed")
     assert "0 of 2 runs to do" in said.err
     as_undisturbed(lab, whole, "arl s0", "nal s0")
     assert "ARL" in said.out
@@ -255,7 +256,7 @@ def test_the_run_of_a_machine_that_died_is_taken_over_and_that_of_a_living_one_i
         if len(polls) == 2:
             process.kill()
             process.communicate(timeout=180)
-            monkeypatch.setattr(leases, "LEASE", 0.5)
+            monkeypatch.setattr(leases, "LEASE_SECONDS", 0.5)
         time.sleep(1)
 
     monkeypatch.setattr(run_plan, "pause", pause)

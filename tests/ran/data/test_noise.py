@@ -181,10 +181,10 @@ def test_bad_files_and_names_are_refused_in_one_line(cifar, human, tmp_path):
     save_npz(cifar, human | {"worse_label": human["worse_label"] + 10})
     refused("0..9")
     (_root(cifar) / noise.PACKED).write_bytes(b"PK nothing")
-    refused("cifar10n.npz", "fetch it anew")
+    refused("cifar10n.npz", "download it again")
     (_root(cifar) / noise.PACKED).unlink()
     torch.save({"clean_label": Runs()}, _root(cifar) / noise.OFFICIAL)
-    refused("CIFAR-10_human.pt", "fetch it anew")
+    refused("CIFAR-10_human.pt", "download it again")
 
 
 @needs_cifar10

@@ -417,7 +417,7 @@ def test_what_one_suffers_between_gradients_ends_the_group(who, config, splits, 
 
 def dying(processes, config, splits, folder, at):
     def stop():
-        if processes.rank == 1 and at == "agree":
+        if processes.rank == 1 and at == "sync_stop":
             os._exit(1)
         return False
 
@@ -433,7 +433,7 @@ def dying(processes, config, splits, folder, at):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", ["agree", "forward"])
+@pytest.mark.parametrize("at", ["sync_stop", "forward"])
 def test_a_process_that_dies_is_noticed(at, config, splits, crew, tmp_path):
     error, dead = crew(2, dying, config, splits, tmp_path, at)
     assert dead is None

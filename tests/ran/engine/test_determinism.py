@@ -44,6 +44,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 def test_no_network_needs_what_cuda_cannot_repeat(name, options):
     network = build(config_spec(ModelConfig(name, width=0.25, **options)), num_classes=10)

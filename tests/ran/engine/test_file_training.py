@@ -92,6 +92,7 @@ def assert_same(one: Result, other: Result) -> None:
         assert key.startswith("cost/") or one.metrics[key] == other.metrics[key]
 
 
+@pytest.mark.slow
 def test_stopped_at_every_step_and_continued(config, tmp_path):
     """Three passes over the images: the batches of a step span two of them."""
     whole_points = {}
@@ -107,6 +108,7 @@ def test_stopped_at_every_step_and_continued(config, tmp_path):
     assert_same(run(config, tmp_path / "bits"), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_any_number_of_workers(workers, config, tmp_path):
     one = run(config, tmp_path / "one")

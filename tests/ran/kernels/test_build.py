@@ -48,6 +48,7 @@ def compiler(folder, text):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_network_without_them(tmp_path):
     assert said(tmp_path / "cache", RAN_KERNELS="0") == "5 RAN_KERNELS=0"
     assert not (tmp_path / "cache").exists()

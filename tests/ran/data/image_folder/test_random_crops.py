@@ -1,4 +1,4 @@
-"""What is drawn of a training image: against torchvision's rule and a literal light, and within its limits."""
+"""What is drawn of a training image: against torchvision's rule and a literal colour jitter, and within its limits."""
 
 import math
 
@@ -80,7 +80,7 @@ def test_a_part_of_the_draws_is_theirs():
     assert np.array_equal(part.colour_factors, whole.colour_factors[chosen])
 
 
-def literal_light(image, light):
+def literal_jitter(image, light):
     """Krizhevsky et al.: [p1, p2, p3][a1 l1, a2 l2, a3 l3]^T is added to each pixel of RGB in [0, 1]."""
     values = (0.2175, 0.0188, 0.0045)
     vectors = ((-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203))  # p1, p2, p3
@@ -95,13 +95,13 @@ def literal_light(image, light):
 
 def test_light_is_the_literal_one():
     images = torch.randint(0, 256, (6, 3, 5, 4), dtype=torch.uint8)
-    lights = np.random.default_rng(0).normal(0, 0.5, (6, 3))
-    found = pca_colour_jitter(images, lights, imagenet_normalization())
+    factors = np.random.default_rng(0).normal(0, 0.5, (6, 3))
+    found = pca_colour_jitter(images, factors, imagenet_normalization())
     assert found.dtype == torch.float32
-    expected = torch.stack([literal_light(*pair) for pair in zip(images, lights, strict=True)])
+    expected = torch.stack([literal_jitter(*pair) for pair in zip(images, factors, strict=True)])
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6)
     assert torch.equal(
-        pca_colour_jitter(images, 0 * lights, imagenet_normalization()), imagenet_normalization().normalize(images)
+        pca_colour_jitter(images, 0 * factors, imagenet_normalization()), imagenet_normalization().normalize(images)
     )
 
 
@@ -111,7 +111,7 @@ def test_the_components_are_orthonormal():
 
 
 def test_golden():
-    """Changed values mean that no earlier run on an image folder can be repeated: raise imagefolder.PIPELINE."""
+    """Changed values mean that no earlier run on an image folder can be repeated: raise dataset.PIPELINE."""
     draws = draw(stream(0, "augment", 0), 3)
     assert [draws.box(i, 500, 375) for i in range(3)] == [(23, 21, 151, 158), (39, 24, 422, 336), (199, 76, 364, 233)]
     assert draws.flips.tolist() == [False, False, False]
