@@ -31,9 +31,9 @@ class ParameterRecord:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "ParameterRecord":
         if raw["type"] == CATEGORICAL:
-            return cls(CATEGORICAL, choices=tuple(raw["choices"]))
+            return cls(kind=CATEGORICAL, choices=tuple(raw["choices"]))
         low, high, step = _number(raw["low"]), _number(raw["high"]), raw["step"]
-        return cls(str(raw["type"]), low=low, high=high, log=bool(raw["log"]), step=step)
+        return cls(kind=str(raw["type"]), low=low, high=high, log=bool(raw["log"]), step=step)
 
     def to_json(self) -> dict[str, Any]:
         if self.kind == CATEGORICAL:

@@ -67,7 +67,11 @@ def _less(
     """The contrast that `better` has the smaller quantity; `published`: cell of Table 4 for the paper's `worse`."""
     elsewhere = None if published is None else ("4", published)
     return Contrast(
-        label, (Term(1, better, quantity), Term(weight=-1, cell=worse, quantity=quantity, published=elsewhere))
+        label=label,
+        terms=(
+            Term(weight=1, cell=better, quantity=quantity),
+            Term(weight=-1, cell=worse, quantity=quantity, published=elsewhere),
+        ),
     )
 
 
@@ -77,10 +81,14 @@ def _minus(a: str, b: str) -> str:
 
 def _depths(learning: str, depths: tuple[int, ...], *, falls: bool) -> tuple[Contrast, ...]:
     def term(weight: int, depth: int) -> Term:
-        return Term(weight, {"depth": depth, "learning": learning})
+        return Term(weight=weight, cell={"depth": depth, "learning": learning})
 
     return tuple(
-        Contrast(_minus(f"Attention-{deep}", str(shallow)), (term(1, deep), term(-1, shallow)), side=-1 if falls else 1)
+        Contrast(
+            label=_minus(f"Attention-{deep}", str(shallow)),
+            terms=(term(1, deep), term(-1, shallow)),
+            side=-1 if falls else 1,
+        )
         for shallow, deep in itertools.pairwise(depths)
     )
 
@@ -93,8 +101,8 @@ def _responses(cells: Mapping[str, CellValues]) -> tuple[Contrast, ...]:
     """The contrasts on the responses of stages 2 and 3; `cells` maps a learning to its cell in a study."""
     return tuple(
         Contrast(
-            f"{learning.upper()}, stage {stage}",
-            (
+            label=f"{learning.upper()}, stage {stage}",
+            terms=(
                 Term(
                     weight=1,
                     cell=cell,
@@ -206,12 +214,12 @@ CLAIMS = (
         contrasts={
             "noisy_labels": (
                 Contrast(
-                    f"rise: {_minus('Attention-92', 'ResNet-164')}",
-                    (
-                        Term(1, _noise(_LEVELS[-1], _A92)),
-                        Term(-1, _noise(_LEVELS[0], _A92)),
-                        Term(-1, _noise(_LEVELS[-1], _R164)),
-                        Term(1, _noise(_LEVELS[0], _R164)),
+                    label=f"rise: {_minus('Attention-92', 'ResNet-164')}",
+                    terms=(
+                        Term(weight=1, cell=_noise(_LEVELS[-1], _A92)),
+                        Term(weight=-1, cell=_noise(_LEVELS[0], _A92)),
+                        Term(weight=-1, cell=_noise(_LEVELS[-1], _R164)),
+                        Term(weight=1, cell=_noise(_LEVELS[0], _R164)),
                     ),
                 ),
             )

@@ -15,13 +15,13 @@ _DIGITS = {ERROR: 2, ERROR5: 2, PARAMS: 2} | dict.fromkeys(RESPONSE.values(), 3)
 def claims_table(judged: Sequence[JudgedClaim]) -> Table:
     """Returns the claims with runs, a row per contrast; the caption lists the claims without runs."""
     columns = (
-        Column("runs", "profile, data", numeric=False),
-        Column("claim", "claim", numeric=False),
-        Column("contrast", "contrast", numeric=False),
-        Column("published", "paper", numeric=True),
-        Column("difference", "ours, 95 % interval", numeric=True),
-        Column("n", "n", numeric=True),
-        Column("verdict", "verdict", numeric=False),
+        Column(key="runs", header="profile, data", numeric=False),
+        Column(key="claim", header="claim", numeric=False),
+        Column(key="contrast", header="contrast", numeric=False),
+        Column(key="published", header="paper", numeric=True),
+        Column(key="difference", header="ours, 95 % interval", numeric=True),
+        Column(key="n", header="n", numeric=True),
+        Column(key="verdict", header="verdict", numeric=False),
     )
     rows = []
     for one in judged:

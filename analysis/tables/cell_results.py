@@ -54,7 +54,9 @@ class CellRuns:
         begun = self._with(names.KILLED) | self._with(RUNNING) | self._with(NO_ERROR)
         stats = mean_std(list(self.values(metric).values()))
         failed = len(self._with(names.FAILED))
-        return Measure(stats, len(self.diverged()), len(self.planned), failed=failed, unfinished=len(begun))
+        return Measure(
+            stats=stats, diverged=len(self.diverged()), planned=len(self.planned), failed=failed, unfinished=len(begun)
+        )
 
     def logged(self, metric: str) -> float | None:
         """A quantity that all seeds share, from any run that logged it."""

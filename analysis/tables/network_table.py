@@ -64,7 +64,7 @@ class _PaperTable:
 
 
 _SHOWN = {
-    "2": _PaperTable("ImageNet networks", 1000, 224),
+    "2": _PaperTable(title="ImageNet networks", num_classes=1000, image_size=224),
     "6": _PaperTable(
         title="CIFAR networks",
         num_classes=10,
@@ -146,20 +146,22 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
     counted = ("depth", "params", "macs") if number == "2" else ("params", "macs")
     standard = {network: at_full_width(network, shown.num_classes, shown.image_size) for network in networks}
 
-    columns = [Column("network", "network", numeric=False)]
+    columns = [Column(key="network", header="network", numeric=False)]
     for quantity in counted:
         columns += _pair(quantity, _header(quantity))
     if number == "2":
         columns += [_header_of_masks("params"), _header_of_masks("macs")]
     if with_sizes:
-        columns.append(Column("test_size", "px", numeric=True))
+        columns.append(Column(key="test_size", header="px", numeric=True))
     for i, (quantity, header) in enumerate(shown.errors.items()):
         group = "errors" if shown.same_runs and runs is None else quantity
         with_seeds = runs is not None and not (shown.same_runs and i)
-        columns += [Column(f"{quantity}_seeds", "n", numeric=True, group=group)] if with_seeds else []
+        columns += [Column(key=f"{quantity}_seeds", header="n", numeric=True, group=group)] if with_seeds else []
         columns += _pair(quantity, header, group)
         if runs is not None:
-            columns.append(Column(f"{quantity}_difference", runs.difference_header, numeric=True, group=group))
+            columns.append(
+                Column(key=f"{quantity}_difference", header=runs.difference_header, numeric=True, group=group)
+            )
 
     ours = {
         (network, quantity): value
@@ -183,7 +185,11 @@ def _paper_table(number: str, costs: Costs, runs: NetworkRuns | None) -> Table:
             place = (network, quantity)
             if runs is not None and not (shown.same_runs and i):
                 row.append(runs.seeds.get(place, Number(None, 0)))
-            row.append(Measure(None, 0, 0) if runs is None else runs.errors.get(place, Measure(None, 0, 0)))
+            row.append(
+                Measure(stats=None, diverged=0, planned=0)
+                if runs is None
+                else runs.errors.get(place, Measure(stats=None, diverged=0, planned=0))
+            )
             row.append(Number(_published(number, network, quantity), 2))
             if runs is not None:
                 row.append(runs.differences.get(place, Blank()))
@@ -232,9 +238,9 @@ COUNTED = "Parameters: trainable. MACs: multiply-adds of convolutions and classi
 
 def _all_networks(costs: Costs) -> Table:
     columns = [
-        Column("network", "network", numeric=False),
-        Column("image_size", "px", numeric=True),
-        Column("depth", "depth", numeric=True),
+        Column(key="network", header="network", numeric=False),
+        Column(key="image_size", header="px", numeric=True),
+        Column(key="depth", header="depth", numeric=True),
         *_pair("params", _header("params")),
         *_pair("macs", _header("macs")),
         _header_of_masks("params"),
@@ -268,13 +274,13 @@ def _header(quantity: str) -> str:
 
 
 def _header_of_masks(quantity: str) -> Column:
-    return Column(f"mask_{quantity}", f"of masks ({_UNITS[quantity].strip()})", numeric=True)
+    return Column(key=f"mask_{quantity}", header=f"of masks ({_UNITS[quantity].strip()})", numeric=True)
 
 
 def _pair(quantity: str, header: str, group: str = "") -> list[Column]:
     header = header.replace("parameters", "params")  # eleven columns must fit a terminal
-    published = Column(f"{quantity}_published", "paper", numeric=True, group=group or quantity)
-    return [Column(quantity, header, numeric=True, group=group or quantity), published]
+    published = Column(key=f"{quantity}_published", header="paper", numeric=True, group=group or quantity)
+    return [Column(key=quantity, header=header, numeric=True, group=group or quantity), published]
 
 
 def _ours(cost: Mapping[str, int], quantity: str, branch: str = "") -> Number:

@@ -69,14 +69,17 @@ def build_table(
             row.append(Published(published_value(study.table, study.named(cell), paper[1])))
         if study.compare:
             row.append(differences.get(cell, Blank()))
-        row += [Measure(cell_runs.measure(metric).stats, 0, len(cell_runs.planned)) for metric in noise]
+        row += [
+            Measure(stats=cell_runs.measure(metric).stats, diverged=0, planned=len(cell_runs.planned))
+            for metric in noise
+        ]
         rows.append(tuple(row))
-    columns = [Column(axis.name, axis.header, numeric=False) for axis in study.axes]
-    columns += [Column(quantity, _COUNTS[quantity][0], numeric=True) for quantity in counts]
-    columns += [Column("n", "n", numeric=True), Column("error", "test error (%)", numeric=True)]
-    columns += [Column("published", f"published ({paper[0]})", numeric=True)] if paper else []
+    columns = [Column(key=axis.name, header=axis.header, numeric=False) for axis in study.axes]
+    columns += [Column(key=quantity, header=_COUNTS[quantity][0], numeric=True) for quantity in counts]
+    columns += [Column(key="n", header="n", numeric=True), Column(key="error", header="test error (%)", numeric=True)]
+    columns += [Column(key="published", header=f"published ({paper[0]})", numeric=True)] if paper else []
     if study.compare:
-        columns.append(Column("difference", f"{_difference_name(study)}, 95 % interval", numeric=True))
+        columns.append(Column(key="difference", header=f"{_difference_name(study)}, 95 % interval", numeric=True))
     columns += [Column(*_NOISE[metric], numeric=True, group="noise") for metric in noise]
     title = study.title if study.table is None else f"Table {study.table}: {study.title}"
     caption = _caption(study, cells, differences)

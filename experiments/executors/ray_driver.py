@@ -115,7 +115,9 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
                 elif run is None:
                     break
                 elif any(other.fingerprint == run.fingerprint for other in tasks.values()):
-                    yield Ended(run, BUSY, "this launch is training it")  # of two workers the second would take over
+                    yield Ended(
+                        run=run, outcome=BUSY, reason="this launch is training it"
+                    )  # of two workers the second would take over
                 else:
                     tasks[task.options(**options, name=run.name).remote(job, _sendable(run))] = run
             if not tasks:
@@ -172,7 +174,7 @@ def _ended(ref: Any, run: PlannedRun) -> Ended | None:
     try:
         ended: Ended | None = ray.get(ref)
     except RayTaskError as error:
-        return Ended(run, names.KILLED, f"its worker failed: {one_line(error.cause or error)}")
+        return Ended(run=run, outcome=names.KILLED, reason=f"its worker failed: {one_line(error.cause or error)}")
     except RayError as error:
-        return Ended(run, names.KILLED, f"its worker died again and again: {one_line(error)}")
+        return Ended(run=run, outcome=names.KILLED, reason=f"its worker died again and again: {one_line(error)}")
     return None if ended is None else replace(ended, run=run)

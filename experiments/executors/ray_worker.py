@@ -197,4 +197,4 @@ def train_in_worker(job: WorkerJob, run: PlannedRun) -> Ended | None:
             )  # fmt: skip
             return execute(run, services)
     except UserError as error:  # of this node's set-up: other runs would fail on it too
-        return Ended(run, names.KILLED, str(error), halts=True)
+        return Ended(run=run, outcome=names.KILLED, reason=str(error), halts=True)

@@ -65,7 +65,9 @@ class Ended:
     @classmethod
     def of_stored(cls, run: PlannedRun, stored: StoredRun) -> "Ended":
         """Returns how a run that is already in the tracking store ended."""
-        return cls(run, str(stored.outcome), stored.reason, test_err=stored.test_err, val_err=stored.val_err)
+        return cls(
+            run=run, outcome=str(stored.outcome), reason=stored.reason, test_err=stored.test_err, val_err=stored.val_err
+        )
 
     @property
     def is_result(self) -> bool:
@@ -98,10 +100,10 @@ def execute(run: PlannedRun, services: RunServices) -> Ended:
     try:
         with locked(folder) as alone:
             if alone is False:
-                return Ended(run, BUSY, "another launch on this machine is training it")
+                return Ended(run=run, outcome=BUSY, reason="another launch on this machine is training it")
             with services.leases.acquire(run.folder_name, alone=alone is True) as other:
                 if other is not None:
-                    return Ended(run, BUSY, f"{other} is training it")
+                    return Ended(run=run, outcome=BUSY, reason=f"{other} is training it")
                 if settings.remote is not None:
                     settings.remote.fetch(folder.name)
                 try:
@@ -109,9 +111,9 @@ def execute(run: PlannedRun, services: RunServices) -> Ended:
                 finally:
                     settings.push_checkpoints(folder)
     except WriteError as error:
-        return Ended(run, names.KILLED, str(error), halts=True)
+        return Ended(run=run, outcome=names.KILLED, reason=str(error), halts=True)
     except SpoolError as error:
-        return Ended(run, names.KILLED, str(error))
+        return Ended(run=run, outcome=names.KILLED, reason=str(error))
 
 
 def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
@@ -121,7 +123,11 @@ def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
         record = services.store.run(run.source.name, run.fingerprint)
     except StoreUnavailable:  # it trains, and its log waits; if another launch has a result too, one counts
         if run.fresh and run.stored is not None:
-            return Ended(run, names.KILLED, "not begun: --rerun replaces a run in a store that does not answer")
+            return Ended(
+                run=run,
+                outcome=names.KILLED,
+                reason="not begun: --rerun replaces a run in a store that does not answer",
+            )
         record, asked = run.stored, False
     known = run.stored is not None and record is not None and record.run_id == run.stored.run_id
     if record is not None and not (known and run.fresh):
@@ -129,7 +135,7 @@ def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
         if record.is_result:
             return Ended.of_stored(run, record)
         if record.outcome == names.FAILED and not (known and settings.retry_failed):
-            return Ended(run, names.FAILED, record.reason)
+            return Ended(run=run, outcome=names.FAILED, reason=record.reason)
     with listening() as tail:
         ended = _train_and_record(run, record, services, folder, tail, asked=asked)
     if ended.is_result and ended.delivered:
@@ -174,20 +180,20 @@ def _train_and_record(
         except LostError as error:  # one of several processes died: as if this one had
             died = True
             log.drop_points()
-            ended = Ended(run, names.KILLED, str(error), halts=True)
+            ended = Ended(run=run, outcome=names.KILLED, reason=str(error), halts=True)
         except Exception as error:
             log.drop_points()
             log.text("traceback.txt", traceback.format_exc())
             log.text("log_tail.txt", str(tail))
             said = (*_place(error), *list(tail.lines)[-3:])
-            ended = Ended(run, names.FAILED, one_line(error), tail=tuple(map(mask_secrets, said)))
+            ended = Ended(run=run, outcome=names.FAILED, reason=one_line(error), tail=tuple(map(mask_secrets, said)))
         ended = replace(ended, delivered=log.close(ended.outcome, ended.reason))
     except Superseded as error:
         discard(folder)
-        ended = Ended(run, names.KILLED, str(error))
+        ended = Ended(run=run, outcome=names.KILLED, reason=str(error))
     except TrackingError as error:  # the store refuses: the run was deleted meanwhile
         set_aside(folder)
-        ended = Ended(run, names.KILLED, str(error))
+        ended = Ended(run=run, outcome=names.KILLED, reason=str(error))
     finally:
         if not died:
             end_attempt(folder)
@@ -233,7 +239,7 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
     # This process was not told to stop: one that trains with it was.
     elsewhere = result.outcome == names.KILLED and not services.stop() and services.cut(run.name) is None
     test_err, val_err = result.metrics.get(names.FINAL_TEST_ERR), result.metrics.get(names.FINAL_VAL_ERR)
-    ended = Ended(run, result.outcome, reason, test_err=test_err, val_err=val_err, halts=elsewhere)
+    ended = Ended(run=run, outcome=result.outcome, reason=reason, test_err=test_err, val_err=val_err, halts=elsewhere)
     if ended.is_result:
         log_results(run, result, log, weights=settings.leaves_artifacts)
     if ended.outcome == names.FINISHED and settings.leaves_artifacts:

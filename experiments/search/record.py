@@ -95,9 +95,9 @@ def parameter_records(space: Mapping[str, BaseDistribution]) -> dict[str, Parame
 
 def _parameter_record(d: Any) -> ParameterRecord:
     if (choices := getattr(d, "choices", None)) is not None:
-        return ParameterRecord(CATEGORICAL, choices=tuple(choices))
+        return ParameterRecord(kind=CATEGORICAL, choices=tuple(choices))
     kind = INT if isinstance(d, IntDistribution) else FLOAT
-    return ParameterRecord(kind, low=d.low, high=d.high, log=d.log, step=d.step)
+    return ParameterRecord(kind=kind, low=d.low, high=d.high, log=d.log, step=d.step)
 
 
 def describe_derived(derived: Sequence[str]) -> dict[str, str]:

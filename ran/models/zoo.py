@@ -22,7 +22,9 @@ def _cifar(modules: Sequence[int], *, units: int = 2, **options: Any) -> Network
     return NetworkSpec(
         stem_channels=16,
         stages=tuple(
-            StageSpec(channels, bottleneck, stride=stride, units=units, modules=m, poolings=poolings)
+            StageSpec(
+                channels=channels, bottleneck=bottleneck, stride=stride, units=units, modules=m, poolings=poolings
+            )
             for (channels, bottleneck), stride, m, poolings in zip(widths, (1, 2, 2), modules, (3, 2, 1), strict=True)
         ),
         **options,
@@ -61,7 +63,9 @@ def _wide_resnet(depth: int, factor: int) -> NetworkSpec:
     return NetworkSpec(
         stem_channels=16,
         stages=tuple(
-            StageSpec(c * factor, c * factor, stride=stride, units=(depth - 4) // 6, modules=0, poolings=1)
+            StageSpec(
+                channels=c * factor, bottleneck=c * factor, stride=stride, units=(depth - 4) // 6, modules=0, poolings=1
+            )
             for c, stride in ((16, 1), (32, 2), (64, 2))
         ),
         unit="preact_basic",
@@ -85,7 +89,15 @@ def _imagenet(
     return NetworkSpec(
         stem_channels=64,
         stages=tuple(
-            StageSpec(channels, bottleneck, stride=stride, units=n, modules=m, poolings=poolings, unit=unit)
+            StageSpec(
+                channels=channels,
+                bottleneck=bottleneck,
+                stride=stride,
+                units=n,
+                modules=m,
+                poolings=poolings,
+                unit=unit,
+            )
             for channels, bottleneck, stride, n, m, poolings, unit in zip(
                 (256, 512, 1024, 2048), bottlenecks, (1, 2, 2, 2), units, modules, (3, 2, 1, 1), unit_names, strict=True
             )

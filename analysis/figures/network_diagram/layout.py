@@ -200,14 +200,14 @@ def _mask(spec: Mapping[str, Any], stage: StageLayout, poolings: int) -> MaskBra
         return None
     make = _MASKS.get(structure)
     if make is None:
-        return MaskBranch((Block(structure, 0, stage.size),), ())
+        return MaskBranch(path=(Block(text=structure, level=0, size=stage.size),), skips=())
     return make(stage, poolings, int(spec["r"]), str(spec["mask_activation"]))
 
 
 def _head(stage: StageLayout, activation: str) -> list[Block]:
     return [
-        Block("1×1 conv, twice", 0, stage.size),
-        Block(ACTIVATIONS.get(activation, activation), 0, stage.size),
+        Block(text="1×1 conv, twice", level=0, size=stage.size),
+        Block(text=ACTIVATIONS.get(activation, activation), level=0, size=stage.size),
     ]
 
 
@@ -219,11 +219,11 @@ def _encoder_decoder(stage: StageLayout, poolings: int, r: int, activation: str)
     path.append(_units(2 * r, poolings, sizes[poolings], "2r"))
     path += [_units(r, level, sizes[level], "r") for level in range(poolings - 1, 0, -1)]
     skips = [Skip(start=level - 1, end=2 * poolings - 1 - level, level=level, units=1) for level in range(1, poolings)]
-    return MaskBranch((*path, *_head(stage, activation)), tuple(skips))
+    return MaskBranch(path=(*path, *_head(stage, activation)), skips=tuple(skips))
 
 
 def _local(stage: StageLayout, poolings: int, r: int, activation: str, remark: str = "") -> MaskBranch:
-    return MaskBranch((_units(LOCAL_UNITS, 0, stage.size), *_head(stage, activation)), (), remark)
+    return MaskBranch(path=(_units(LOCAL_UNITS, 0, stage.size), *_head(stage, activation)), skips=(), remark=remark)
 
 
 def _local_macs(stage: StageLayout, poolings: int, r: int, activation: str) -> MaskBranch:
@@ -233,7 +233,7 @@ def _local_macs(stage: StageLayout, poolings: int, r: int, activation: str) -> M
 
 def _gate(*texts: str, values: str = "one value a channel") -> Callable[[StageLayout, int, int, str], MaskBranch]:
     def make(stage: StageLayout, poolings: int, r: int, activation: str) -> MaskBranch:
-        return MaskBranch(tuple(Block(text, 0, None) for text in texts), (), values=values)
+        return MaskBranch(path=tuple(Block(text=text, level=0, size=None) for text in texts), skips=(), values=values)
 
     return make
 
@@ -249,4 +249,4 @@ _MASKS: dict[str, Callable[[StageLayout, int, int, str], MaskBranch]] = {
 
 
 def _units(n: int, level: int, size: int | None, note: str = "") -> Block:
-    return Block(f"{n} unit{'s' if n > 1 else ''}", level, size, units=n, note=note)
+    return Block(text=f"{n} unit{'s' if n > 1 else ''}", level=level, size=size, units=n, note=note)
