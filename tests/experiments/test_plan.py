@@ -50,8 +50,10 @@ def plan(study=GRID, *, stored=None, checkpoints="nowhere", overrides=None, prof
     profile = PROFILES[profile]
     base = base_config(study, profile)
     selection = {name: options.pop(name) for name in ("seeds", "cells", "shard") if name in options}
+    config = override(base, overrides or {})
     return make_plan(
-        study, profile, override(base, overrides or {}), base,
+        study, profile, config, base,
+        source=open_source(config.data),
         selection=RunSelection(**{"seeds": study.seeds, **selection}),
         earlier=EarlierRuns(stored or {}, Path(checkpoints), **options),
         capabilities=DeviceCapabilities(),

@@ -369,7 +369,7 @@ def test_what_is_predicted_is_said_before_a_damaged_image_ends_it(form, trained_
     (tmp_path / "bad.png").write_bytes(next(images.rglob("*.png")).read_bytes()[:-30])
     said = of_store(trained_lab, "predict", run, str(images), str(tmp_path / "bad.png"), "--format", form, "--top", "1")
     assert said.status == 2
-    assert "have it left out by --skip-damaged" in said.err
+    assert "leave it out by --skip-damaged" in said.err
     assert said.err.count("\n") == 1
     shown = sorted(map(str, images.rglob("*.png")))[:2]
     if form == "json":

@@ -267,7 +267,7 @@ def records(folder):
 def test_a_damaged_file_is_refused_where_it_is_read_first(config, folder):
     spoil(folder, "train/n02/n02_1.png")
     splits = load_splits(config)
-    with pytest.raises(DataError, match=r"train/n02/n02_1\.png: not an image that can be read .*have it left out"):
+    with pytest.raises(DataError, match=r"train/n02/n02_1\.png: not an image that can be read .*leave it out"):
         splits.train.images.read()
 
 
