@@ -47,14 +47,15 @@ def _main(arguments: Sequence[str]) -> int:
 def _study(launch: "Launch", rest: Sequence[str]) -> int:
     from experiments.catalog import import_modules, load_study, study_names
     from experiments.cli import UsageError, check_flags, parse_overrides
-    from experiments.profiles import check_profile
+    from experiments.profiles import PROFILES
 
     check_flags(launch)
     if launch.study is None:
         raise UsageError(f"--study is missing. Valid: {', '.join(study_names())}, or the path of a study file.")
     import_modules(launch.imports)
     study = load_study(launch.study)
-    check_profile(launch.profile)
+    if launch.profile is not None:
+        PROFILES[launch.profile]  # an unknown name is refused before torch is loaded
 
     from experiments.prepare import base_config, choose_profile  # torch, which a refusal above does without
 
@@ -65,12 +66,13 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
 def _search(launch: "Launch", rest: Sequence[str]) -> int:
     from experiments.catalog import import_modules, load_search
     from experiments.cli import ask_if_long, check_flags, parse_overrides
-    from experiments.profiles import check_profile
+    from experiments.profiles import PROFILES
 
     check_flags(launch)
     import_modules(launch.imports)
     search = load_search(str(launch.search))
-    check_profile(launch.profile)
+    if launch.profile is not None:
+        PROFILES[launch.profile]  # an unknown name is refused before torch is loaded
 
     from experiments.prepare import choose_profile
     from experiments.search import launch as searching

@@ -2,11 +2,15 @@
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import psutil
 import torch
 
+from ran.config import TrainConfig
+from ran.distributed.group import current
+from ran.distributed.micro_batches import check_sharing
 from ran.engine.device import DeviceCapabilities
 from records.errors import UserError
 
@@ -100,6 +104,41 @@ def require_ray(flag: str) -> None:
     """Raises PlacementError if Ray is not installed."""
     if not has_ray():
         raise PlacementError(f"{flag} needs Ray, which is not installed: {INSTALL}")
+
+
+def check_request(request: PlacementRequest) -> None:
+    """Raises PlacementError for flags that need what is not there, or do not fit the number of processes."""
+    count = current().world
+    if request.sync_batchnorm and count == 1:
+        raise PlacementError("--sync-batchnorm is for several processes on GPUs: start the command with torchrun")
+    if request.search and count > 1:
+        raise PlacementError("--search trains many runs: start it without torchrun, with --workers for several at once")
+    given = {
+        "--workers": request.workers not in (None, 1),
+        "--gpus-per-run": request.gpus_per_run is not None,
+        "--ray-address": request.ray_address is not None,
+    }
+    for flag in (flag for flag, is_given in given.items() if is_given and count > 1):
+        raise PlacementError(f"{flag} trains several runs at once, torchrun one run in {count} processes: choose one")
+    if request.ray_address is not None:
+        require_ray(f"--ray-address {request.ray_address}")
+
+
+def place_processes(request: PlacementRequest, trains: Iterable[TrainConfig], device: torch.device) -> Placement | None:
+    """Returns where the runs train if several processes share each; None with one process. Raises UserError."""
+    count = current().world
+    if count == 1:
+        return None
+    if request.sync_batchnorm and device.type != "cuda":
+        raise PlacementError(f"--sync-batchnorm works on GPUs only (--device {device}): leave it out")
+    if device.index is not None:
+        raise PlacementError(f"--device {device} is one GPU, and {count} processes take one each: leave it out")
+    here, there_are = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if device.type == "cuda" and here > there_are:
+        raise PlacementError(f"{here} processes need {here} GPUs on this machine, there are {there_are}")
+    for config in set(trains):
+        check_sharing(config.batch_size, config.micro_batch, count, sync_batchnorm=request.sync_batchnorm)
+    return Placement(processes=count, sync_batchnorm=request.sync_batchnorm)
 
 
 def place_here(request: PlacementRequest, device: torch.device, *, threads: int | None, runs: int) -> Placement:

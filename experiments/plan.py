@@ -14,13 +14,13 @@ from experiments.profiles import Profile
 from experiments.study import Cell, Study
 from experiments.tracking.records import StoredRun
 from experiments.tracking.spool import SPOOL
-from ran.config import RunConfig, check, override
+from ran.config import RunConfig, check, difference, override
 from ran.data.datasets import open_source
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.device import DeviceCapabilities, resolve
 from ran.engine.optim import SCHEDULES
-from ran.fingerprints import SCHEMA_VERSION, difference, fingerprint
+from ran.fingerprints import SCHEMA_VERSION, fingerprint
 from ran.models.attention import LEARNING
 from ran.models.cost import Cost, model_cost
 from ran.models.network import build

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,14 +13,21 @@ import torch
 from experiments.cli import Launch, parse_seeds, parse_shard
 from experiments.console.progress import duration
 from experiments.estimate import estimate_seconds
-from experiments.placement import Machine, Placement, PlacementRequest, if_worth, place_here, require_ray
+from experiments.placement import (
+    Machine,
+    Placement,
+    PlacementRequest,
+    check_request,
+    if_worth,
+    place_here,
+    place_processes,
+)
 from experiments.plan import RESUMABLE, EarlierRuns, Plan, RunSelection, make_plan, overrides_of, run_tags
 from experiments.profiles import PROFILES, Profile
 from experiments.runner.delivery import Delivery, deliver
 from experiments.runner.remote_checkpoints import checkpoint_root
 from experiments.runner.run_dir import KEEP
 from experiments.runner.settings import RunSettings, checkpoint_seconds
-from experiments.runner.torchrun import check_request, place_processes
 from experiments.search_spec import Search
 from experiments.study import Study
 from experiments.tracking.spool import SPOOL
@@ -82,12 +89,10 @@ def find_machine(request: PlacementRequest, *, kernels: bool = False) -> Machine
     if request.ray_address is None:
         device = pick_device(request.device)
         return Machine(device, device_capabilities(device, kernels=kernels))
-    ray_cluster = _ray_cluster(request)
-    return ray_cluster.machine(ray_cluster.on_cluster(request, None), kernels=kernels)
+    return _ray_cluster().find_machine(request, kernels=kernels)
 
 
-def _ray_cluster(request: PlacementRequest) -> ModuleType:
-    require_ray(f"--ray-address {request.ray_address}")
+def _ray_cluster() -> ModuleType:
     from experiments.executors import ray_cluster  # Ray is an extra
 
     return ray_cluster
@@ -143,7 +148,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     )  # fmt: skip
     if not launch.dry_run:
         check_writable_places(settings)
-        load_data({(run.config.data, run.seed) for run in plan.todo})
+        for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
+            load_splits(data, seed)  # a damaged file is found now, and what is read stays in memory for the runs
     placement, estimates = place_runs(
         launch.placement, plan, machine.device, threads=config.train.threads, runs=len(plan.runs)
     )
@@ -182,12 +188,6 @@ def run_settings(
     )
 
 
-def load_data(data: Iterable[tuple[DataConfig, int]]) -> None:
-    """Loads data sets by (config, seed): a damaged file is found now, and what is read stays in memory for the runs."""
-    for config, seed in data:
-        load_splits(config, seed)
-
-
 def place_runs(
     request: PlacementRequest, plan: Plan, device: torch.device, *, threads: int | None, runs: int, times: float = 1.0
 ) -> tuple[Placement, dict[str, float]]:
@@ -200,7 +200,7 @@ def place_runs(
         seconds = estimate_seconds(plan, device)
         return together, {key: value / together.processes for key, value in seconds.items()}
     if request.ray_address is not None:
-        ray_cluster = _ray_cluster(request)
+        ray_cluster = _ray_cluster()
         placement = ray_cluster.on_cluster(request, threads)
         there = functools.partial(ray_cluster.there, placement, seconds_per_image)
         return placement, estimate_seconds(plan, device, there)

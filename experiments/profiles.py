@@ -24,12 +24,6 @@ class Profile:
 PROFILES: Registry[Profile] = Registry("profile")
 
 
-def check_profile(name: str | None) -> None:
-    """Raises UnknownNameError for a profile that is not registered."""
-    if name is not None:
-        PROFILES[name]
-
-
 def _profile(name: str, version: int, summary: str, settings: Mapping[str, Any]) -> None:
     PROFILES.register(name)(Profile(name=name, version=version, summary=summary, settings=settings))
 

@@ -134,23 +134,33 @@ class RunConfig:
     """random seed of this run, for initial weights, order and augmentation"""
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any, Any]]:
     """Yields (dotted name, field, type, value) of every field that is not a group."""
     hints = typing.get_type_hints(type(config))
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{f.name}.")
+            yield from _leaves(value, f"{prefix}{f.name}.")
         else:
             yield f"{prefix}{f.name}", f, hints[f.name], value
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
     """Returns {"model.name": "attention56", ...}, with all fields in order."""
-    return {key: value for key, _, _, value in leaves(config)}
+    return {key: value for key, _, _, value in _leaves(config)}
 
 
-def is_float(hint: Any) -> bool:
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Returns the flattened fields that decide the result; equal configs give equal values of equal types."""
+    return {
+        # 1 and 1.0, 0.0 and -0.0 are equal and must serialize alike.
+        key: float(value) + 0.0 if value is not None and _is_float(hint) else value
+        for key, f, hint, value in _leaves(config)
+        if f.metadata.get("identity", True) and not (f.metadata.get("added") and value == f.default)
+    }
+
+
+def _is_float(hint: Any) -> bool:
     """Returns whether a field of this type holds a float."""
     return float in (hint, *typing.get_args(hint))
 
@@ -170,7 +180,7 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
     Raises UnknownNameError for a field that does not exist and ConfigError for a value of the wrong type.
     """
-    hints = {key: hint for key, _, hint, _ in leaves(config)}
+    hints = {key: hint for key, _, hint, _ in _leaves(config)}
     groups: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         if key not in hints:
@@ -179,7 +189,7 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
             expected = getattr(hints[key], "__name__", str(hints[key]))
             raise ConfigError(f"{key} takes {expected}, got {value!r}")
         try:
-            typed = float(value) if value is not None and is_float(hints[key]) else value
+            typed = float(value) if value is not None and _is_float(hints[key]) else value
         except OverflowError:
             raise ConfigError(f"{key} takes a float, got an integer too large for one") from None
         group, _, name = key.rpartition(".")
@@ -193,6 +203,13 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 def unflatten(values: Mapping[str, Any]) -> RunConfig:
     """Returns the RunConfig of a flattened one (config.json). Raises as `override` does."""
     return override(RunConfig(), values)
+
+
+def difference(config: RunConfig, base: RunConfig) -> dict[str, Any]:
+    """Returns the identity fields of `config` that differ from `base`'s, flattened."""
+    reference, values = flatten(base), flatten(config)
+    keys = identity(base).keys() | identity(config).keys()
+    return {key: value for key, value in values.items() if key in keys and value != reference[key]}
 
 
 def check(config: RunConfig) -> None:

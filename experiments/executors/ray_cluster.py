@@ -128,8 +128,9 @@ def there(placement: Placement, function: Callable[..., T], *arguments: Any, **o
     return ray.get(task.remote(*arguments, **options))
 
 
-def machine(placement: Placement, *, kernels: bool = False) -> Machine:
-    """Returns the device that a run trains on; `kernels`: whether to look for our own kernels there."""
+def find_machine(request: PlacementRequest, *, kernels: bool = False) -> Machine:
+    """Joins the cluster and returns the device that a run trains on; `kernels`: whether to look for our own kernels."""
+    placement = on_cluster(request, None)
     device = torch.device("cuda" if placement.gpus else "cpu")
     return Machine(device, there(placement, device_capabilities, device, kernels=kernels))
 

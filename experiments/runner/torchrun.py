@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,9 @@ import torch.distributed as dist
 from experiments.catalog import import_module
 from experiments.cli import parse_launch
 from experiments.console.signals import stop_request
-from experiments.placement import Placement, PlacementRequest
+from experiments.placement import Placement
 from experiments.plan import PlannedRun
-from ran.config import RunConfig, TrainConfig
+from ran.config import RunConfig
 from ran.data.datasets import load_splits
 from ran.distributed.group import (
     ALONE,
@@ -35,17 +35,12 @@ from ran.distributed.group import (
     is_whole,
     leave,
 )  # fmt: skip
-from ran.distributed.micro_batches import check_sharing
 from ran.engine.device import make_deterministic
 from ran.engine.train import Checkpointing, TrainHooks, train
 from records.errors import UserError
 
 PATIENCE = datetime.timedelta(days=30)
 """how long workers wait for a run: rank 0 may ask a person, or wait for another launch"""
-
-
-class TorchrunError(UserError):
-    """A launch that several processes cannot share; one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -60,39 +55,6 @@ class SharedRun:
     threads: int
     deterministic: bool
     sync_batchnorm: bool
-
-
-def check_request(request: PlacementRequest) -> None:
-    """Raises TorchrunError for flags that do not fit the number of processes."""
-    count = current().world
-    if request.sync_batchnorm and count == 1:
-        raise TorchrunError("--sync-batchnorm is for several processes on GPUs: start the command with torchrun")
-    if request.search and count > 1:
-        raise TorchrunError("--search trains many runs: start it without torchrun, with --workers for several at once")
-    given = {
-        "--workers": request.workers not in (None, 1),
-        "--gpus-per-run": request.gpus_per_run is not None,
-        "--ray-address": request.ray_address is not None,
-    }
-    for flag in (flag for flag, is_given in given.items() if is_given and count > 1):
-        raise TorchrunError(f"{flag} trains several runs at once, torchrun one run in {count} processes: choose one")
-
-
-def place_processes(request: PlacementRequest, trains: Iterable[TrainConfig], device: torch.device) -> Placement | None:
-    """Returns where the runs train if several processes share each; None with one process. Raises UserError."""
-    count = current().world
-    if count == 1:
-        return None
-    if request.sync_batchnorm and device.type != "cuda":
-        raise TorchrunError(f"--sync-batchnorm works on GPUs only (--device {device}): leave it out")
-    if device.index is not None:
-        raise TorchrunError(f"--device {device} is one GPU, and {count} processes take one each: leave it out")
-    here, there_are = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-    if device.type == "cuda" and here > there_are:
-        raise TorchrunError(f"{here} processes need {here} GPUs on this machine, there are {there_are}")
-    for config in set(trains):
-        check_sharing(config.batch_size, config.micro_batch, count, sync_batchnorm=request.sync_batchnorm)
-    return Placement(processes=count, sync_batchnorm=request.sync_batchnorm)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ from experiments.prepare import (
     base_config,
     check_writable_places,
     find_machine,
-    load_data,
     place_runs,
     run_settings,
 )
@@ -30,10 +29,10 @@ from experiments.search.trial_state import count_over, frozen_trials
 from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
 from experiments.tracking.store import Store
-from ran.config import RunConfig, check, flatten, override
-from ran.data.datasets import open_source
+from ran.config import RunConfig, check, flatten, identity, override
+from ran.data.datasets import load_splits, open_source
 from ran.engine.device import DeviceCapabilities, make_deterministic
-from ran.fingerprints import SCHEMA_VERSION, identity
+from ran.fingerprints import SCHEMA_VERSION
 from records.search_json import CATEGORICAL, SearchRecord
 from records.text import columns
 
@@ -220,7 +219,8 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     )
     if not launch.dry_run and not launch.confirm:
         check_writable_places(prepared.settings)
-        load_data((config.data, seed) for seed in prepared.seeds)
+        for seed in prepared.seeds:
+            load_splits(config.data, seed)  # a damaged file is found now, and what is read stays in memory for the runs
     prepared = _with_study(prepared, confirms=launch.confirm)
     return prepared if launch.confirm or not prepared.todo else _placed(launch.placement, prepared, base)
 

@@ -8,10 +8,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 
 from experiments.plan import network_cost
 from experiments.search_spec import DERIVED, Search, SearchError
-from ran.config import RunConfig, check, override
+from ran.config import RunConfig, check, identity, override
 from ran.data.source import Source
 from ran.engine.optim import SCHEDULES
-from ran.fingerprints import identity
 from ran.models.attention import LEARNING
 from records.errors import UserError
 

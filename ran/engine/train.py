@@ -111,8 +111,8 @@ def train(
         if processes.leads:
             hooks.flush()
             seconds = header.seconds + time.monotonic() - began
-            now = replace(header, step=step, seconds=seconds, evaluation_due=evaluation_due)
-            checkpoint.save(checkpoints.folder, now, network, optimizer, window.sums, checkpoints.keep)
+            current = replace(header, step=step, seconds=seconds, evaluation_due=evaluation_due)
+            checkpoint.save(checkpoints.folder, current, network, optimizer, window.sums, checkpoints.keep)
             hooks.after_save()
 
     def result(outcome: str, step: int, reason: str = "", metrics: dict[str, float] | None = None) -> Result:
@@ -130,10 +130,10 @@ def train(
             if stop():
                 raise Stopped
             if evaluation_due:  # after its step's checkpoint, so that a run killed during it repeats only this
-                now = scoring.score(scoring.curve)
+                score = scoring.score(scoring.curve)
                 # A diverged run ends at its next log point; not logged here because trackers cannot store infinity.
-                if math.isfinite(now.loss) and processes.leads:
-                    hooks.log(step, scoring.curve_point(now))
+                if math.isfinite(score.loss) and processes.leads:
+                    hooks.log(step, scoring.curve_point(score))
                 evaluation_due = False
         except Stopped:
             save(step)
@@ -165,13 +165,13 @@ def train(
             saved = time.monotonic()
 
     try:
-        metrics, now = scoring.final()
+        metrics, score = scoring.final()
     except Stopped:  # the last step's checkpoint exists
         return result(names.KILLED, steps, f"stopped in the evaluation after step {steps}/{steps}")
     if not all(math.isfinite(v) for v in metrics.values()):
         return result(names.DIVERGED, steps, f"final losses not finite at step {steps}")
     if t.evals and processes.leads:
-        hooks.log(steps, scoring.curve_point(now))
+        hooks.log(steps, scoring.curve_point(score))
     if training_seconds:
         metrics[names.COST_IMAGES_PER_S] = (steps - header.step) * t.batch_size / training_seconds
     return result(names.FINISHED, steps, metrics=metrics)

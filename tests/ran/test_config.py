@@ -19,11 +19,12 @@ from ran.config import (
     RunConfig,
     TrainConfig,
     check,
+    difference,
     flatten,
+    identity,
     override,
     unflatten,
 )
-from ran.fingerprints import difference, identity
 from ran.registry import UnknownNameError
 
 GROUPS = {"model": ModelConfig, "data": DataConfig, "optim": OptimConfig, "train": TrainConfig}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ran import fingerprints
-from ran.config import ConfigError, OptimConfig, RunConfig, flatten, override, unflatten
-from ran.fingerprints import difference, fingerprint, identity
+from ran.config import ConfigError, OptimConfig, RunConfig, difference, flatten, identity, override, unflatten
+from ran.fingerprints import fingerprint
 
 DIGEST = "0" * 64
 GOLDEN = "a44d2b7dbe6912434b39dd090e234c3f48be1a1e97699da4e87bd56f8709c59d"

@@ -11,9 +11,8 @@ import pytest
 import torch
 from lab import ROOT, SLOW, STEPS, Lab, mine, wait_for
 
-from experiments.placement import PlacementRequest
-from experiments.runner import torchrun
-from experiments.runner.torchrun import TorchrunError, check_request, place_processes
+from experiments import placement
+from experiments.placement import PlacementError, PlacementRequest, check_request, place_processes
 from ran.distributed.group import Processes
 from records import names
 
@@ -198,7 +197,8 @@ import os
 import torch
 from torch.nn import functional as F
 
-from experiments.placement import PlacementRequest
+from experiments import placement
+from experiments.placement import PlacementError, PlacementRequest, check_request, place_processes
 from experiments.runner import torchrun
 from ran.data.datasets import DataError
 from ran.engine import train as loop
@@ -250,7 +250,7 @@ def test_a_run_that_fails_in_some_or_all_processes_leaves_the_others_alone(lab):
 
 @pytest.fixture
 def two(monkeypatch):
-    monkeypatch.setattr(torchrun, "current", lambda: Processes(0, 2))
+    monkeypatch.setattr(placement, "current", lambda: Processes(0, 2))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
 
 
@@ -259,7 +259,7 @@ def two(monkeypatch):
     ({"gpus_per_run": 0.5}, "--gpus-per-run"), ({"ray_address": "auto"}, "--ray-address"),
 ])  # fmt: skip
 def test_several_runs_at_once_are_not_for_torchrun(flags, says, two):
-    with pytest.raises(TorchrunError, match=says):
+    with pytest.raises(PlacementError, match=says):
         check_request(PlacementRequest(**flags))
 
 
@@ -276,13 +276,13 @@ def test_synchronising_one_process_is_refused(lab):
     ({}, "cuda:1", "--device cuda:1 is one GPU, and 2 processes take one each"),
 ])  # fmt: skip
 def test_devices_that_processes_cannot_have(flags, device, says, two):
-    with pytest.raises(TorchrunError, match=says):
+    with pytest.raises(PlacementError, match=says):
         place_processes(PlacementRequest(**flags), [], torch.device(device))
 
 
 def test_more_processes_than_gpus(two, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(TorchrunError, match="2 processes need 2 GPUs on this machine, there are 1"):
+    with pytest.raises(PlacementError, match="2 processes need 2 GPUs on this machine, there are 1"):
         place_processes(PlacementRequest(), [], torch.device("cuda"))
 
 
