@@ -183,14 +183,14 @@ def test_a_full_disk_leaves_none_hanging(lab, alone):
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "exitcode  : 1" in err
-    assert "<NO_OTHER_FAILURES>" in err, "the follower left with status 0"
+    assert "<NO_OTHER_FAILURES>" in err, "the worker left with status 0"
     assert "arl s0: killed: cannot write it: No space left on device" in err
     assert lab.steps()[-1] == 4
     assert lab.launch(*ONE).status == 0
     assert_close(lab, alone)
 
 
-# The first cell's data are absent where the follower is, the second fails in all processes, in its fourth step.
+# The first cell's data are absent where the worker is, the second fails in all processes, in its fourth step.
 TROUBLE = """
 import os
 
