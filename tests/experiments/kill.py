@@ -53,7 +53,7 @@ class Moment:
 
 def _ours(frame: FrameType) -> str | None:
     file = frame.f_code.co_filename
-    if not file.startswith((f"{ROOT}/ran/", f"{ROOT}/experiments/")):
+    if not file.startswith(tuple(f"{ROOT}/{package}/" for package in ("ran", "experiments", "records"))):
         return None
     return f"{Path(file).relative_to(ROOT)}:{frame.f_code.co_qualname}"
 
