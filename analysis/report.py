@@ -5,11 +5,11 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.figures import CaptionedFigure, MissingFigure, render
 from analysis.make_tables import SourcedTable
+from analysis.read.deviations import deviations
 from analysis.read.runs import RESULTS
 from analysis.tables.captions import dataset_name
 from analysis.tables.formats import html_fragment
@@ -70,7 +70,7 @@ def page(
         ),
         _listed("Figures without data", [figure.message for figure in missing]),
         _unfinished(results, studies),
-        _listed("Deviations from the paper, and choices that it leaves open", deviations()),
+        _listed("Deviations from the paper, and choices that it leaves open", [text for _, text in deviations()]),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -78,17 +78,6 @@ def page(
         f"<title>{TITLE}</title>\n<style>{STYLE}</style></head>\n"
         f"<body><h1>{TITLE}</h1>\n" + "\n".join(section for section in sections if section) + "\n</body></html>\n"
     )
-
-
-def deviations() -> list[str]:
-    """Returns the sentences after "# Deviation:" in the code of library and studies."""
-    found = []
-    root = Path(__file__).parents[1]
-    for path in sorted([*(root / "ran").rglob("*.py"), *(root / "experiments").rglob("*.py")]):
-        for text in re.findall(r"# Deviation: ((?:.*\n\s*# (?!Deviation))*.*)", path.read_text(encoding="utf-8")):
-            sentence = re.sub(r"\s*\n\s*# ", " ", text).strip()
-            found.append(f"{sentence[0].upper()}{sentence[1:]}")
-    return found
 
 
 def _section(stem: str, title: str, body: str, made_by: Origin) -> str:

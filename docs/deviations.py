@@ -3,8 +3,9 @@
 python docs/deviations.py
 """
 
-import re
 from pathlib import Path
+
+from analysis.read.deviations import deviations
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "deviations.md"
@@ -12,16 +13,6 @@ HEAD = """# Deviations from the paper, and choices that it leaves open
 
 Each one is a comment at the place in the code. `python docs/deviations.py` makes this list from the comments.
 """
-
-
-def deviations(folder: Path = ROOT) -> list[tuple[str, str]]:
-    """Returns (file, text) of each mark, in the order of files and lines."""
-    found = []
-    for path in sorted([*(folder / "ran").rglob("*.py"), *(folder / "experiments").rglob("*.py")]):
-        for comment in re.findall(r"# Deviation: ((?:.*\n\s*# (?!Deviation))*.*)", path.read_text()):
-            text = re.sub(r"\s*\n\s*# ", " ", comment)
-            found.append((path.relative_to(folder).as_posix(), text[0].upper() + text[1:]))
-    return found
 
 
 def document() -> str:

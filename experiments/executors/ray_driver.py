@@ -115,9 +115,8 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
                 elif run is None:
                     break
                 elif any(other.fingerprint == run.fingerprint for other in tasks.values()):
-                    yield Ended(
-                        run=run, outcome=BUSY, reason="this launch is training it"
-                    )  # of two workers the second would take over
+                    # Of two workers the second would take over.
+                    yield Ended(run=run, outcome=BUSY, reason="this launch is training it")
                 else:
                     tasks[task.options(**options, name=run.name).remote(job, _sendable(run))] = run
             if not tasks:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refuse
 
 from ran.config import DataConfig
 from ran.data import cluttershapes, datasets
@@ -72,15 +73,6 @@ def fake(request, tmp_path):
 def path_of(config, file="test"):
     folder, train, test, meta, _ = LAYOUT[config.name]
     return Path(config.root) / folder / {"train": train[-1], "test": test, "meta": meta}[file]
-
-
-def refuse(config, *words):
-    """Asserts that loading fails with one line that holds `words`."""
-    with pytest.raises(DataError) as caught:
-        load_splits(config)
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_unknown_name_lists_the_valid_ones():
