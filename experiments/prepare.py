@@ -139,6 +139,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     base = base_config(study, profile)
     source = open_source(config.data)
     settings = run_settings(launch, study, profile, overrides_of(config, base), machine.device)
+    if not launch.dry_run:
+        check_writable_places(settings)
     plan = make_plan(
         study, profile, config, base,
         source=source,
@@ -147,7 +149,6 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         capabilities=machine.capabilities,
     )  # fmt: skip
     if not launch.dry_run:
-        check_writable_places(settings)
         for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
             load_splits(data, seed)  # a damaged file is found now, and what is read stays in memory for the runs
     placement, estimates = place_runs(

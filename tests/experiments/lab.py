@@ -115,8 +115,9 @@ class Lab:
     def launch(self, *arguments: str, study: str = "smoke") -> Said:
         return main("--study", study, *self.places(), *arguments)
 
-    def start(self, *arguments: str, study: str = "smoke") -> subprocess.Popen[str]:
-        command = [sys.executable, str(ROOT / "run_ablation.py"), "--study", study, *self.places(), *arguments]
+    def start(self, *arguments: str, study: str = "smoke", behind: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """A launch in a process of its own, started by the command `behind` if there is one."""
+        command = [*behind, sys.executable, str(ROOT / "run_ablation.py"), "--study", study, *self.places(), *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder)}
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, stdout=pipe, stderr=pipe)

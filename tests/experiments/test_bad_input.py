@@ -203,13 +203,23 @@ def test_stores_that_cannot_be(uri, empty_lab):
     refused(empty_lab, "--tracking-uri", uri, says=["cannot use the tracking store", uri])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+NO_PRIVILEGES = ["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write anywhere")
 def test_a_store_and_checkpoints_that_may_not_be_written(lab):
+    before = lab.listing()
     lab.folder.chmod(0o500)
     try:
-        refused(lab, says="not writable")
+        launch = lab.start(behind=["setpriv", *NO_PRIVILEGES] if os.geteuid() == 0 else ())
+        out, err = launch.communicate()
     finally:
         lab.folder.chmod(0o700)
+    assert (launch.returncode, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("run_ablation: cannot use the tracking store")
+    assert line.endswith("is not writable")
+    assert lab.listing() == before
 
 
 def test_checkpoints_that_are_a_file(lab):
