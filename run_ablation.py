@@ -114,7 +114,7 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
 
     _deliver(launch)
     prepared = prepare(launch, study, profile, config)
-    print(headline(prepared, why), file=sys.stdout if launch.dry_run else sys.stderr)
+    print("\n".join([headline(prepared, why), *prepared.remarks]), file=sys.stdout if launch.dry_run else sys.stderr)
     if launch.dry_run:
         print(describe(prepared))
         return 0

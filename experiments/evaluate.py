@@ -145,7 +145,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
             f"{source.name} does not fit: the network has {len(interface.classes)} classes ({_few(interface.classes)}),"
             f" the data set {len(source.classes)} ({_few(source.classes)})"
         )
-    images = load_splits(config).test
+    images = load_splits(config, trained.config.seed).test
     if images.images.shape[2:] != (interface.size, interface.size):
         raise DataError(f"{source.name} does not fit: the network takes images of {interface.size}x{interface.size}")
     name = source.name

@@ -86,7 +86,10 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
         0, 256, (IMAGES, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     try:
-        return [("random", noise), ("test", loaded(load_splits(trained.test_data(root)).test.images[:IMAGES]))]
+        return [
+            ("random", noise),
+            ("test", loaded(load_splits(trained.test_data(root), trained.config.seed).test.images[:IMAGES])),
+        ]
     except UserError as error:
         print(f"not compared on real images: {error}", file=sys.stderr)
         return [("random", noise)]

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ran.models.attention import LEARNING
 from ran.models.cost import Cost, model_cost
 from ran.models.network import build
 from ran.models.zoo import config_spec
+from ran.user_code import UserModule, user_modules
 from records import names
 from records.errors import UserError, one_line
 from records.study_json import AxisRecord, CellKey, ComparisonRecord, NetworkKey, RunEntry, StudyRecord
@@ -35,6 +37,32 @@ SELECTION = "test error at the last step"
 
 class PlanError(UserError):
     """A selection of runs that the study does not have."""
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """The files with a user's own parts of a run, and the run's fingerprint without them."""
+
+    plain_fingerprint: str
+    modules: tuple[UserModule, ...]
+
+    @classmethod
+    def of(cls, config: RunConfig, data_digest: str) -> "UserCode | None":
+        """Returns the user's code in a resolved config, None if there is none."""
+        modules = {module.path: module for module in user_modules(config).values()}
+        if not modules:
+            return None
+        plain = fingerprint(config, data_digest, user_code=False)
+        return cls(plain_fingerprint=plain, modules=tuple(modules.values()))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files by name."""
+        return {module.path.name: module.digest for module in self.modules}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {names.PLAIN_FINGERPRINT: self.plain_fingerprint, names.USER_CODE: canonical(self.digests)}
 
 
 @dataclass(frozen=True)
@@ -51,6 +79,8 @@ class PlannedRun:
     """step of its newest checkpoint"""
     stored: StoredRun | None = None
     """what the tracking store knows of it"""
+    user_code: UserCode | None = None
+    """a user's own parts in it; None without"""
     fresh: bool = False
     """whether --rerun discards what an earlier attempt left"""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -117,6 +147,23 @@ class Plan:
     @property
     def todo(self) -> tuple[PlannedRun, ...]:
         return tuple(run for run in self.runs if run.state in (NEW, RESUMABLE))
+
+    def changed_code(self, stored: Iterable[StoredRun]) -> list[str]:
+        """Returns a line for each file of the user's whose older text trained runs that are now to do."""
+        older: dict[str, list[StoredRun]] = {}
+        for held in stored:
+            if held.is_result and held.plain_fingerprint:
+                older.setdefault(held.plain_fingerprint, []).append(held)
+        changed: Counter[str] = Counter()
+        for run in self.todo:
+            if run.user_code is not None:
+                now = run.user_code.digests
+                before = [held.user_code for held in older.get(run.user_code.plain_fingerprint, [])]
+                changed.update({name for code in before for name in code if code[name] != now.get(name)})
+        return [
+            f"{count} run{'s were' if count > 1 else ' was'} trained with another {name}: with this one they are new"
+            for name, count in sorted(changed.items())
+        ]
 
     def count(self, state: str) -> int:
         return sum(run.state == state for run in self.runs)
@@ -290,7 +337,7 @@ def plan_run(cell: Cell, config: RunConfig, key: str, source: Source, earlier: E
     stored = earlier.stored.get(key)
     run = PlannedRun(
         cell=cell, seed=config.seed, config=config, fingerprint=key, source=source, state=NEW, stored=stored,
-        fresh=earlier.rerun,
+        fresh=earlier.rerun, user_code=UserCode.of(config, source.digest),
     )  # fmt: skip
     if stored is not None and stored.is_result and not earlier.rerun:
         return replace(run, state=DONE)

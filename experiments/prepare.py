@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ from experiments.runner.run_dir import KEEP
 from experiments.runner.settings import RunSettings, checkpoint_seconds
 from experiments.search_spec import Search
 from experiments.study import Study
+from experiments.tracking.records import StoredRun
 from experiments.tracking.spool import SPOOL
 from experiments.tracking.sqlite import check_writable
 from experiments.tracking.store import Store
@@ -37,6 +38,7 @@ from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
 from ran.engine.device import device_capabilities, make_deterministic, pick_device
 from ran.engine.throughput import seconds_per_image
+from ran.fingerprints import SCHEMA_VERSION
 from records.errors import UserError
 from records.mlflow_uri import resolve_uri
 from records.text import columns
@@ -54,6 +56,8 @@ class PreparedStudy:
     settings: RunSettings
     estimates: Mapping[str, float]
     """seconds by fingerprint, of the runs still to do"""
+    remarks: tuple[str, ...]
+    """lines about runs in the tracking store that look like these and are not"""
 
     @property
     def seconds(self) -> float:
@@ -83,7 +87,7 @@ def choose_profile(study: Study | Search, requested: str | None, request: Placem
 def find_machine(request: PlacementRequest, *, kernels: bool = False) -> Machine:
     """Returns the device that trains, here or on a cluster, which is joined. Raises UserError.
 
-    `kernels`: whether some runs may use our own kernels, which are then built if they are not yet.
+    `kernels`: whether some runs ask for our own kernels, which are then built if they are not yet.
     """
     check_request(request)
     if request.ray_address is None:
@@ -130,7 +134,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     check(config)
     if study.requires and config.data.name not in study.requires:
         raise LaunchError(f"study {study.name} needs the data set {' or '.join(study.requires)}: leave --data.name out")
-    kernels = {cell.settings.get("train.kernels", config.train.kernels) for cell in study.cells} != {"eager"}
+    kernels = "fused" in {cell.settings.get("train.kernels", config.train.kernels) for cell in study.cells}
     machine = find_machine(launch.placement, kernels=kernels)
     if launch.deterministic:
         make_deterministic()
@@ -141,11 +145,12 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     settings = run_settings(launch, study, profile, overrides_of(config, base), machine.device)
     if not launch.dry_run:
         check_writable_places(settings)
+    earlier = earlier_runs(settings, source.name, rerun=launch.rerun)
     plan = make_plan(
         study, profile, config, base,
         source=source,
         selection=selection,
-        earlier=earlier_runs(settings, source.name, rerun=launch.rerun),
+        earlier=earlier,
         capabilities=machine.capabilities,
     )  # fmt: skip
     if not launch.dry_run:
@@ -154,7 +159,22 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     placement, estimates = place_runs(
         launch.placement, plan, machine.device, threads=config.train.threads, runs=len(plan.runs)
     )
-    return PreparedStudy(plan, replace(settings, placement=placement), estimates)
+    return PreparedStudy(
+        plan=plan,
+        settings=replace(settings, placement=placement),
+        estimates=estimates,
+        remarks=(*_older_schema(earlier.stored.values()), *plan.changed_code(earlier.stored.values())),
+    )
+
+
+def _older_schema(stored: Collection[StoredRun]) -> list[str]:
+    older = [run for run in stored if run.schema < SCHEMA_VERSION]
+    if not older:
+        return []
+    return [
+        f"the tracking store also holds {len(older)} run(s) of an earlier schema, which computed something else: they "
+        "are neither continued nor tabled"
+    ]
 
 
 def earlier_runs(settings: RunSettings, dataset: str, *, rerun: bool) -> EarlierRuns:

@@ -73,7 +73,7 @@ class DataConfig:
     noise_labels: str | None = _added(None)
     """cifar10 only: human labels to train on (CIFAR-10N): aggre, random1, random2, random3, worse; None = true ones"""
     image_size: int | None = _added(None)
-    """image folders only: side of the square training crop in pixels; None = 224 (section 4.2)"""
+    """side of a training image: image folders crop it (None = 224, section 4.2), cluttershapes draws it (32 or 16)"""
     test_size: int | None = _added(None)
     """image folders only: side of the square test crop; None = the training crop's (Table 7: 224, 299 or 320)"""
     damaged: str = _outside("refuse")
@@ -107,12 +107,12 @@ class TrainConfig:
     micro_batch: int | None = None
     """images per backward pass, over which BatchNorm normalizes; None = batch_size"""
     precision: str = "auto"
-    """bf16 (autocast), float32, or auto = bf16 if the device supports it natively"""
-    channels_last: bool = True
+    """float32 (IEEE), tf32 (CUDA's), bf16 (autocast), or auto = bf16 where it is native, else float32"""
+    channels_last: bool = _outside(True)
     """whether to use the NHWC memory layout; faster on CPUs and on tensor cores"""
-    compile: bool = False
+    compile: bool = _outside(False)
     """whether to torch.compile the network; measured slower than eager on CPUs"""
-    kernels: str = _added("eager")
+    kernels: str = _outside("auto")
     """eager (PyTorch's operations), fused (our own, on CPUs with channels_last), or auto = fused if possible"""
     recompute: bool = _outside(False)
     """activation checkpointing: less memory, up to a third more time, bit-identical results"""
@@ -238,8 +238,8 @@ def check(config: RunConfig) -> None:
         (t.batch_size >= 2, f"train.batch_size must be at least 2 (BatchNorm), got {t.batch_size}"),
         (t.micro_batch is None or (t.micro_batch >= 2 and t.batch_size % t.micro_batch == 0),
          f"train.micro_batch must divide train.batch_size={t.batch_size} and be at least 2, got {t.micro_batch}"),
-        (t.precision in ("auto", "bf16", "float32"),
-         f"train.precision: valid are auto, bf16, float32; got {t.precision!r}"),
+        (t.precision in ("auto", "bf16", "float32", "tf32"),
+         f"train.precision: valid are auto, bf16, float32, tf32; got {t.precision!r}"),
         (t.kernels in ("auto", "fused", "eager"), f"train.kernels: valid are auto, fused, eager; got {t.kernels!r}"),
         (t.kernels != "fused" or (t.channels_last and not t.compile),
          "train.kernels=fused needs train.channels_last and no train.compile"),

@@ -1,7 +1,9 @@
 """Registries: decorating one function or class adds a mask, unit, data set, schedule or executor."""
 
 import difflib
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from records.errors import UserError
@@ -24,17 +26,25 @@ class Registry(Mapping[str, T]):
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._origins: dict[str, Path] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that stores the decorated object as `name`. Raises ValueError if the name is taken."""
+        origin = Path(sys._getframe(1).f_code.co_filename)
 
         def store(entry: T) -> T:
             if name in self._entries:
                 raise ValueError(f"{self.kind} {name!r} is registered already")
             self._entries[name] = entry
+            self._origins[name] = origin
             return entry
 
         return store
+
+    def origin(self, name: str) -> Path:
+        """Returns the file whose code registered `name`."""
+        self[name]
+        return self._origins[name]
 
     def __getitem__(self, name: str) -> T:
         try:

@@ -17,16 +17,15 @@ from torch import Tensor
 
 from ran.config import DataConfig, RunConfig, flatten, unflatten
 from ran.data.augment import Normalization
-from ran.data.datasets import load_splits, open_source
+from ran.data.datasets import open_source
 from ran.data.image_folder import decode
 from ran.data.image_folder.dataset import test_share
 from ran.data.image_folder.reader import Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
-from ran.engine.device import Arithmetic, device_capabilities
+from ran.engine.device import Arithmetic
 from ran.engine.evaluate import predict
-from ran.fingerprints import fingerprint
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
 from records import names
@@ -51,6 +50,8 @@ class Interface:
     share: float
     """share of an image file's shorter side that the central crop keeps"""
     normalization: Normalization
+    data_digest: str = ""
+    """digest of the data set; "" in runs of schema 1"""
 
     @classmethod
     def of(cls, source: Source, normalization: Normalization) -> "Interface":
@@ -58,7 +59,10 @@ class Interface:
         one_size = source.test_size is None  # its images are taken whole
         size = source.image_size if source.test_size is None else source.test_size
         share = 1.0 if one_size else test_share(size)
-        return cls(dataset=source.name, classes=source.classes, size=size, share=share, normalization=normalization)
+        return cls(
+            dataset=source.name, classes=source.classes, size=size, share=share, normalization=normalization,
+            data_digest=source.digest,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON object that `from_json` reads."""
@@ -66,6 +70,7 @@ class Interface:
         return {
             "schema": SCHEMA,
             "dataset": self.dataset,
+            "data_digest": self.data_digest,
             "classes": list(self.classes),
             "size": self.size,
             "share": self.share,
@@ -82,7 +87,7 @@ class Interface:
             mean, scale = torch.tensor(content["mean"]), content["scale"]
             return cls(
                 dataset=content["dataset"], classes=tuple(content["classes"]), size=content["size"],
-                share=content["share"],
+                share=content["share"], data_digest=content.get("data_digest", ""),
                 normalization=Normalization(mean, torch.tensor(scale) if isinstance(scale, list) else scale, pad=0),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
@@ -124,13 +129,13 @@ class Trained:
     def matches_data_in(self, root: str) -> bool:
         """Returns whether the data set in the folder `root` is the one that the run was trained and tested on.
 
-        True if a part is missing, such as labels that only training needs, because the digest is then unknown.
+        True where that is unknown: if a part is missing, such as labels that only training needs, and for older runs.
         """
         try:
             digest = open_source(dataclasses.replace(self.config.data, root=root)).digest
         except DataError:
             return True
-        return fingerprint(self.config, digest) == self.fingerprint
+        return self.interface.data_digest in ("", digest)
 
     def with_test_size(self, size: int) -> "Trained":
         """Returns a copy that takes test images of another side, in pixels.
@@ -147,11 +152,9 @@ class Trained:
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """The run's arithmetic, with PyTorch's kernels if ours cannot be used here."""
-        found = Arithmetic.of(self.config.train)
-        if found.kernels == "fused" and device_capabilities(self.device).no_kernels:
-            return dataclasses.replace(found, kernels="eager")
-        return found
+        """The run's precision and layout, with our kernels unless the run was trained without or they do not work."""
+        kernels = "eager" if self.config.train.kernels == "eager" else "auto"
+        return Arithmetic.of(dataclasses.replace(self.config.train, kernels=kernels), self.device)
 
     def logits(self, images: Stack) -> Tensor:
         """Returns logits, float32 (N, K), of uint8 (N, 3, H, W), computed as in the run's own evaluation."""
@@ -161,12 +164,12 @@ class Trained:
 def load(path: Path | str) -> Trained:
     """Returns the network of a folder with a run's artifacts, or of a file that `save` wrote, on the CPU.
 
-    Raises ModelError; see `from_run` for runs without model.json.
+    Raises ModelError.
     """
     path = Path(path)
     if path.is_dir():
         config, model = path / names.CONFIG_JSON, path / names.MODEL_JSON
-        return from_run(read_json(config), read_json(model) if model.exists() else None, path / names.WEIGHTS)
+        return from_run(read_json(config), read_json(model), path / names.WEIGHTS)
     header = metadata(path)
     if header.get("format") == checkpoint.FORMAT:
         raise ModelError(
@@ -182,15 +185,11 @@ def load(path: Path | str) -> Trained:
     return _trained(path, config, Interface.from_json(model))
 
 
-def from_run(config: Mapping[str, Any], model: Mapping[str, Any] | None, weights: Path) -> Trained:
+def from_run(config: Mapping[str, Any], model: Mapping[str, Any], weights: Path) -> Trained:
     """Returns the network of a run's config.json and model.json, with its final weights or those of a checkpoint.
 
-    Older runs have no model.json: with `model` None the run's data set is read. Raises ModelError, and DataError if
-    that is missing.
+    Raises ModelError.
     """
-    if model is None:
-        data = _config(weights, config).data
-        return _trained(weights, config, Interface.of(open_source(data), load_splits(data, 0).normalization))
     return _trained(weights, config, Interface.from_json(model))
 
 
@@ -250,5 +249,5 @@ def _trained(path: Path, config: Mapping[str, Any], interface: Interface) -> Tra
         raise ModelError(f"{path} does not fit {run.model.name} with {classes} classes: {first}") from None
     if not all(t.isfinite().all() for t in weights.values()):
         raise ModelError(f"{path}: weights that are not finite; the run diverged")
-    network.eval().to(memory_format=Arithmetic.of(run.train).memory_format)
+    network.eval().to(memory_format=Arithmetic(channels_last=run.train.channels_last).memory_format)
     return Trained(network=network, config=run, interface=interface, fingerprint=metadata(path).get("fingerprint", ""))

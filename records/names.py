@@ -45,6 +45,10 @@ RESUMES = "ran.resumes"
 GIT_DIRTY = "ran.git_dirty"
 REASON = "ran.reason"  # why a run failed or diverged, one line
 HOST = "ran.host"  # machine, device and threads: where the bits come from
+SCHEMA = "ran.schema"  # schema version of the fingerprint; absent before 2
+# Of a run with parts that a user registered: the fingerprint without their code, and the files' SHA-256 as JSON.
+PLAIN_FINGERPRINT = "ran.plain_fingerprint"
+USER_CODE = "ran.user_code"
 TRIAL = "ran.trial"  # of a search: number of the trial that began the run
 NOISE_DIGEST = "ran.noise_digest"  # of the noisy labels, to see that cells share them
 # Tag of a parent alone: "(study, profile, data set, overrides)" hashed.

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ran.data import cluttershapes
 
-_, (images, labels) = cluttershapes.load(Path("data"), cluttershapes.DIFFICULTY, train_images=1, test_images=4)
+images, labels = cluttershapes.draw("test", range(4), cluttershapes.DIFFICULTY)
 Path("images").mkdir(exist_ok=True)
 for i, (image, label) in enumerate(zip(images, labels)):
     Image.fromarray(image.transpose(1, 2, 0)).save(f"images/{i}-{cluttershapes.CLASSES[label]}.png")

@@ -76,12 +76,12 @@ def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> Re
         artifacts = store.artifacts(run.run_id)
         if weights is None and names.WEIGHTS not in artifacts:
             raise RunError(_without_weights(run))
-        if names.CONFIG_JSON not in artifacts:
-            raise RunError(f"{run.name} ({run.run_id}) has no {names.CONFIG_JSON}: it was trained with --keep none")
-        config = read_json(store.download(run.run_id, names.CONFIG_JSON, Path(folder)))
-        model = None
-        if names.MODEL_JSON in artifacts:
-            model = read_json(store.download(run.run_id, names.MODEL_JSON, Path(folder)))
+        for name in (names.CONFIG_JSON, names.MODEL_JSON):
+            if name not in artifacts:
+                raise RunError(f"{run.name} ({run.run_id}) has no {name}: it was trained with --keep none")
+        config, model = (
+            read_json(store.download(run.run_id, name, Path(folder))) for name in (names.CONFIG_JSON, names.MODEL_JSON)
+        )
         path = weights or store.download(run.run_id, names.WEIGHTS, Path(folder))
         trained = from_run(config, model, path)
         steps = trained.config.train.steps

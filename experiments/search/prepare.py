@@ -33,6 +33,7 @@ from ran.config import RunConfig, check, flatten, identity, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import DeviceCapabilities, make_deterministic
 from ran.fingerprints import SCHEMA_VERSION
+from ran.user_code import user_modules
 from records.search_json import CATEGORICAL, SearchRecord
 from records.text import columns
 
@@ -81,10 +82,12 @@ class PreparedSearch:
         """What two launches must have in common to share trials."""
         base = {key: value for key, value in identity(self.space.base).items() if key != "seed"}
         space = recording.parameter_records(self.space.parameters)
+        code = {part: module.digest for part, module in user_modules(self.space.base).items()}
         return {
             "schema": SCHEMA_VERSION, "objectives": list(self.objectives), "seeds": list(self.seeds),
             "pruner": self.pruner, "base": base, "derived": list(self.space.derived),
             "space": {name: parameter.to_json() for name, parameter in space.items()}, "data": self.space.source.digest,
+            **({"user_code": code} if code else {}),
         }  # fmt: skip
 
     @property
@@ -198,7 +201,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     if not config.data.val_images:
         raise SearchError("a search chooses on validation images: --data.val_images must be above 0")
     objectives = parse_objectives(launch.objectives)
-    kernels = config.train.kernels != "eager" or "train.kernels" in search.space
+    kernels = config.train.kernels == "fused" or "train.kernels" in search.space
     machine = find_machine(launch.placement, kernels=kernels)
     if launch.deterministic:
         make_deterministic()

@@ -1,8 +1,9 @@
 """Runs as the tracking store holds them, and how a run's record begins."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from records import names
@@ -34,6 +35,12 @@ class StoredRun:
     images_per_s: float | None = None
     val_err: float | None = None
     test_err: float | None = None
+    schema: int = 1
+    """schema version of its fingerprint"""
+    plain_fingerprint: str = ""
+    """fingerprint without the code of a user's own parts; "" for a run without such parts"""
+    user_code: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the files with a user's own parts, by file name"""
 
     @property
     def is_result(self) -> bool:
@@ -57,6 +64,9 @@ class StoredRun:
             images_per_s=metrics.get(names.COST_IMAGES_PER_S),
             val_err=metrics.get(names.FINAL_VAL_ERR),
             test_err=metrics.get(names.FINAL_TEST_ERR),
+            schema=int(tags.get(names.SCHEMA, 1)),
+            plain_fingerprint=tags.get(names.PLAIN_FINGERPRINT, ""),
+            user_code=json.loads(tags.get(names.USER_CODE, "{}")),
         )
 
 

@@ -86,6 +86,6 @@ def pixel_mean(images: Tensor) -> Tensor:
 
 
 def cifar_normalization(images: Tensor) -> Normalization:
-    """Returns section 4.1's normalization: mean of the training images (N, 3, H, W), padding of 4."""
+    """Returns section 4.1's normalization: mean of the training images (N, 3, H, W), padding of 4 at 32 pixels."""
     # Section 4.1 subtracts the per-pixel mean and says nothing of a scale; the first BatchNorm undoes any.
-    return Normalization(pixel_mean(images), scale=255, pad=4)
+    return Normalization(pixel_mean(images), scale=255, pad=images.shape[-1] // 8)

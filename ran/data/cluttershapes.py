@@ -1,13 +1,14 @@
 """cluttershapes, the built-in data set: drawn with numpy, so it needs neither network nor downloads.
 
-32x32 RGB, ten shapes. The label is the LARGEST shape; smaller shapes of other classes, strokes, gratings, shading and
-pixel noise distract. Colour, texture, size, position and rotation are independent of the label. Image i of a
-split is a function of (seed, split, i) alone. `difficulty`, 0 to 1, scales number, size and contrast of all clutter:
-at 0 there is one clean shape on a shaded ground.
+RGB, 32x32 or a smaller mean of that, ten shapes. The label is the LARGEST shape; smaller shapes of other classes,
+strokes, gratings, shading and pixel noise distract. Colour, texture, size, position and rotation are independent of the
+label. Image i of a split is a function of (seed, split, i) alone. `difficulty`, 0 to 1, scales number, size and
+contrast of all clutter: at 0 there is one clean shape on a shaded ground.
 
 Per pixel only + - * / and sqrt are used, whose rounding IEEE 754 defines, so that all machines draw the same pictures.
 """
 
+import functools
 import hashlib
 import os
 import uuid
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ran.rng import stream
 
@@ -25,8 +28,8 @@ DATA_SEED = 0  # all runs see the same data set
 # Default. Tuned on Attention-56 with ARL alone: 28 % error in the quick profile.
 DIFFICULTY = 0.1
 IMAGE_SIZE = 32
-TRAIN_IMAGES = 10_000
-TEST_IMAGES = 2_000
+SIDES = (32, 16, 8)
+COUNTS = {"train": 10_000, "test": 2_000}
 MAIN_SIZE = (7.5, 10.5)  # px, see _REACH
 DISTRACTOR_RATIO = (0.3, 0.6)  # of the main shape's size: below 0.6 it is larger in area and in reach
 DISTRACTORS = 6  # places, each filled with probability `difficulty`
@@ -142,7 +145,7 @@ def sample(split: str, indices: Iterable[int], difficulty: float) -> Scenes:
         rng = stream(DATA_SEED, "cluttershapes", split, number)
         uniform[row] = rng.random(uniform.shape[1], np.float32)
         noise_bytes[row] = np.frombuffer(rng.bytes(noise_bytes.shape[1]), np.uint8)
-    u, rest = uniform[:, :30], uniform[:, 30:].reshape(len(numbers), -1, 12)
+    u, rest = uniform[:, :30], uniform[:, 30:].reshape(len(numbers), DISTRACTORS + STROKES, 12)
     d, s = rest[:, :DISTRACTORS], rest[:, DISTRACTORS:]
 
     labels = np.array(numbers, np.int64) % len(CLASSES)  # balanced, in every prefix too
@@ -283,73 +286,93 @@ def _cover_stroke(ends: Array, width: Array) -> Array:
     return np.clip(0.5 + width[:, None] - _length(x - along * along_x, y - along * along_y), 0, 1)
 
 
-def draw(split: str, indices: Iterable[int], difficulty: float) -> tuple[Array, Array]:
-    """Returns pictures, uint8 (N, 3, 32, 32), and labels, int64 (N,), of images `indices` of `split`."""
+def draw(split: str, indices: Iterable[int], difficulty: float, side: int = IMAGE_SIZE) -> tuple[Array, Array]:
+    """Returns pictures, uint8 (N, 3, side, side), and labels, int64 (N,), of images `indices` of `split`."""
     scenes = sample(split, indices, difficulty)
-    return render(scenes), scenes.labels
+    return _shrunk(render(scenes), side), scenes.labels
 
 
-def digest(difficulty: float) -> str:
+def _shrunk(pixels: Array, side: int) -> Array:
+    """Returns the means of uint8 (N, 3, 32, 32) over squares, rounded, as uint8 (N, 3, side, side)."""
+    n = IMAGE_SIZE // side
+    if n == 1:
+        return pixels
+    squares = pixels.reshape(len(pixels), 3, side, n, side, n)
+    return ((squares.sum((3, 5), dtype=np.uint32) + n * n // 2) // (n * n)).astype(np.uint8)
+
+
+def digest(difficulty: float, side: int = IMAGE_SIZE) -> str:
     """Returns 32 hex digits that identify the whole data set, without drawing it."""
-    content = (GENERATOR_VERSION, DATA_SEED, IMAGE_SIZE, TRAIN_IMAGES, TEST_IMAGES, CLASSES, float(difficulty))
+    content = (GENERATOR_VERSION, DATA_SEED, side, *COUNTS.values(), CLASSES, float(difficulty))
     return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
 
 
-def load(
-    root: Path, difficulty: float, *, train_images: int | None = None, test_images: int | None = None
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Returns (pictures, labels) of the first `train_images` and of the first `test_images`; None = all.
+@dataclass(frozen=True)
+class Pictures:
+    """One split of a data set. A few of its pictures are drawn when asked for; most of them come from a file.
 
-    The whole set is cached under `root`, so that it is drawn once. A few images are drawn each time, which is quick. A
-    damaged cache file is replaced; if `root` is not writable, nothing is cached.
+    The file, under `root`, holds the whole set, which is so drawn once. If it is damaged it is replaced; if `root` is
+    not writable, nothing is kept.
     """
-    train = range(TRAIN_IMAGES)[:train_images]
-    test = range(TEST_IMAGES)[:test_images]
-    path = root / f"cluttershapes-{digest(difficulty)[:12]}.npz"
-    kept = _read(path, digest(difficulty))
+
+    split: str
+    root: Path
+    difficulty: float
+    side: int = IMAGE_SIZE
+
+    def __len__(self) -> int:
+        return COUNTS[self.split]
+
+    @property
+    def labels(self) -> Array:
+        """int64 (N,)"""
+        return np.arange(len(self), dtype=np.int64) % len(CLASSES)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Returns the pictures at int64 (M,) positions, uint8 (M, 3, side, side)."""
+        wanted = indices.numpy()
+        if len(wanted) < len(self) / 2 and not file_of(self.root, self.difficulty, self.side).exists():
+            return torch.from_numpy(draw(self.split, wanted, self.difficulty, self.side)[0])
+        return torch.from_numpy(_whole(self.root, self.difficulty, self.side)[self.split][wanted])
+
+
+def file_of(root: Path, difficulty: float, side: int = IMAGE_SIZE) -> Path:
+    """Returns the path of a data set's file."""
+    return root / f"cluttershapes-{digest(difficulty, side)[:12]}.npz"
+
+
+@functools.lru_cache(maxsize=1)
+def _whole(root: Path, difficulty: float, side: int) -> dict[str, Array]:
+    """Returns all pictures by split, from the file if there is one."""
+    path, expected = file_of(root, difficulty, side), digest(difficulty, side)
+    kept = _read(path, expected)
     if kept is None:
-        if len(train) < TRAIN_IMAGES:
-            return draw("train", train, difficulty), draw("test", test, difficulty)
-        kept = draw("train", range(TRAIN_IMAGES), difficulty), draw("test", range(TEST_IMAGES), difficulty)
-        _write(path, digest(difficulty), kept)
-    (train_pixels, train_labels), (test_pixels, test_labels) = kept
-    n, m = len(train), len(test)
-    return (train_pixels[:n], train_labels[:n]), (test_pixels[:m], test_labels[:m])
+        kept = {split: draw(split, range(count), difficulty, side)[0] for split, count in COUNTS.items()}
+        _write(path, expected, kept)
+    return kept
 
 
-_Both = tuple[tuple[Array, Array], tuple[Array, Array]]
-
-
-def _read(path: Path, expected: str) -> _Both | None:
+def _read(path: Path, expected: str) -> dict[str, Array] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}  # zip's checksums are compared here
-        if str(content["digest"]) != expected:
-            return None
-        train = content["train_pixels"], content["train_labels"]
-        test = content["test_pixels"], content["test_labels"]
+            if str(file["digest"]) != expected:
+                return None
+            return {split: file[f"{split}_pixels"] for split in COUNTS}  # zip's checksums are compared here
     except Exception:  # missing or damaged: it is drawn again
         return None
-    return train, test
 
 
-def _write(path: Path, content_digest: str, both: _Both) -> None:
-    (train_pixels, train_labels), (test_pixels, test_labels) = both
+def _write(path: Path, content_digest: str, pixels: dict[str, Array]) -> None:
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
                 np.savez(
-                    file,
-                    digest=content_digest,
-                    train_pixels=train_pixels,
-                    train_labels=train_labels,
-                    test_pixels=test_pixels,
-                    test_labels=test_labels,
-                )
+                    file, digest=content_digest, train_pixels=pixels["train"], test_pixels=pixels["test"],
+                )  # fmt: skip
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError:
-        return  # not cached; the next process draws it again
+        return  # not kept; the next process draws it again

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ran.config import DataConfig
 from ran.data import cifar, cluttershapes, noise
 from ran.data.augment import Normalization
 from ran.data.image_folder import dataset
-from ran.data.source import Images, Source, as_images
+from ran.data.source import Images, Source
 from ran.registry import Registry
 from ran.rng import stream
 from records.errors import DataError
@@ -55,9 +56,10 @@ def open_source(config: DataConfig) -> Source:
     """
     source = DATASETS[config.name](config)
     if source.test_size is None:
-        if (config.image_size, config.test_size) != (None, None):
-            one = f"{config.name} has one size of image"
-            raise DataError(f"data.image_size and data.test_size are of image folders; {one}")
+        if config.test_size is not None or config.image_size not in (None, source.image_size):
+            raise DataError(
+                f"data.image_size and data.test_size: {config.name} has images of {source.image_size} pixels"
+            )
         if (config.damaged, config.exclude) != ("refuse", None):
             raise DataError(f"data.damaged and data.exclude are of image folders, not of {config.name}")
     if config.noise > 0 and source.num_classes < 2:
@@ -70,40 +72,44 @@ def open_source(config: DataConfig) -> Source:
     return dataclasses.replace(source, digest=hashlib.sha256(f"{source.digest} {file_hash}".encode()).hexdigest()[:32])
 
 
-def split_indices(name: str, count: int, *, train_images: int | None, val_images: int) -> tuple[np.ndarray, np.ndarray]:
+def split_indices(
+    name: str, count: int, *, train_images: int | None, val_images: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positions of training and validation images in the official training set of `count` images.
 
-    They do not depend on the run's seed. The validation images do not depend on `train_images`, and a smaller training
-    set is a prefix of a larger one. Raises DataError if `count` is too small.
+    `train_images` of those that are not held out are drawn for the seed, a smaller number as a prefix of a larger one.
+    The validation images are the same for all seeds and sizes. Raises DataError if `count` is too small.
     """
-    need = _needed(name, count, train_images, val_images)
+    check_enough(name, count, train_images=train_images, val_images=val_images)
     order = stream(0, "split", name).permutation(count)
-    end = None if train_images is None else need
-    return order[val_images:end], order[:val_images]
+    train, val = order[val_images:], order[:val_images]
+    if train_images is not None:
+        train = train[stream(seed, "subset", name).permutation(len(train))[:train_images]]
+    return train, val
 
 
-def _needed(name: str, count: int, train_images: int | None, val_images: int) -> int:
+def check_enough(name: str, count: int, *, train_images: int | None, val_images: int) -> None:
+    """Raises DataError if `count` images are fewer than are wanted."""
     need = val_images + (1 if train_images is None else train_images)
     if need > count:
         wanted = f"data.train_images={train_images} and data.val_images={val_images}"
         raise DataError(f"{name}: {wanted} need {need} training images, there are {count}; ask for fewer")
-    return need
 
 
-def load_splits(config: DataConfig, seed: int | None = None) -> Splits:
-    """Returns the splits of `config`. Images stay cached in the process, because the runs of a study share them.
+def load_splits(config: DataConfig, seed: int) -> Splits:
+    """Returns the splits of a run. Images stay cached in the process, because the runs of a study share them.
 
-    The run's `seed` decides which training labels are wrong and is required with `config.noise`; nothing else depends
-    on it. Raises as `open_source` does, and DataError for damaged files and for more images than the data set has.
+    The run's `seed` decides which images are trained on, where `config` asks for a part of them, and which of their
+    labels are wrong. Raises as `open_source` does, and DataError for damaged files and for more images than there are.
     """
     source = open_source(config)
-    clean = _split(source, config.train_images, config.val_images, config.test_images)
+    # All seeds share what does not depend on them.
+    subset = None if config.train_images is None else seed
+    clean = _split(source, config.train_images, config.val_images, config.test_images, subset)
     if config.noise == 0 and config.noise_labels is None:
         return clean.splits
     true = clean.official_labels
     if config.noise_labels is None:
-        if seed is None:
-            raise ValueError("label noise is drawn for a seed: load_splits(config, seed)")
         noisy = noise.flip_labels(true, config.noise, num_classes=source.num_classes, seed=seed)
     else:
         noisy = noise.human_labels(config.root, config.noise_labels, true)
@@ -133,9 +139,13 @@ class _Clean:
 
 # Two: the current study's data set and the previous one. CIFAR takes 180 MB, an image folder only its file names.
 @functools.lru_cache(maxsize=2)
-def _split(source: Source, train_images: int | None, val_images: int, test_images: int | None) -> _Clean:
+def _split(
+    source: Source, train_images: int | None, val_images: int, test_images: int | None, seed: int | None
+) -> _Clean:
     official, test = source.load()
-    train, val = split_indices(source.name, len(official), train_images=train_images, val_images=val_images)
+    train, val = split_indices(
+        source.name, len(official), train_images=train_images, val_images=val_images, seed=seed or 0
+    )
     if test_images is not None and test_images > len(test):
         raise DataError(f"{source.name}: data.test_images={test_images}, there are {len(test)}; ask for fewer")
     images, held_out = official.pick(train), official.pick(val)
@@ -149,28 +159,26 @@ def _split(source: Source, train_images: int | None, val_images: int, test_image
 @DATASETS.register("cluttershapes")
 def _cluttershapes(config: DataConfig) -> Source:
     difficulty = cluttershapes.DIFFICULTY if config.difficulty is None else config.difficulty
-    # A short run draws the first images only, so that it need not wait for all of them; that prefix is then the
-    # "official" training set that is split. Its validation images differ from those of the whole set.
+    side = cluttershapes.IMAGE_SIZE if config.image_size is None else config.image_size
+    if side not in cluttershapes.SIDES:
+        raise DataError(f"cluttershapes is drawn with sides of {', '.join(map(str, cluttershapes.SIDES))}, not {side}")
+    train, test = (cluttershapes.Pictures(split, Path(config.root), difficulty, side) for split in ("train", "test"))
     # Too many are refused before any is drawn.
-    need = _needed("cluttershapes", cluttershapes.TRAIN_IMAGES, config.train_images, config.val_images)
-    if config.train_images is None:
-        need = cluttershapes.TRAIN_IMAGES
-
-    def load() -> tuple[Images, Images]:
-        train, test = cluttershapes.load(
-            Path(config.root), difficulty, train_images=need, test_images=config.test_images
-        )
-        return as_images(*train), as_images(*test)
-
+    check_enough("cluttershapes", len(train), train_images=config.train_images, val_images=config.val_images)
     return Source(
         name="cluttershapes",
         classes=cluttershapes.CLASSES,
-        image_size=cluttershapes.IMAGE_SIZE,
-        train_images=cluttershapes.TRAIN_IMAGES,
-        test_images=cluttershapes.TEST_IMAGES,
-        digest=cluttershapes.digest(difficulty),
-        load=load,
+        image_size=side,
+        train_images=len(train),
+        test_images=len(test),
+        digest=cluttershapes.digest(difficulty, side),
+        load=lambda: (_drawn(train), _drawn(test)),
     )
+
+
+def _drawn(pictures: cluttershapes.Pictures) -> Images:
+    # Only indexed before they are in memory, which Pictures can as a tensor does.
+    return Images(cast(torch.Tensor, pictures), torch.from_numpy(pictures.labels))
 
 
 @DATASETS.register("cifar10")

@@ -13,10 +13,12 @@ from ran.kernels import build, ops
 
 @dataclass(frozen=True)
 class DeviceCapabilities:
-    """Properties of a device that decide the arithmetic of a run with "auto" settings."""
+    """Properties of a device that decide the arithmetic of a run."""
 
     bf16: bool = False
     """whether bfloat16 is native, and so faster than float32"""
+    tf32: bool = False
+    """whether there is TensorFloat-32, which has float32's range and bfloat16's precision"""
     no_kernels: str = "not looked for"
     """why our own kernels cannot be used; "" if they can"""
 
@@ -51,30 +53,35 @@ def has_bf16(device: torch.device) -> bool:
 
 def device_capabilities(device: torch.device, *, kernels: bool = True) -> DeviceCapabilities:
     """Returns the capabilities of a device of this machine. `kernels`: check for our kernels, which may build them."""
-    bf16 = has_bf16(device)
-    if not kernels:
-        return DeviceCapabilities(bf16)
-    return DeviceCapabilities(bf16, "they are for the CPU" if device.type != "cpu" else build.why_not())
+    found = DeviceCapabilities(
+        bf16=has_bf16(device), tf32=device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+    return replace(found, no_kernels=no_kernels(device)) if kernels else found
+
+
+def no_kernels(device: torch.device) -> str:
+    """Returns why our own kernels cannot be used on a device, "" if they can. May build them."""
+    return build.why_not() if device.type == "cpu" else "they are for the CPU"
 
 
 def resolve(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
-    """Returns the config with "auto" resolved: bf16 and our kernels if the device supports them.
+    """Returns the config with the precision "auto" resolved: bf16 where it is native, else float32.
 
-    Raises ConfigError if the config asks for kernels that the device lacks.
+    Raises ConfigError if the config asks for a precision or for kernels that the device lacks.
     """
     t = config.train
     # Deviation: the paper trained in float32; bf16 autocast is the default where it is native, float32 a flag away.
     precision = ("bf16" if capabilities.bf16 else "float32") if t.precision == "auto" else t.precision
-    apply = t.channels_last and not t.compile and not capabilities.no_kernels
-    kernels = ("fused" if apply else "eager") if t.kernels == "auto" else t.kernels
-    check_kernels(kernels, capabilities)
-    return replace(config, train=replace(t, precision=precision, kernels=kernels))
+    if precision == "tf32" and not capabilities.tf32:
+        raise ConfigError("train.precision=tf32: the device has none; valid here are auto, bf16, float32")
+    if t.kernels == "fused":
+        _check_kernels(capabilities.no_kernels)
+    return replace(config, train=replace(t, precision=precision))
 
 
-def check_kernels(kernels: str, capabilities: DeviceCapabilities) -> None:
-    """Raises ConfigError for kernels that a device lacks."""
-    if kernels == "fused" and capabilities.no_kernels:
-        raise ConfigError(f"train.kernels=fused: {capabilities.no_kernels}; auto uses them only if they work")
+def _check_kernels(reason: str) -> None:
+    if reason:
+        raise ConfigError(f"train.kernels=fused: {reason}; auto uses them only if they work")
 
 
 @dataclass(frozen=True)
@@ -82,16 +89,25 @@ class Arithmetic:
     """Number format, kernels and memory layout of a network's forward and backward passes."""
 
     precision: str = "float32"
-    """float32, or bf16 (autocast)"""
+    """float32 (IEEE), tf32, or bf16 (autocast)"""
     kernels: str = "eager"
     """eager (PyTorch's operations) or fused (our own)"""
     channels_last: bool = True
     """whether the layout in memory is NHWC"""
 
     @classmethod
-    def of(cls, train: TrainConfig) -> "Arithmetic":
-        """Returns the arithmetic of a run; its precision and kernels must be resolved."""
-        return cls(precision=train.precision, kernels=train.kernels, channels_last=train.channels_last)
+    def of(cls, train: TrainConfig, device: torch.device) -> "Arithmetic":
+        """Returns the arithmetic of a run on a device of this machine; its precision must be resolved.
+
+        Raises ConfigError for kernels that cannot be used here.
+        """
+        kernels = train.kernels
+        if kernels == "auto":
+            fits = train.channels_last and not train.compile
+            kernels = "fused" if fits and not no_kernels(device) else "eager"
+        elif kernels == "fused":
+            _check_kernels(no_kernels(device))
+        return cls(precision=train.precision, kernels=kernels, channels_last=train.channels_last)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -99,8 +115,14 @@ class Arithmetic:
 
     @contextlib.contextmanager
     def on(self, device: torch.device) -> Iterator[None]:
-        """Runs the network's operations in the block in this precision, with these kernels."""
+        """Runs the network's operations in the block in this precision, with these kernels.
+
+        On CUDA the meaning of float32 stays set after the block, for the backward pass.
+        """
         bf16 = self.precision == "bf16"
+        if device.type == "cuda":
+            float32 = "tf32" if self.precision == "tf32" else "ieee"  # torch's own default for convolutions is tf32
+            torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = float32  # type: ignore[attr-defined]
         autocast = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
         with autocast, ops.using(self.kernels == "fused"):
             yield

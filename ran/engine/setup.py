@@ -14,9 +14,10 @@ from ran.data.image_folder.reader import set_workers
 from ran.data.loader import train_batches
 from ran.data.source import Images
 from ran.distributed.group import Processes
-from ran.engine.device import Arithmetic, check_kernels, device_capabilities, keep_freed_memory
+from ran.engine.device import Arithmetic, keep_freed_memory
 from ran.models.network import ResidualAttentionNetwork, build, initialize
 from ran.models.zoo import config_spec
+from ran.rng import stream_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +39,8 @@ class TrainingData:
         return images, given, true
 
 
-def prepare_process(config: RunConfig, device: torch.device) -> None:
-    """Sets threads and memory of this process. Raises ConfigError if the run's kernels cannot be used here."""
-    # The machine that planned the run may have had kernels that this one lacks.
-    check_kernels(config.train.kernels, device_capabilities(device, kernels=config.train.kernels == "fused"))
+def prepare_process(config: RunConfig) -> None:
+    """Sets threads and memory of this process."""
     keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
@@ -52,11 +51,13 @@ def make_network(
     config: RunConfig, num_classes: int, device: torch.device, processes: Processes
 ) -> ResidualAttentionNetwork | nn.Module:
     """Returns the run's network in training mode, with the initial weights of its seed."""
-    network = build(config_spec(config.model), num_classes=num_classes)
+    with torch.random.fork_rng(devices=[]):  # a user's own module may draw weights that `initialize` cannot know
+        torch.manual_seed(stream_seed(config.seed, "build"))
+        network = build(config_spec(config.model), num_classes=num_classes)
     initialize(network, config.seed)
     if processes.sync_batchnorm:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, processes.data)
-    network.to(device).to(memory_format=Arithmetic.of(config.train).memory_format).train()
+    network.to(device).to(memory_format=Arithmetic.of(config.train, device).memory_format).train()
     network.set_grad_checkpointing(config.train.recompute)
     return network
 

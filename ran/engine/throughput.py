@@ -24,7 +24,7 @@ def seconds_per_image(
     The fastest, because other load on the machine can only slow a step down. The network is not compiled and its
     weights are not updated, which would take a hundredth of a step, and a second to import.
     """
-    arithmetic = Arithmetic.of(config.train)
+    arithmetic = Arithmetic.of(config.train, device)
     layout = arithmetic.memory_format
     batch = config.train.micro_batch or config.train.batch_size
     if device.type == "cpu":  # one large image keeps a core busy; many would take seconds and gigabytes

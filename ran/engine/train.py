@@ -82,15 +82,15 @@ def train(
 ) -> Result:  # fmt: skip
     """Trains one run until it ends, diverges or is stopped, from its newest checkpoint if it has one.
 
-    Precision and kernels of the config must be resolved. Several `processes` call it alike. A loss or weight that is
+    The precision of the config must be resolved. Several `processes` call it alike. A loss or weight that is
     not finite ends the run within `log_interval` steps. Raises CheckpointError for a checkpoint of another
     configuration, DataError for a damaged image file or a label not among `num_classes`, ConfigError for kernels that
     cannot be built, WriteError if no checkpoint can be written, and with several processes AbandonedError or LostError.
     """
     t, o, steps = config.train, config.optim, config.train.steps
-    prepare_process(config, device)
+    prepare_process(config)
     share = micro_batches.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
-    stop, arithmetic = processes.synced_stop(hooks.stop), Arithmetic.of(t)
+    stop, arithmetic = processes.synced_stop(hooks.stop), Arithmetic.of(t, device)
     network = make_network(config, num_classes, device, processes)
     optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
     schedule = SCHEDULES[o.schedule]

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +20,7 @@ from ran.models.attention import LEARNING, AttentionModule
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES, MaskParts, mask_head
 from ran.models.stems import STEMS
 from ran.models.units import UNITS
-from ran.rng import stream_seed
+from ran.rng import stream, stream_seed
 from records.errors import UserError
 
 
@@ -393,22 +394,27 @@ def _too_deep(spec: NetworkSpec, stages: Sequence[Stage], image_size: int, small
 def initialize(network: nn.Module, seed: int) -> None:
     """Sets all weights from `seed`: He initialisation for convolutions (section 4.1, ref. [9]), BatchNorm 1 and 0.
 
-    Networks whose parameters have the same shapes in the same order (ARL and NAL) get the same weights.
+    Each tensor is drawn from a stream of its own, keyed by its name, so two networks share every weight that has the
+    same name and shape in both. Modules of other kinds are reset by their own `reset_parameters`.
     """
-    generator = torch.Generator().manual_seed(stream_seed(seed, "init"))
-    for m in network.modules():
-        if isinstance(m, (nn.Conv1d, nn.Conv2d)):
-            fan_in = m.weight[0].numel()  # Caffe's MSRA filler counts the inputs
-            _normal(m.weight, math.sqrt(2 / fan_in), generator)
-        elif isinstance(m, nn.Linear):
+    for name, m in network.named_modules():
+        if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+            # Caffe's MSRA filler counts the inputs.
             # Deviation: the classifier's initialisation is not given; variance-preserving, without the ReLU's factor 2.
-            _normal(m.weight, math.sqrt(1 / m.in_features), generator)
-            nn.init.zeros_(m.bias)
+            gain = 1 if isinstance(m, nn.Linear) else 2
+            _normal(m.weight, math.sqrt(gain / m.weight[0].numel()), seed, f"{name}.weight")
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
         elif isinstance(m, nn.BatchNorm2d):
             m.reset_parameters()
+        elif hasattr(m, "reset_parameters"):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(stream_seed(seed, "init", name))
+                m.reset_parameters()
 
 
-def _normal(weight: Tensor, std: float, generator: torch.Generator) -> None:
-    # Drawn on the CPU, so that all devices start from the same weights.
+def _normal(weight: Tensor, std: float, seed: int, name: str) -> None:
+    # Drawn by numpy on the CPU, so that all devices and processors start from the same bits.
+    drawn = stream(seed, "init", name).standard_normal(tuple(weight.shape), np.float32)
     with torch.no_grad():
-        weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+        weight.copy_(torch.from_numpy(drawn) * std)

@@ -39,14 +39,14 @@ def run_folder(config, tmp_path) -> Path:
     initialize(network, 3)
     write_tensors(folder / names.WEIGHTS, network.state_dict(), {"fingerprint": "0123"})
     (folder / names.CONFIG_JSON).write_text(json.dumps(flatten(config)))
-    face = Interface.of(open_source(config.data), load_splits(config.data).normalization)
+    face = Interface.of(open_source(config.data), load_splits(config.data, 0).normalization)
     (folder / names.MODEL_JSON).write_text(json.dumps(face.to_json()))
     return folder
 
 
 def test_a_runs_files_give_its_own_test_error(run_folder, config):
     trained = ran.load(run_folder)
-    splits = load_splits(config.data)
+    splits = load_splits(config.data, 0)
     assert str(trained) == "attention32c arl width=0.125 cluttershapes steps=160000 seed=3"
     assert (trained.fingerprint, trained.interface.classes[0], trained.interface.size) == ("0123", "circle", 32)
     assert not trained.network.training
@@ -56,14 +56,6 @@ def test_a_runs_files_give_its_own_test_error(run_folder, config):
                      splits.normalization, Arithmetic())  # fmt: skip
     logits = trained.logits(splits.test.images)
     assert torch.nn.functional.cross_entropy(logits, splits.test.labels).item() == pytest.approx(score.loss)
-
-
-def test_without_model_json_the_data_set_is_read(run_folder, config):
-    with_it = load(run_folder)
-    (run_folder / names.MODEL_JSON).unlink()
-    without = load(run_folder)
-    assert without.interface.classes == with_it.interface.classes
-    assert torch.equal(without.interface.normalization.mean, with_it.interface.normalization.mean)
 
 
 def test_one_file_holds_all(run_folder, tmp_path):

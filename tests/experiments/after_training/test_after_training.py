@@ -67,7 +67,7 @@ def trained_lab(tmp_path_factory, migrated_store) -> Lab:
 def images(tmp_path_factory) -> Path:
     """Three test images of the built-in data, in folders of their classes."""
     folder = tmp_path_factory.mktemp("images")
-    _, (pixels, labels) = cluttershapes.load(folder / "data", cluttershapes.DIFFICULTY, train_images=1, test_images=3)
+    pixels, labels = cluttershapes.draw("test", range(3), cluttershapes.DIFFICULTY)
     for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
         path = folder / "set" / cluttershapes.CLASSES[label] / f"{i}.png"
         path.parent.mkdir(parents=True)

@@ -6,16 +6,25 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from ran.data import cluttershapes
-from ran.data.cluttershapes import CLASSES, digest, draw, load, render, sample
+from ran.data.cluttershapes import CLASSES, Pictures, digest, draw, file_of, render, sample
 
 
 @pytest.fixture
 def few(monkeypatch):
     """A whole data set of 12 + 6 images, so that drawing and keeping it takes no time."""
-    monkeypatch.setattr(cluttershapes, "TRAIN_IMAGES", 12)
-    monkeypatch.setattr(cluttershapes, "TEST_IMAGES", 6)
+    monkeypatch.setattr(cluttershapes, "COUNTS", {"train": 12, "test": 6})
+    cluttershapes._whole.cache_clear()
+
+
+def pictures(root, *positions, split="train", difficulty=0.5, afresh=True):
+    """Pictures at these positions, all of them without; `afresh`: as a new process would find them."""
+    if afresh:
+        cluttershapes._whole.cache_clear()
+    whole = Pictures(split, root, difficulty)
+    return whole[torch.tensor(positions or range(len(whole)))].numpy()
 
 
 def test_an_image_does_not_depend_on_what_is_drawn_with_it():
@@ -129,28 +138,47 @@ def test_difficulty_is_continuous():
 
 
 def test_the_whole_set_is_kept_and_read_again(few, tmp_path, monkeypatch):
-    first = load(tmp_path / "new", 0.5)
+    first = [pictures(tmp_path / "new", split=split) for split in ("train", "test")]
     assert [p.name for p in (tmp_path / "new").iterdir()] == [f"cluttershapes-{digest(0.5)[:12]}.npz"]
     monkeypatch.setattr(cluttershapes, "draw", None)  # drawing would raise
-    again = load(tmp_path / "new", 0.5)
-    assert all(np.array_equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
-    assert len(load(tmp_path / "new", 0.5, train_images=4)[0][1]) == 4
+    again = [pictures(tmp_path / "new", split=split) for split in ("train", "test")]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert np.array_equal(pictures(tmp_path / "new", 4), first[0][4:5])
 
 
 def test_few_images_are_those_of_the_whole_set_and_not_kept(few, tmp_path):
-    (pixels, labels), (test_pixels, _) = load(tmp_path / "new", 0.5, train_images=5, test_images=2)
+    some, of_test = pictures(tmp_path / "new", 7, 0, 2), pictures(tmp_path / "new", 5, split="test")
     assert not (tmp_path / "new").exists()
-    assert (len(pixels), len(labels), len(test_pixels)) == (5, 5, 2)
-    assert np.array_equal(pixels, load(tmp_path, 0.5)[0][0][:5])
+    assert np.array_equal(some, pictures(tmp_path)[[7, 0, 2]])
+    assert np.array_equal(of_test, pictures(tmp_path, split="test")[[5]])
+
+
+def test_labels_are_known_without_drawing(few, tmp_path):
+    assert np.array_equal(Pictures("test", tmp_path, 0.5).labels, draw("test", range(6), 0.5)[1])
+
+
+@pytest.mark.parametrize("side", cluttershapes.SIDES)
+def test_a_smaller_picture_is_the_rounded_mean_over_squares(side):
+    whole, small = (draw("train", range(4), 0.5, s)[0] for s in (32, side))
+    n = 32 // side
+    assert (small.shape, small.dtype) == ((4, 3, side, side), np.uint8)
+    for image, channel, y, x in itertools.product(range(4), range(3), range(0, side, 3), range(0, side, 3)):
+        square = whole[image, channel, n * y : n * y + n, n * x : n * x + n].astype(float)
+        assert small[image, channel, y, x] == np.floor(square.mean() + 0.5)
+
+
+def test_each_size_is_a_data_set_of_its_own(tmp_path):
+    assert len({digest(0.5, side) for side in cluttershapes.SIDES}) == 3
+    assert len({file_of(tmp_path, 0.5, side) for side in cluttershapes.SIDES}) == 3
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "other"])
 def test_a_damaged_file_is_drawn_anew(few, tmp_path, damage):
-    expected = load(tmp_path, 0.5)
+    expected = pictures(tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     if damage == "other":  # a file of another difficulty under this one's name
-        load(tmp_path / "elsewhere", 0.75)
+        pictures(tmp_path / "elsewhere", difficulty=0.75)
         (other,) = (tmp_path / "elsewhere").iterdir()
         content = other.read_bytes()
     else:
@@ -158,15 +186,14 @@ def test_a_damaged_file_is_drawn_anew(few, tmp_path, damage):
         flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
         content = {"truncated": whole[:-900], "flipped": flipped, "empty": b"", "text": b"no archive"}[damage]
     path.write_bytes(content)
-    assert np.array_equal(load(tmp_path, 0.5)[0][0], expected[0][0])
-    (train_pixels, _), _ = load(tmp_path, 0.5)
-    assert np.array_equal(train_pixels, expected[0][0])
+    assert np.array_equal(pictures(tmp_path), expected)
     assert path.read_bytes() != content
+    assert np.array_equal(pictures(tmp_path), expected)
 
 
 def test_an_unwritable_root_keeps_nothing_and_raises_nothing(few, tmp_path):
     (tmp_path / "file").write_text("a root below this cannot be made, not even by root")
-    assert len(load(tmp_path / "file" / "data", 0.5)[0][0]) == 12
+    assert len(pictures(tmp_path / "file" / "data")) == 12
 
 
 def test_a_full_disk_leaves_no_half_file(few, tmp_path, monkeypatch):
@@ -175,5 +202,5 @@ def test_a_full_disk_leaves_no_half_file(few, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    assert len(load(tmp_path, 0.5)[0][0]) == 12
+    assert len(pictures(tmp_path)) == 12
     assert not list(tmp_path.iterdir())

@@ -82,7 +82,7 @@ def test_unknown_name_lists_the_valid_ones():
 
 def test_files_made_anew_are_read_with_a_warning_each(fake, caplog):
     with caplog.at_level(logging.WARNING, "ran.data"):
-        splits = load_splits(fake)
+        splits = load_splits(fake, 0)
     folder, train, _, _, key = LAYOUT[fake.name]
     warned = [record.getMessage() for record in caplog.records]
     assert len(warned) == len(train) + 2
@@ -106,7 +106,7 @@ def test_every_pickle_protocol_is_read(fake, protocol):
     key = LAYOUT[fake.name][4]
     content = batch(20, key, 10, seed=1)
     write(path_of(fake), content, protocol)
-    assert torch.equal(load_splits(fake).test.images.flatten(1), torch.from_numpy(content["data"]))
+    assert torch.equal(load_splits(fake, 0).test.images.flatten(1), torch.from_numpy(content["data"]))
 
 
 def test_digest_follows_every_file(fake):
@@ -267,8 +267,8 @@ def rows(images: Images) -> set[bytes]:
 
 
 def test_splits_are_disjoint_and_cover_the_training_set(fake):
-    whole = load_splits(fake)
-    parts = load_splits(replace(fake, val_images=30))
+    whole = load_splits(fake, 0)
+    parts = load_splits(replace(fake, val_images=30), 0)
     assert (len(parts.train), len(parts.val)) == (70, 30)
     assert not rows(parts.train) & rows(parts.val)
     assert rows(parts.train) | rows(parts.val) == rows(whole.train)
@@ -276,16 +276,36 @@ def test_splits_are_disjoint_and_cover_the_training_set(fake):
     assert [by_image[i.numpy().tobytes()] for i in parts.val.images] == parts.val.labels.tolist()
 
 
+def test_a_part_of_the_images_is_drawn_for_each_seed(fake):
+    part = replace(fake, val_images=30, train_images=20)
+    one, again, other = (load_splits(part, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.train.images, again.train.images)
+    assert torch.equal(one.val.images, other.val.images)
+    assert not rows(one.train) & rows(one.val)
+    assert 0 < len(rows(one.train) & rows(other.train)) < 20, "two draws of 20 from 70"
+
+
+def test_all_images_are_the_same_for_all_seeds_and_held_once(fake):
+    whole = replace(fake, val_images=30)
+    assert load_splits(whole, 1) is load_splits(whole, 2)
+
+
+def test_every_image_is_drawn_by_some_seed():
+    drawn = [datasets.split_indices("x", 100, train_images=20, val_images=10, seed=s)[0] for s in range(40)]
+    held_out = datasets.split_indices("x", 100, train_images=20, val_images=10, seed=0)[1]
+    assert set(np.concatenate(drawn)) == set(range(100)) - set(held_out)
+
+
 def test_fewer_images_are_the_beginning_of_more(fake):
-    more = load_splits(replace(fake, val_images=30, train_images=50))
-    fewer = load_splits(replace(fake, val_images=30, train_images=20, test_images=7))
+    more = load_splits(replace(fake, val_images=30, train_images=50), 0)
+    fewer = load_splits(replace(fake, val_images=30, train_images=20, test_images=7), 0)
     assert torch.equal(fewer.train.images, more.train.images[:20])
     assert torch.equal(fewer.val.images, more.val.images)
     assert torch.equal(fewer.test.labels, more.test.labels[:7])
 
 
 def test_validation_images_are_spread_and_fixed():
-    train, val = datasets.split_indices("cifar10", 50_000, train_images=None, val_images=5_000)
+    train, val = datasets.split_indices("cifar10", 50_000, train_images=None, val_images=5_000, seed=0)
     assert sorted([*train, *val]) == list(range(50_000))
     assert np.histogram(val, bins=5, range=(0, 50_000))[0].min() > 900
     assert val[:3].tolist() == [15029, 43782, 25063]
@@ -305,10 +325,10 @@ def test_too_few_images_are_refused_with_numbers(fake, sizes, word):
 
 
 def test_splits_are_kept_in_the_process_and_follow_the_files(fake):
-    first = load_splits(fake)
-    assert load_splits(replace(fake, download=True)) is first
+    first = load_splits(fake, 0)
+    assert load_splits(replace(fake, download=True), 0) is first
     write(path_of(fake), batch(19, LAYOUT[fake.name][4], 10, seed=77))
-    assert len(load_splits(fake).test) == 19
+    assert len(load_splits(fake, 0).test) == 19
 
 
 def test_a_users_own_data_set_is_one_function():
@@ -326,14 +346,14 @@ def test_a_users_own_data_set_is_one_function():
 
     DATASETS.register("blank")(blank)
     try:
-        assert len(load_splits(DataConfig(name="blank", val_images=1)).train) == 3
+        assert len(load_splits(DataConfig(name="blank", val_images=1), 0).train) == 3
     finally:
         del DATASETS._entries["blank"]
 
 
 def test_cluttershapes_through_the_registry(tmp_path):
     config = DataConfig(name="cluttershapes", root=str(tmp_path / "none"), train_images=20, val_images=5, test_images=8)
-    source, splits = open_source(config), load_splits(config)
+    source, splits = open_source(config), load_splits(config, 0)
     assert (source.num_classes, source.image_size, len(source.digest)) == (10, 32, 32)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (20, 5, 8)
     assert not rows(splits.train) & rows(splits.val)
@@ -346,7 +366,7 @@ def test_cluttershapes_through_the_registry(tmp_path):
 
 def test_cluttershapes_of_two_difficulties_are_not_confused(tmp_path):
     config = DataConfig(name="cluttershapes", root=str(tmp_path), train_images=4, test_images=4)
-    easy, hard = (load_splits(replace(config, difficulty=difficulty)) for difficulty in (0.0, 1.0))
+    easy, hard = (load_splits(replace(config, difficulty=difficulty), 0) for difficulty in (0.0, 1.0))
     assert not torch.equal(easy.train.images, hard.train.images)
 
 
@@ -356,7 +376,7 @@ def test_official_cifar10(caplog):
     source = open_source(config)
     assert source.digest == OFFICIAL_CIFAR10
     assert source.classes[:2] == ("airplane", "automobile")
-    splits = load_splits(config)
+    splits = load_splits(config, 0)
     assert not caplog.records
     assert splits.test.labels.bincount().tolist() == [1000] * 10
     assert splits.test.labels[:5].tolist() == [3, 8, 8, 0, 6]  # cat, ship, ship, airplane, frog

@@ -118,7 +118,7 @@ def losses(ran: Ran) -> list[float]:
 def test_ten_steps_of_a_real_network_are_those_of_one_process(crew, tmp_path):
     """Two micro-batches: a + b has the bits of b + a, so rounding makes no difference that could grow."""
     config = override(ATTENTION, {"data.root": str(tmp_path)})
-    task = (config, load_splits(config.data), tmp_path / "one", True, None, 0, math.inf, 10)
+    task = (config, load_splits(config.data, 0), tmp_path / "one", True, None, 0, math.inf, 10)
     one = run(ALONE, *task)
     first, second = crew(2, run, *task[:2], tmp_path / "two", *task[3:])
     assert first.points.keys() == one.points.keys()
@@ -142,7 +142,7 @@ def test_in_double_precision_it_is_the_same_computation(world, crew, tmp_path):
     """Six micro-batches. Rounding grows 20-fold a step here, as it does in one process that takes them backwards."""
     changes = {"data.root": str(tmp_path), "train.steps": 4, "train.batch_size": 24, "train.micro_batch": 4}
     config = override(ATTENTION, changes)
-    task = (config, load_splits(config.data), tmp_path / "one", True, None, 0, math.inf, 10)
+    task = (config, load_splits(config.data, 0), tmp_path / "one", True, None, 0, math.inf, 10)
     one = in_double(ALONE, *task)
     for found in crew(world, in_double, *task[:2], tmp_path / "many", *task[3:]):
         assert_close(found, one, 1e-7)

@@ -123,7 +123,7 @@ def test_another_seed_sees_other_crops(config, tmp_path):
 def test_evaluated_from_files_as_from_memory(config, tmp_path):
     points, in_ = {}, {}
     from_files = run(config, tmp_path / "files", points=points)
-    from_memory = run(config, tmp_path / "memory", in_memory(load_splits(config.data)), points=in_)
+    from_memory = run(config, tmp_path / "memory", in_memory(load_splits(config.data, 0)), points=in_)
     assert_same(from_files, from_memory)
     assert points == in_
 
@@ -132,7 +132,7 @@ def test_evaluated_from_files_as_from_memory(config, tmp_path):
 @pytest.mark.parametrize("side", [8, 12, 17])
 def test_any_part_of_the_images_is_evaluated_alike(side, batch, config, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", batch)
-    splits = load_splits(replace(config.data, test_size=side))
+    splits = load_splits(replace(config.data, test_size=side), 0)
     network = build(config_spec(config.model), num_classes=3)
     initialize(network, 0)
     test = splits.test
@@ -146,7 +146,7 @@ def test_any_part_of_the_images_is_evaluated_alike(side, batch, config, monkeypa
 
 def test_an_evaluation_can_be_stopped(config, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 2)
-    splits, asked = load_splits(config.data), []
+    splits, asked = load_splits(config.data, 0), []
     network = build(config_spec(config.model), num_classes=3)
     with pytest.raises(Stopped):
         predict(
@@ -157,7 +157,7 @@ def test_an_evaluation_can_be_stopped(config, monkeypatch):
 
 
 def test_a_network_is_probed_on_files_as_on_images(config):
-    splits = load_splits(config.data)
+    splits = load_splits(config.data, 0)
     network = build(config_spec(config.model), num_classes=3)
     initialize(network, 0)
     files, images = splits.test.images, splits.test.images.read()
@@ -208,7 +208,7 @@ def test_how_long_reading_takes(config, root, monkeypatch):
 def test_a_folder_of_more_classes_than_the_network_is_refused(config, tmp_path):
     with pytest.raises(DataError, match="a label of 2 needs 3 classes or more and the network has 2"):
         run(config, tmp_path, num_classes=2)
-    splits = load_splits(config.data)
+    splits = load_splits(config.data, 0)
     for images in (splits.test.images, splits.test.images.read()):
         with pytest.raises(DataError, match="the network has 2"):
             evaluate(
@@ -261,7 +261,7 @@ def test_a_damaged_file_that_one_process_reads_ends_the_run_of_all(split, config
 
 
 def share_of_test(processes, config, batch):
-    splits = load_splits(config.data)
+    splits = load_splits(config.data, 0)
     network = build(config_spec(config.model), num_classes=3)
     initialize(network, 0)
     evaluation.BATCH = batch

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ran.config import ConfigError, RunConfig, override
-from ran.engine.device import DeviceCapabilities, resolve
+from ran.engine.device import Arithmetic, DeviceCapabilities, resolve
 from ran.kernels import build
 
 ROOT = Path(__file__).parents[3]
@@ -90,25 +91,32 @@ def test_built_once_by_several_at_once(tmp_path):
     assert kept.stat().st_mtime_ns == before
 
 
-HERE = DeviceCapabilities(no_kernels="")
-
-
-@pytest.mark.parametrize(("settings", "can", "kernels"), [
-    ({}, HERE, "eager"),
-    ({"train.kernels": "auto"}, HERE, "fused"),
-    ({"train.kernels": "auto"}, DeviceCapabilities(no_kernels="no C++ compiler"), "eager"),
-    ({"train.kernels": "auto", "train.channels_last": False}, HERE, "eager"),
-    ({"train.kernels": "auto", "train.compile": True}, HERE, "eager"),
-    ({"train.kernels": "fused"}, HERE, "fused"),
-    ({"train.kernels": "eager"}, HERE, "eager"),
+@pytest.mark.parametrize(("settings", "reason", "kernels"), [
+    ({}, "", "fused"),
+    ({}, "no C++ compiler", "eager"),
+    ({"train.channels_last": False}, "", "eager"),
+    ({"train.compile": True}, "", "eager"),
+    ({"train.kernels": "fused"}, "", "fused"),
+    ({"train.kernels": "eager"}, "", "eager"),
 ])  # fmt: skip
-def test_what_auto_becomes(settings, can, kernels):
-    assert resolve(override(RunConfig(), settings), can).train.kernels == kernels
+def test_the_kernels_of_a_run_are_the_fastest_that_are_here(settings, reason, kernels, monkeypatch):
+    monkeypatch.setattr(build, "why_not", lambda: reason)
+    train = override(RunConfig(), {"train.precision": "float32", **settings}).train
+    assert Arithmetic.of(train, torch.device("cpu")).kernels == kernels
 
 
 def test_kernels_that_are_asked_for_and_not_there():
     with pytest.raises(ConfigError, match=r"train\.kernels=fused: no C\+\+ compiler"):
         resolve(override(RunConfig(), {"train.kernels": "fused"}), DeviceCapabilities(no_kernels="no C++ compiler"))
+
+
+def test_kernels_that_are_asked_for_and_not_on_this_device(monkeypatch):
+    train = override(RunConfig(), {"train.precision": "float32", "train.kernels": "fused"}).train
+    with pytest.raises(ConfigError, match=r"train\.kernels=fused: they are for the CPU"):
+        Arithmetic.of(train, torch.device("cuda"))
+    monkeypatch.setattr(build, "why_not", lambda: "no C++ compiler")
+    with pytest.raises(ConfigError, match=r"train\.kernels=fused: no C\+\+ compiler"):
+        Arithmetic.of(train, torch.device("cpu"))
 
 
 def test_the_key_knows_the_processor():

@@ -79,7 +79,7 @@ def test_every_kind_of_image_is_listed(name, config, folder):
         Path(name).suffix.lower()
     ])  # fmt: skip
     assert open_source(config).train_images == 25
-    assert len(load_splits(config).train) == 25
+    assert len(load_splits(config, 0).train) == 25
 
 
 def test_other_files_are_not_images(config, folder):
@@ -131,9 +131,9 @@ def test_a_file_that_came_is_seen_without_a_new_process(config, folder):
 
 # Splits
 def test_the_splits_are_the_files(config, folder):
-    splits = load_splits(replace(config, val_images=5, test_size=21))
+    splits = load_splits(replace(config, val_images=5, test_size=21), 0)
     paths = files(folder, "train")
-    places = split_indices("imagenet", 24, train_images=None, val_images=5)
+    places = split_indices("imagenet", 24, train_images=None, val_images=5, seed=0)
     for split, found, side in zip((splits.train, splits.val), places, (SIZE, SIZE), strict=True):
         images = split.images.read()
         assert images.shape == (len(found), 3, side, side)
@@ -147,7 +147,7 @@ def test_the_splits_are_the_files(config, folder):
 
 
 def test_the_first_test_images_are_of_all_classes_and_the_same_each_time(config):
-    few, all_ = load_splits(replace(config, test_images=6)), load_splits(config)
+    few, all_ = load_splits(replace(config, test_images=6), 0), load_splits(config, 0)
     assert len(set(few.test.labels.tolist())) > 2
     assert few.test.images.names == all_.test.images.names[:6]
     assert torch.equal(few.test.labels, all_.test.labels[:6])
@@ -156,13 +156,13 @@ def test_the_first_test_images_are_of_all_classes_and_the_same_each_time(config)
 def test_nothing_is_decoded_before_it_is_wanted(config, monkeypatch):
     monkeypatch.setattr(decode, "centre", None)
     monkeypatch.setattr(decode, "crop", None)
-    assert len(load_splits(config).train) == 24
+    assert len(load_splits(config, 0).train) == 24
 
 
 def test_the_same_images_elsewhere_are_read_there(config, folder, tmp_path_factory):
     there = tmp_path_factory.mktemp("there")
     shutil.copytree(folder / "imagenet", there / "imagenet")
-    one, other = (load_splits(replace(config, root=str(root))) for root in (folder, there))
+    one, other = (load_splits(replace(config, root=str(root)), 0) for root in (folder, there))
     assert (one.train.images.folder, other.train.images.folder) == tuple(
         r / "imagenet" / "train" for r in (folder, there)
     )
@@ -172,7 +172,7 @@ def test_sizes_are_not_confused(config):
     shapes = {
         (size, tested): (splits.train.images.side, splits.val.images.side, splits.test.images.side)
         for size, tested in ((None, None), (28, None), (28, 40), (None, 299), (63, 63))
-        for splits in [load_splits(replace(config, image_size=size, test_size=tested, train_images=2, val_images=1))]
+        for splits in [load_splits(replace(config, image_size=size, test_size=tested, train_images=2, val_images=1), 0)]
     }
     assert shapes == {
         (None, None): (224, 224, 224), (28, None): (28, 28, 28), (28, 40): (28, 28, 40), (None, 299): (224, 224, 299),
@@ -182,14 +182,14 @@ def test_sizes_are_not_confused(config):
 
 @pytest.mark.parametrize(("side", "scaled"), [(224, 256), (299, 342), (320, 366)])
 def test_a_test_images_shorter_side_is_8_7_of_the_crop(side, scaled, config):
-    images = load_splits(replace(config, test_size=side, test_images=2)).test.images
+    images = load_splits(replace(config, test_size=side, test_images=2), 0).test.images
     assert images.share == side / scaled
     assert images.read().shape == (2, 3, side, side)
 
 
 def test_normalisation_is_the_papers(config):
     """Scaled to [0, 1], mean subtracted, divided by the standard deviation (section 4.2)."""
-    splits = load_splits(config)
+    splits = load_splits(config, 0)
     images = splits.test.images.read()
     expected = reference.normalize(images.double() / 255, MEAN, STD)
     torch.testing.assert_close(splits.normalization.normalize(images).double(), expected, rtol=0, atol=1e-6)
@@ -258,7 +258,7 @@ def records(folder):
 
 def test_a_damaged_file_is_refused_where_it_is_read_first(config, folder):
     spoil(folder, "train/n02/n02_1.png")
-    splits = load_splits(config)
+    splits = load_splits(config, 0)
     with pytest.raises(DataError, match=r"train/n02/n02_1\.png: not an image that can be read .*leave it out"):
         splits.train.images.read()
 
@@ -272,7 +272,7 @@ def test_damaged_files_are_skipped_told_once_and_change_the_digest(config, folde
         "damaged and left out: 2 (n02/n02_1.png, n11/n11_5.png)", "damaged and left out: 1 (n01/n01_0.png)",
     ]  # fmt: skip
     assert records(folder) == {"train": ["n02/n02_1.png", "n11/n11_5.png"], "val": ["n01/n01_0.png"]}
-    splits = load_splits(replace(config, damaged="skip"))
+    splits = load_splits(replace(config, damaged="skip"), 0)
     assert len(splits.train.images.read()) == 22
     assert len(splits.test.images.read()) == 11
     assert len(caplog.records) == 2
@@ -369,8 +369,8 @@ def exclude(folder, config):
 
 
 def test_excluded_images_are_left_out_of_the_test(exclude, config, folder):
-    whole, part = load_splits(config), exclude("# comment", "n02/n02_1.png", "", "n11_0.png  # by name")
-    splits, source = load_splits(part), open_source(part)
+    whole, part = load_splits(config, 0), exclude("# comment", "n02/n02_1.png", "", "n11_0.png  # by name")
+    splits, source = load_splits(part, 0), open_source(part)
     assert set(whole.test.images.names) - set(splits.test.images.names) == {"n02/n02_1.png", "n11/n11_0.png"}
     assert (source.test_images, source.train_images, len(splits.test)) == (10, 24, 10)
     assert all(CLASSES[label] in name for label, name in zip(splits.test.labels, splits.test.images.names, strict=True))
@@ -385,7 +385,7 @@ def test_imagenets_numbers_are_those_of_its_files(exclude, folder):
     for number, name in ((36, "n01"), (50_000, "n02"), (7, "n02")):
         save(folder / "imagenet" / "val" / name / f"ILSVRC2012_val_{number:08}.JPEG", picture(20, 20))
     listing._list.cache_clear()
-    names = load_splits(exclude("36", "00050000")).test.images.names
+    names = load_splits(exclude("36", "00050000"), 0).test.images.names
     assert [name for name in names if "ILSVRC" in name] == ["n02/ILSVRC2012_val_00000007.JPEG"]
     refuse(exclude("36", "37"), "line 2 of", "'37'", f"matches no image of {folder / 'imagenet' / 'val'}")
 
