@@ -1,6 +1,7 @@
 """Runs a study or a search: parse, plan, execute, print. `python run_ablation.py --help` lists the flags."""
 
 import dataclasses
+import functools
 import gc
 import os
 import sys
@@ -119,23 +120,26 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
         print(describe(prepared))
         return 0
     ask_if_long(prepared.seconds, yes=launch.yes)
-    finished = launching.run(prepared)
-    if finished.exit_status != 143:  # nobody who sends SIGTERM waits for a table
-        _print_table(prepared.settings.tracking_uri, finished.parent_id)
+    table = functools.partial(_table, prepared.settings.tracking_uri)
+    finished = launching.run(prepared, table)
+    if finished.exit_status != 143 and (text := table(finished.parent_id)):  # nobody who sends SIGTERM waits for it
+        print(text)
     for line in finished.problems:
         print(line, file=sys.stderr)
     return finished.exit_status
 
 
-def _print_table(uri: str, parent_id: str) -> None:
+def _table(uri: str, parent_id: str) -> str:
+    """Returns the table of a study's parent run so far; "" if there is none, and why on stderr."""
     from analysis.read.mlflow_client import StoreError  # pandas, which training does without
     from analysis.tables.formats import to_text
     from analysis.tables.study_table import study_table
 
     try:
-        print(to_text(study_table(uri, parent_id)))
+        return to_text(study_table(uri, parent_id))
     except StoreError as error:
         print(f"no table: {error}", file=sys.stderr)
+        return ""
 
 
 if __name__ == "__main__":

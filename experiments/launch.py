@@ -1,7 +1,7 @@
 """Runs a prepared launch of a study: opens the store, trains what is to do, records it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from experiments.console.progress import reporter
@@ -35,8 +35,11 @@ class LaunchResult:
     """lines about runs that failed or are left"""
 
 
-def run(prepared: PreparedStudy) -> LaunchResult:
-    """Trains what is to do and records it. The first Ctrl-C or SIGTERM ends it after a checkpoint."""
+def run(prepared: PreparedStudy, table: Callable[[str], str] = lambda parent_id: "") -> LaunchResult:
+    """Trains what is to do and records it. The first Ctrl-C or SIGTERM ends it after a checkpoint.
+
+    `table` returns the table so far of a parent run, which is shown after each seed.
+    """
     plan, settings = prepared.plan, prepared.settings
     store = open_store(settings)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
@@ -50,7 +53,10 @@ def run(prepared: PreparedStudy) -> LaunchResult:
                 services = RunServices(
                     settings=settings, store=store, leases=leases, parent_id=parent_id, report=report, stop=stop
                 )
-                ended = run_plan(plan, services, EXECUTORS[settings.placement.executor])
+                ended = run_plan(
+                    plan, services, EXECUTORS[settings.placement.executor],
+                    on_result=lambda seed_over: report.table(lambda: table(parent_id), seed_over=seed_over),
+                )  # fmt: skip
             last = deliver_patiently(store, settings, seconds=LAST_WAIT, stop=stop)
             outcome = names.KILLED if stop() else names.FINISHED
         finally:

@@ -2,12 +2,14 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from ran.config import RunConfig
 from records import names
@@ -40,6 +42,14 @@ class Reporter(Protocol):
     def step(self, name: str, step: int) -> None: ...
     def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None: ...
     def run_ends(self, name: str, text: str) -> None: ...
+
+
+class StudyReporter(Reporter, Protocol):
+    """A reporter that also shows the table of a study as its runs end."""
+
+    def __enter__(self) -> "StudyReporter": ...
+    def table(self, make: Callable[[], str], *, seed_over: bool) -> None:
+        """Shows the table that `make` returns; `seed_over`: whether all cells are trained at one more seed."""
 
 
 class _TimeLeft:
@@ -125,12 +135,16 @@ class PlainReporter:
         self.time_left.run_ends(name)
         self._print(name, f"{text} ({duration(time.monotonic() - self.current[name].began)})")
 
+    def table(self, make: Callable[[], str], *, seed_over: bool) -> None:
+        if seed_over and (text := make()):
+            print(f"\nSo far:\n{text}\n", file=sys.stderr, flush=True)
+
     def _print(self, name: str, text: str) -> None:
         print(f"[{self.numbers[name]}/{self.runs}] {name}: {text}", file=sys.stderr, flush=True)
 
 
 class BarReporter:
-    """Draws live bars, one for the study and one per run in training, below the lines of the runs that ended."""
+    """Draws the table so far, a bar of the study and one per run in training, below the lines of runs that ended."""
 
     def __init__(self, estimates: Mapping[str, float], workers: int = 1):
         self.time_left = _TimeLeft(estimates, workers)
@@ -139,17 +153,24 @@ class BarReporter:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
-            console=Console(stderr=True),
         )
+        self.so_far = ""
+        self.live = Live(console=Console(stderr=True), get_renderable=self._drawn, transient=True)
         self.study = self.bars.add_task("study", total=len(estimates), text="")
         self.current: dict[str, _RunState] = {}
 
     def __enter__(self) -> "BarReporter":
-        self.bars.start()
+        self.live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.bars.stop()
+        self.live.stop()
+
+    def _drawn(self) -> Group:
+        return Group(*([Text(self.so_far)] if self.so_far else []), self.bars)
+
+    def table(self, make: Callable[[], str], *, seed_over: bool) -> None:
+        self.so_far = make()
 
     def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
         if name in self.current:  # its worker died, and it starts again
@@ -172,7 +193,7 @@ class BarReporter:
         self.time_left.run_ends(name)
         run = self._remove(name)
         self.bars.advance(self.study)
-        self.bars.console.print(f"{name:<14} {text} ({duration(time.monotonic() - run.began)})", highlight=False)
+        self.live.console.print(f"{name:<14} {text} ({duration(time.monotonic() - run.began)})", highlight=False)
 
     def _remove(self, name: str) -> _RunState:
         run = self.current.pop(name)
@@ -181,7 +202,7 @@ class BarReporter:
         return run
 
 
-def reporter(estimates: Mapping[str, float], workers: int = 1) -> Reporter:
+def reporter(estimates: Mapping[str, float], workers: int = 1) -> StudyReporter:
     """Returns the reporter for this terminal or pipe.
 
     `estimates`: seconds by run name if only one run trains at a time; `workers`: number of runs at the same time.

@@ -4,6 +4,7 @@ import logging
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from experiments.console.signals import pause
@@ -46,15 +47,19 @@ def over_workers(runs: Iterable[PlannedRun | None], services: RunServices) -> It
     return ray_driver.train_on_workers(runs, services)
 
 
-def run_plan(plan: Plan, services: RunServices, executor: Executor) -> list[Ended]:
+def run_plan(
+    plan: Plan, services: RunServices, executor: Executor, on_result: Callable[[bool], object] = lambda seed_over: None
+) -> list[Ended]:
     """Trains the plan's open runs, seed by seed, until `services.stop()`; returns how those that began have ended.
 
-    A run that another launch is training is looked at again when the others are done: its result is used, or the
-    run is trained here if that launch has died.
+    `on_result` is called after each, with whether it was its seed's last and other seeds are left. A run that another
+    launch is training is looked at again when the others are done: its result is used, or the run is trained here if
+    that launch has died.
     """
     ended: list[Ended] = []
     summary = Summary(plan)
     waiting = list(plan.todo)
+    left = Counter(run.seed for run in waiting)
     while waiting:
         busy: list[Ended] = []
         for last in executor(waiting, services):
@@ -65,6 +70,8 @@ def run_plan(plan: Plan, services: RunServices, executor: Executor) -> list[Ende
             if last.halts:
                 return [*ended, *busy]
             summary.add(last, services)
+            left[last.run.seed] -= 1
+            on_result(not left[last.run.seed] and any(left.values()))
         summary.log(services)
         if services.stop():
             return [*ended, *busy]

@@ -1,0 +1,44 @@
+"""What a launch shows of its study before the end: the table so far."""
+
+import io
+
+from rich.console import Console
+
+from experiments.console import progress
+from experiments.console.progress import BarReporter, PlainReporter
+
+
+def test_plain_lines_hold_a_table_after_each_seed(capsys):
+    with PlainReporter({"a s0": 1.0, "a s1": 1.0}) as report:
+        report.table(lambda: "never asked for", seed_over=False)
+        report.table(lambda: "cell  error\na     12.50", seed_over=True)
+        report.table(lambda: "", seed_over=True)
+    assert capsys.readouterr().err == "\nSo far:\ncell  error\na     12.50\n\n"
+
+
+def test_a_terminal_shows_one_table_that_changes(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(
+        progress, "Console", lambda stderr: Console(file=said, force_terminal=True, width=80, height=40)
+    )
+    with BarReporter({"a s0": 1.0, "a s1": 1.0}) as report:
+        report.table(lambda: "a     12.50", seed_over=False)
+        report.live.refresh()
+        before = said.getvalue()
+        report.table(lambda: "a     11.00", seed_over=False)
+        report.live.refresh()
+    assert "a     12.50" in before
+    after = said.getvalue()[len(before) :]
+    assert "a     11.00" in after
+    assert "a     12.50" not in after
+
+
+def test_a_launch_of_two_seeds_prints_the_table_after_the_first(lab):
+    said = lab.launch("--seeds", "0,1", "--cells", "learning=arl")
+    assert said.status == 0, said.err
+    so_far, rest = said.err.split("So far:\n")
+    assert "arl s0: finished" in so_far
+    assert "arl s1: start" in rest
+    shown = [line.split() for line in rest.splitlines() if line.startswith("ARL")]
+    assert [row[3] for row in shown] == ["1/2"], "one seed of two"
+    assert [line.split()[3] for line in said.out.splitlines() if line.startswith("ARL")] == ["2"]
