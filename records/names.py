@@ -64,6 +64,7 @@ GIT_DIFF = "git.diff"  # what the working tree changed of the commit; absent whe
 WEIGHTS = "weights.safetensors"
 MODEL_JSON = "model.json"  # classes, size and normalisation of its images: what the use of the network takes
 PROBES_JSON = "probes.json"  # response by stage and receptive fields
+TEST_CORRECT = "test_correct.npz"  # whether each test image was classified right: packed bits, and their number
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
 
 # Of experiments.evaluate: metrics "evaluation/<data>/err" (also err5, loss, ece, images_per_s), and artifacts.

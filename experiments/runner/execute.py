@@ -241,7 +241,7 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
     test_err, val_err = result.metrics.get(names.FINAL_TEST_ERR), result.metrics.get(names.FINAL_VAL_ERR)
     ended = Ended(run=run, outcome=result.outcome, reason=reason, test_err=test_err, val_err=val_err, halts=elsewhere)
     if ended.is_result:
-        log_results(run, result, log, weights=settings.leaves_artifacts)
+        log_results(run, result, log, artifacts=settings.leaves_artifacts)
     if ended.outcome == names.FINISHED and settings.leaves_artifacts:
         log_probes(run, result, splits, log)
     return ended

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ran.config import RunConfig
@@ -69,6 +69,8 @@ class Result:
     """final errors and losses (finished only) and cost"""
     reason: str = ""
     """why it diverged or was killed, one line"""
+    correct: Tensor | None = None
+    """bool (N,), on the CPU: whether each test image is classified right, in the order of the set; finished only"""
 
 
 def log_interval(steps: int) -> int:
@@ -165,13 +167,14 @@ def train(
             saved = time.monotonic()
 
     try:
-        metrics, score = scoring.final()
+        final = scoring.final()
     except Stopped:  # the last step's checkpoint exists
         return result(names.KILLED, steps, f"stopped in the evaluation after step {steps}/{steps}")
+    metrics = final.metrics
     if not all(math.isfinite(v) for v in metrics.values()):
         return result(names.DIVERGED, steps, f"final losses not finite at step {steps}")
     if t.evals and processes.leads:
-        hooks.log(steps, scoring.curve_point(score))
+        hooks.log(steps, scoring.curve_point(final.curve))
     if training_seconds:
         metrics[names.COST_IMAGES_PER_S] = (steps - header.step) * t.batch_size / training_seconds
-    return result(names.FINISHED, steps, metrics=metrics)
+    return replace(result(names.FINISHED, steps, metrics=metrics), correct=final.test.correct.cpu())

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -27,7 +28,7 @@ from experiments.studies import smoke
 from experiments.tracking import system_metrics
 from experiments.tracking.store import Store
 from ran.config import RunConfig, flatten, unflatten
-from ran.data.datasets import open_source
+from ran.data.datasets import load_splits, open_source
 from ran.fingerprints import fingerprint
 from records import names
 
@@ -134,7 +135,7 @@ def test_a_child_carries_everything(learning, done):
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("cluttershapes", digest)
     assert {a.path for a in lab.client.list_artifacts(run.info.run_id)} >= {
-        names.CONFIG_JSON, names.SPEC_JSON, names.WEIGHTS,
+        names.CONFIG_JSON, names.SPEC_JSON, names.WEIGHTS, names.TEST_CORRECT,
     }  # fmt: skip
     assert json.loads(lab.artifact(run, names.SPEC_JSON).read_text())["learning"] == learning
 
@@ -159,6 +160,16 @@ def test_the_weights_are_those_of_the_network(done):
     assert not same_bits(arl, nal)
     parameters = build(config_spec(config.model), num_classes=10).parameters()
     assert run.data.metrics[names.COST_PARAMS] == sum(p.numel() for p in parameters)
+
+
+def test_the_results_by_image_have_the_mean_that_the_metric_says(done):
+    lab, _ = done
+    for run in lab.children().values():
+        with np.load(lab.artifact(run, names.TEST_CORRECT)) as found:
+            bits = np.unpackbits(found["correct"], count=int(found["count"]))
+        config = unflatten(json.loads(lab.artifact(run, names.CONFIG_JSON).read_text()))
+        assert len(bits) == len(load_splits(config.data, 0).test)
+        assert run.data.metrics[names.FINAL_TEST_ERR] == 100 * int((1 - bits.astype(int)).sum()) / len(bits)
 
 
 def test_the_parent_carries_the_study(done):

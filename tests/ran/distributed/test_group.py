@@ -275,6 +275,7 @@ def test_every_image_is_evaluated_once(world, count, config, splits, crew):
         assert logits.shape == expected.shape
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
         assert (found.err, found.err5) == (score.err, score.err5)
+        assert torch.equal(found.correct, score.correct)
         assert found.loss == pytest.approx(score.loss, rel=1e-6)
 
 

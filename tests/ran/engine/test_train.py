@@ -139,6 +139,22 @@ def test_what_a_run_logs(config, splits, tmp_path):
     }  # fmt: skip
 
 
+def test_each_test_image_is_right_or_wrong_as_evaluated_by_hand(config, splits, tmp_path):
+    result = run(override(config, {"train.steps": 20}), splits, tmp_path)
+    images = splits.normalization.normalize(splits.test.images).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = result.network.eval()(images).argmax(1) == splits.test.labels
+    assert result.correct.dtype == torch.bool
+    assert torch.equal(result.correct, expected)
+    assert result.metrics[names.FINAL_TEST_ERR] == 100 * int((~expected).sum()) / len(expected)
+    assert 0 < expected.sum() < len(expected), "both occur"
+
+
+def test_a_run_that_does_not_finish_has_no_results_by_image(config, splits, tmp_path):
+    assert run(config, splits, tmp_path, **stop_at(2)).correct is None
+    assert run(override(config, {"optim.lr": 1e30}), splits, tmp_path / "diverges").correct is None
+
+
 def test_curves_are_over_the_test_set_where_nothing_is_held_out_and_absent_with_no_evals(config, splits, tmp_path):
     all_train = replace(splits, val=replace(splits.val, images=splits.val.images[:0], labels=splits.val.labels[:0]))
     log, silent = Log(), Log()
@@ -347,7 +363,8 @@ def test_a_divergence_between_two_points_survives_a_stop(config, splits, tmp_pat
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_an_evaluation_that_is_not_finite(value, config, splits, tmp_path, monkeypatch):
     """Log refuses such a point: MLflow would keep an infinity as 1.8e308."""
-    monkeypatch.setattr(scoring, "evaluate", lambda *args, **options: Score(loss=value, err=50.0, err5=None))
+    score = Score(loss=value, err=50.0, err5=None, correct=torch.tensor([True, False]))
+    monkeypatch.setattr(scoring, "evaluate", lambda *args, **options: score)
     assert run(config, splits, tmp_path).outcome == names.DIVERGED
 
 
