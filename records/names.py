@@ -47,6 +47,7 @@ REASON = "ran.reason"  # why a run failed or diverged, one line
 HOST = "ran.host"  # machine, device and threads: where the bits come from
 TRIAL = "ran.trial"  # of a search: number of the trial that began the run
 NOISE_DIGEST = "ran.noise_digest"  # of the noisy labels, to see that cells share them
+WEIGHTS_SHA256 = "ran.weights_sha256"  # of a finished run: of the names, types, shapes and bytes of its final weights
 # Tag of a parent alone: "(study, profile, data set, overrides)" hashed.
 PARENT = "ran.parent"
 # Tag of a search's parent alone, which carries search.json instead of study.json, hashed likewise.

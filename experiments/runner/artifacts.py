@@ -13,7 +13,7 @@ from experiments.plan import PlannedRun
 from experiments.tracking.run_log import RunLog
 from ran import snapshot
 from ran.data.datasets import Splits
-from ran.engine.checkpoint import write_tensors
+from ran.engine.checkpoint import tensors_sha256, write_tensors
 from ran.engine.train import Result
 from records import names
 from records.files import write_whole, writing
@@ -27,6 +27,8 @@ def log_results(run: PlannedRun, result: Result, log: RunLog, *, artifacts: bool
     if result.outcome == names.DIVERGED:
         final[names.DIVERGED_STEP] = result.step
     log.metrics(result.step, final)
+    if result.outcome == names.FINISHED:
+        log.tag(names.WEIGHTS_SHA256, tensors_sha256(result.network.state_dict()))
     if artifacts:
         write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), {"fingerprint": run.fingerprint})
         log.artifact(names.WEIGHTS)

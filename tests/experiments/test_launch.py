@@ -29,6 +29,7 @@ from experiments.tracking import system_metrics
 from experiments.tracking.store import Store
 from ran.config import RunConfig, flatten, unflatten
 from ran.data.datasets import load_splits, open_source
+from ran.engine import checkpoint
 from ran.fingerprints import fingerprint
 from records import names
 
@@ -158,6 +159,8 @@ def test_the_weights_are_those_of_the_network(done):
     build(config_spec(config.model), num_classes=10).load_state_dict(lab.weights("arl s0"))
     arl, nal = lab.weights("arl s0"), lab.weights("nal s0")
     assert not same_bits(arl, nal)
+    hashes = [lab.children()[f"{n} s0"].data.tags[names.WEIGHTS_SHA256] for n in ("arl", "nal")]
+    assert hashes == [checkpoint.tensors_sha256(weights) for weights in (arl, nal)]
     parameters = build(config_spec(config.model), num_classes=10).parameters()
     assert run.data.metrics[names.COST_PARAMS] == sum(p.numel() for p in parameters)
 
