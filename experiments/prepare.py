@@ -2,6 +2,8 @@
 
 import functools
 import os
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +41,7 @@ from ran.engine.device import device_capabilities, make_deterministic, pick_devi
 from ran.engine.throughput import seconds_per_image
 from records.errors import UserError
 from records.mlflow_uri import resolve_uri
+from records.secrets import mask_secrets
 from records.text import columns
 
 
@@ -186,6 +189,8 @@ def run_settings(
         checkpoint_seconds=checkpoint_seconds(launch.checkpoint_seconds),
         deterministic=launch.deterministic,
         modules=(*launch.imports, *([str(Path(study.path).absolute())] if study.path else [])),
+        command=mask_secrets(shlex.join(sys.argv)),
+        planned_seeds=study.seeds,
     )
 
 

@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.console.progress import Reporter
 from experiments.plan import PlannedRun
 from experiments.runner.artifacts import log_probes, log_results
+from experiments.runner.attempts import Attempts
 from experiments.runner.log_tail import Tail, listening
 from experiments.runner.run_dir import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
 from experiments.runner.settings import RunSettings
@@ -29,9 +31,10 @@ from experiments.tracking.spool import SpoolError
 from experiments.tracking.store import Store
 from ran.config import flatten
 from ran.data.datasets import load_splits
-from ran.distributed.group import LostError, current
+from ran.distributed.group import LostError
 from ran.engine import checkpoint
 from ran.engine.train import Checkpointing, TrainHooks, train
+from ran.fingerprints import SCHEMA_VERSION
 from ran.models.zoo import config_spec
 from ran.trained import Interface
 from records import names
@@ -158,12 +161,13 @@ def _train_and_record(
             path.unlink(missing_ok=True)
     header = checkpoint.newest(folder, run.fingerprint, verify=True)
     step = 0 if header is None else header.step
+    attempts = Attempts.begin(folder, step, _attempt(run, settings), fresh=run.fresh)
     deaths = begin_attempt(folder, step, again=run.fresh or settings.retry_failed)
     settings.push_checkpoints(folder)
     services.report.run_begins(run.name, run.config, step)
     died = False
     try:
-        log = _open_log(run, record, services, folder, asked=asked)
+        log = _open_log(run, record, services, folder, attempts, asked=asked)
         try:
             ended = _train(run, services, folder, log, tail, deaths)
         except KeyboardInterrupt:
@@ -187,6 +191,9 @@ def _train_and_record(
             log.text("log_tail.txt", str(tail))
             said = (*_place(error), *list(tail.lines)[-3:])
             ended = Ended(run=run, outcome=names.FAILED, reason=one_line(error), tail=tuple(map(mask_secrets, said)))
+        content = attempts.end(ended.outcome)
+        if settings.leaves_artifacts:
+            log.json(names.PROVENANCE_JSON, content)
         ended = replace(ended, delivered=log.close(ended.outcome, ended.reason))
     except Superseded as error:
         discard(folder)
@@ -264,7 +271,24 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _open_log(run: PlannedRun, record: StoredRun | None, services: RunServices, folder: Path, *, asked: bool) -> RunLog:
+def _attempt(run: PlannedRun, settings: RunSettings) -> dict[str, Any]:
+    """Returns what the entry of this attempt in provenance.json says from its beginning."""
+    from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+
+    own = provenance.tags()
+    return {
+        "command": settings.command,
+        "planned_seeds": list(settings.planned_seeds),
+        "commit": own.get(MLFLOW_GIT_COMMIT),
+        "dirty": own[names.GIT_DIRTY],
+        "how": provenance.how(run.config, settings.device),
+        "machine": provenance.machine(settings.device, kernels=run.config.train.kernels == "fused"),
+    }
+
+
+def _open_log(
+    run: PlannedRun, record: StoredRun | None, services: RunServices, folder: Path, attempts: Attempts, *, asked: bool
+) -> RunLog:
     settings = services.settings
     store, absent = services.store, record is None and asked
     if record is not None and run.fresh:
@@ -274,7 +298,9 @@ def _open_log(run: PlannedRun, record: StoredRun | None, services: RunServices, 
     tags = {
         **settings.tags,
         **run.tags,
-        names.HOST: _host(settings.device),
+        names.HOST: platform.node(),
+        names.HOW: attempts.how,
+        names.SCHEMA: str(SCHEMA_VERSION),
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),
         names.DATASET: run.source.name,
@@ -292,11 +318,3 @@ def _open_log(run: PlannedRun, record: StoredRun | None, services: RunServices, 
         if diff := provenance.diff():
             log.text(names.GIT_DIFF, diff)
     return log
-
-
-def _host(device: torch.device) -> str:
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu"
-    mode = ", deterministic" if torch.are_deterministic_algorithms_enabled() else ""
-    count = current().world
-    each = "" if count == 1 else f"{count} processes of "
-    return f"{platform.node()}, {kind}, {each}{torch.get_num_threads()} threads, torch {torch.__version__}{mode}"

@@ -208,7 +208,7 @@ class Store:
             for key in there.tags.keys() & {names.OUTCOME, names.REASON}:
                 client.delete_tag(run_id, key)
             # The tags and parameters of the first attempt stay, e.g. its --train.threads.
-            changed = (names.HOST, names.RESUMES)
+            changed = (names.HOST, names.HOW, names.RESUMES)
             tags = {key: value for key, value in tags.items() if key in changed or key not in there.tags}
             params = {key: value for key, value in params.items() if key not in there.params}
             self.set_tags(run_id, tags)

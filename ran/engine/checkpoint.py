@@ -53,6 +53,8 @@ class Header:
     """time spent so far, including earlier attempts"""
     evaluation_due: bool = False
     """whether the evaluation after this step has not been done yet"""
+    cpu_seconds: float = 0.0
+    """processor time spent so far, including earlier attempts; of the process that wrote it, all threads together"""
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -154,7 +156,11 @@ def read_header(path: Path) -> Header:
             raise CheckpointError(f"{path} is not a checkpoint of this version; move it away to start from scratch")
         seconds, due = float(metadata["seconds"]), metadata["evaluation_due"] == "True"
         return Header(
-            fingerprint=metadata["fingerprint"], step=int(metadata["step"]), seconds=seconds, evaluation_due=due
+            fingerprint=metadata["fingerprint"],
+            step=int(metadata["step"]),
+            seconds=seconds,
+            evaluation_due=due,
+            cpu_seconds=float(metadata.get("cpu_seconds", 0)),  # absent in an earlier format
         )
     except CheckpointError:
         raise
@@ -198,6 +204,7 @@ def save(
     write_tensors(path_of(folder, header.step), tensors, {
         "format": FORMAT, "fingerprint": header.fingerprint, "step": str(header.step),
         "seconds": str(header.seconds), "evaluation_due": str(header.evaluation_due),
+        "cpu_seconds": str(header.cpu_seconds),
     })  # fmt: skip
     abandoned = list(folder.glob(".*.tmp"))  # of processes that were killed while writing
     for path in [*(paths(folder)[keep:] if keep is not None else ()), *abandoned]:

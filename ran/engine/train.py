@@ -106,19 +106,31 @@ def train(
     evaluation_due = header.evaluation_due and header.step % eval_every == 0
     forward: Any = torch.compile(network) if t.compile else network
     forward, own_micro_batches = micro_batches.assign_micro_batches(processes, network, forward, window.sums, share)
-    began = saved = time.monotonic()
+    began, cpu_began = time.monotonic(), time.process_time()
+    saved = began
     training_seconds = 0.0
+
+    def spent() -> tuple[float, float]:
+        seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
+        return header.seconds + seconds, header.cpu_seconds + cpu_seconds
 
     def save(step: int) -> None:
         if processes.leads:
             hooks.flush()
-            seconds = header.seconds + time.monotonic() - began
-            current = replace(header, step=step, seconds=seconds, evaluation_due=evaluation_due)
+            seconds, cpu_seconds = spent()
+            current = Header(
+                fingerprint=fingerprint,
+                step=step,
+                seconds=seconds,
+                evaluation_due=evaluation_due,
+                cpu_seconds=cpu_seconds,
+            )
             checkpoint.save(checkpoints.folder, current, network, optimizer, window.sums, checkpoints.keep)
             hooks.after_save()
 
     def result(outcome: str, step: int, reason: str = "", metrics: dict[str, float] | None = None) -> Result:
-        cost = {names.COST_HOURS: (header.seconds + time.monotonic() - began) / 3600}
+        seconds, cpu_seconds = spent()
+        cost = {names.COST_HOURS: seconds / 3600, names.COST_CPU_HOURS: cpu_seconds / 3600}
         return Result(outcome=outcome, step=step, network=network, metrics=(metrics or {}) | cost, reason=reason)
 
     if found is None and splits.noise is not None:

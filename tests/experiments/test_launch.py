@@ -41,7 +41,8 @@ def in_the_repository() -> list[str]:
 BEFORE = in_the_repository()
 CHILD_TAGS = [
     names.STUDY, names.CELL, names.SEED, names.FINGERPRINT, names.PROFILE, names.DATASET, names.OVERRIDES,
-    names.OUTCOME, names.RESUMES, names.GIT_DIRTY, names.HOST, MLFLOW_GIT_COMMIT, MLFLOW_USER, MLFLOW_PARENT_RUN_ID,
+    names.OUTCOME, names.RESUMES, names.GIT_DIRTY, names.HOST, names.HOW,
+    names.SCHEMA, MLFLOW_GIT_COMMIT, MLFLOW_USER, MLFLOW_PARENT_RUN_ID,
 ]  # fmt: skip
 PARENT_TAGS = [
     names.PARENT, names.STUDY, names.PROFILE, names.DATASET, names.OVERRIDES, names.GIT_DIRTY, MLFLOW_GIT_COMMIT,
@@ -54,7 +55,8 @@ POINTS = {
     **{names.RESPONSE.format(stage): [3, 6] for stage in (1, 2, 3)},
     names.FINAL_VAL_ERR: [6], names.FINAL_VAL_LOSS: [6], names.FINAL_TEST_ERR: [6], names.FINAL_TEST_LOSS: [6],
     names.FINAL_TEST_ERR5: [6],
-    names.COST_HOURS: [6], names.COST_IMAGES_PER_S: [6], names.COST_PARAMS: [6], names.COST_MACS: [6],
+    names.COST_HOURS: [6], names.COST_CPU_HOURS: [6], names.COST_IMAGES_PER_S: [6],
+    names.COST_PARAMS: [6], names.COST_MACS: [6],
 }  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def test_a_child_carries_everything(learning, done):
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("cluttershapes", digest)
     assert {a.path for a in lab.client.list_artifacts(run.info.run_id)} >= {
-        names.CONFIG_JSON, names.SPEC_JSON, names.WEIGHTS, names.TEST_CORRECT,
+        names.CONFIG_JSON, names.SPEC_JSON, names.WEIGHTS, names.TEST_CORRECT, names.PROVENANCE_JSON,
     }  # fmt: skip
     assert json.loads(lab.artifact(run, names.SPEC_JSON).read_text())["learning"] == learning
 

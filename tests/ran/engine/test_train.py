@@ -135,7 +135,7 @@ def test_what_a_run_logs(config, splits, tmp_path):
     assert log.kept[STEPS, names.LR] == pytest.approx(0.02 * (1 - 6.5 / 7) / 0.75)
     assert set(result.metrics) == {
         names.FINAL_VAL_ERR, names.FINAL_VAL_LOSS, names.FINAL_TEST_ERR, names.FINAL_TEST_LOSS,
-        names.COST_HOURS, names.COST_IMAGES_PER_S,
+        names.COST_HOURS, names.COST_CPU_HOURS, names.COST_IMAGES_PER_S,
     }  # fmt: skip
 
 
@@ -314,6 +314,18 @@ def test_the_time_of_earlier_attempts_counts(config, splits, tmp_path, monkeypat
     assert spent < newest(tmp_path, PRINT).seconds < spent + 30
     third = run(config, splits, tmp_path)
     assert spent < 3600 * third.metrics[names.COST_HOURS] < spent + 30
+
+
+def test_the_processor_time_of_earlier_attempts_counts(config, splits, tmp_path, monkeypatch):
+    clock = iter(range(0, 100_000, 36))
+    with monkeypatch.context() as patch:  # read once at the beginning, and at every checkpoint and end
+        patch.setattr(loop.time, "process_time", lambda: next(clock))
+        run(config, splits, tmp_path, **stop_at(4))
+        assert newest(tmp_path, PRINT).cpu_seconds == 36
+        run(config, splits, tmp_path, **stop_at(5))
+        assert newest(tmp_path, PRINT).cpu_seconds == 72
+    third = run(config, splits, tmp_path)
+    assert 72 < 3600 * third.metrics[names.COST_CPU_HOURS] < 72 + 30
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
