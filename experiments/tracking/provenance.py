@@ -120,7 +120,7 @@ def processor() -> str | None:
         text = ""
     # Processors of ARM have numbers instead of a name.
     arm = [_first_group(rf"^CPU {key}\s*: (.+)$", text) for key in ("implementer", "part")]
-    known = _first_group(r"^model name\s*: (.+)$", text) or " ".join(f"ARM {part}" for part in arm if part)
+    known = _first_group(r"^model name\s*: (.+)$", text) or " ".join(["ARM", *filter(None, arm)] if any(arm) else [])
     return known or platform.processor() or platform.machine() or None
 
 

@@ -1,9 +1,12 @@
 """A launch from the command line to the table: what is stored, what is not done twice, and every way to be cut off."""
 
 import contextlib
+import datetime
 import json
 import os
+import platform
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -25,12 +28,12 @@ from experiments.console.progress import PlainReporter
 from experiments.executors import run_plan
 from experiments.runner import execute
 from experiments.studies import smoke
-from experiments.tracking import system_metrics
+from experiments.tracking import provenance, system_metrics
 from experiments.tracking.store import Store
 from ran.config import RunConfig, flatten, unflatten
 from ran.data.datasets import load_splits, open_source
 from ran.engine import checkpoint
-from ran.fingerprints import fingerprint
+from ran.fingerprints import SCHEMA_VERSION, fingerprint
 from records import names
 
 
@@ -189,6 +192,7 @@ def test_the_parent_carries_the_study(done):
         "study": "smoke", "profile": "smoke-1", "dataset": "cluttershapes", "overrides": {},
         "compare": {"axis": "learning", "baseline": "arl"},
     }  # fmt: skip
+    assert study["planned_seeds"] == list(smoke.STUDY.seeds)
     assert [a["values"] for a in study["axes"]] == [["arl", "nal"]]
     assert [(run["cell"], run["seed"]) for run in study["runs"]] == [
         ({"learning": "arl"}, 0), ({"learning": "nal"}, 0),
@@ -229,6 +233,59 @@ def test_system_metrics_of_a_run_that_lasts(lab, monkeypatch):
     monkeypatch.setattr(launching, "reporter", Lasting)
     assert lab.launch("--cells", "learning=arl").status == 0
     assert "system/cpu_utilization_percentage" in logged()
+
+
+def attempts_of(lab, run):
+    return json.loads(lab.artifact(run, names.PROVENANCE_JSON).read_text())["attempts"]
+
+
+def test_a_run_says_who_computed_it_and_how(done):
+    lab, _ = done
+    run = lab.children()["arl s0"]
+    tags, (attempt,) = run.data.tags, attempts_of(lab, run)
+    capability, torch_version = torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[0]
+    kernels = run.data.params["train.kernels"]
+    assert tags[names.HOST] == platform.node() == attempt["machine"]["host"]
+    assert tags[names.HOW] == f"cpu {capability}, 1 thread, {kernels}, channels_last, torch {torch_version}"
+    assert tags[names.SCHEMA] == str(SCHEMA_VERSION)
+    assert attempt["how"] == tags[names.HOW]
+    assert attempt["command"] == shlex.join(sys.argv)
+    assert attempt["planned_seeds"] == list(smoke.STUDY.seeds)
+    assert (attempt["commit"], attempt["dirty"]) == (tags[MLFLOW_GIT_COMMIT], tags[names.GIT_DIRTY])
+    assert (attempt["first_step"], attempt["outcome"]) == (0, names.FINISHED)
+    begun, ended = (datetime.datetime.fromisoformat(attempt[key]).timestamp() for key in ("started", "ended"))
+    assert run.info.start_time / 1000 - 5 <= begun <= ended <= run.info.end_time / 1000
+    assert attempt["wall_seconds"] >= 3600 * run.data.metrics[names.COST_HOURS] > 0
+    assert attempt["cpu_seconds"] >= 3600 * run.data.metrics[names.COST_CPU_HOURS] > 0
+
+
+def test_a_run_continued_on_another_processor_says_so(lab, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["run_ablation.py", "--storage", "postgresql://me:hunter2@db/ran", "--seeds", "0"])
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", signal_at(7, signal.SIGTERM))
+        assert lab.launch(*STEPS).status == 143
+    run = lab.children()["arl s0"]
+    first = run.data.tags[names.HOW]
+    assert [attempt["outcome"] for attempt in attempts_of(lab, run)] == [names.KILLED]
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9999")
+    provenance.machine.cache_clear()
+    assert lab.launch(*STEPS).status == 0
+    provenance.machine.cache_clear()
+    run = lab.children()["arl s0"]
+    one, two = attempts_of(lab, run)
+    assert run.data.tags[names.HOW] == f"{first}; {two['how']}"
+    assert two["how"].startswith("cpu AVX9999, ")
+    assert two["machine"]["instruction_set"] == "AVX9999" != one["machine"]["instruction_set"]
+    assert (one["first_step"], two["first_step"]) == (0, 7)
+    assert one["command"] == "run_ablation.py --storage postgresql://me:***@db/ran --seeds 0"
+
+
+@pytest.mark.slow
+def test_without_artifacts_there_are_tags_only(lab):
+    assert lab.launch("--cells", "learning=arl", "--keep", "none").status == 0
+    run = lab.children()["arl s0"]
+    assert lab.client.list_artifacts(run.info.run_id) == []
+    assert {names.HOST, names.HOW, names.SCHEMA, names.WEIGHTS_SHA256} <= run.data.tags.keys()
 
 
 # What a launch does not do
