@@ -2,6 +2,8 @@
 
 import functools
 import os
+import shlex
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +43,7 @@ from ran.engine.throughput import seconds_per_image
 from ran.fingerprints import SCHEMA_VERSION
 from records.errors import UserError
 from records.mlflow_uri import resolve_uri
+from records.secrets import mask_secrets
 from records.text import columns
 
 
@@ -206,6 +209,8 @@ def run_settings(
         checkpoint_seconds=checkpoint_seconds(launch.checkpoint_seconds),
         deterministic=launch.deterministic,
         modules=(*launch.imports, *([str(Path(study.path).absolute())] if study.path else [])),
+        command=mask_secrets(shlex.join(sys.argv)),
+        planned_seeds=study.seeds,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ran.config import DataConfig, RunConfig, flatten, unflatten
@@ -171,7 +171,7 @@ def load(path: Path | str) -> Trained:
         config, model = path / names.CONFIG_JSON, path / names.MODEL_JSON
         return from_run(read_json(config), read_json(model), path / names.WEIGHTS)
     header = metadata(path)
-    if header.get("format") == checkpoint.FORMAT:
+    if checkpoint.is_checkpoint(header):
         raise ModelError(
             f"{path} is a checkpoint, which does not say of what network; python -m experiments.evaluate finds that in "
             "the tracking store"
@@ -222,9 +222,8 @@ def _config(path: Path, values: Mapping[str, Any]) -> RunConfig:
 def metadata(path: Path) -> dict[str, str]:
     """Returns the metadata in the header of a safetensors file. Raises ModelError."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+        return checkpoint.read_metadata(path)
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a safetensors file ({str(error).splitlines()[0]})") from None
 
 
@@ -234,7 +233,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
         tensors = read_tensors(path)
     except DamagedError as error:
         raise ModelError(str(error)) from None
-    if metadata(path).get("format") != checkpoint.FORMAT:
+    if not checkpoint.is_checkpoint(metadata(path)):
         return tensors
     return {key.removeprefix("network."): t for key, t in tensors.items() if key.startswith("network.")}
 

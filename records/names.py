@@ -21,6 +21,7 @@ FINAL_MEMORISED = "final/memorised"  # of the wrongly labelled, the share predic
 NOISE_RATE = "noise/rate"  # % of the training labels that are wrong
 RESPONSE = "response/stage{}"  # mean absolute response of a stage (Figure 4), from 1; a curve
 COST_HOURS = "cost/hours"  # training and evaluation, summed over resumes
+COST_CPU_HOURS = "cost/cpu_hours"  # processor time of the process that trains, all its threads, summed over resumes
 COST_IMAGES_PER_S = "cost/images_per_s"  # training steps only
 COST_PARAMS = "cost/params"
 COST_MACS = "cost/macs"
@@ -44,13 +45,16 @@ OUTCOME = "ran.outcome"
 RESUMES = "ran.resumes"
 GIT_DIRTY = "ran.git_dirty"
 REASON = "ran.reason"  # why a run failed or diverged, one line
-HOST = "ran.host"  # machine, device and threads: where the bits come from
+HOST = "ran.host"  # name of the machine of the last attempt
+# The way the run was computed: device kind and instruction set, threads, kernels, layout, compile, torch version.
+HOW = "ran.how"
 SCHEMA = "ran.schema"  # schema version of the fingerprint; absent before 2
 # Of a run with parts that a user registered: the fingerprint without their code, and the files' SHA-256 as JSON.
 PLAIN_FINGERPRINT = "ran.plain_fingerprint"
 USER_CODE = "ran.user_code"
 TRIAL = "ran.trial"  # of a search: number of the trial that began the run
 NOISE_DIGEST = "ran.noise_digest"  # of the noisy labels, to see that cells share them
+WEIGHTS_SHA256 = "ran.weights_sha256"  # of a finished run: of the names, types, shapes and bytes of its final weights
 # Tag of a parent alone: "(study, profile, data set, overrides)" hashed.
 PARENT = "ran.parent"
 # Tag of a search's parent alone, which carries search.json instead of study.json, hashed likewise.
@@ -64,10 +68,12 @@ STUDY_JSON = "study.json"  # on the parent
 SEARCH_JSON = "search.json"  # on the parent of a search
 CONFIG_JSON = "config.json"  # on the child, as all below
 SPEC_JSON = "spec.json"
+PROVENANCE_JSON = "provenance.json"  # an entry per attempt: command, machine, versions, way, times
 GIT_DIFF = "git.diff"  # what the working tree changed of the commit; absent where it was clean
 WEIGHTS = "weights.safetensors"
 MODEL_JSON = "model.json"  # classes, size and normalisation of its images: what the use of the network takes
 PROBES_JSON = "probes.json"  # response by stage and receptive fields
+TEST_CORRECT = "test_correct.npz"  # whether each test image was classified right: packed bits, and their number
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
 
 # Of experiments.evaluate: metrics "evaluation/<data>/err" (also err5, loss, ece, images_per_s), and artifacts.

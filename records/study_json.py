@@ -81,6 +81,8 @@ class StudyRecord:
     runs: tuple[RunEntry, ...]
     command: str | None = None
     """the launch that plans these runs; None in records of earlier versions"""
+    planned_seeds: tuple[int, ...] = ()
+    """seeds that the study itself plans, whatever --seeds of a launch says; () in records of earlier versions"""
     networks: Mapping[CellKey, NetworkKey | None] = field(default_factory=dict)
     """by cell; None for a network that no table of counts can list; empty in records of earlier versions"""
 
@@ -108,6 +110,7 @@ class StudyRecord:
                 for item in _field(raw, "runs", list)
             ),
             command=_optional(raw, "command", str),
+            planned_seeds=_seeds(_optional(raw, "planned_seeds", list) or []),
             networks={_cell(item, axes): _network(item) for item in _optional(raw, "cells", list) or []},
         )
 
@@ -131,6 +134,7 @@ class StudyRecord:
             ],
             "compare": self.compare and asdict(self.compare),
             **({} if self.command is None else {"command": self.command}),
+            **({"planned_seeds": list(self.planned_seeds)} if self.planned_seeds else {}),
             **({"cells": cells} if cells else {}),
             "runs": [
                 {"fingerprint": run.fingerprint, "cell": self.named(run.cell), "seed": run.seed} for run in self.runs
@@ -227,6 +231,7 @@ def unite(
         axes=axes,
         runs=tuple(sorted(planned.values(), key=lambda run: (run.seed, _position(run.cell, axes)))),
         command=older.command if record.command is None else record.command,
+        planned_seeds=record.planned_seeds or older.planned_seeds,
         networks=networks,
     )
 
@@ -276,6 +281,12 @@ def _cell(raw: Any, axes: tuple[AxisRecord, ...]) -> CellKey:
         if cell[axis.name] not in axis.values:
             raise RecordError(f"study.json: {cell[axis.name]!r} is not a value of axis {axis.name!r}")
     return tuple(cell[axis.name] for axis in axes)
+
+
+def _seeds(raw: list[Any]) -> tuple[int, ...]:
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in raw):
+        raise RecordError(f"study.json: planned_seeds {raw} are not all integers")
+    return tuple(raw)
 
 
 def _network(raw: Any) -> NetworkKey | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.tracking.errors import TrackingError
 from experiments.tracking.records import StoredRun
 from experiments.tracking.store import Store
-from ran.engine.checkpoint import FORMAT, read_header
+from ran.engine.checkpoint import is_checkpoint, read_header
 from ran.trained import Trained, from_run, load, metadata, read_json
 from records import names
 from records.errors import UserError
@@ -48,7 +48,7 @@ def find(run: str, uri: str | None = None) -> ResolvedRun:
     """
     path = Path(run)
     if os.path.exists(run):  # unlike Path.exists, also accepts a name that no file can have
-        if path.is_dir() or metadata(path).get("format") != FORMAT:
+        if path.is_dir() or not is_checkpoint(metadata(path)):
             trained = load(path)
             return ResolvedRun(trained=trained, name=run, step=trained.config.train.steps)
         return _from_store(read_header(path).fingerprint, uri, weights=path)

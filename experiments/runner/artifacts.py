@@ -1,31 +1,58 @@
-"""What a run leaves when it ends: final metrics, weights, probes and masks."""
+"""What a run leaves when it ends: final metrics, weights, the result of each test image, probes and masks."""
 
+import io
 import logging
 import traceback
+import zipfile
+from collections.abc import Mapping
 
 import numpy as np
+from torch import Tensor
 
 from experiments.plan import PlannedRun
 from experiments.tracking.run_log import RunLog
 from ran import snapshot
 from ran.data.datasets import Splits
-from ran.engine.checkpoint import write_tensors
+from ran.engine.checkpoint import tensors_sha256, write_tensors
 from ran.engine.train import Result
 from records import names
-from records.files import writing
+from records.files import write_whole, writing
 
 logger = logging.getLogger(__name__)
 
 
-def log_results(run: PlannedRun, result: Result, log: RunLog, *, weights: bool) -> None:
-    """Logs the final metrics of a run, and its weights as safetensors if `weights`."""
+def log_results(run: PlannedRun, result: Result, log: RunLog, *, artifacts: bool) -> None:
+    """Logs the final metrics of a run; with `artifacts` its weights too and, if it finished, what it got right."""
     final = {**result.metrics, names.COST_PARAMS: run.cost.params, names.COST_MACS: run.cost.macs}
     if result.outcome == names.DIVERGED:
         final[names.DIVERGED_STEP] = result.step
     log.metrics(result.step, final)
-    if weights:
+    if result.outcome == names.FINISHED:
+        log.tag(names.WEIGHTS_SHA256, tensors_sha256(result.network.state_dict()))
+    if artifacts:
         write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), {"fingerprint": run.fingerprint})
         log.artifact(names.WEIGHTS)
+        if result.correct is not None:
+            write_whole(log.artifacts / names.TEST_CORRECT, npz_bytes(packed(result.correct)))
+            log.artifact(names.TEST_CORRECT)
+
+
+def packed(correct: Tensor) -> dict[str, np.ndarray]:
+    """Returns bools (N,) as test_correct.npz holds them: `correct`, uint8 of eight images each, and `count` = N."""
+    return {"correct": np.packbits(correct.numpy()), "count": np.array(len(correct), np.int64)}
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns arrays as a file that np.load reads: the same bytes for equal arrays, so without the time of writing."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system = 3  # else it names the operating system
+            archive.writestr(member, content.getvalue())
+    return buffer.getvalue()
 
 
 def log_probes(run: PlannedRun, result: Result, splits: Splits, log: RunLog) -> None:

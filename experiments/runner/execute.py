@@ -10,12 +10,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.console.progress import Reporter
 from experiments.plan import PlannedRun
 from experiments.runner.artifacts import log_probes, log_results
+from experiments.runner.attempts import Attempts
 from experiments.runner.log_tail import Tail, listening
 from experiments.runner.run_dir import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
 from experiments.runner.settings import RunSettings
@@ -29,9 +31,11 @@ from experiments.tracking.spool import SpoolError
 from experiments.tracking.store import Store
 from ran.config import flatten
 from ran.data.datasets import load_splits
-from ran.distributed.group import LostError, current
+from ran.distributed.group import LostError
 from ran.engine import checkpoint
+from ran.engine.device import pick_kernels
 from ran.engine.train import Checkpointing, TrainHooks, train
+from ran.fingerprints import SCHEMA_VERSION
 from ran.models.zoo import config_spec
 from ran.trained import Interface
 from records import names
@@ -158,12 +162,13 @@ def _train_and_record(
             path.unlink(missing_ok=True)
     header = checkpoint.newest(folder, run.fingerprint, verify=True)
     step = 0 if header is None else header.step
+    attempts = Attempts.begin(folder, step, _attempt(run, settings), fresh=run.fresh)
     deaths = begin_attempt(folder, step, again=run.fresh or settings.retry_failed)
     settings.push_checkpoints(folder)
     services.report.run_begins(run.name, run.config, step)
     died = False
     try:
-        log = _open_log(run, record, services, folder, asked=asked)
+        log = _open_log(run, record, services, folder, attempts, asked=asked)
         try:
             ended = _train(run, services, folder, log, tail, deaths)
         except KeyboardInterrupt:
@@ -187,6 +192,9 @@ def _train_and_record(
             log.text("log_tail.txt", str(tail))
             said = (*_place(error), *list(tail.lines)[-3:])
             ended = Ended(run=run, outcome=names.FAILED, reason=one_line(error), tail=tuple(map(mask_secrets, said)))
+        content = attempts.end(ended.outcome)
+        if settings.leaves_artifacts:
+            log.json(names.PROVENANCE_JSON, content)
         ended = replace(ended, delivered=log.close(ended.outcome, ended.reason))
     except Superseded as error:
         discard(folder)
@@ -241,7 +249,7 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
     test_err, val_err = result.metrics.get(names.FINAL_TEST_ERR), result.metrics.get(names.FINAL_VAL_ERR)
     ended = Ended(run=run, outcome=result.outcome, reason=reason, test_err=test_err, val_err=val_err, halts=elsewhere)
     if ended.is_result:
-        log_results(run, result, log, weights=settings.leaves_artifacts)
+        log_results(run, result, log, artifacts=settings.leaves_artifacts)
     if ended.outcome == names.FINISHED and settings.leaves_artifacts:
         log_probes(run, result, splits, log)
     return ended
@@ -264,7 +272,24 @@ def _free(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _open_log(run: PlannedRun, record: StoredRun | None, services: RunServices, folder: Path, *, asked: bool) -> RunLog:
+def _attempt(run: PlannedRun, settings: RunSettings) -> dict[str, Any]:
+    """Returns what the entry of this attempt in provenance.json says from its beginning."""
+    from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+
+    own, train = provenance.tags(), run.config.train
+    return {
+        "command": settings.command,
+        "planned_seeds": list(settings.planned_seeds),
+        "commit": own.get(MLFLOW_GIT_COMMIT),
+        "dirty": own[names.GIT_DIRTY],
+        "how": provenance.how(run.config, settings.device),
+        "machine": provenance.machine(settings.device, kernels=pick_kernels(train, settings.device) == "fused"),
+    }
+
+
+def _open_log(
+    run: PlannedRun, record: StoredRun | None, services: RunServices, folder: Path, attempts: Attempts, *, asked: bool
+) -> RunLog:
     settings = services.settings
     store, absent = services.store, record is None and asked
     if record is not None and run.fresh:
@@ -274,11 +299,18 @@ def _open_log(run: PlannedRun, record: StoredRun | None, services: RunServices, 
     tags = {
         **settings.tags,
         **run.tags,
-        names.HOST: _host(settings.device),
+        names.HOST: platform.node(),
+        names.HOW: attempts.how,
+        names.SCHEMA: str(SCHEMA_VERSION),
         names.CELL: str(run.cell),
         names.SEED: str(run.seed),
         names.DATASET: run.source.name,
     }
+    modules = () if run.user_code is None else run.user_code.modules
+    if run.user_code is not None:
+        tags |= run.user_code.tags
+        if not all(provenance.is_committed(module.path) for module in modules):
+            tags[names.GIT_DIRTY] = "true"
     params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
     log = RunLog.open(store, folder, RunOpening(
         dataset=run.source.name, digest=run.source.digest, parent_id=services.parent_id, name=run.name,
@@ -291,12 +323,6 @@ def _open_log(run: PlannedRun, record: StoredRun | None, services: RunServices, 
         log.json(names.SPEC_JSON, asdict(config_spec(run.config.model)))
         if diff := provenance.diff():
             log.text(names.GIT_DIFF, diff)
+        for module in modules:
+            log.text(module.path.name, module.text)
     return log
-
-
-def _host(device: torch.device) -> str:
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} cpu"
-    mode = ", deterministic" if torch.are_deterministic_algorithms_enabled() else ""
-    count = current().world
-    each = "" if count == 1 else f"{count} processes of "
-    return f"{platform.node()}, {kind}, {each}{torch.get_num_threads()} threads, torch {torch.__version__}{mode}"

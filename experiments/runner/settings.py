@@ -38,6 +38,10 @@ class RunSettings:
     deterministic: bool
     modules: tuple[str, ...]
     """modules and files that a worker imports first: those of --import, and a user's own study or search"""
+    command: str
+    """command line of the launch as it was typed, without passwords"""
+    planned_seeds: tuple[int, ...]
+    """seeds that the study or search itself plans, whatever --seeds says"""
 
     @property
     def leaves_artifacts(self) -> bool:

@@ -1,12 +1,24 @@
-"""Provenance of a run: user, commit, and uncommitted changes, without secrets."""
+"""Provenance of a run: user, commit and uncommitted changes, without secrets; machine, versions, and way of computing.
+
+PyTorch is imported only where it is asked, because commands that only read the store do without it.
+"""
 
 import functools
 import getpass
+import os
+import platform
+import re
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from records import names
 from records.secrets import mask_secrets
+
+if TYPE_CHECKING:
+    import torch
+
+    from ran.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 DIFF_BYTES = 1_000_000
@@ -30,6 +42,14 @@ def tags() -> dict[str, str]:
     return found
 
 
+def is_committed(path: Path) -> bool:
+    """Returns whether a file is in the commit of its repository as it is now."""
+    where = path.resolve()
+    if _output("git", "-C", str(where.parent), "ls-files", "--error-unmatch", "--", where.name) is None:
+        return False
+    return _output("git", "-C", str(where.parent), "diff", "HEAD", "--quiet", "--", where.name) is not None
+
+
 @functools.cache
 def diff() -> str:
     """Returns the uncommitted changes of tracked files, "" if there are none.
@@ -42,9 +62,104 @@ def diff() -> str:
     return text if len(text) <= DIFF_BYTES else f"{text[:DIFF_BYTES]}\n(cut)\n"
 
 
+def how(config: "RunConfig", device: "torch.device") -> str:
+    """Returns the way in which this process computes a run: what its bits may depend on besides its fingerprint.
+
+    Two examples: "cpu AVX2, 1 thread, fused, channels_last, torch 2.14.1", "cuda NVIDIA H200, 2 processes of 8 threads,
+    eager, channels_last, compiled, deterministic, torch 2.14.1".
+    """
+    import torch
+
+    from ran.distributed.group import current
+    from ran.engine.device import pick_kernels
+
+    train, world = config.train, current().world
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    count = train.threads or torch.get_num_threads()
+    threads = f"{count} thread{'' if count == 1 else 's'}"
+    parts = [
+        f"{device.type} {kind}",
+        threads if world == 1 else f"{world} processes of {threads}",
+        pick_kernels(train, device),
+        "channels_last" if train.channels_last else "contiguous",
+        *(["compiled"] if train.compile else []),
+        *(["deterministic"] if torch.are_deterministic_algorithms_enabled() else []),
+        f"torch {torch.__version__.partition('+')[0]}",
+    ]
+    return ", ".join(parts)
+
+
+@functools.cache
+def machine(device: "torch.device", *, kernels: bool) -> dict[str, Any]:
+    """Returns the hardware and software of this process as a JSON object; what cannot be found out is None.
+
+    `kernels`: whether our own kernels are used, which may build them; else `kernels_compiler` is None. `gpu` is None on
+    the CPU.
+    """
+    import numpy as np
+    import torch
+
+    from ran.kernels import build
+
+    config = torch.__config__.show()
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": processor(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "onednn": _first_group(r"(?:MKL-DNN|oneDNN) v(\S+)", config),
+        "mkl": _first_group(r"Math Kernel Library Version (\S+)", config),
+        "torch_compiler": _first_group(r"^\s*- ((?:GCC|clang|MSVC|Apple)\b.*)$", config),
+        "kernels_compiler": (build.compiler_version() or None) if kernels else None,
+        "gpu": _gpu(device) if device.type == "cuda" else None,
+    }
+
+
+def processor() -> str | None:
+    """Returns the model of the processor, e.g. "AMD EPYC 7763 64-Core Processor"."""
+    if platform.system() == "Darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string")
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    # Processors of ARM have numbers instead of a name.
+    arm = [_first_group(rf"^CPU {key}\s*: (.+)$", text) for key in ("implementer", "part")]
+    known = _first_group(r"^model name\s*: (.+)$", text) or " ".join(["ARM", *filter(None, arm)] if any(arm) else [])
+    return known or platform.processor() or platform.machine() or None
+
+
+def _gpu(device: "torch.device") -> dict[str, Any]:
+    import torch
+
+    found = torch.cuda.get_device_properties(device)
+    driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return {
+        "name": found.name,
+        "compute_capability": f"{found.major}.{found.minor}",
+        "memory_bytes": found.total_memory,
+        "driver": driver.splitlines()[0] if driver else None,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+def _first_group(pattern: str, text: str) -> str | None:
+    match = re.search(pattern, text, re.MULTILINE)
+    return match[1].strip() if match else None
+
+
 def _git(*arguments: str) -> str | None:
     """The output of git in the project's folder; None without git or a repository."""
-    command = ["git", "-C", str(ROOT), *arguments]
+    return _output("git", "-C", str(ROOT), *arguments)
+
+
+def _output(*command: str) -> str | None:
+    """The output of a command; None if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

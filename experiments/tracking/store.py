@@ -200,7 +200,7 @@ class Store:
         if run_id is None:
             fixed = {MLFLOW_PARENT_RUN_ID: opening.parent_id, **provenance.tags()}
             run_id = client.create_run(
-                self.experiment(opening.dataset), opening.start_ms, tags={**tags, **fixed}, run_name=opening.name
+                self.experiment(opening.dataset), opening.start_ms, tags={**fixed, **tags}, run_name=opening.name
             ).info.run_id
         else:
             client.update_run(run_id, status="RUNNING")
@@ -208,7 +208,7 @@ class Store:
             for key in there.tags.keys() & {names.OUTCOME, names.REASON}:
                 client.delete_tag(run_id, key)
             # The tags and parameters of the first attempt stay, e.g. its --train.threads.
-            changed = (names.HOST, names.RESUMES)
+            changed = (names.HOST, names.HOW, names.RESUMES)
             tags = {key: value for key, value in tags.items() if key in changed or key not in there.tags}
             params = {key: value for key, value in params.items() if key not in there.params}
             self.set_tags(run_id, tags)

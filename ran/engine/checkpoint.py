@@ -6,6 +6,7 @@ changed file is skipped, and the previous one is used.
 
 import contextlib
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -23,7 +24,11 @@ from records.files import write_whole
 
 log = logging.getLogger("ran.engine")
 
-FORMAT = "ran-checkpoint-2"
+FORMAT = "ran-checkpoint-3"
+FORMATS = (FORMAT, "ran-checkpoint-2")
+"""formats that can be read"""
+METADATA = "ran"
+"""the only metadata entry of a file: safetensors writes several in random order, so equal files would differ"""
 SHA256 = "sha256"
 KEEP = 2
 """number of checkpoints that are kept: the newest, and the previous one in case the newest is damaged"""
@@ -48,6 +53,8 @@ class Header:
     """time spent so far, including earlier attempts"""
     evaluation_due: bool = False
     """whether the evaluation after this step has not been done yet"""
+    cpu_seconds: float = 0.0
+    """processor time spent so far, including earlier attempts; of the process that wrote it, all threads together"""
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -64,19 +71,19 @@ def paths(folder: Path) -> list[Path]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file with `metadata` and the SHA-256 of its contents.
+    """Writes a safetensors file with `metadata` and the SHA-256 of its contents; equal contents are equal bytes.
 
     Raises WriteError; an older file of that name is then unchanged.
     """
-    held = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
-    write_whole(path, serialized(held, {**metadata, SHA256: _digest(held, metadata)}))
+    held = _on_cpu(tensors)
+    entry = json.dumps({**metadata, SHA256: _digest(held, metadata)}, sort_keys=True)
+    write_whole(path, serialized(held, {METADATA: entry}))
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     """Returns the tensors that `write_tensors` wrote. Raises DamagedError if the file was changed since."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+        metadata = read_metadata(path)
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from None
@@ -85,14 +92,53 @@ def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     return {key: value.to(device) for key, value in tensors.items()}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Returns the metadata that `write_tensors` wrote, with the SHA-256; that of other safetensors files as it is.
+
+    Raises SafetensorError, OSError or ValueError.
+    """
+    with safe_open(path, framework="pt") as file:
+        entries = dict(file.metadata() or {})
+    if METADATA not in entries:  # written by an earlier version, or by another program
+        return entries
+    content = json.loads(entries[METADATA])
+    if not isinstance(content, dict):
+        raise ValueError("its metadata are no JSON object")
+    return {key: str(value) for key, value in content.items()}
+
+
+def is_checkpoint(metadata: Mapping[str, str]) -> bool:
+    """Returns whether a file with this metadata is a checkpoint that can be read."""
+    return metadata.get("format") in FORMATS
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256, in hex, of tensors by name, e.g. a state dict.
+
+    In the order of the names, it covers of each tensor "name dtype shape", as in "head.bias torch.float32 (10,)", and
+    its bytes in C order. It depends on neither device nor memory layout.
+    """
+    digest = hashlib.sha256()
+    _update(digest, _on_cpu(tensors))
+    return digest.hexdigest()
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
+
+
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Returns the SHA-256 of names, types, shapes and bytes of tensors on the CPU, and of the metadata."""
     digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
+    _update(digest, tensors)
+    return digest.hexdigest()
+
+
+def _update(digest: "hashlib._Hash", tensors: Mapping[str, Tensor]) -> None:
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _damaged(path: Path, reason: object) -> DamagedError:
@@ -105,13 +151,16 @@ def read_header(path: Path) -> Header:
     Raises DamagedError for a damaged file, CheckpointError for a file of another format.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
+        metadata = read_metadata(path)
+        if not is_checkpoint(metadata):
             raise CheckpointError(f"{path} is not a checkpoint of this version; move it away to start from scratch")
         seconds, due = float(metadata["seconds"]), metadata["evaluation_due"] == "True"
         return Header(
-            fingerprint=metadata["fingerprint"], step=int(metadata["step"]), seconds=seconds, evaluation_due=due
+            fingerprint=metadata["fingerprint"],
+            step=int(metadata["step"]),
+            seconds=seconds,
+            evaluation_due=due,
+            cpu_seconds=float(metadata.get("cpu_seconds", 0)),  # absent in an earlier format
         )
     except CheckpointError:
         raise
@@ -155,6 +204,7 @@ def save(
     write_tensors(path_of(folder, header.step), tensors, {
         "format": FORMAT, "fingerprint": header.fingerprint, "step": str(header.step),
         "seconds": str(header.seconds), "evaluation_due": str(header.evaluation_due),
+        "cpu_seconds": str(header.cpu_seconds),
     })  # fmt: skip
     abandoned = list(folder.glob(".*.tmp"))  # of processes that were killed while writing
     for path in [*(paths(folder)[keep:] if keep is not None else ()), *abandoned]:

@@ -64,6 +64,14 @@ def no_kernels(device: torch.device) -> str:
     return build.why_not() if device.type == "cpu" else "they are for the CPU"
 
 
+def pick_kernels(train: TrainConfig, device: torch.device) -> str:
+    """Returns the kernels that a run asks for: of "auto" ours if they can be used on this device, else PyTorch's."""
+    if train.kernels != "auto":
+        return train.kernels
+    fits = train.channels_last and not train.compile
+    return "fused" if fits and not no_kernels(device) else "eager"
+
+
 def resolve(config: RunConfig, capabilities: DeviceCapabilities) -> RunConfig:
     """Returns the config with the precision "auto" resolved: bf16 where it is native, else float32.
 
@@ -101,13 +109,11 @@ class Arithmetic:
 
         Raises ConfigError for kernels that cannot be used here.
         """
-        kernels = train.kernels
-        if kernels == "auto":
-            fits = train.channels_last and not train.compile
-            kernels = "fused" if fits and not no_kernels(device) else "eager"
-        elif kernels == "fused":
+        if train.kernels == "fused":
             _check_kernels(no_kernels(device))
-        return cls(precision=train.precision, kernels=kernels, channels_last=train.channels_last)
+        return cls(
+            precision=train.precision, kernels=pick_kernels(train, device), channels_last=train.channels_last
+        )  # fmt: skip
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Score:
+    """Metrics over N images."""
+
     loss: float
     """mean cross-entropy"""
     err: float
     """top-1 error in %"""
     err5: float | None
     """top-5 error in %, None with five classes or fewer"""
+    correct: Tensor = field(repr=False, compare=False)
+    """bool (N,), on the device of the labels: whether each image is classified right, in the order of the images"""
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,12 @@ def evaluate(
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
     loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)
+    correct = logits.argmax(1) == labels
     return Score(
         loss=float(loss) / len(labels),
-        err=_percent(logits.argmax(1) != labels),
+        err=_percent(~correct),
         err5=None if wrong5 is None else _percent(wrong5),
+        correct=correct,
     )
 
 

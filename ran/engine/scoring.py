@@ -57,6 +57,17 @@ def not_finite(loss: float, network: nn.Module) -> str | None:
 
 
 @dataclass(frozen=True, eq=False)
+class FinalScores:
+    """The evaluation after the last step."""
+
+    metrics: dict[str, float]
+    """final metrics by name"""
+    curve: Score
+    """on the split of the curves"""
+    test: Score
+
+
+@dataclass(frozen=True, eq=False)
 class Scoring:
     """Evaluation of a network during and after training; each method raises Stopped when `stop` asks for it."""
 
@@ -89,8 +100,8 @@ class Scoring:
         response = {names.RESPONSE.format(i): value for i, value in enumerate(stages, 1) if math.isfinite(value)}
         return dict(zip(keys, (now.loss, now.err), strict=True)) | response
 
-    def final(self) -> tuple[dict[str, float], Score]:
-        """Returns the final metrics, and the score on the curves' split."""
+    def final(self) -> FinalScores:
+        """Returns the scores of the trained network; each split is evaluated once."""
         metrics: dict[str, float] = {}
         val = self.score("val") if self.curve == "val" else None
         if val is not None:
@@ -113,4 +124,4 @@ class Scoring:
             metrics |= {names.FINAL_TRAIN_ERR: fit.err, names.FINAL_TRAIN_ERR_CLEAN: fit.err_clean}
             if fit.memorised is not None:
                 metrics[names.FINAL_MEMORISED] = fit.memorised
-        return metrics, test if val is None else val
+        return FinalScores(metrics=metrics, curve=test if val is None else val, test=test)

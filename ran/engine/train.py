@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ran.config import RunConfig
@@ -69,6 +69,8 @@ class Result:
     """final errors and losses (finished only) and cost"""
     reason: str = ""
     """why it diverged or was killed, one line"""
+    correct: Tensor | None = None
+    """bool (N,), on the CPU: whether each test image is classified right, in the order of the set; finished only"""
 
 
 def log_interval(steps: int) -> int:
@@ -104,19 +106,31 @@ def train(
     evaluation_due = header.evaluation_due and header.step % eval_every == 0
     forward: Any = torch.compile(network) if t.compile else network
     forward, own_micro_batches = micro_batches.assign_micro_batches(processes, network, forward, window.sums, share)
-    began = saved = time.monotonic()
+    began, cpu_began = time.monotonic(), time.process_time()
+    saved = began
     training_seconds = 0.0
+
+    def spent() -> tuple[float, float]:
+        seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
+        return header.seconds + seconds, header.cpu_seconds + cpu_seconds
 
     def save(step: int) -> None:
         if processes.leads:
             hooks.flush()
-            seconds = header.seconds + time.monotonic() - began
-            current = replace(header, step=step, seconds=seconds, evaluation_due=evaluation_due)
+            seconds, cpu_seconds = spent()
+            current = Header(
+                fingerprint=fingerprint,
+                step=step,
+                seconds=seconds,
+                evaluation_due=evaluation_due,
+                cpu_seconds=cpu_seconds,
+            )
             checkpoint.save(checkpoints.folder, current, network, optimizer, window.sums, checkpoints.keep)
             hooks.after_save()
 
     def result(outcome: str, step: int, reason: str = "", metrics: dict[str, float] | None = None) -> Result:
-        cost = {names.COST_HOURS: (header.seconds + time.monotonic() - began) / 3600}
+        seconds, cpu_seconds = spent()
+        cost = {names.COST_HOURS: seconds / 3600, names.COST_CPU_HOURS: cpu_seconds / 3600}
         return Result(outcome=outcome, step=step, network=network, metrics=(metrics or {}) | cost, reason=reason)
 
     if found is None and splits.noise is not None:
@@ -165,13 +179,14 @@ def train(
             saved = time.monotonic()
 
     try:
-        metrics, score = scoring.final()
+        final = scoring.final()
     except Stopped:  # the last step's checkpoint exists
         return result(names.KILLED, steps, f"stopped in the evaluation after step {steps}/{steps}")
+    metrics = final.metrics
     if not all(math.isfinite(v) for v in metrics.values()):
         return result(names.DIVERGED, steps, f"final losses not finite at step {steps}")
     if t.evals and processes.leads:
-        hooks.log(steps, scoring.curve_point(score))
+        hooks.log(steps, scoring.curve_point(final.curve))
     if training_seconds:
         metrics[names.COST_IMAGES_PER_S] = (steps - header.step) * t.batch_size / training_seconds
-    return result(names.FINISHED, steps, metrics=metrics)
+    return replace(result(names.FINISHED, steps, metrics=metrics), correct=final.test.correct.cpu())

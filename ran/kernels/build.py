@@ -53,6 +53,11 @@ def why_not() -> str:
     return found if isinstance(found, str) else ""
 
 
+def compiler_version() -> str:
+    """Returns the first line of the version that the kernels' compiler prints; "" if they cannot be used."""
+    return "" if why_not() else _version(_compiler()).partition("\n")[0].strip()
+
+
 @functools.cache
 def _found() -> ctypes.CDLL | str:
     try:
@@ -89,12 +94,17 @@ def _cache() -> Path:
 
 def _key(compiler: list[str]) -> str:
     """Returns a hash of everything that affects the build, because different machines may share a home folder."""
-    try:
-        said = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KernelError(f"{compiler[0]}: {error}") from None
+    said = _version(compiler)
     parts = [SOURCE.read_text(), repr(FLAGS), repr(compiler), said, platform.machine(), _processor()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _version(compiler: list[str]) -> str:
+    """Returns what a compiler prints of its version. Raises KernelError."""
+    try:
+        return subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=SECONDS).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise KernelError(f"{compiler[0]}: {error}") from None
 
 
 def _processor() -> str:

@@ -167,7 +167,7 @@ class Lab:
 
     def comparable(self, name: str) -> dict[str, list[tuple[int, float]]]:
         """A run's points without those that depend on the clock."""
-        timed = (names.COST_HOURS, names.COST_IMAGES_PER_S)
+        timed = (names.COST_HOURS, names.COST_CPU_HOURS, names.COST_IMAGES_PER_S)
         return {key: sorted(v) for key, v in self.points(self.children()[name]).items() if key not in timed}
 
     def each_point_once(self, name: str) -> bool:

@@ -18,7 +18,6 @@ import pytest
 from lab import FAILING, STEPS, Lab, mine, same_bits, wait_for
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
-from safetensors import safe_open
 
 from experiments import launch as launching
 from experiments.console.progress import PlainReporter
@@ -414,9 +413,9 @@ def test_retention(keep, steps, lab, often):
     assert lab.launch(*STEPS).status == 0
     assert lab.steps() == sorted(steps), "a later launch leaves what was to stay"
     run = lab.children()["arl s0"]
-    with safe_open(lab.artifact(run, names.WEIGHTS), framework="pt") as file:
-        assert file.metadata().keys() == {"fingerprint", "sha256"}
-    checkpoint.read_tensors(lab.artifact(run, names.WEIGHTS))
+    weights = lab.artifact(run, names.WEIGHTS)
+    assert checkpoint.read_metadata(weights).keys() == {"fingerprint", "sha256"}
+    assert run.data.tags[names.WEIGHTS_SHA256] == checkpoint.tensors_sha256(checkpoint.read_tensors(weights))
 
 
 def test_an_unknown_retention_is_refused(lab):

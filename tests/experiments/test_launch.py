@@ -1,9 +1,12 @@
 """A launch from the command line to the table: what is stored, what is not done twice, and every way to be cut off."""
 
 import contextlib
+import datetime
 import json
 import os
+import platform
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -13,6 +16,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -24,11 +28,12 @@ from experiments.console.progress import PlainReporter
 from experiments.executors import run_plan
 from experiments.runner import execute
 from experiments.studies import smoke
-from experiments.tracking import system_metrics
+from experiments.tracking import provenance, system_metrics
 from experiments.tracking.store import Store
 from ran.config import RunConfig, flatten, unflatten
-from ran.data.datasets import open_source
-from ran.fingerprints import fingerprint
+from ran.data.datasets import load_splits, open_source
+from ran.engine import checkpoint
+from ran.fingerprints import SCHEMA_VERSION, fingerprint
 from records import names
 
 
@@ -39,7 +44,8 @@ def in_the_repository() -> list[str]:
 BEFORE = in_the_repository()
 CHILD_TAGS = [
     names.STUDY, names.CELL, names.SEED, names.FINGERPRINT, names.PROFILE, names.DATASET, names.OVERRIDES,
-    names.OUTCOME, names.RESUMES, names.GIT_DIRTY, names.HOST, MLFLOW_GIT_COMMIT, MLFLOW_USER, MLFLOW_PARENT_RUN_ID,
+    names.OUTCOME, names.RESUMES, names.GIT_DIRTY, names.HOST, names.HOW,
+    names.SCHEMA, MLFLOW_GIT_COMMIT, MLFLOW_USER, MLFLOW_PARENT_RUN_ID,
 ]  # fmt: skip
 PARENT_TAGS = [
     names.PARENT, names.STUDY, names.PROFILE, names.DATASET, names.OVERRIDES, names.GIT_DIRTY, MLFLOW_GIT_COMMIT,
@@ -52,7 +58,8 @@ POINTS = {
     **{names.RESPONSE.format(stage): [3, 6] for stage in (1, 2, 3)},
     names.FINAL_VAL_ERR: [6], names.FINAL_VAL_LOSS: [6], names.FINAL_TEST_ERR: [6], names.FINAL_TEST_LOSS: [6],
     names.FINAL_TEST_ERR5: [6],
-    names.COST_HOURS: [6], names.COST_IMAGES_PER_S: [6], names.COST_PARAMS: [6], names.COST_MACS: [6],
+    names.COST_HOURS: [6], names.COST_CPU_HOURS: [6], names.COST_IMAGES_PER_S: [6],
+    names.COST_PARAMS: [6], names.COST_MACS: [6],
 }  # fmt: skip
 
 
@@ -134,7 +141,7 @@ def test_a_child_carries_everything(learning, done):
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("cluttershapes", digest)
     assert {a.path for a in lab.client.list_artifacts(run.info.run_id)} >= {
-        names.CONFIG_JSON, names.SPEC_JSON, names.WEIGHTS,
+        names.CONFIG_JSON, names.SPEC_JSON, names.WEIGHTS, names.TEST_CORRECT, names.PROVENANCE_JSON,
     }  # fmt: skip
     assert json.loads(lab.artifact(run, names.SPEC_JSON).read_text())["learning"] == learning
 
@@ -157,8 +164,20 @@ def test_the_weights_are_those_of_the_network(done):
     build(config_spec(config.model), num_classes=10).load_state_dict(lab.weights("arl s0"))
     arl, nal = lab.weights("arl s0"), lab.weights("nal s0")
     assert not same_bits(arl, nal)
+    hashes = [lab.children()[f"{n} s0"].data.tags[names.WEIGHTS_SHA256] for n in ("arl", "nal")]
+    assert hashes == [checkpoint.tensors_sha256(weights) for weights in (arl, nal)]
     parameters = build(config_spec(config.model), num_classes=10).parameters()
     assert run.data.metrics[names.COST_PARAMS] == sum(p.numel() for p in parameters)
+
+
+def test_the_results_by_image_have_the_mean_that_the_metric_says(done):
+    lab, _ = done
+    for run in lab.children().values():
+        with np.load(lab.artifact(run, names.TEST_CORRECT)) as found:
+            bits = np.unpackbits(found["correct"], count=int(found["count"]))
+        config = unflatten(json.loads(lab.artifact(run, names.CONFIG_JSON).read_text()))
+        assert len(bits) == len(load_splits(config.data, 0).test)
+        assert run.data.metrics[names.FINAL_TEST_ERR] == 100 * int((1 - bits.astype(int)).sum()) / len(bits)
 
 
 def test_the_parent_carries_the_study(done):
@@ -173,6 +192,7 @@ def test_the_parent_carries_the_study(done):
         "study": "smoke", "profile": "smoke-1", "dataset": "cluttershapes", "overrides": {},
         "compare": {"axis": "learning", "baseline": "arl"},
     }  # fmt: skip
+    assert study["planned_seeds"] == list(smoke.STUDY.seeds)
     assert [a["values"] for a in study["axes"]] == [["arl", "nal"]]
     assert [(run["cell"], run["seed"]) for run in study["runs"]] == [
         ({"learning": "arl"}, 0), ({"learning": "nal"}, 0),
@@ -213,6 +233,59 @@ def test_system_metrics_of_a_run_that_lasts(lab, monkeypatch):
     monkeypatch.setattr(launching, "reporter", Lasting)
     assert lab.launch("--cells", "learning=arl").status == 0
     assert "system/cpu_utilization_percentage" in logged()
+
+
+def attempts_of(lab, run):
+    return json.loads(lab.artifact(run, names.PROVENANCE_JSON).read_text())["attempts"]
+
+
+def test_a_run_says_who_computed_it_and_how(done):
+    lab, _ = done
+    run = lab.children()["arl s0"]
+    tags, (attempt,) = run.data.tags, attempts_of(lab, run)
+    capability, torch_version = torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[0]
+    kernels = run.data.params["train.kernels"]
+    assert tags[names.HOST] == platform.node() == attempt["machine"]["host"]
+    assert tags[names.HOW] == f"cpu {capability}, 1 thread, {kernels}, channels_last, torch {torch_version}"
+    assert tags[names.SCHEMA] == str(SCHEMA_VERSION)
+    assert attempt["how"] == tags[names.HOW]
+    assert attempt["command"] == shlex.join(sys.argv)
+    assert attempt["planned_seeds"] == list(smoke.STUDY.seeds)
+    assert (attempt["commit"], attempt["dirty"]) == (tags[MLFLOW_GIT_COMMIT], tags[names.GIT_DIRTY])
+    assert (attempt["first_step"], attempt["outcome"]) == (0, names.FINISHED)
+    begun, ended = (datetime.datetime.fromisoformat(attempt[key]).timestamp() for key in ("started", "ended"))
+    assert run.info.start_time / 1000 - 5 <= begun <= ended <= run.info.end_time / 1000
+    assert attempt["wall_seconds"] >= 3600 * run.data.metrics[names.COST_HOURS] > 0
+    assert attempt["cpu_seconds"] >= 3600 * run.data.metrics[names.COST_CPU_HOURS] > 0
+
+
+def test_a_run_continued_on_another_processor_says_so(lab, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["run_ablation.py", "--storage", "postgresql://me:hunter2@db/ran", "--seeds", "0"])
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", signal_at(7, signal.SIGTERM))
+        assert lab.launch(*STEPS).status == 143
+    run = lab.children()["arl s0"]
+    first = run.data.tags[names.HOW]
+    assert [attempt["outcome"] for attempt in attempts_of(lab, run)] == [names.KILLED]
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX9999")
+    provenance.machine.cache_clear()
+    assert lab.launch(*STEPS).status == 0
+    provenance.machine.cache_clear()
+    run = lab.children()["arl s0"]
+    one, two = attempts_of(lab, run)
+    assert run.data.tags[names.HOW] == f"{first}; {two['how']}"
+    assert two["how"].startswith("cpu AVX9999, ")
+    assert two["machine"]["instruction_set"] == "AVX9999" != one["machine"]["instruction_set"]
+    assert (one["first_step"], two["first_step"]) == (0, 7)
+    assert one["command"] == "run_ablation.py --storage postgresql://me:***@db/ran --seeds 0"
+
+
+@pytest.mark.slow
+def test_without_artifacts_there_are_tags_only(lab):
+    assert lab.launch("--cells", "learning=arl", "--keep", "none").status == 0
+    run = lab.children()["arl s0"]
+    assert lab.client.list_artifacts(run.info.run_id) == []
+    assert {names.HOST, names.HOW, names.SCHEMA, names.WEIGHTS_SHA256} <= run.data.tags.keys()
 
 
 # What a launch does not do

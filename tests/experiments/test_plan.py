@@ -235,6 +235,7 @@ def test_study_json_lists_all_runs_whatever_is_chosen():
         for seed in (0, 1) for depth in (56, 92) for learning in ("arl", "nal")
     ]  # fmt: skip
     assert [run["fingerprint"] for run in listed] == [run.fingerprint for run in plan().runs]
+    assert plan(seeds=(7,)).record.planned_seeds == part.study.seeds == (0, 1), "not those of --seeds"
 
 
 # States

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import ran
 from ran.config import RunConfig, flatten, override
 from ran.data.augment import Normalization
 from ran.data.datasets import load_splits, open_source
+from ran.engine import checkpoint
 from ran.engine.checkpoint import Header, write_tensors
 from ran.engine.checkpoint import save as save_checkpoint
 from ran.engine.device import Arithmetic
@@ -56,6 +58,17 @@ def test_a_runs_files_give_its_own_test_error(run_folder, config):
                      splits.normalization, Arithmetic())  # fmt: skip
     logits = trained.logits(splits.test.images)
     assert torch.nn.functional.cross_entropy(logits, splits.test.labels).item() == pytest.approx(score.loss)
+
+
+def test_weights_of_the_layout_before_are_read(run_folder):
+    """Each field of the metadata was an entry of the file."""
+    path, before = run_folder / names.WEIGHTS, load(run_folder)
+    tensors, head = load_file(path), {"fingerprint": "0123"}
+    save_file(tensors, path, head | {"sha256": checkpoint._digest(tensors, head)})
+    trained = load(run_folder)
+    assert trained.fingerprint == "0123"
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(trained.logits(images), before.logits(images))
 
 
 def test_one_file_holds_all(run_folder, tmp_path):

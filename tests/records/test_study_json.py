@@ -82,6 +82,7 @@ def test_a_record_has_these_keys_in_this_order() -> None:
         axes=(AxisRecord(name="depth", header="network", values=(56, 92), labels=("a", "b")),),
         compare=ComparisonRecord("depth", 56),
         command="python run_ablation.py --study arl_vs_nal",
+        planned_seeds=(0, 2, 1),
         networks={(56,): KEY, (92,): None},
         runs=(RunEntry("f", (92,), 1),),
     )
@@ -90,6 +91,7 @@ def test_a_record_has_these_keys_in_this_order() -> None:
         '"dataset": "cluttershapes", "overrides": {"train.steps": 10}, "selection": "test error at the last step", '
         '"axes": [{"name": "depth", "header": "network", "values": [56, 92], "labels": ["a", "b"]}], '
         '"compare": {"axis": "depth", "baseline": 56}, "command": "python run_ablation.py --study arl_vs_nal", '
+        '"planned_seeds": [0, 2, 1], '
         '"cells": [{"cell": {"depth": 56}, "network": {"name": "attention56", "width": 0.5, '
         '"mask_structure": "encoder_decoder", "num_classes": 10, "image_size": 32}}, '
         '{"cell": {"depth": 92}, "network": null}], "runs": [{"fingerprint": "f", "cell": {"depth": 92}, "seed": 1}]}'
@@ -108,6 +110,9 @@ def test_a_record_has_these_keys_in_this_order() -> None:
         ({"title": None}, "'title' is None, not str"),
         ({"runs": "none"}, "not list"),
         ({"command": 3}, "'command' is 3, not str"),
+        ({"planned_seeds": 3}, "'planned_seeds' is 3, not list"),
+        ({"planned_seeds": [0, "1"]}, "are not all integers"),
+        ({"planned_seeds": [0, True]}, "are not all integers"),
         ({"cells": [{"cell": {"depth": 1, "learning": "arl"}, "network": None}]}, "not a value of axis"),
         ({"cells": [{"cell": {"depth": 56, "learning": "arl"}, "network": {"name": "a"}}]}, "no 'width'"),
         (
@@ -197,6 +202,15 @@ def test_a_launch_keeps_the_other_seeds_of_its_cells(newer: dict[str, Any], olde
 def test_what_only_the_older_record_says_is_kept() -> None:
     both = unite(read(title="new"), read(title="old", command="python run_ablation.py"))
     assert (both.title, both.command) == ("new", "python run_ablation.py")
+
+
+def test_the_planned_seeds_are_those_of_the_newer_record() -> None:
+    assert read().planned_seeds == ()
+    older = read(planned_seeds=[0, 1])
+    for same_cells in (False, True):
+        both = unite(read(planned_seeds=[0, 1, 2]), older, same_cells=same_cells)
+        assert both.planned_seeds == (0, 1, 2)
+        assert unite(read(), older, same_cells=same_cells).planned_seeds == (0, 1)
 
 
 def test_a_plan_alone_replaces_no_result() -> None:

@@ -1,8 +1,10 @@
 """Runs in workers that Ray places: the same bits as in this process, whatever dies meanwhile."""
 
 import http.server
+import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socketserver
@@ -146,11 +148,36 @@ def as_whole(lab, whole, *runs):
         assert lab.children()[name].data.tags[names.OUTCOME] == names.FINISHED
 
 
+def attempt_of(lab, run):
+    (attempt,) = json.loads(lab.artifact(run, names.PROVENANCE_JSON).read_text())["attempts"]
+    return attempt
+
+
+@pytest.mark.slow
+def test_the_machine_of_a_run_is_that_of_its_worker(lab, start):
+    (lab.folder / "numbered.py").write_text(
+        "import os\nfrom experiments.tracking import provenance\n"
+        "provenance.processor = lambda: f'the processor of {os.getpid()}'\n"
+    )
+    process = start(*BOTH, "--workers", "2", "--import", "numbered")
+    process.communicate(timeout=300)
+    assert process.returncode == 0, said(lab)
+    pids = dict(workers(lab))
+    assert process.pid not in pids.values()
+    for name, run in lab.children().items():
+        attempt = attempt_of(lab, run)
+        assert attempt["machine"]["processor"] == f"the processor of {pids[name]}"
+        assert attempt["command"].endswith("--workers 2 --import numbered")
+
+
 def test_two_workers_do_what_this_process_does(lab, whole):
     said = lab.launch(*BOTH, "--workers", "2")
     assert said.status == 0, said.err
     assert "2 workers of 1 thread each" in said.err.splitlines()[0]
     as_whole(lab, whole, "arl s0", "nal s0")
+    for run in lab.children().values():
+        assert attempt_of(lab, run)["command"] == shlex.join(sys.argv), "of the launch, not of Ray's worker"
+        assert run.data.tags[names.HOW] == whole.children()[run.info.run_name].data.tags[names.HOW]
     assert [path.name for path in lab.checkpoints.iterdir()] == ["launch.lock"]
     assert not lab.client.search_registered_models()
     assert len(set(re.findall(r"process (\d+)", said.err))) == 2

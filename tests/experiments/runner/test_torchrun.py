@@ -1,5 +1,6 @@
 """torchrun of the command itself: one run in several processes, cut off in every way, and what is refused."""
 
+import json
 import os
 import re
 import signal
@@ -73,7 +74,10 @@ def test_two_processes_leave_what_one_does(lab, alone):
     assert [line.split(", test")[0] for line in lines[1:]] == ["[1/1] arl s0: start", "[1/1] arl s0: finished"]
     run = lab.children()["arl s0"]
     assert len(lab.all_runs()) == 2
-    assert "2 processes of 1 threads" in run.data.tags[names.HOST]
+    assert ", 2 processes of 1 thread, " in run.data.tags[names.HOW]
+    (attempt,) = json.loads(lab.artifact(run, names.PROVENANCE_JSON).read_text())["attempts"]
+    assert attempt["how"] == run.data.tags[names.HOW]
+    assert "run_ablation.py --study smoke" in attempt["command"]
     assert run.data.tags[names.FINGERPRINT] == alone.children()["arl s0"].data.tags[names.FINGERPRINT]
     assert lab.files(run) == alone.files(alone.children()["arl s0"])
     assert_close(lab, alone)

@@ -131,7 +131,7 @@ def test_ten_steps_of_a_real_network_are_those_of_one_process(crew, tmp_path):
     counts = [int(value) for key, value in first.state.items() if key.endswith("num_batches_tracked")]
     assert set(counts) == {20}
     assert_equal(first, second)
-    timed = (names.COST_HOURS, names.COST_IMAGES_PER_S)
+    timed = (names.COST_HOURS, names.COST_CPU_HOURS, names.COST_IMAGES_PER_S)
     kept = [{k: v for k, v in found.metrics.items() if k not in timed} for found in (first, second)]
     assert kept[0] == kept[1]
 
@@ -275,6 +275,7 @@ def test_every_image_is_evaluated_once(world, count, config, splits, crew):
         assert logits.shape == expected.shape
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
         assert (found.err, found.err5) == (score.err, score.err5)
+        assert torch.equal(found.correct, score.correct)
         assert found.loss == pytest.approx(score.loss, rel=1e-6)
 
 

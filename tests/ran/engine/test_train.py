@@ -135,8 +135,24 @@ def test_what_a_run_logs(config, splits, tmp_path):
     assert log.kept[STEPS, names.LR] == pytest.approx(0.02 * (1 - 6.5 / 7) / 0.75)
     assert set(result.metrics) == {
         names.FINAL_VAL_ERR, names.FINAL_VAL_LOSS, names.FINAL_TEST_ERR, names.FINAL_TEST_LOSS,
-        names.COST_HOURS, names.COST_IMAGES_PER_S,
+        names.COST_HOURS, names.COST_CPU_HOURS, names.COST_IMAGES_PER_S,
     }  # fmt: skip
+
+
+def test_each_test_image_is_right_or_wrong_as_evaluated_by_hand(config, splits, tmp_path):
+    result = run(override(config, {"train.steps": 20}), splits, tmp_path)
+    images = splits.normalization.normalize(splits.test.images).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = result.network.eval()(images).argmax(1) == splits.test.labels
+    assert result.correct.dtype == torch.bool
+    assert torch.equal(result.correct, expected)
+    assert result.metrics[names.FINAL_TEST_ERR] == 100 * int((~expected).sum()) / len(expected)
+    assert 0 < expected.sum() < len(expected), "both occur"
+
+
+def test_a_run_that_does_not_finish_has_no_results_by_image(config, splits, tmp_path):
+    assert run(config, splits, tmp_path, **stop_at(2)).correct is None
+    assert run(override(config, {"optim.lr": 1e30}), splits, tmp_path / "diverges").correct is None
 
 
 def test_curves_are_over_the_test_set_where_nothing_is_held_out_and_absent_with_no_evals(config, splits, tmp_path):
@@ -300,6 +316,18 @@ def test_the_time_of_earlier_attempts_counts(config, splits, tmp_path, monkeypat
     assert spent < 3600 * third.metrics[names.COST_HOURS] < spent + 30
 
 
+def test_the_processor_time_of_earlier_attempts_counts(config, splits, tmp_path, monkeypatch):
+    clock = iter(range(0, 100_000, 36))
+    with monkeypatch.context() as patch:  # read once at the beginning, and at every checkpoint and end
+        patch.setattr(loop.time, "process_time", lambda: next(clock))
+        run(config, splits, tmp_path, **stop_at(4))
+        assert newest(tmp_path, PRINT).cpu_seconds == 36
+        run(config, splits, tmp_path, **stop_at(5))
+        assert newest(tmp_path, PRINT).cpu_seconds == 72
+    third = run(config, splits, tmp_path)
+    assert 72 < 3600 * third.metrics[names.COST_CPU_HOURS] < 72 + 30
+
+
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_an_exploding_rate_diverges_and_logs_nothing_that_is_not_finite(precision, config, splits, tmp_path):
     config = override(config, {"optim.lr": 1e30, "train.precision": precision})
@@ -347,7 +375,8 @@ def test_a_divergence_between_two_points_survives_a_stop(config, splits, tmp_pat
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_an_evaluation_that_is_not_finite(value, config, splits, tmp_path, monkeypatch):
     """Log refuses such a point: MLflow would keep an infinity as 1.8e308."""
-    monkeypatch.setattr(scoring, "evaluate", lambda *args, **options: Score(loss=value, err=50.0, err5=None))
+    score = Score(loss=value, err=50.0, err5=None, correct=torch.tensor([True, False]))
+    monkeypatch.setattr(scoring, "evaluate", lambda *args, **options: score)
     assert run(config, splits, tmp_path).outcome == names.DIVERGED
 
 
