@@ -1,5 +1,6 @@
 """Registries: decorating one function or class adds a mask, unit, data set, schedule or executor."""
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ class Registry(Mapping[str, T]):
         self.kind = kind
         self._entries: dict[str, T] = {}
         self._origins: dict[str, Path] = {}
+        """file whose code registered each entry"""
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that stores the decorated object as `name`. Raises ValueError if the name is taken."""
@@ -40,6 +42,16 @@ class Registry(Mapping[str, T]):
             return entry
 
         return store
+
+    @contextlib.contextmanager
+    def holding(self, name: str, entry: T) -> Iterator[None]:
+        """In the block `name` is `entry`, registered by the caller's caller whether it was taken or not; for tests."""
+        before = dict(self._entries), dict(self._origins)
+        self._entries[name], self._origins[name] = entry, Path(sys._getframe(2).f_code.co_filename)
+        try:
+            yield
+        finally:
+            self._entries, self._origins = before
 
     def origin(self, name: str) -> Path:
         """Returns the file whose code registered `name`."""

@@ -1,5 +1,6 @@
 """A laboratory of its own for each test: an empty folder, entered, with a copy of a migrated store."""
 
+import linecache
 import shutil
 import sys
 from collections.abc import Callable
@@ -52,9 +53,11 @@ def user_module(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
     monkeypatch.syspath_prepend(str(lab.folder))
     for registry in (MASK_ACTIVATIONS, MASK_STRUCTURES, DATASETS):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_origins", dict(registry._origins))
 
     def write(name: str, content: str) -> str:
         (lab.folder / f"{name}.py").write_text(content)
+        linecache.clearcache()
         monkeypatch.delitem(sys.modules, name, raising=False)
         return name
 

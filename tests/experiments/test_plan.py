@@ -397,14 +397,14 @@ def test_the_recorded_command_plans_the_same_runs(overrides, tmp_path):
     assert [run.fingerprint for run in again.runs] == [run.fingerprint for run in first.runs]
 
 
-def test_a_test_image_too_small_for_the_network_is_refused_with_the_plan(monkeypatch):
+def test_a_test_image_too_small_for_the_network_is_refused_with_the_plan():
     source = open_source(DataConfig("cluttershapes"))
-    monkeypatch.setitem(DATASETS._entries, "shrunk", lambda config: replace(source, name="shrunk", test_size=size))
     size = 8
-    assert plan(overrides={"data.name": "shrunk"}).runs
-    size = 4
-    with pytest.raises(ConfigError, match="smallest image_size is 8"):
-        plan(overrides={"data.name": "shrunk"})
+    with DATASETS.holding("shrunk", lambda config: replace(source, name="shrunk", test_size=size)):
+        assert plan(overrides={"data.name": "shrunk"}).runs
+        size = 4
+        with pytest.raises(ConfigError, match="smallest image_size is 8"):
+            plan(overrides={"data.name": "shrunk"})
 
 
 # Cost

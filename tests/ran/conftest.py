@@ -16,9 +16,10 @@ TINY = NetworkSpec(stem_channels=4, stages=(StageSpec(8, 4, stride=1, units=1, m
 
 
 @pytest.fixture
-def tiny_network(one_thread, monkeypatch):
+def tiny_network(one_thread):
     """Registers `tiny`."""
-    monkeypatch.setitem(NETWORKS._entries, "tiny", TINY)
+    with NETWORKS.holding("tiny", TINY):
+        yield
 
 
 @pytest.fixture(scope="session")

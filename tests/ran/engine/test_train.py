@@ -415,7 +415,8 @@ def test_weights_are_float32_in_both_precisions_and_differ(config, splits, tmp_p
     [
         ("train.threads", 3, False), ("train.evals", 9, False), ("data.root", "/elsewhere", False),
         ("data.download", True, False), ("train.steps", 8, True), ("train.precision", "bf16", True),
-        ("train.channels_last", False, True), ("seed", 5, True), ("optim.lr", 0.2, True),
+        ("train.channels_last", False, False), ("train.compile", True, False), ("train.kernels", "fused", False),
+        ("seed", 5, True), ("optim.lr", 0.2, True),
     ],
 )  # fmt: skip
 def test_what_the_fingerprint_holds(key, value, decides, config):
