@@ -31,7 +31,7 @@ PARTS = {
     "ReLU": ("clamp_min_", "relu_", "threshold_backward"),
     "sums and products": ("add", "add_", "mul", "addcmul", "sigmoid", "sigmoid_backward"),
     "max pool": ("max_pool2d_with_indices", "max_pool2d_with_indices_backward"),
-    "interpolation": ("upsample_bilinear2d", "upsample_bilinear2d_backward"),
+    "interpolation": ("upsample_bilinear2d", "bmm"),
     "optimizer": ("_fused_sgd_",),
 }  # fmt: skip
 # Traffic of an operation in multiples of its largest input: the statistics need a whole map before its first value is
@@ -40,7 +40,7 @@ PASSES = {
     "native_batch_norm": 3, "native_batch_norm_backward": 5, "_TrainNormReLU": 3, "_TrainNormReLUBackward": 5,
     "clamp_min_": 2, "relu_": 2, "threshold_backward": 3, "add": 3, "add_": 3, "mul": 3, "addcmul": 3, "sigmoid": 2,
     "sigmoid_backward": 3, "max_pool2d_with_indices": 1.75, "max_pool2d_with_indices_backward": 2,
-    "upsample_bilinear2d": 5, "upsample_bilinear2d_backward": 1.25,
+    "upsample_bilinear2d": 5, "bmm": 1.5,
 }  # fmt: skip
 
 

@@ -134,10 +134,12 @@ def _bases(chosen: Sequence[Variant]) -> list[Variant]:
     return [peers[0], peers[-1]] if peers else [PLAIN]
 
 
-def step_of(variant: Variant, name: str, classes: int, batch: int, size: int, device: str) -> Callable[[], None]:
-    """Returns a function that trains one step."""
+def step_of(
+    variant: Variant, name: str, classes: int, batch: int, size: int, device: str, width: float = 1.0
+) -> Callable[[], None]:
+    """Returns a function that trains one step. `width`: factor of the widths of our network."""
     torch.manual_seed(0)
-    network = peer_network(name, classes) if variant.peer else create_model(name, num_classes=classes)
+    network = peer_network(name, classes) if variant.peer else create_model(name, num_classes=classes, width=width)
     layout = variant.arithmetic.memory_format
     network.to(device).to(memory_format=layout).train()
     forward = torch.compile(network) if variant.compiled else network

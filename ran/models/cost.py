@@ -88,9 +88,10 @@ def _on_meta(spec: NetworkSpec, num_classes: int) -> nn.Module:
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear)
 _OTHERS = {
-    *("add", "addcmul", "amax", "batch_norm", "cat", "expand_as", "interpolate", "instance_norm", "max_pool2d", "mean"),
+    *("add", "addcmul", "amax", "batch_norm", "cat", "expand_as", "instance_norm", "max_pool2d", "mean"),
     *("mul", "normalize", "relu", "sigmoid", "split", "stack", "sub", "sum", "transpose", "unsqueeze", "view", "dim"),
     *("size", "numel", "is_contiguous", "contiguous", "flatten", "softmax", "__get__", "__getitem__"),
+    "upsample_bilinear2d.vec",
 }
 """functions in our networks that have no multiply-adds of convolutions or matrix products"""
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ran.config import ConfigError
 from ran.kernels.ops import NormReLUSequential
+from ran.models.interpolate import interpolate
 from ran.models.units import conv
 from ran.registry import Registry
 
@@ -82,11 +83,6 @@ def mask_head(channels: int, *, preactivated: bool = True) -> nn.Sequential:
     )  # fmt: skip
 
 
-def _resize(x: Tensor, size: torch.Size) -> Tensor:
-    # Caffe's Interp takes only the size from its second input; corners are aligned.
-    return F.interpolate(x, size=list(size), mode="bilinear", align_corners=True)
-
-
 class EncoderDecoder(nn.Module):
     """Bottom-up top-down mask branch (section 3.2, Figure 2). (B, C, H, W) -> (B, C, H, W).
 
@@ -119,9 +115,10 @@ class EncoderDecoder(nn.Module):
             x = down(self.pool(x))
             levels.append(x)
         x = self.bottom(self.pool(x))
+        # Caffe's Interp takes only the size from its second input; corners are aligned.
         for skip, up, level in zip(reversed(self.skip), self.up, reversed(levels), strict=True):
-            x = up(_resize(x, level.shape[-2:]) + skip(level))
-        return self.activation(self.head(_resize(x, size)))
+            x = up(interpolate(x, level.shape[-2:]) + skip(level))
+        return self.activation(self.head(interpolate(x, size)))
 
 
 @MASK_STRUCTURES.register("encoder_decoder")

@@ -122,6 +122,7 @@ def test_the_kernels_traffic_is_counted():
 SMALL = {
     "step": ["--network", "attention32c", "--batch", "2", "--rounds", "1"],
     "roofline": ["--network", "attention32c", "--batch", "2", "--rounds", "1"],
+    "interpolation": ["--networks", "attention56", "--batch", "2", "--rounds", "1", "--steps", "1"],
     "data": ["--batches", "1", "--rounds", "1", "--batch", "2", "--workers", "1"],
     "inference": ["--network", "attention32c", "--rounds", "1"],
     "decode": ["--width", "60", "--height", "50", "--images", "4", "--batch", "2", "--rounds", "1", "--workers", "1"],

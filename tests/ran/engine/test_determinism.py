@@ -12,14 +12,13 @@ from ran.models.network import build
 from ran.models.zoo import config_spec
 
 # Those that torch.use_deterministic_algorithms documents as raising on CUDA (2.14), by the names that are dispatched.
-# upsample_bilinear2d is absent: on CUDA torch takes another form of it in this mode (torch.nn.functional.interpolate).
 REFUSED = {
     "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward", "adaptive_max_pool2d_backward",
     "avg_pool3d_backward", "fractional_max_pool2d_backward", "max_pool3d_with_indices_backward", "max_unpool2d",
     "reflection_pad1d_backward", "reflection_pad2d_backward", "replication_pad2d_backward", "nll_loss2d_forward",
-    "upsample_linear1d_backward", "upsample_bicubic2d_backward", "upsample_trilinear3d_backward", "histc", "bincount",
-    "kthvalue", "median", "put_", "grid_sampler_2d_backward", "cumsum", "scatter_reduce", "_ctc_loss_backward",
-    "_embedding_bag_dense_backward",
+    "upsample_linear1d_backward", "upsample_bilinear2d_backward", "upsample_bicubic2d_backward",
+    "upsample_trilinear3d_backward", "histc", "bincount", "kthvalue", "median", "put_", "grid_sampler_2d_backward",
+    "cumsum", "scatter_reduce", "_ctc_loss_backward", "_embedding_bag_dense_backward",
 }  # fmt: skip
 
 

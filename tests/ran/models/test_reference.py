@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ran.models import masks
 from ran.models.attention import LEARNING, AttentionModule
 from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
 from ran.models.network import NetworkSpec, StageSpec, build
@@ -126,9 +127,8 @@ def padded_pools(network, monkeypatch):
 
 def interpolation(**options):
     def mutate(network, monkeypatch):
-        monkeypatch.setattr(F, "interpolate", lambda x, size, **_: original(x, size, **options))
+        monkeypatch.setattr(masks, "interpolate", lambda x, size: F.interpolate(x, list(size), **options))
 
-    original = F.interpolate
     return mutate
 
 
