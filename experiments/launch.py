@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from experiments.console.progress import reporter
 from experiments.console.signals import stop_request
+from experiments.console.startup import collector_paused
 from experiments.executors.run_plan import EXECUTORS, exit_status, run_plan
 from experiments.placement import Placement
 from experiments.plan import DONE, FAILED, Plan
@@ -62,6 +63,7 @@ def run(prepared: PreparedStudy) -> LaunchResult:
     return LaunchResult(parent_id, status, tuple(_problems(plan, ended, last)))
 
 
+@collector_paused()
 def open_store(settings: RunSettings) -> Store:
     """Returns the tracking store, created if need be, with the folder of the checkpoints. Raises UserError."""
     with writing(settings.checkpoints):
