@@ -1,13 +1,12 @@
 """Runs a study or a search: parse, plan, execute, print. `python run_ablation.py --help` lists the flags."""
 
 import dataclasses
-import gc
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.console.startup import collector_paused
+from experiments.console.startup import collector_paused, leave
 from records.errors import UserError
 
 if TYPE_CHECKING:
@@ -149,6 +148,4 @@ def _print_table(uri: str, parent_id: str) -> None:
 
 
 if __name__ == "__main__":
-    status = main()
-    gc.freeze()  # else Python searches all objects of torch and MLflow for cycles before it ends, which takes a second
-    sys.exit(status)
+    leave(main())
