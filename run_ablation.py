@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import gc
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from experiments.console.startup import collector_paused, leave
 from records.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    from experiments.catalog import listing
-    from experiments.cli import parse_launch
+    with collector_paused():
+        from experiments.catalog import listing
+        from experiments.cli import parse_launch
 
     try:
         launch, rest = parse_launch(arguments)
@@ -46,6 +47,12 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _study(launch: "Launch", rest: Sequence[str]) -> int:
+    return _run_study(launch, *_chosen_study(launch, rest))
+
+
+@collector_paused()
+def _chosen_study(launch: "Launch", rest: Sequence[str]) -> "tuple[Study, Profile, str, RunConfig]":
+    """Returns the study of a launch, its profile and why, and its config with the overrides."""
     from experiments.catalog import import_modules, load_study, study_names
     from experiments.cli import UsageError, check_flags, parse_overrides
     from experiments.profiles import PROFILES
@@ -61,7 +68,7 @@ def _study(launch: "Launch", rest: Sequence[str]) -> int:
     from experiments.prepare import base_config, choose_profile  # torch, which a refusal above does without
 
     profile, why = choose_profile(study, launch.profile, launch.placement)
-    return _run_study(launch, study, profile, why, parse_overrides(rest, study, base_config(study, profile)))
+    return study, profile, why, parse_overrides(rest, study, base_config(study, profile))
 
 
 def _search(launch: "Launch", rest: Sequence[str]) -> int:
@@ -75,10 +82,11 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
     if launch.profile is not None:
         PROFILES[launch.profile]  # an unknown name is refused before torch is loaded
 
-    from experiments.prepare import choose_profile
-    from experiments.search import launch as searching
-    from experiments.search.confirm import confirming_study
-    from experiments.search.prepare import describe, headline, prepare, search_base
+    with collector_paused():
+        from experiments.prepare import choose_profile
+        from experiments.search import launch as searching
+        from experiments.search.confirm import confirming_study
+        from experiments.search.prepare import describe, headline, prepare, search_base
 
     profile, why = choose_profile(search, launch.profile, launch.placement)
     config = parse_overrides(rest, search, search_base(search, profile)[0])
@@ -109,7 +117,6 @@ def _deliver(launch: "Launch") -> None:
 
 
 def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, config: "RunConfig") -> int:
-    from experiments import launch as launching
     from experiments.cli import ask_if_long
     from experiments.prepare import describe, headline, prepare
 
@@ -119,6 +126,8 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
     if launch.dry_run:
         print(describe(prepared))
         return 0
+    from experiments import launch as launching
+
     ask_if_long(prepared.seconds, yes=launch.yes)
     table = functools.partial(_table, prepared.settings.tracking_uri)
     finished = launching.run(prepared, table)
@@ -143,6 +152,4 @@ def _table(uri: str, parent_id: str) -> str:
 
 
 if __name__ == "__main__":
-    status = main()
-    gc.freeze()  # else Python searches all objects of torch and MLflow for cycles before it ends, which takes a second
-    sys.exit(status)
+    leave(main())

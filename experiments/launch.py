@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from experiments.console.progress import reporter
 from experiments.console.signals import stop_request
+from experiments.console.startup import collector_paused
 from experiments.executors.run_plan import EXECUTORS, exit_status, run_plan
-from experiments.placement import Placement
 from experiments.plan import DONE, FAILED, Plan
 from experiments.prepare import PreparedStudy
 from experiments.runner.delivery import Delivery, deliver_patiently
@@ -41,10 +41,8 @@ def run(prepared: PreparedStudy, table: Callable[[str], str] = lambda parent_id:
     `table` returns the table so far of a parent run, which is shown after each seed.
     """
     plan, settings = prepared.plan, prepared.settings
-    store = open_store(settings)
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
-    # Ray takes SIGTERM for itself when it starts, so it starts before our handlers are set.
-    with workers(settings.placement), stop_request() as stop, Leases(store, settings.checkpoints) as leases:
+    with opened(settings) as store, stop_request() as stop, Leases(store, settings.checkpoints) as leases:
         parent_id = _parent(prepared, store, leases)
         _sweep(prepared, leases)
         outcome = names.KILLED
@@ -68,6 +66,7 @@ def run(prepared: PreparedStudy, table: Callable[[str], str] = lambda parent_id:
     return LaunchResult(parent_id, status, tuple(_problems(plan, ended, last)))
 
 
+@collector_paused()
 def open_store(settings: RunSettings) -> Store:
     """Returns the tracking store, created if need be, with the folder of the checkpoints. Raises UserError."""
     with writing(settings.checkpoints):
@@ -76,18 +75,25 @@ def open_store(settings: RunSettings) -> Store:
 
 
 @contextlib.contextmanager
-def workers(placement: Placement) -> Iterator[None]:
-    """Runs Ray during the block if runs train in workers."""
+def opened(settings: RunSettings) -> Iterator[Store]:
+    """Yields the tracking store, with Ray running during the block if runs train in workers. Raises UserError.
+
+    Ray takes SIGTERM for itself when it joins a cluster, so handlers are set inside the block.
+    """
+    placement = settings.placement
     if placement.executor == "inline":
-        yield
+        yield open_store(settings)
         return
     from experiments.executors import ray_cluster  # Ray is an extra
 
-    ray_cluster.connect(placement)
+    ray = ray_cluster.Session(placement)
+    ray.begin()
     try:
-        yield
+        store = open_store(settings)
+        ray.wait()
+        yield store
     finally:
-        ray_cluster.disconnect()
+        ray.end()
 
 
 def _sweep(prepared: PreparedStudy, leases: Leases) -> None:

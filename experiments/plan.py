@@ -217,13 +217,7 @@ class Plan:
 
 def override_words(overrides: Mapping[str, Any]) -> list[str]:
     """Returns overrides as arguments of the command line."""
-    words = []
-    for key, value in overrides.items():
-        group, _, name = key.rpartition(".")
-        words += (
-            [f"--{key if value else f'{group}.no_{name}'}"] if isinstance(value, bool) else [f"--{key}", str(value)]
-        )
-    return words
+    return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
 
 
 def overrides_of(config: RunConfig, base: RunConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 
 from experiments.cli import Launch, parse_seeds, parse_shard
 from experiments.console.progress import duration
+from experiments.console.startup import collector_paused
 from experiments.estimate import estimate_seconds
 from experiments.placement import (
     Machine,
@@ -129,6 +130,7 @@ def deliver_waiting(tracking_uri: str | None, place: str, keep: str, *, dry_run:
     return Delivery() if store is None else deliver(store, checkpoints, keep, remote)
 
 
+@collector_paused()
 def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -> PreparedStudy:
     """Returns the launch, ready to run. `config` is the base under the profile with the user's overrides.
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 import torch
 
+from experiments.executors.warm_up import warm_up
 from experiments.placement import Machine, Placement, PlacementError, PlacementRequest
 from ran.engine.device import device_capabilities
 from records.errors import first_line
@@ -24,6 +26,46 @@ from records.errors import first_line
 CONNECT_SECONDS = 10.0
 
 T = TypeVar("T")
+
+
+class Session:
+    """Ray during a launch. On this machine it starts in the background: that takes five seconds, most of it waiting."""
+
+    def __init__(self, placement: Placement):
+        self._placement = placement
+        self._error: BaseException | None = None
+        self._started, self._over = threading.Event(), threading.Event()
+
+    def begin(self) -> None:
+        """Starts Ray on this machine in a thread, or joins the cluster. Raises PlacementError for a cluster."""
+        if self._placement.address is None:
+            threading.Thread(target=self._run_here, name="ray", daemon=True).start()
+        else:
+            connect(self._placement)
+            self._started.set()
+
+    def wait(self) -> None:
+        """Returns when Ray has started. Raises PlacementError if it cannot start."""
+        self._started.wait()
+        if self._error is not None:
+            raise self._error
+
+    def end(self) -> None:
+        """Disconnects from Ray; on this machine its workers end."""
+        self._started.wait()
+        disconnect()
+        self._over.set()
+
+    def _run_here(self) -> None:
+        try:
+            connect(self._placement)
+            task = ray.remote(warm_up).options(**resources(self._placement))
+            for _ in range(self._placement.workers or 0):
+                task.remote()
+        except BaseException as error:
+            self._error = error
+        self._started.set()
+        self._over.wait()  # the kernel kills Ray's processes when the thread that started them ends
 
 
 def connect(placement: Placement) -> None:

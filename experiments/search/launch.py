@@ -12,7 +12,7 @@ from optuna.study import Study as OptunaStudy
 from experiments.console.progress import reporter
 from experiments.console.signals import stop_request
 from experiments.executors.run_plan import EXECUTORS
-from experiments.launch import LAST_WAIT, open_store, waiting_line, workers
+from experiments.launch import LAST_WAIT, opened, waiting_line
 from experiments.runner.delivery import deliver_patiently
 from experiments.runner.execute import RunServices
 from experiments.search import record as recording
@@ -51,10 +51,8 @@ class SearchResult:
 def run(prepared: PreparedSearch) -> SearchResult:
     """Asks, trains and tells until there are enough trials. The first Ctrl-C or SIGTERM ends it after a checkpoint."""
     p, settings = prepared, prepared.settings
-    store = open_store(settings)
     problems: list[str] = []
-    # Ray takes SIGTERM for itself when it starts, so it starts before our handlers are set.
-    with workers(settings.placement), stop_request() as stop, Leases(store, settings.checkpoints) as leases:
+    with opened(settings) as store, stop_request() as stop, Leases(store, settings.checkpoints) as leases:
         with in_turn(p.turn, settings.checkpoints, leases):
             study = _open_study(p)
             dataset = p.space.source.name

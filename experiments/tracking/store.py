@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from experiments.tracking import provenance, sqlite
-from experiments.tracking.errors import Superseded, asks, unusable
+from experiments.tracking import empty_store, provenance, sqlite
+from experiments.tracking.errors import Superseded, TrackingError, asks, unusable
 from experiments.tracking.records import MLFLOW_STATUS, RunOpening, StoredRun, by_fingerprint
 from records import names
 from records.errors import first_line
@@ -55,10 +55,26 @@ class Store:
             lock = sqlite.creation_lock(path)
             if not path.exists() or not sqlite.holds_mlflow(path, uri) or lock.exists():
                 with FileLock(lock):  # two processes that create a store at the same time break it
-                    sqlite.create_file(path, uri)
-                    cls(uri)
+                    store = cls._created(path, uri)
                     lock.unlink(missing_ok=True)
+                    return store
         return cls(uri)
+
+    @classmethod
+    def _created(cls, path: Path, uri: str) -> "Store":
+        """Returns the store in a sqlite file, with MLflow's tables, if absent. The caller holds its creation lock."""
+        is_new = not path.exists() or not sqlite.holds_mlflow(path, uri)
+        is_copy = is_new and empty_store.fill(path)
+        sqlite.create_file(path, uri)
+        if is_copy:
+            try:
+                return cls(uri)
+            except TrackingError:
+                empty_store.discard(path)
+        store = cls(uri)
+        if is_new:
+            empty_store.remember(path)
+        return store
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":

@@ -1,5 +1,6 @@
 """The optimizer and the learning rate, a pure function of the step."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 
@@ -44,8 +45,20 @@ def constant(step: int, steps: int) -> float:
     return 1.0
 
 
+class EagerSGD(torch.optim.SGD):
+    """torch.optim.SGD that is never compiled, and so computes the same without torch's compiler.
+
+    The decorators of the replaced methods import the compiler, which takes two seconds, to exclude the methods from
+    compilation. Only the network is compiled here (train.compile).
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+
+
 def sgd(parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
     """Returns SGD with Nesterov momentum; weight decay applies to every parameter, as the authors advise for BN."""
-    return torch.optim.SGD(
-        parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=True
-    )
+    return EagerSGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=True)

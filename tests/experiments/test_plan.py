@@ -381,7 +381,7 @@ def test_what_cannot_run_is_refused_with_the_plan(overrides, error):
 
 @pytest.mark.parametrize(
     "overrides",
-    [{}, {"optim.lr": 0.03}, {"train.channels_last": False}, {"train.channels_last": False, "train.compile": True}],
+    [{}, {"optim.lr": 0.03}, {"data.noise": 0.25, "model.mask_structure": "none"}],
 )
 def test_the_recorded_command_plans_the_same_runs(overrides, tmp_path):
     """Typed as it stands it is parsed to the same fingerprints."""

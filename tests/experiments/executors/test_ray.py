@@ -210,7 +210,7 @@ def test_a_second_ctrl_c_stops_at_once(lab, start):
     wait_for(lambda: len(workers(lab)) == 2, process)
     pids = [pid for _, pid in workers(lab)]
     os.killpg(process.pid, signal.SIGINT)
-    wait_for(lambda: "stopping: " in said(lab), process)
+    wait_for(lambda: "stopping after a checkpoint" in said(lab), process)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=180)
     assert process.returncode == 130

@@ -1,6 +1,8 @@
 """Learning rates against their definitions, and evaluation against a count by hand."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -182,3 +184,50 @@ def test_the_score_does_not_depend_on_the_mode_before(network):
     images = pictures(5)
     found = [score(network.train(mode), images, torch.arange(5), cifar_normalization(images)) for mode in (True, False)]
     assert found[0] == found[1]
+
+
+def steps_with(make, parameters, gradients):
+    """The weights and the state after some steps of an optimizer, which is saved and loaded between them."""
+    weights = [nn.Parameter(parameter.clone()) for parameter in parameters]
+    optimizer = make(weights)
+    for step in gradients:
+        for weight, gradient in zip(weights, step, strict=True):
+            weight.grad = gradient.clone()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert all(weight.grad is None for weight in weights)
+        optimizer.load_state_dict(optimizer.state_dict())
+    return weights, optimizer.state_dict()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_torchs(momentum):
+    """The same bits and the same state as torch.optim.SGD, whose methods it calls without their decorators."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = ((3, 4), (4,))
+    draws = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(5)]
+    options = {"lr": 0.1, "momentum": momentum, "weight_decay": 0.01}
+    ours, state = steps_with(lambda weights: sgd(weights, **options), draws[0], draws[1:])
+    theirs, expected = steps_with(
+        lambda weights: torch.optim.SGD(weights, **options, nesterov=momentum > 0, fused=True), draws[0], draws[1:]
+    )
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert state["param_groups"] == expected["param_groups"]
+    assert state["state"].keys() == expected["state"].keys()
+    assert str(state["state"]) == str(expected["state"])
+
+
+def test_sgd_does_without_the_compiler():
+    """Importing torch's compiler takes two seconds, before the first step of every process that trains."""
+    code = """
+import sys, torch
+from ran.engine.optim import sgd
+weight = torch.nn.Parameter(torch.ones(2))
+optimizer = sgd([weight], lr=0.1, momentum=0.9, weight_decay=0.0)
+weight.grad = torch.ones(2)
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
