@@ -47,6 +47,7 @@ REASON = "ran.reason"  # why a run failed or diverged, one line
 HOST = "ran.host"  # machine, device and threads: where the bits come from
 TRIAL = "ran.trial"  # of a search: number of the trial that began the run
 NOISE_DIGEST = "ran.noise_digest"  # of the noisy labels, to see that cells share them
+SCHEMA = "ran.schema"  # schema version of the fingerprint; absent before 2
 # Tag of a parent alone: "(study, profile, data set, overrides)" hashed.
 PARENT = "ran.parent"
 # Tag of a search's parent alone, which carries search.json instead of study.json, hashed likewise.
@@ -64,6 +65,7 @@ GIT_DIFF = "git.diff"  # what the working tree changed of the commit; absent whe
 WEIGHTS = "weights.safetensors"
 MODEL_JSON = "model.json"  # classes, size and normalisation of its images: what the use of the network takes
 PROBES_JSON = "probes.json"  # response by stage and receptive fields
+TEST_CORRECT = "test_correct.npz"  # whether each test image was classified right: packed bits, and their number
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
 
 # Of experiments.evaluate: metrics "evaluation/<data>/err" (also err5, loss, ece, images_per_s), and artifacts.
