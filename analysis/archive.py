@@ -1,7 +1,8 @@
-"""Keeps finished runs as small files in git, because a tracking store may be lost.
+"""Keeps runs as small files in git, because a tracking store may be lost, and fills a store from them.
 
     python -m analysis.archive export --profile short-1 --data cifar10
     python -m analysis.archive show
+    python -m analysis.archive restore          # into the tracking store of another machine
 
 One file per data set and profile version, results/archive/<data>-<profile>.jsonl: the record of each study; every
 finished or diverged run with its tags, parameters, metrics, curves, specification, probes and per-image results; and
@@ -27,25 +28,27 @@ from analysis.read.runs import RunData, RunGroup, group_runs
 from analysis.read.schemas import Selection, left_out_text, of_schema
 from records import names
 from records.command import OneLineParser, entry
-from records.files import WriteError
+from records.errors import UserError
+from records.mlflow_uri import resolve_uri
 from records.schema import CURRENT
+from records.secrets import mask_secrets
 from records.study_json import CellKey, StudyKey, StudyRecord, add_records
-from records.text import columns
+from records.text import columns, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 with one line on stderr if there is nothing to keep or to show."""
     options = _parse(argv)
     try:
-        return _export(options) if options.command == "export" else _show(options.out)
-    except (StoreError, WriteError) as error:
+        return _COMMANDS[options.command](options)
+    except (StoreError, UserError) as error:
         print(f"archive: {error}", file=sys.stderr)
     return 2
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("archive", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="export | show")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="export | show | restore")
     export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
     export.add_argument("--profile", required=True, help="profile with its version, e.g. short-1")
     export.add_argument("--data", required=True, help="data set, e.g. cifar10")
@@ -58,6 +61,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="keep the masks of these runs (fingerprints or their first digits)",
     )
     show = commands.add_parser("show", help="print the content of the archive", allow_abbrev=False)
+    restore = commands.add_parser("restore", help="fill a tracking store from the archive", allow_abbrev=False)
+    restore.add_argument("--tracking-uri", help="MLflow store; default: as for export; a missing sqlite file is made")
+    restore.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help=f"files of an archive (default: {ARCHIVE}/*.jsonl)"
+    )
     for command in (export, show):
         command.add_argument("--out", type=Path, default=ARCHIVE, help=f"folder of the archive (default: {ARCHIVE})")
     return parser.parse_args(argv)
@@ -150,16 +158,38 @@ def _baseline_first(study: StudyRecord) -> dict[CellKey, dict[int, str]]:
     return dict(sorted(cells.items(), key=lambda item: item[0][place] != compare.baseline))
 
 
-def _show(folder: Path) -> int:
-    files = read_folder(folder)
-    if not files:
-        raise StoreError(f"no archive in {folder}: `python -m analysis.archive export` makes one")
+def _show(options: argparse.Namespace) -> int:
+    files = _files(options.out)
     headers = ("file", "studies", "runs", "seeds", "started", "size")
     head, rule, *rows = columns(headers, [_row(file) for file in files]).splitlines()
     print(f"{head}\n{rule}")
     for row, file in zip(rows, files, strict=True):
         print("\n".join([row, *coverage(file)]))
     return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from analysis.restore import restore
+
+    if missing := [path for path in options.files if not path.is_file()]:
+        raise StoreError(f"there is no file {printable(missing[0])}")
+    files = [read_file(path) for path in options.files] or _files(ARCHIVE)
+    uri = resolve_uri(options.tracking_uri)
+    for done in restore(files, uri):
+        for problem in done.problems:
+            print(f"warning: {problem}", file=sys.stderr)
+        print(
+            f"{done.path}: {done.runs} runs and {done.parents} studies added to {mask_secrets(uri)}, {done.there} there"
+        )
+    print("weights are not archived: evaluate, predict and export need the store that trained them", file=sys.stderr)
+    return 0
+
+
+def _files(folder: Path) -> list[ArchiveFile]:
+    files = read_folder(folder)
+    if not files:
+        raise StoreError(f"no archive in {folder}: `python -m analysis.archive export` makes one")
+    return files
 
 
 def _row(file: ArchiveFile) -> tuple[str, ...]:
@@ -207,6 +237,9 @@ def _remarks(groups: Sequence[RunGroup]) -> str:
     further = sum(max(len(group.results) - 1, 0) for group in groups)
     counts["further result" if further == 1 else "further results"] = further
     return "".join(f", {number} {what}" for what, number in sorted(counts.items()) if number)
+
+
+_COMMANDS = {"export": _export, "show": _show, "restore": _restore}
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from experiments.runner.settings import RunSettings, checkpoint_seconds
 from experiments.search_spec import Search
 from experiments.study import Study
 from experiments.tracking.spool import SPOOL
-from experiments.tracking.sqlite import check_writable
 from experiments.tracking.store import Store
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
@@ -39,6 +38,7 @@ from ran.engine.device import device_capabilities, make_deterministic, pick_devi
 from ran.engine.throughput import seconds_per_image
 from records.errors import UserError
 from records.mlflow_uri import resolve_uri
+from records.sqlite_store import check_writable
 from records.text import columns
 
 

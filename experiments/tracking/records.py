@@ -10,11 +10,6 @@ from records import names
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-MLFLOW_STATUS = {
-    names.FINISHED: "FINISHED", names.DIVERGED: "FINISHED", names.FAILED: "FAILED", names.KILLED: "KILLED",
-}  # fmt: skip
-"""MLflow's status of a run by its outcome"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
@@ -61,11 +56,11 @@ class StoredRun:
 
 
 def by_fingerprint(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
-    """Returns one run per fingerprint: one with a result if there is any, and of those the last in `runs`."""
+    """Returns one run per fingerprint: the first in `runs` that has a result, else the last."""
     chosen: dict[str, StoredRun] = {}
     for run in runs:
         held = chosen.get(run.fingerprint)
-        if held is None or not held.is_result or run.is_result:
+        if held is None or not held.is_result:
             chosen[run.fingerprint] = run
     return chosen
 
