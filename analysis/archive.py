@@ -88,13 +88,13 @@ def _export(options: argparse.Namespace) -> int:
     groups = _groups(current.runs, options.profile, options.data, studies)
     results = {fingerprint: group.counts for fingerprint, group in groups.items() if group.results}
     if not results:
-        left_out = left_out_text(read, CURRENT, None, ())
+        left_out = left_out_text(read.runs, CURRENT)
         nothing = f"no finished run of profile {options.profile} on {options.data} in {store.uri}"
         raise StoreError("; ".join([nothing, *left_out]))
     chosen = masks_to_keep(studies, results, file, [_full_fingerprint(name, results) for name in options.masks_of])
     lines = [line for group in groups.values() for line in _lines(group, masks=group.counts.fingerprint in chosen)]
     file, problems = add(file, ours, lines)
-    for problem in [*store.problems, *left_out_text(read, CURRENT, None, ()), *problems]:
+    for problem in [*store.problems, *left_out_text(read.runs, CURRENT), *problems]:
         print(f"warning: {problem}", file=sys.stderr)
     print(f"{file.path}: {len(file.results)} runs, {len(results)} of them in {store.uri}; {_size(file.path)}")
     print("\n".join(coverage(file)))

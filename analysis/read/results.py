@@ -13,7 +13,7 @@ from analysis.read.archive_file import ARCHIVE, ArchiveFile, read_folder
 from analysis.read.mlflow_client import NoRunsError, StoreError
 from analysis.read.mlflow_store import StoreContents, read_contents
 from analysis.read.runs import Curves, RunData, group_runs, repeated_text, tidy
-from analysis.read.schemas import Selection, left_out_text, of_schema, only_schema
+from analysis.read.schemas import Selection, folders_of_others, left_out_text, of_schema, only_schema
 from records import names
 from records.schema import CURRENT
 from records.study_json import StudyKey, StudyRecord, add_records
@@ -83,14 +83,16 @@ def read_results(
     """
     every = [] if archive is None else read_folder(archive)
     files = [file for file in every if experiment is None or experiment in file.experiments]
-    store = _store(tracking_uri, experiment, may_be_missing=any(file.runs for file in every))
+    apart = [] if named or archive is None else folders_of_others(archive)
+    store = _store(tracking_uri, experiment, may_be_missing=any(file.runs for file in [*every, *apart]))
     read = _together(store, files)
+    schema = only_schema(files) if named else CURRENT
+    left_out = left_out_text(read.runs, schema, files, apart)
     if experiment is not None and not read.runs and not read.studies:
         there = {name for file in every for name in file.experiments} | set(store.experiments if store else ())
         others = ", ".join(sorted(there - {experiment})) or "nothing"
         raise StoreError(f"no runs in experiment {experiment!r}. There is: {others}.")
-    schema = only_schema(files) if named else CURRENT
-    chosen, left_out = of_schema(read, schema), left_out_text(read, schema, archive, every)
+    chosen = of_schema(read, schema)
     if left_out and not chosen.runs and not chosen.studies:
         raise StoreError(left_out[0])
     groups = group_runs(chosen.runs)

@@ -1,11 +1,11 @@
 """Runs of one schema version: analysis never puts runs of two versions together."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.read.archive_file import ArchiveFile
+from analysis.read.archive_file import ArchiveFile, read_folder
 from analysis.read.runs import RunData, StudyParent
 from records import names
 from records.schema import CURRENT, schema_of
@@ -45,22 +45,29 @@ def _is_of(record: StudyRecord, parent: StudyParent | None, schema: int, version
     return schema in found or not found
 
 
-def left_out_text(read: Selection, schema: int, archive: Path | None, files: Sequence[ArchiveFile]) -> list[str]:
-    """Returns one line about the runs of other schema versions, with what tables them; [] if there are none."""
-    others = {run.fingerprint: run.schema for run in read.runs if run.schema != schema}
-    if not others:
+def folders_of_others(archive: Path) -> list[ArchiveFile]:
+    """Returns the archive files of other schema versions, in the folders schema-<version> of an archive."""
+    return [file for folder in sorted(archive.glob("schema-*")) for file in read_folder(folder)]
+
+
+def left_out_text(
+    runs: Iterable[RunData], schema: int, files: Sequence[ArchiveFile] = (), apart: Sequence[ArchiveFile] = ()
+) -> list[str]:
+    """Returns one line about the runs of other versions than `schema`, with what tables them; [] if there are none.
+
+    `runs` are those that were read, `files` the archive files that were read, `apart` those of other versions.
+    """
+    versions = {run.fingerprint: run.schema for run in runs}
+    versions |= {run.fingerprint: run.schema for file in apart for run in file.runs}
+    counts = Counter(version for version in versions.values() if version != schema)
+    if not counts:
         return []
-    counts = Counter(others.values())
     listed = " and ".join(
         f"{number} run{'' if number == 1 else 's'} of schema {version}" for version, number in sorted(counts.items())
     )
-    text = f"{listed} {'is' if len(others) == 1 else 'are'} left out"
-    if schema != CURRENT or len(counts) > 1 or archive is None:
-        return [f"{text}: tables are of one schema, here {schema}"]
-    (version,) = counts
-    apart = archive / f"schema-{version}"
-    if any(file.runs for file in files) and only_schema(files) == version:
-        apart = archive
-    if not apart.is_dir():
-        return [f"{text}: tables are of one schema, here {schema}"]
-    return [f"{text}; name their archive with --archive {apart} to table them"]
+    text = f"{listed} are left out" if counts.total() > 1 else f"1 run of schema {min(counts)} is left out"
+    named = [found for found in (files, apart) if found and only_schema(found) in counts]
+    folder = named[0][0].path.parent if named else None
+    if len(counts) > 1 or folder is None:
+        return [f"{text}: here are those of schema {schema}, and no table has both"]
+    return [f"{text}; name their archive with --archive {folder} to table them"]
