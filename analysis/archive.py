@@ -16,14 +16,15 @@ import itertools
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from analysis.commits import check_commits, launched_as
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder
 from analysis.read.archive_line import Line, StudyLine, ended_line, run_line
 from analysis.read.mlflow_client import StoreError
-from analysis.read.mlflow_store import read_contents
+from analysis.read.mlflow_store import read_contents, read_searches
 from analysis.read.runs import RunData, RunGroup, group_runs
 from analysis.read.schemas import Selection, left_out_text, of_schema
 from records import names
@@ -37,7 +38,7 @@ from records.text import columns, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 with one line on stderr if there is nothing to keep or to show."""
+    """Returns the exit status: 0; 1 if runs are refused, with a line on stderr for each; 2 if nothing can be done."""
     options = _parse(argv)
     try:
         return _COMMANDS[options.command](options)
@@ -85,7 +86,15 @@ def _export(options: argparse.Namespace) -> int:
     united: dict[StudyKey, StudyRecord] = {}
     add_records(united, [*file.studies, *(line.record for line in ours)])
     studies = list(united.values())
-    groups = _groups(current.runs, options.profile, options.data, studies)
+    searches, _, _ = read_searches(options.tracking_uri)
+    commands = [(study.name, study.command) for study in studies]
+    commands += [(search.name, search.command) for search in searches]
+    planned = {run.fingerprint for study in studies for run in study.runs}
+    candidates = [run for run in current.runs if _belongs(run, options.profile, options.data, planned)]
+    checked = check_commits([run for run in candidates if run.is_result], launched_as(commands))
+    for line in checked.refused:
+        print(f"archive: {line}", file=sys.stderr)
+    groups = group_runs([*checked.kept, *(run for run in candidates if not run.is_result)])
     results = {fingerprint: group.counts for fingerprint, group in groups.items() if group.results}
     if not results:
         left_out = left_out_text(read.runs, CURRENT)
@@ -94,11 +103,11 @@ def _export(options: argparse.Namespace) -> int:
     chosen = masks_to_keep(studies, results, file, [_full_fingerprint(name, results) for name in options.masks_of])
     lines = [line for group in groups.values() for line in _lines(group, masks=group.counts.fingerprint in chosen)]
     file, problems = add(file, ours, lines)
-    for problem in [*store.problems, *left_out_text(read.runs, CURRENT), *problems]:
+    for problem in [*store.problems, *left_out_text(read.runs, CURRENT), *checked.warnings, *problems]:
         print(f"warning: {problem}", file=sys.stderr)
     print(f"{file.path}: {len(file.results)} runs, {len(results)} of them in {store.uri}; {_size(file.path)}")
     print("\n".join(coverage(file)))
-    return 0
+    return 1 if checked.refused else 0
 
 
 def _refuse_other_schemas(file: ArchiveFile) -> None:
@@ -110,14 +119,9 @@ def _refuse_other_schemas(file: ArchiveFile) -> None:
         )
 
 
-def _groups(runs: Iterable[RunData], profile: str, data: str, studies: Sequence[StudyRecord]) -> dict[str, RunGroup]:
-    """The runs of a profile and data set, and others that their studies share, by fingerprint."""
-    planned = {run.fingerprint for study in studies for run in study.runs}
-    return group_runs(
-        run
-        for run in runs
-        if run.fingerprint in planned or (run.tags.get(names.PROFILE), run.tags.get(names.DATASET)) == (profile, data)
-    )
+def _belongs(run: RunData, profile: str, data: str, planned: Collection[str]) -> bool:
+    """Whether a run is of a profile and data set, or among the fingerprints that their studies share with others."""
+    return run.fingerprint in planned or (run.tags.get(names.PROFILE), run.tags.get(names.DATASET)) == (profile, data)
 
 
 def _lines(group: RunGroup, *, masks: bool) -> Iterator[Line]:
