@@ -182,9 +182,8 @@ def _restore(options: argparse.Namespace) -> int:
     for done in restore(files, uri):
         for problem in done.problems:
             print(f"warning: {problem}", file=sys.stderr)
-        print(
-            f"{done.path}: {done.runs} runs and {done.parents} studies added to {mask_secrets(uri)}, {done.there} there"
-        )
+        added = f"studies {done.parents}, runs {done.runs}; runs there before: {done.there}"
+        print(f"{done.path}: added to {mask_secrets(uri)}: {added}")
     print("weights are not archived: evaluate, predict and export need the store that trained them", file=sys.stderr)
     return 0
 

@@ -52,7 +52,7 @@ def test_the_store_says_what_the_archive_says(archived: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert restore() == 0
     said = capsys.readouterr()
-    assert said.out == f"{FILE}: 12 runs and 2 studies added to {NEW}, 0 there\n"
+    assert said.out == f"{FILE}: added to {NEW}: studies 2, runs 12; runs there before: 0\n"
     assert said.err == "weights are not archived: evaluate, predict and export need the store that trained them\n"
     ours = table("--tracking-uri", NEW, "--archive", "none")
     (archived / "mlflow.db").unlink()
@@ -90,14 +90,16 @@ def test_again_adds_nothing(archived: Path, capsys: pytest.CaptureFixture[str]) 
     before = counts()
     capsys.readouterr()
     assert restore() == 0
-    assert capsys.readouterr().out == f"{FILE}: 0 runs and 0 studies added to {NEW}, 12 there\n"
+    assert capsys.readouterr().out == f"{FILE}: added to {NEW}: studies 0, runs 0; runs there before: 12\n"
     assert counts() == before
 
 
 def test_nothing_is_added_to_the_store_that_was_archived(archived: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert archive.main(["restore", str(FILE)]) == 0
-    assert capsys.readouterr().out == f"{FILE}: 0 runs and 0 studies added to sqlite:///mlflow.db, 12 there\n"
+    assert (
+        capsys.readouterr().out == f"{FILE}: added to sqlite:///mlflow.db: studies 0, runs 0; runs there before: 12\n"
+    )
 
 
 def test_another_result_in_the_store_stays_alone(archived: Path) -> None:
@@ -146,13 +148,13 @@ def test_archives_without_parents_give_their_runs(archived: Path, capsys: pytest
     capsys.readouterr()
     assert restore() == 0
     said = capsys.readouterr()
-    assert said.out == f"{FILE}: 12 runs and 0 studies added to {NEW}, 0 there\n"
+    assert said.out == f"{FILE}: added to {NEW}: studies 0, runs 12; runs there before: 0\n"
     assert said.err.splitlines()[0] == (
         f"warning: {FILE}: 2 of 2 studies were archived without their parent runs: only the runs of these are "
         "restored, and the next launch of each makes its parent"
     )
     assert restore() == 0
-    assert "0 runs and 0 studies added" in capsys.readouterr().out
+    assert "studies 0, runs 0; runs there before: 12" in capsys.readouterr().out
     assert read_contents(NEW).parents == ()
 
 
@@ -162,7 +164,9 @@ def test_lines_without_a_start_are_added_once(archived: Path, capsys: pytest.Cap
     for number, there in ((9, 0), (0, 9)):
         capsys.readouterr()
         assert restore() == 0
-        assert capsys.readouterr().out == f"{FILE}: {number} runs and 0 studies added to {NEW}, {there} there\n"
+        assert (
+            capsys.readouterr().out == f"{FILE}: added to {NEW}: studies 0, runs {number}; runs there before: {there}\n"
+        )
 
 
 def test_a_parent_that_is_there_lists_the_archived_plan_too(archived: Path) -> None:
