@@ -1,46 +1,55 @@
-"""Keeps finished runs as small files in git, because a tracking store may be lost.
+"""Keeps runs as small files in git, because a tracking store may be lost, and fills a store from them.
 
     python -m analysis.archive export --profile short-1 --data cifar10
     python -m analysis.archive show
+    python -m analysis.archive restore          # into the tracking store of another machine
 
-One file per data set and profile version, results/archive/<data>-<profile>.jsonl: the record of each study, and every
-finished or diverged run with its tags, parameters, metrics, curves, specification and probes; no weights. One run per
-study keeps its masks: the first run that has masks, in the order of cells (the comparison's baseline first) and seeds.
---masks-of chooses another run. Existing content of a file is kept, including masks.
+One file per data set and profile version, results/archive/<data>-<profile>.jsonl: the record of each study; every
+finished or diverged run with its tags, parameters, metrics, curves, specification, probes and per-image results; and
+every attempt that failed or was killed, without curves. No weights. One run per study keeps its masks: the first run
+that has masks, in the order of cells (the comparison's baseline first) and seeds. --masks-of chooses another run.
+Existing content of a file is kept: of two results of a run the first counts, and the second stays beside it.
 """
 
 import argparse
 import itertools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder, run_line
+from analysis.commits import check_commits, launched_as
+from analysis.read.archive_file import ARCHIVE, ArchiveFile, add, read_file, read_folder
+from analysis.read.archive_line import Line, StudyLine, ended_line, run_line
 from analysis.read.mlflow_client import StoreError
-from analysis.read.mlflow_store import StoreContents, read_contents
-from analysis.read.runs import RESULTS, RunData
+from analysis.read.mlflow_store import read_contents, read_searches
+from analysis.read.runs import RunData, RunGroup, group_runs
+from analysis.read.schemas import Selection, left_out_text, of_schema
 from records import names
 from records.command import OneLineParser, entry
-from records.files import WriteError
+from records.errors import UserError
+from records.mlflow_uri import resolve_uri
+from records.schema import CURRENT
+from records.secrets import mask_secrets
 from records.study_json import CellKey, StudyKey, StudyRecord, add_records
-from records.text import columns
+from records.text import columns, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 with one line on stderr if there is nothing to keep or to show."""
+    """Returns the exit status: 0; 1 if runs are refused, with a line on stderr for each; 2 if nothing can be done."""
     options = _parse(argv)
     try:
-        return _export(options) if options.command == "export" else _show(options.out)
-    except (StoreError, WriteError) as error:
+        return _COMMANDS[options.command](options)
+    except (StoreError, UserError) as error:
         print(f"archive: {error}", file=sys.stderr)
     return 2
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("archive", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="export | show")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="export | show | restore")
     export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
     export.add_argument("--profile", required=True, help="profile with its version, e.g. short-1")
     export.add_argument("--data", required=True, help="data set, e.g. cifar10")
@@ -53,6 +62,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="keep the masks of these runs (fingerprints or their first digits)",
     )
     show = commands.add_parser("show", help="print the content of the archive", allow_abbrev=False)
+    restore = commands.add_parser("restore", help="fill a tracking store from the archive", allow_abbrev=False)
+    restore.add_argument("--tracking-uri", help="MLflow store; default: as for export; a missing sqlite file is made")
+    restore.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help=f"files of an archive (default: {ARCHIVE}/*.jsonl)"
+    )
     for command in (export, show):
         command.add_argument("--out", type=Path, default=ARCHIVE, help=f"folder of the archive (default: {ARCHIVE})")
     return parser.parse_args(argv)
@@ -60,36 +74,61 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _export(options: argparse.Namespace) -> int:
     store = read_contents(options.tracking_uri)
-    records = [
-        parent.record
-        for parent in store.parents
-        if (parent.record.profile, parent.record.dataset) == (options.profile, options.data)
+    read = Selection(tuple((found.record, found.parent) for found in store.parents), store.runs)
+    current = of_schema(read, CURRENT)
+    ours = [
+        StudyLine(record, parent)
+        for record, parent in current.studies
+        if (record.profile, record.dataset) == (options.profile, options.data)
     ]
     file = read_file(options.out / f"{options.data}-{options.profile}.jsonl")
+    _refuse_other_schemas(file)
     united: dict[StudyKey, StudyRecord] = {}
-    add_records(united, [*file.studies, *records])
+    add_records(united, [*file.studies, *(line.record for line in ours)])
     studies = list(united.values())
-    runs = _results(store, options.profile, options.data, studies)
-    if not runs:
-        raise StoreError(f"no finished run of profile {options.profile} on {options.data} in {store.uri}")
-    chosen = masks_to_keep(studies, runs, file, [_full_fingerprint(name, runs) for name in options.masks_of])
-    file, problems = add(file, records, (run_line(run, masks=run.fingerprint in chosen) for run in runs.values()))
-    for problem in [*store.problems, *problems]:
-        print(f"warning: {problem}", file=sys.stderr)
-    print(f"{file.path}: {len(file.runs)} runs, {len(runs)} of them in {store.uri}; {_size(file.path)}")
-    print("\n".join(coverage(file)))
-    return 0
-
-
-def _results(store: StoreContents, profile: str, data: str, studies: Sequence[StudyRecord]) -> dict[str, RunData]:
-    """The finished and diverged runs of a profile and data set, and others that their studies share, by fingerprint."""
+    searches, _, _ = read_searches(options.tracking_uri)
+    commands = [(study.name, study.command) for study in studies]
+    commands += [(search.name, search.command) for search in searches]
     planned = {run.fingerprint for study in studies for run in study.runs}
-    found: dict[str, RunData] = {}
-    for run in sorted(store.runs, key=lambda run: run.rank):
-        ours = (run.tags.get(names.PROFILE), run.tags.get(names.DATASET)) == (profile, data)
-        if run.outcome in RESULTS and (ours or run.fingerprint in planned):
-            found[run.fingerprint] = run
-    return found
+    candidates = [run for run in current.runs if _belongs(run, options.profile, options.data, planned)]
+    checked = check_commits([run for run in candidates if run.is_result], launched_as(commands))
+    for line in checked.refused:
+        print(f"archive: {line}", file=sys.stderr)
+    groups = group_runs([*checked.kept, *(run for run in candidates if not run.is_result)])
+    results = {fingerprint: group.counts for fingerprint, group in groups.items() if group.results}
+    if not results:
+        left_out = left_out_text(read.runs, CURRENT)
+        nothing = f"no finished run of profile {options.profile} on {options.data} in {store.uri}"
+        raise StoreError("; ".join([nothing, *left_out]))
+    chosen = masks_to_keep(studies, results, file, [_full_fingerprint(name, results) for name in options.masks_of])
+    lines = [line for group in groups.values() for line in _lines(group, masks=group.counts.fingerprint in chosen)]
+    file, problems = add(file, ours, lines)
+    for problem in [*store.problems, *left_out_text(read.runs, CURRENT), *checked.warnings, *problems]:
+        print(f"warning: {problem}", file=sys.stderr)
+    print(f"{file.path}: {len(file.results)} runs, {len(results)} of them in {store.uri}; {_size(file.path)}")
+    print("\n".join(coverage(file)))
+    return 1 if checked.refused else 0
+
+
+def _refuse_other_schemas(file: ArchiveFile) -> None:
+    others = {run.schema for run in file.runs} - {CURRENT}
+    if others:
+        raise StoreError(
+            f"{file.path} has runs of schema {', '.join(map(str, sorted(others)))}, and a file holds one schema: "
+            f"move it to {file.path.parent}/schema-{min(others)} first"
+        )
+
+
+def _belongs(run: RunData, profile: str, data: str, planned: Collection[str]) -> bool:
+    """Whether a run is of a profile and data set, or among the fingerprints that their studies share with others."""
+    return run.fingerprint in planned or (run.tags.get(names.PROFILE), run.tags.get(names.DATASET)) == (profile, data)
+
+
+def _lines(group: RunGroup, *, masks: bool) -> Iterator[Line]:
+    """The lines of all results and of the failed and killed attempts of one fingerprint."""
+    for run in group.results:
+        yield run_line(run, masks=masks and run is group.counts)
+    yield from map(ended_line, group.ended)
 
 
 def _full_fingerprint(name: str, runs: Mapping[str, RunData]) -> str:
@@ -106,7 +145,7 @@ def masks_to_keep(
 ) -> set[str]:
     """Returns the fingerprints of the runs whose masks are added: `wanted`, and one run of each study without any."""
     chosen = set(wanted)
-    held = {fingerprint for fingerprint, line in file.lines.items() if line.get("masks")}
+    held = {line["fingerprint"] for line in file.lines if line.get("masks")}
     for study in studies:
         planned = [fingerprint for seeds in _baseline_first(study).values() for fingerprint in seeds.values()]
         if not (held | set(wanted)) & set(planned):
@@ -123,10 +162,8 @@ def _baseline_first(study: StudyRecord) -> dict[CellKey, dict[int, str]]:
     return dict(sorted(cells.items(), key=lambda item: item[0][place] != compare.baseline))
 
 
-def _show(folder: Path) -> int:
-    files = read_folder(folder)
-    if not files:
-        raise StoreError(f"no archive in {folder}: `python -m analysis.archive export` makes one")
+def _show(options: argparse.Namespace) -> int:
+    files = _files(options.out)
     headers = ("file", "studies", "runs", "seeds", "started", "size")
     head, rule, *rows = columns(headers, [_row(file) for file in files]).splitlines()
     print(f"{head}\n{rule}")
@@ -135,12 +172,35 @@ def _show(folder: Path) -> int:
     return 0
 
 
+def _restore(options: argparse.Namespace) -> int:
+    from analysis.restore import restore
+
+    if missing := [path for path in options.files if not path.is_file()]:
+        raise StoreError(f"there is no file {printable(missing[0])}")
+    files = [read_file(path) for path in options.files] or _files(ARCHIVE)
+    uri = resolve_uri(options.tracking_uri)
+    for done in restore(files, uri):
+        for problem in done.problems:
+            print(f"warning: {problem}", file=sys.stderr)
+        added = f"studies {done.parents}, runs {done.runs}; runs there before: {done.there}"
+        print(f"{done.path}: added to {mask_secrets(uri)}: {added}")
+    print("weights are not archived: evaluate, predict and export need the store that trained them", file=sys.stderr)
+    return 0
+
+
+def _files(folder: Path) -> list[ArchiveFile]:
+    files = read_folder(folder)
+    if not files:
+        raise StoreError(f"no archive in {folder}: `python -m analysis.archive export` makes one")
+    return files
+
+
 def _row(file: ArchiveFile) -> tuple[str, ...]:
     seeds = sorted({int(run.tags[names.SEED]) for run in file.runs if run.tags.get(names.SEED, "").isdecimal()})
     starts = sorted(run.start_time for run in file.runs if run.start_time is not None)
     days = sorted({_day(starts[0]), _day(starts[-1])}) if starts else ["-"]
     shown = ",".join(map(str, seeds))
-    return file.path.name, str(len(file.studies)), str(len(file.runs)), shown, " to ".join(days), _size(file.path)
+    return file.path.name, str(len(file.studies)), str(len(file.results)), shown, " to ".join(days), _size(file.path)
 
 
 def _day(milliseconds: int) -> str:
@@ -153,21 +213,36 @@ def _size(path: Path) -> str:
 
 
 def coverage(file: ArchiveFile) -> list[str]:
-    """Returns a line per study, with its planned and archived runs and its masks, and a line for runs of no study."""
+    """Returns a line per study and a line for runs of no study: planned and archived runs, attempts, and masks."""
     rows: list[tuple[str, str]] = []
+    groups = group_runs(file.runs)
     planned: set[str] = set()
     for study in file.studies:
         # A run's own tags name the cell of the study that ran it first.
         labels = {run.fingerprint: f"{study.cell_text(run.cell)} seed {run.seed}" for run in study.runs}
         planned |= labels.keys()
         name = study.name if not study.overrides else f"{study.name} {study.canonical_overrides}"
-        masks = [labels[f] for f, line in file.lines.items() if f in labels and line.get("masks")]
-        text = f"{len(labels.keys() & file.lines.keys())} of {len(labels)} planned runs"
+        held = dict.fromkeys(line["fingerprint"] for line in file.lines if line.get("masks"))
+        masks = [labels[fingerprint] for fingerprint in held if fingerprint in labels]
+        text = f"{len(labels.keys() & file.results.keys())} of {len(labels)} planned runs"
+        text += _remarks([group for fingerprint, group in groups.items() if fingerprint in labels])
         rows.append((name, text + (f", masks of {'; '.join(masks)}" if masks else "")))
-    if others := file.lines.keys() - planned:
-        rows.append(("no study here", f"{len(others)} run{'' if len(others) == 1 else 's'}"))
+    if others := [group for fingerprint, group in groups.items() if fingerprint not in planned]:
+        number = len(file.results.keys() - planned)
+        rows.append(("no study here", f"{number} run{'' if number == 1 else 's'}{_remarks(others)}"))
     width = max((len(name) for name, _ in rows), default=0)
     return [f"  {name.ljust(width)}  {text}" for name, text in rows]
+
+
+def _remarks(groups: Sequence[RunGroup]) -> str:
+    """The numbers of attempts that failed or were killed and of further results, each after a comma."""
+    counts = Counter(run.outcome for group in groups for run in group.ended)
+    further = sum(max(len(group.results) - 1, 0) for group in groups)
+    counts["further result" if further == 1 else "further results"] = further
+    return "".join(f", {number} {what}" for what, number in sorted(counts.items()) if number)
+
+
+_COMMANDS = {"export": _export, "show": _show, "restore": _restore}
 
 
 if __name__ == "__main__":

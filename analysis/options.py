@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
     parser.add_argument(
-        "--archive", default=str(ARCHIVE), metavar="DIR", help=f"folder of archived runs, or none (default: {ARCHIVE})"
+        "--archive", metavar="DIR", help=f"folder of archived runs, all of one schema, or none (default: {ARCHIVE})"
     )
     parser.add_argument("--out", default="results", type=Path, help="folder to write to (default: results)")
 
@@ -39,10 +39,11 @@ def from_arguments(options: argparse.Namespace) -> "Results":
     """Reads the results that the options name. Raises StoreError."""
     from analysis.read.results import read_results
 
-    archive = None if options.archive == "none" else Path(options.archive)
-    if archive is not None and archive != ARCHIVE and not archive.is_dir():
+    named = options.archive not in (None, "none")
+    archive = None if options.archive == "none" else Path(options.archive or ARCHIVE)
+    if named and archive != ARCHIVE and archive is not None and not archive.is_dir():
         raise StoreError(f"no archive folder {archive}")
-    return read_results(options.tracking_uri, archive, experiment=options.experiment)
+    return read_results(options.tracking_uri, archive, experiment=options.experiment, named=named)
 
 
 def select(

@@ -18,6 +18,7 @@ from experiments.tracking import parents
 from experiments.tracking.errors import TrackingError
 from experiments.tracking.leases import Leases, in_turn
 from experiments.tracking.store import Store
+from ran.fingerprints import SCHEMA_VERSION
 from records import names
 from records.files import writing
 
@@ -113,7 +114,7 @@ def _sweep(prepared: PreparedStudy, leases: Leases) -> None:
 def _parent(prepared: PreparedStudy, store: Store, leases: Leases) -> str:
     """Returns the id of the study's parent run. Two launches at once must not both create it."""
     plan = prepared.plan
-    tags = {**prepared.settings.tags, names.DATASET: plan.source.name}
+    tags = {**prepared.settings.tags, names.DATASET: plan.source.name, names.SCHEMA: str(SCHEMA_VERSION)}
     name = " ".join([plan.study.name, plan.profile.tag, *([plan.overrides_json] if plan.overrides else [])])
     with in_turn(f"study-{plan.parent_key[:16]}", prepared.settings.checkpoints, leases):
         return parents.open_study(store, plan.parent_key, name, tags=tags, note=plan.study.doc, record=plan.record)

@@ -35,7 +35,6 @@ from experiments.search_spec import Search
 from experiments.study import Study
 from experiments.tracking.records import StoredRun
 from experiments.tracking.spool import SPOOL
-from experiments.tracking.sqlite import check_writable
 from experiments.tracking.store import Store
 from ran.config import DataConfig, RunConfig, check, override
 from ran.data.datasets import DataError, load_splits, open_source
@@ -45,6 +44,7 @@ from ran.fingerprints import SCHEMA_VERSION
 from records.errors import UserError
 from records.mlflow_uri import resolve_uri
 from records.secrets import mask_secrets
+from records.sqlite_store import check_writable
 from records.text import columns
 
 

@@ -3,10 +3,11 @@
 import hashlib
 import json
 
+import records.schema
 from ran.config import ConfigError, RunConfig, identity
 from ran.user_code import user_modules
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = records.schema.CURRENT
 """raised by any change that alters what a run with an unchanged config computes; docs/reproducibility.md lists them"""
 
 

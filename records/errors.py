@@ -14,6 +14,15 @@ class DataError(UserError):
     """A data set that is absent, damaged or too small; the message is one line and says what to do."""
 
 
+class TrackingError(UserError):
+    """A tracking store that cannot be used, or a permanent error of one; the message is one line."""
+
+
+def unusable(uri: str, reason: object) -> TrackingError:
+    """Returns the error for a tracking store that cannot be opened."""
+    return TrackingError(f"cannot use the tracking store {uri}: {reason}")
+
+
 def one_line(error: BaseException) -> str:
     """Returns "KeyError: 'x'": the type of an exception and the first line of its message."""
     message = mask_secrets(str(error)).strip()

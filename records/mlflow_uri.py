@@ -32,3 +32,12 @@ def absolute(uri: str) -> str:
         return uri
     query = uri.partition("?")[2]
     return f"{uri.partition('://')[0]}:///{path.absolute()}{query and f'?{query}'}"
+
+
+def artifact_location(uri: str, dataset: str) -> str | None:
+    """Returns where the experiment of a data set keeps its artifacts; None: where the store itself chooses.
+
+    Artifacts of a sqlite store lie beside it, independent of the folder in which a later command starts.
+    """
+    path = sqlite_path(uri)
+    return None if path is None else f"{(path.resolve().parent / 'mlruns').as_uri()}/{dataset}"

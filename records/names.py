@@ -62,6 +62,8 @@ SEARCH = "ran.search"
 
 # Outcomes. `finished` and `diverged` are results, `failed` and `killed` are not.
 FINISHED, DIVERGED, FAILED, KILLED = "finished", "diverged", "failed", "killed"
+# MLflow's status of a run by its outcome.
+MLFLOW_STATUS = {FINISHED: "FINISHED", DIVERGED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED"}
 
 # Artifacts.
 STUDY_JSON = "study.json"  # on the parent

@@ -92,7 +92,8 @@ def _judge(
         if any(found.stats is not None or found.diverged for found in findings):
             about = studies[name].dataset, list(cells.values())
             size = [sentence.rstrip(".").lower() for sentence in captions.size_sentences(about[1])]
-            data, warnings = ", ".join([captions.dataset_name(*about), *size]), captions.not_imagenet(*about)
+            data = ", ".join([captions.dataset_name(*about), *size])
+            warnings = [*captions.schema_sentence(about[1]), *captions.not_imagenet(*about)]
             outcome, further_seeds = _decide(findings)
             return JudgedClaim(
                 claim=claim,

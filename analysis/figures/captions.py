@@ -40,6 +40,7 @@ def source_sentences(cells: Sequence[FigureCell]) -> list[str]:
     return [
         f"{'Study' if len(found) == 1 else 'Studies'}: {', '.join(study.name for study in found)}.",
         f"Data: {sentences.dataset_name(first.dataset, known)}. Profile: {first.profile}.",
+        *sentences.schema_sentence(known),
         *sentences.not_imagenet(first.dataset, known),
         *sentences.size_sentences(known),
         *sentences.overrides_sentence(first.overrides),

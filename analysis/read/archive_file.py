@@ -1,39 +1,66 @@
-"""Reading, merging and writing the archive's files: one line per study and one per run, as compact JSON.
+"""Reading, merging and writing the archive's files: one line per study and one per run, see archive_line.py.
 
-{"kind": "study", "study": study.json} and {"kind": "run", "fingerprint", "tags", "params", "metrics", "start_time": ms,
-"curves": {name: [[step, value], ...]}, "spec", "probes", "masks": base64 of masks.npz}. Lines of the first version have
-no kind: they are runs without start_time, spec and probes. Numbers that are not finite are written as null.
+A file keeps what it is given: of two results of one fingerprint the one that started first counts, and the other stays
+beside it. An attempt that failed or was killed stays too, unless it was continued to a result.
 """
 
-import base64
-import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from analysis.read.archive_line import (
+    ENDED,
+    RUN,
+    STUDY,
+    Line,
+    StudyLine,
+    decode,
+    encode,
+    kind_of,
+    read_run,
+    read_study,
+    same_run,
+    study_line,
+    unite_lines,
+)
 from analysis.read.mlflow_client import StoreError
-from analysis.read.runs import RunData
+from analysis.read.runs import RunData, StudyParent
 from records import names
 from records.errors import first_line
 from records.files import write_whole
-from records.secrets import mask_secrets
 from records.study_json import StudyKey, StudyRecord, add_records
 
 ARCHIVE = Path("results/archive")
-_FIELD = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes"}
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """One file of the archive: the records of its studies, its runs, and the runs' lines by fingerprint."""
+    """One file of the archive: its studies, and its runs with their lines in the same order."""
 
     path: Path
-    studies: tuple[StudyRecord, ...]
+    study_lines: tuple[StudyLine, ...]
     runs: tuple[RunData, ...]
-    lines: Mapping[str, Line]
+    """results and attempts that failed or were killed, by fingerprint and start, attempts last"""
+    lines: tuple[Line, ...]
+
+    @property
+    def studies(self) -> tuple[StudyRecord, ...]:
+        """The records of its studies."""
+        return tuple(line.record for line in self.study_lines)
+
+    @property
+    def parents(self) -> dict[StudyKey, StudyParent]:
+        """The parent runs of its studies, of those that have them."""
+        return {line.record.key: line.parent for line in self.study_lines if line.parent is not None}
+
+    @property
+    def results(self) -> dict[str, Line]:
+        """The lines of the results that count, by fingerprint."""
+        found: dict[str, Line] = {}
+        for line in self.lines:
+            if kind_of(line) == RUN:
+                found.setdefault(line["fingerprint"], line)
+        return found
 
     @property
     def experiments(self) -> set[str]:
@@ -53,141 +80,90 @@ def read_file(path: Path) -> ArchiveFile:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be read: {first_line(str(error))}") from None
-    studies: list[StudyRecord] = []
-    runs: dict[str, RunData] = {}
-    lines: dict[str, Line] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    studies: list[StudyLine] = []
+    lines: list[Line] = []
+    for number, written in enumerate(text.splitlines(), 1):
         try:
-            content = _object(json.loads(line), "the line")
-            kind = content.get("kind", "run")
-            if kind == "study":
-                studies.append(StudyRecord.from_json(content["study"]))
-            elif kind == "run":
-                # A run has two lines only after a merge of two branches.
-                fingerprint = content["fingerprint"]
-                content = unite_lines(content, lines[fingerprint]) if fingerprint in lines else content
-                runs[fingerprint], lines[fingerprint] = _run(content, path), content
+            line = decode(written)
+            if kind_of(line) == STUDY:
+                studies.append(read_study(line))
             else:
-                raise ValueError(f"kind {kind!r} is neither study nor run")
+                read_run(line, path)
+                lines.append(line)
         except KeyError as error:
             raise StoreError(f"{path} is damaged in line {number}: it has no {error}") from None
         except (ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged in line {number}: {first_line(str(error))}") from None
-    return ArchiveFile(path=path, studies=tuple(studies), runs=tuple(runs.values()), lines=lines)
+    merged = merge(lines)  # a run has two lines only after a merge of two branches
+    runs = tuple(read_run(line, path) for line in merged)
+    return ArchiveFile(path=path, study_lines=tuple(studies), runs=runs, lines=tuple(merged))
 
 
-def _object(content: Any, what: str) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ValueError(f"{what} is no object")
-    return content
+def merge(lines: Iterable[Line]) -> list[Line]:
+    """Returns the lines of runs by fingerprint: results by their start, then attempts; each run once.
+
+    Of two lines of the same run the later counts, completed from the earlier. An attempt is dropped if a result has its
+    start: it was continued.
+    """
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        group = found.setdefault(line["fingerprint"], [])
+        place = next((i for i, held in enumerate(group) if same_run(line, held)), None)
+        if place is None:
+            group.append(line)
+        else:
+            group[place] = unite_lines(line, group[place])
+    return [line for fingerprint in sorted(found) for line in _in_order(found[fingerprint])]
 
 
-def _run(line: Line, path: Path) -> RunData:
-    tags, params, metrics, points = (_object(line[key], key) for key in ("tags", "params", "metrics", "curves"))
+def _in_order(group: Iterable[Line]) -> list[Line]:
+    def start(line: Line) -> int:
+        return -1 if line.get("start_time") is None else int(line["start_time"])
 
-    masks = None if line.get("masks") is None else base64.b64decode(line["masks"], validate=True)
-
-    def artifact(name: str) -> bytes | None:
-        if name == names.MASKS_NPZ:
-            return masks
-        content = line.get(_FIELD.get(name, ""))
-        return None if content is None else json.dumps(content).encode()
-
-    curves = {name: [(int(step), _number(value)) for step, value in curve] for name, curve in points.items()}
-    start = line.get("start_time")
-    return RunData(
-        fingerprint=str(line["fingerprint"]),
-        source=str(path),
-        run_id="",
-        start_time=None if start is None else int(start),
-        tags={str(key): str(value) for key, value in tags.items()},
-        params={str(key): str(value) for key, value in params.items()},
-        metrics={str(key): _number(value) for key, value in metrics.items()},
-        curves=lambda: curves,
-        artifact=artifact,
-    )
+    group = sorted(group, key=start)
+    results = [line for line in group if kind_of(line) == RUN]
+    continued = {line.get("start_time") for line in results}
+    return results + [
+        line for line in group if kind_of(line) == ENDED and line.get("start_time") not in continued - {None}
+    ]
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def run_line(run: RunData, *, masks: bool) -> Line:
-    """Returns the line of a run: curves with six significant digits, masks only if asked for, passwords masked."""
-    line: Line = {
-        "kind": "run",
-        "fingerprint": run.fingerprint,
-        "tags": _without_passwords(run.tags),
-        "params": _without_passwords(run.params),
-        "metrics": dict(run.metrics),
-        "curves": {
-            name: [[step, float(f"{value:.6g}")] for step, value in points] for name, points in run.curves().items()
-        },
-        "start_time": run.start_time,
-        "spec": _parsed(run.artifact(names.SPEC_JSON)),
-        "probes": _parsed(run.artifact(names.PROBES_JSON)),
-    }
-    arrays = run.artifact(names.MASKS_NPZ) if masks else None
-    return line if arrays is None else line | {"masks": base64.b64encode(arrays).decode("ascii")}
-
-
-def _parsed(content: bytes | None) -> Any:
-    try:
-        return None if content is None else json.loads(content)
-    except ValueError:
-        return None
-
-
-def _without_passwords(content: Any) -> Any:
-    if isinstance(content, str):
-        return mask_secrets(content)
-    if isinstance(content, Mapping):
-        return {key: _without_passwords(value) for key, value in content.items()}
-    return [_without_passwords(value) for value in content] if isinstance(content, list) else content
-
-
-def unite_lines(line: Line, held: Line) -> Line:
-    """Returns one line of two with the same fingerprint: the newer one, completed from the older one."""
-
-    def start(content: Line) -> int:
-        return -1 if content.get("start_time") is None else int(content["start_time"])
-
-    newer, older = (line, held) if start(line) >= start(held) else (held, line)
-    filled = {key: older[key] for key in ("curves", "spec", "probes", "masks") if older.get(key) and not newer.get(key)}
-    return newer | filled
-
-
-def add(file: ArchiveFile, studies: Iterable[StudyRecord], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
+def add(file: ArchiveFile, studies: Iterable[StudyLine], lines: Iterable[Line]) -> tuple[ArchiveFile, list[str]]:
     """Writes the file with studies and runs added, completely or not at all; returns it with warnings.
 
-    There is a warning for records that could not be united, and for each result that is replaced by a newer one of the
-    same run: it may differ on another machine, and tables made before show the old one. Studies are sorted by their
-    keys, then runs by fingerprint.
+    There is a warning for records that could not be united, and for each further result of a run. Studies are sorted by
+    their keys. The newest parent run of a study counts.
     """
     records: dict[StudyKey, StudyRecord] = {}
-    added = [StudyRecord.from_json(_without_passwords(study.to_json())) for study in studies]
-    problems = add_records(records, [*file.studies, *added])
-    runs = dict(file.lines)
-    for line in lines:
-        held = runs.get(line["fingerprint"])
-        runs[line["fingerprint"]] = kept = line if held is None else unite_lines(line, held)
-        if held is not None and (before := _error(held)) != (now := _error(kept)):
-            problems.append(f"{line['fingerprint'][:12]}: test error {now} % replaces {before} %, of an older run")
-    content = [{"kind": "study", "study": records[key].to_json()} for key in sorted(records)]
-    content += [runs[key] for key in sorted(runs)]
-    text = "".join(f"{json.dumps(_finite(line), sort_keys=True, separators=(',', ':'))}\n" for line in content)
-    write_whole(file.path, text)
+    added = [read_study(study_line(study)) for study in studies]  # as it will be read back, without passwords
+    problems = add_records(records, [line.record for line in (*file.study_lines, *added)])
+    parents = file.parents | {line.record.key: line.parent for line in added if line.parent is not None}
+    merged = merge([*file.lines, *lines])
+    problems += _further_results(file.lines, merged)
+    content = [study_line(StudyLine(records[key], parents.get(key))) for key in sorted(records)] + merged
+    write_whole(file.path, "".join(f"{encode(line)}\n" for line in content))
     return read_file(file.path), problems
 
 
-def _error(line: Line) -> Any:
+def _further_results(before: Iterable[Line], merged: Iterable[Line]) -> list[str]:
+    """A line for each result that is new and not the only one of its fingerprint."""
+    held: dict[str, list[Line]] = {}
+    for line in before:
+        held.setdefault(line["fingerprint"], []).append(line)
+    first: dict[str, Line] = {}
+    problems = []
+    for line in merged:
+        fingerprint = line["fingerprint"]
+        if kind_of(line) != RUN or first.setdefault(fingerprint, line) is line:
+            continue
+        counts = first[fingerprint]
+        if any(not any(same_run(one, other) for other in held.get(fingerprint, ())) for one in (line, counts)):
+            problems.append(
+                f"{fingerprint[:12]}: two results, of test errors {_error(counts)} % and {_error(line)} %, "
+                "are kept; the first, which started earlier, counts"
+            )
+    return problems
+
+
+def _error(line: Mapping[str, Line]) -> object:
     return line["metrics"].get(names.FINAL_TEST_ERR)
-
-
-def _finite(content: Any) -> Any:
-    """The same content with null for numbers that JSON does not have."""
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    return [_finite(value) for value in content] if isinstance(content, list) else content

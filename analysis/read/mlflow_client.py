@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from records.errors import first_line
+from records.errors import UserError, first_line
 from records.mlflow_uri import is_sqlite, sqlite_path
 from records.secrets import mask_secrets
 
@@ -90,19 +90,22 @@ def _read_only(path: Path) -> str:
 
 
 @contextmanager
-def one_line_errors(uri: str) -> Iterator[None]:
-    """Turns errors of MLflow, SQLAlchemy and drivers into one line of StoreError, and hides logged tracebacks."""
+def one_line_errors(uri: str, what: str = "read") -> Iterator[None]:
+    """Turns errors of MLflow, SQLAlchemy and drivers into one line of StoreError, and hides logged tracebacks.
+
+    `what` is done with the store, as the message says it.
+    """
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
         yield
-    except StoreError:
+    except (StoreError, UserError):
         raise
     except Exception as error:  # foreign code: any type may come
         hint = next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
-        raise StoreError(f"cannot read {mask_secrets(uri)}: {first_line(str(error))}{hint}") from error
+        raise StoreError(f"cannot {what} {mask_secrets(uri)}: {first_line(str(error))}{hint}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -23,10 +23,9 @@ from analysis.read.mlflow_client import (
     sqlite_file,
 )  # fmt: skip
 from analysis.read.mlflow_client import StoreError as StoreError
-from analysis.read.runs import COMMIT, CURVES, Curves, RunData, tidy
+from analysis.read.runs import COMMIT, CURVES, Curves, RunData, StudyParent, tidy
 from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
-from analysis.read.runs import one_per_fingerprint as one_per_fingerprint
 from records import names
 from records.errors import first_line
 from records.mlflow_uri import resolve_uri
@@ -39,11 +38,12 @@ if TYPE_CHECKING:  # a second and more of imports that --help does not need
     from mlflow import MlflowClient
 
 PAGE = 1000  # runs per query; more runs need paging
+NOTE = "mlflow.note.content"  # MLflow's tag of a run's description
 
 
 @dataclass(frozen=True)
 class TrackedStudies:
-    """The studies of a tracking store, one per parent run, and all child runs as a DataFrame."""
+    """The studies of a tracking store, one per parent run, and its child runs as a DataFrame, one per fingerprint."""
 
     uri: str  # as printed, without its password
     studies: tuple[StudyRecord, ...]
@@ -56,7 +56,7 @@ class ParentRun:
     """A parent run with a readable study.json."""
 
     run_id: str
-    tag: str
+    parent: StudyParent
     record: StudyRecord
 
 
@@ -75,8 +75,8 @@ def read_store(uri: str | None = None, parent: str | None = None) -> TrackedStud
     """Returns the studies and runs of a tracking store.
 
     `uri` defaults to MLFLOW_TRACKING_URI, then to sqlite:///mlflow.db. With `parent`, a run id or the hash in the tag
-    ran.parent, only that parent's study is read. `runs` has the columns RUN_COLUMNS, a row per child run that is not
-    deleted: errors in %, hours, start_time in UTC; what a run has not logged is NaN or "". Raises StoreError.
+    ran.parent, only that parent's study is read. `runs` is the result of runs.tidy for the child runs that are not
+    deleted: errors in %, hours, start_time in UTC. Raises StoreError.
     """
     store = read_contents(uri, parent=parent)
     if not store.parents:
@@ -185,7 +185,10 @@ def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Par
             continue
         try:
             record = StudyRecord.from_json(json.loads(_artifact(client, run, names.STUDY_JSON)))
-            found[tag] = ParentRun(run.info.run_id, tag, record)
+            parent = StudyParent(
+                key=tag, name=run.info.run_name or "", tags=_our_tags(run), note=run.data.tags.get(NOTE, "")
+            )
+            found[tag] = ParentRun(run.info.run_id, parent, record)
         except (OSError, ValueError) as error:
             name = run.data.tags.get(names.STUDY, "?")
             problems.append(first_line(f"parent run {run.info.run_id} of study {name} is left out: {error}"))
@@ -217,12 +220,18 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
         source=mask_secrets(uri),
         run_id=run.info.run_id,
         start_time=run.info.start_time,
-        tags={key: value for key, value in run.data.tags.items() if key.startswith("ran.") or key == COMMIT},
+        tags=_our_tags(run),
         params=run.data.params,
         metrics=metrics,
         curves=curves,
         artifact=artifact,
+        name=run.info.run_name or "",
+        end_time=run.info.end_time,
     )
+
+
+def _our_tags(run: Any) -> dict[str, str]:
+    return {key: value for key, value in run.data.tags.items() if key.startswith("ran.") or key == COMMIT}
 
 
 def curves_by_client(client: "MlflowClient", run_id: str, wanted: Sequence[str]) -> Curves:

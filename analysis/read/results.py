@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, read_folder
 from analysis.read.mlflow_client import NoRunsError, StoreError
-from analysis.read.mlflow_store import read_contents
-from analysis.read.runs import RESULTS, Curves, RunData, tidy
+from analysis.read.mlflow_store import StoreContents, read_contents
+from analysis.read.runs import Curves, RunData, group_runs, repeated_text, tidy
+from analysis.read.schemas import Selection, folders_of_others, left_out_text, of_schema, only_schema
 from records import names
+from records.schema import CURRENT
 from records.study_json import StudyKey, StudyRecord, add_records
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
@@ -30,11 +32,11 @@ class Results:
     studies: tuple[StudyRecord, ...]
     """one per (name, profile, data set, overrides), sorted by them"""
     runs: "pd.DataFrame"
-    """a row per fingerprint, sorted by it, with the columns runs.RUN_COLUMNS"""
+    """as by runs.tidy: a row per fingerprint, sorted by it, with the columns runs.RUN_COLUMNS"""
     problems: tuple[str, ...]
     """messages about what could not be read"""
     kept: Mapping[str, Sequence[RunData]] = field(default_factory=dict, repr=False, compare=False)
-    """by fingerprint: the run that counts, then other copies, which may have curves or artifacts that it lacks"""
+    """by fingerprint: the run that counts, then other copies of it, which may have curves or artifacts that it lacks"""
 
     @property
     def notes(self) -> list[str]:
@@ -66,62 +68,88 @@ class Results:
 
 
 def read_results(
-    tracking_uri: str | None = None, archive: Path | None = ARCHIVE, *, experiment: str | None = None
+    tracking_uri: str | None = None,
+    archive: Path | None = ARCHIVE,
+    *,
+    experiment: str | None = None,
+    named: bool = False,
 ) -> Results:
     """Returns studies and runs of a tracking store and an archive folder; `archive` None: of the store alone.
 
     A store that `tracking_uri` or MLFLOW_TRACKING_URI names must hold runs of ours; the default one may be missing if
-    the archive has runs. `experiment`: only that one, "ran/<data set>". Raises StoreError.
+    the archive has runs. `experiment`: only that one, "ran/<data set>". Runs of another schema version than the current
+    one are left out, which `problems` says; but if the user `named` the archive and it holds one other version alone,
+    the runs of that version are read. Raises StoreError.
     """
-    records: dict[StudyKey, StudyRecord] = {}
-    problems: list[str] = []
     every = [] if archive is None else read_folder(archive)
-    there = {name for file in every for name in file.experiments}
     files = [file for file in every if experiment is None or experiment in file.experiments]
-    planned = [record for file in files for record in file.studies]
-    runs = [run for file in files for run in file.runs]
-    sources = [str(file.path) for file in files]
-    try:
-        store = read_contents(tracking_uri, experiment=experiment)
-    except NoRunsError:
-        if tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or not any(file.runs for file in every):
-            raise
-    else:
-        problems += store.problems
-        planned += [parent.record for parent in store.parents]
-        runs = [
-            *store.runs,
-            *runs,
-        ]  # the store's first: if two copies have the same start, the store's has all artifacts
-        sources = [store.uri, *sources]
-        there |= set(store.experiments)
-    over = {run.fingerprint for run in runs if run.outcome in RESULTS}
-    problems += add_records(records, planned, over)
-    if experiment is not None and not runs and not records:
+    apart = [] if named or archive is None else folders_of_others(archive)
+    store = _store(tracking_uri, experiment, may_be_missing=any(file.runs for file in [*every, *apart]))
+    read = _together(store, files)
+    schema = only_schema(files) if named else CURRENT
+    left_out = left_out_text(read.runs, schema, files, apart)
+    if experiment is not None and not read.runs and not read.studies:
+        there = {name for file in every for name in file.experiments} | set(store.experiments if store else ())
         others = ", ".join(sorted(there - {experiment})) or "nothing"
         raise StoreError(f"no runs in experiment {experiment!r}. There is: {others}.")
-    kept: dict[str, list[RunData]] = {}
-    for run in sorted(runs, key=lambda run: run.rank, reverse=True):
-        kept.setdefault(run.fingerprint, []).append(run)
-    chosen = [kept[fingerprint][0] for fingerprint in sorted(kept)]
+    chosen = of_schema(read, schema)
+    if left_out and not chosen.runs and not chosen.studies:
+        raise StoreError(left_out[0])
+    groups = group_runs(chosen.runs)
+    records: dict[StudyKey, StudyRecord] = {}
+    over = {fingerprint for fingerprint, group in groups.items() if group.results}
+    problems = add_records(records, [record for record, _ in chosen.studies], over)
     studies = tuple(records[key] for key in sorted(records))
-    counts = Counter(run.source for run in chosen)
+    repeated = repeated_text(len(group.results) for group in groups.values())
+    counts = Counter(group.counts.source for group in groups.values())
+    sources = [*([store.uri] if store else []), *(str(file.path) for file in files)]
     return Results(
         sources=tuple(f"{source}: {counts[source]} run{'' if counts[source] == 1 else 's'}" for source in sources),
         studies=studies,
-        runs=tidy(chosen),
-        problems=(*problems, *_strays(files, studies)),
-        kept=kept,
+        runs=tidy(chosen.runs),
+        problems=(
+            *(store.problems if store else ()),
+            *left_out,
+            *problems,
+            *([repeated] if repeated else []),
+            *_strays(files, studies, chosen.runs),
+        ),
+        kept={fingerprint: group.copies for fingerprint, group in groups.items()},
     )
 
 
-def _strays(files: Sequence[ArchiveFile], studies: Sequence[StudyRecord]) -> list[str]:
-    """A message for each file whose runs are in no study: the first archives kept no records."""
+def _store(tracking_uri: str | None, experiment: str | None, *, may_be_missing: bool) -> StoreContents | None:
+    try:
+        return read_contents(tracking_uri, experiment=experiment)
+    except NoRunsError:
+        if tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or not may_be_missing:
+            raise
+        return None
+
+
+def _together(store: StoreContents | None, files: Sequence[ArchiveFile]) -> Selection:
+    """Everything that was read: of studies the store's last, of which the later counts.
+
+    Of runs the store's come first: of two copies of a run the first counts, and the store's has all artifacts.
+    """
+    studies = [(line.record, line.parent) for file in files for line in file.study_lines]
+    runs = [run for file in files for run in file.runs]
+    if store is not None:
+        studies += [(found.record, found.parent) for found in store.parents]
+        runs = [*store.runs, *runs]
+    return Selection(tuple(studies), tuple(runs))
+
+
+def _strays(files: Sequence[ArchiveFile], studies: Sequence[StudyRecord], runs: Sequence[RunData]) -> list[str]:
+    """A message for each file whose runs are read and in no study: the first archives kept no records."""
     planned = {run.fingerprint for study in studies for run in study.runs}
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        found.setdefault(run.source, set()).add(run.fingerprint)
     return [
-        f"{file.path} is in no table: no study's record here lists any of its {len(file.runs)} runs"
+        f"{file.path} is in no table: no study's record here lists any of its {len(of_file)} runs"
         for file in files
-        if file.runs and not planned & file.lines.keys()
+        if (of_file := found.get(str(file.path))) and not planned & of_file
     ]
 
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from analysis.read.runs import RUNNING
+from analysis.read.runs import RUNNING, repeated_text
 from analysis.tables.cell_results import NO_ERROR, NOT_RUN, CellRuns, RunResult
 from analysis.tables.cells import Difference, TableCell
 from records import names
+from records.schema import CURRENT
 from records.study_json import StudyRecord
 
 # Words for outcomes that are not finished, in the order of captions.
@@ -40,6 +41,7 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
     data = " and ".join(dataset_name(study.dataset, of_study) for study, of_study in pairs)
     return [
         f"Data: {data}. Profile: {first.profile}. Selection: {first.selection}.",
+        *schema_sentence(everything),
         *(sentence for study, of_study in pairs for sentence in not_imagenet(study.dataset, of_study)),
         *size_sentences(everything),
         f"Mean ± sample standard deviation over the n finished of {planned} (n = 1: the value alone).",
@@ -48,9 +50,24 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
 
 
 def closing_sentences(cells: Sequence[CellRuns], broken: int) -> list[str]:
-    """Returns the missing runs, the number of pairs left out because of a diverged run, and the cost."""
-    left_out = f"Left out of the differences: {_plural(broken, 'pair')} with a diverged run."
-    return [*shortfall_sentence(cells), *([left_out] if broken else []), *hours_sentence(cells)]
+    """Returns the missing and repeated runs, the number of pairs left out because of a diverged run, and the cost."""
+    left_out = [f"Left out of the differences: {_plural(broken, 'pair')} with a diverged run."] if broken else []
+    return [*shortfall_sentence(cells), *repeats_sentences(cells), *left_out, *hours_sentence(cells)]
+
+
+def schema_sentence(cells: Sequence[CellRuns]) -> list[str]:
+    """Returns the schema version of the runs if it is not the current one; [] if it is."""
+    others = {run.schema for cell_runs in cells for run in cell_runs.by_seed.values()} - {CURRENT}
+    return [f"Runs of schema {' and '.join(map(str, sorted(others)))}; the current is {CURRENT}."] if others else []
+
+
+def repeats_sentences(cells: Sequence[CellRuns]) -> list[str]:
+    """Returns how many runs have several results, and how many further attempts failed or were killed; [] if none."""
+    runs = {c.planned[seed]: run for c in cells for seed, run in c.by_seed.items()}.values()
+    several = repeated_text(run.results for run in runs)
+    counts = {WORDS[names.FAILED]: sum(run.failed for run in runs), WORDS[names.KILLED]: sum(r.killed for r in runs)}
+    attempts = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+    return ([f"{several}."] if several else []) + ([f"Further attempts: {attempts}."] if attempts else [])
 
 
 def overrides_sentence(overrides: Mapping[str, object]) -> list[str]:

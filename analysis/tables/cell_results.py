@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.read.runs import RUNNING, one_per_fingerprint
+from analysis.read.runs import RUNNING
 from analysis.stats import Interval, MeanStd, differences, holm_intervals, mean_std
 from analysis.tables.cells import Measure
 from records import names
+from records.schema import CURRENT
 from records.study_json import CellKey, NetworkKey, StudyRecord
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ class RunResult:
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     hours: float
+    schema: int = CURRENT
+    """version of its fingerprint"""
+    results: int = 1
+    """different results of its fingerprint, of which this is the first"""
+    failed: int = 0
+    """failed attempts besides this run"""
+    killed: int = 0
+    """killed attempts besides this run"""
 
 
 @dataclass(frozen=True)
@@ -68,17 +77,22 @@ class CellRuns:
 
 
 def index_runs(runs: "pd.DataFrame") -> dict[str, RunResult]:
-    """Returns the run that counts for each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
-    one = one_per_fingerprint(runs)
+    """Returns the run of each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
+    counted = ("schema", "results", "failed", "killed")
+    columns = ("fingerprint", "outcome", "test_err", "hours", "params", "metrics", *counted)
     found = {}
-    for fingerprint, outcome, error, hours, params, metrics in zip(
-        one.index, one["outcome"], one["test_err"], one["hours"], one["params"], one["metrics"], strict=True
+    for fingerprint, outcome, error, hours, params, metrics, schema, results, failed, killed in zip(
+        *(runs[column] for column in columns), strict=True
     ):
         found[str(fingerprint)] = RunResult(
             outcome=outcome,
             metrics={**metrics, names.FINAL_TEST_ERR: math.nan if error is None else float(error)},
             params=params,
             hours=float(hours),
+            schema=int(schema),
+            results=int(results),
+            failed=int(failed),
+            killed=int(killed),
         )
     return found
 

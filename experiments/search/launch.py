@@ -32,6 +32,7 @@ from experiments.tracking import parents
 from experiments.tracking.errors import TrackingError
 from experiments.tracking.leases import Leases, in_turn
 from experiments.tracking.store import Store
+from ran.fingerprints import SCHEMA_VERSION
 from records import names
 from records.search_json import SearchRecord
 
@@ -57,7 +58,12 @@ def run(prepared: PreparedSearch) -> SearchResult:
             study = _open_study(p)
             dataset = p.space.source.name
             parent_id = parents.open_search(
-                store, dataset, p.key, p.name, {**settings.tags, names.DATASET: dataset}, p.search.doc
+                store,
+                dataset,
+                p.key,
+                p.name,
+                {**settings.tags, names.DATASET: dataset, names.SCHEMA: str(SCHEMA_VERSION)},
+                p.search.doc,
             )
         outcome = names.KILLED
         record: SearchRecord | None = None

@@ -6,17 +6,15 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from records.errors import UserError, first_line
+from records.errors import TrackingError as TrackingError
+from records.errors import first_line
+from records.errors import unusable as unusable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 """error codes of MLflow that are permanent; do not retry. PERMISSION_DENIED and an expired token are not among them:
 access can be granted and a token renewed, so the data is kept and sent again later."""
-
-
-class TrackingError(UserError):
-    """A tracking store that cannot be used, or a permanent error of one; the message is one line."""
 
 
 class StoreUnavailable(TrackingError):
@@ -61,8 +59,3 @@ def _kind(error: Exception) -> type[TrackingError] | None:
         return TrackingError if error.error_code in REFUSALS else StoreUnavailable
     unavailable = (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException, OSError)
     return StoreUnavailable if isinstance(error, unavailable) else None
-
-
-def unusable(uri: str, reason: object) -> TrackingError:
-    """Returns the error for a store that cannot be opened."""
-    return TrackingError(f"cannot use the tracking store {uri}: {reason}")

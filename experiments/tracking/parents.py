@@ -9,7 +9,6 @@ from pathlib import Path
 
 from experiments.tracking import provenance
 from experiments.tracking.errors import asking
-from experiments.tracking.records import MLFLOW_STATUS
 from experiments.tracking.store import Store
 from records import names
 from records.study_json import StudyRecord, unite
@@ -39,7 +38,7 @@ def open_search(store: Store, dataset: str, key: str, name: str, tags: Mapping[s
 def finish_parent(store: Store, run_id: str, outcome: str) -> None:
     """Ends the parent run."""
     with asking(store.uri):
-        store.client.set_terminated(run_id, MLFLOW_STATUS[outcome])
+        store.client.set_terminated(run_id, names.MLFLOW_STATUS[outcome])
 
 
 def summarize(store: Store, run_id: str, metrics: Mapping[str, float], step: int) -> None:

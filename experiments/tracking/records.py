@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from records import names
+from records.schema import schema_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-MLFLOW_STATUS = {
-    names.FINISHED: "FINISHED", names.DIVERGED: "FINISHED", names.FAILED: "FAILED", names.KILLED: "KILLED",
-}  # fmt: skip
-"""MLflow's status of a run by its outcome"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +60,18 @@ class StoredRun:
             images_per_s=metrics.get(names.COST_IMAGES_PER_S),
             val_err=metrics.get(names.FINAL_VAL_ERR),
             test_err=metrics.get(names.FINAL_TEST_ERR),
-            schema=int(tags.get(names.SCHEMA, 1)),
+            schema=schema_of(tags),
             plain_fingerprint=tags.get(names.PLAIN_FINGERPRINT, ""),
             user_code=json.loads(tags.get(names.USER_CODE, "{}")),
         )
 
 
 def by_fingerprint(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
-    """Returns one run per fingerprint: one with a result if there is any, and of those the last in `runs`."""
+    """Returns one run per fingerprint: the first in `runs` that has a result, else the last."""
     chosen: dict[str, StoredRun] = {}
     for run in runs:
         held = chosen.get(run.fingerprint)
-        if held is None or not held.is_result or run.is_result:
+        if held is None or not held.is_result:
             chosen[run.fingerprint] = run
     return chosen
 

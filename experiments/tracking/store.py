@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from experiments.tracking import empty_store, provenance, sqlite
-from experiments.tracking.errors import Superseded, TrackingError, asks, unusable
-from experiments.tracking.records import MLFLOW_STATUS, RunOpening, StoredRun, by_fingerprint
+from experiments.tracking import provenance, sqlite
+from experiments.tracking.errors import Superseded, asks, unusable
+from experiments.tracking.records import RunOpening, StoredRun, by_fingerprint
 from records import names
 from records.errors import first_line
-from records.mlflow_uri import sqlite_path
+from records.mlflow_uri import artifact_location, sqlite_path
+from records.sqlite_store import creation_lock, holds_mlflow, open_or_create
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -49,32 +50,7 @@ class Store:
     @classmethod
     def open(cls, uri: str) -> "Store":
         """Returns the store, created if it is a sqlite file that does not exist."""
-        path = sqlite_path(uri)
-        if path is not None:
-            sqlite.check_writable(uri)
-            lock = sqlite.creation_lock(path)
-            if not path.exists() or not sqlite.holds_mlflow(path, uri) or lock.exists():
-                with FileLock(lock):  # two processes that create a store at the same time break it
-                    store = cls._created(path, uri)
-                    lock.unlink(missing_ok=True)
-                    return store
-        return cls(uri)
-
-    @classmethod
-    def _created(cls, path: Path, uri: str) -> "Store":
-        """Returns the store in a sqlite file, with MLflow's tables, if absent. The caller holds its creation lock."""
-        is_new = not path.exists() or not sqlite.holds_mlflow(path, uri)
-        is_copy = is_new and empty_store.fill(path)
-        sqlite.create_file(path, uri)
-        if is_copy:
-            try:
-                return cls(uri)
-            except TrackingError:
-                empty_store.discard(path)
-        store = cls(uri)
-        if is_new:
-            empty_store.remember(path)
-        return store
+        return open_or_create(uri, lambda: cls(uri))
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
@@ -84,9 +60,9 @@ class Store:
         """
         path = sqlite_path(uri)
         if path is not None:
-            if not path.exists() or not sqlite.holds_mlflow(path, uri):
+            if not path.exists() or not holds_mlflow(path, uri):
                 return None
-            if os.access(lock := sqlite.creation_lock(path), os.W_OK):
+            if os.access(lock := creation_lock(path), os.W_OK):
                 with FileLock(lock):
                     return cls(uri)
         return cls(uri)
@@ -105,10 +81,8 @@ class Store:
         if (known := self._known_experiment(dataset)) is not None:
             return known
         name = names.EXPERIMENT_PREFIX + dataset
-        # Artifacts of a sqlite store lie beside it, independent of the folder in which a later command starts.
-        location = None if self._path is None else (self._path.resolve().parent / "mlruns").as_uri()
         try:
-            return self.client.create_experiment(name, artifact_location=location and f"{location}/{dataset}")
+            return self.client.create_experiment(name, artifact_location=artifact_location(self.uri, dataset))
         except MlflowException:
             found = self.client.get_experiment_by_name(name)  # another launch has just created it
             if found is None:
@@ -144,7 +118,7 @@ class Store:
                 return runs
 
     def runs(self, dataset: str) -> dict[str, StoredRun]:
-        """Returns a data set's runs by fingerprint: results before attempts, then the newest."""
+        """Returns a data set's runs by fingerprint: the first result, else the newest attempt."""
         return by_fingerprint(map(StoredRun.of, self.search_runs(dataset, f"tags.`{names.FINGERPRINT}` != ''")))
 
     def run(self, dataset: str, fingerprint: str) -> StoredRun | None:
@@ -263,5 +237,5 @@ class Store:
         """Ends a run. The outcome is written last, so a run that has one is complete."""
         if reason:
             self.client.set_tag(run_id, names.REASON, reason)
-        self.client.set_terminated(run_id, MLFLOW_STATUS[outcome], end_ms)
+        self.client.set_terminated(run_id, names.MLFLOW_STATUS[outcome], end_ms)
         self.client.set_tag(run_id, names.OUTCOME, outcome)

@@ -9,9 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from golden import COMMIT, HALF_DONE, fingerprint, frame, masks_npz, probes_json, study_json
+from golden import COMMIT, HALF_DONE, correct_npz, fingerprint, frame, masks_npz, probes_json, study_json
 
+from analysis.read.mlflow_store import NOTE
 from records import names
+from records.schema import CURRENT
 from records.study_json import StudyRecord
 
 
@@ -44,7 +46,8 @@ def _golden(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     for tag, changes in (("a" * 16, {}), ("b" * 16, {"overrides": {"train.steps": 10}})):
         record = study_json(**changes)
         tags = {names.PARENT: tag, names.STUDY: record["study"], names.OVERRIDES: json.dumps(record["overrides"])}
-        parent = client.create_run(experiment, tags=tags)
+        tags |= {names.SCHEMA: str(CURRENT), NOTE: "About the study."}
+        parent = client.create_run(experiment, tags=tags, run_name=f"arl_vs_nal {tag}")
         client.log_text(parent.info.run_id, json.dumps(record), names.STUDY_JSON)
         client.log_metric(parent.info.run_id, names.FINAL_TEST_ERR, 77.0)  # a summary is not a run
     # Children of the other parent: they must be found by fingerprint.
@@ -53,9 +56,11 @@ def _golden(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         tags = {names.FINGERPRINT: row["fingerprint"], names.SEED: str(row["seed"]), "mlflow.parentRunId": "elsewhere"}
         tags |= {names.OUTCOME: outcome, names.REASON: row.get("reason", ""), names.STUDY: "arl_vs_nal"}
         tags |= {names.PROFILE: "quick-1", names.DATASET: "cluttershapes", names.OVERRIDES: "{}"}
+        tags |= {names.SCHEMA: str(CURRENT)}
         tags |= {"mlflow.source.git.commit": COMMIT, "mlflow.user": "somebody"}
         start = int(pd.Timestamp(row.get("start_time", "2026-01-01"), tz="UTC").timestamp() * 1000)
-        child = client.create_run(experiment, start_time=start, tags=tags).info.run_id
+        name = f"run {row['fingerprint'][:4]}"
+        child = client.create_run(experiment, start_time=start, tags=tags, run_name=name).info.run_id
         curve = [Metric(names.TRAIN_LOSS, 2.0 / step, start + step, step) for step in (1, 2, 3)]
         curve += [Metric(names.TRAIN_LOSS, 9.0, start, 3)]  # a point that a resumed run logged again: the later counts
         system = [Metric("system/cpu", 99.0, start, 0)]
@@ -66,6 +71,9 @@ def _golden(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
             client.log_dict(child, probes_json(row["fingerprint"]), names.PROBES_JSON)
             (folder / names.MASKS_NPZ).write_bytes(masks_npz(row["fingerprint"]))
             client.log_artifact(child, str(folder / names.MASKS_NPZ))
+            (folder / names.TEST_CORRECT).write_bytes(correct_npz(row["fingerprint"]))
+            client.log_artifact(child, str(folder / names.TEST_CORRECT))
+        client.set_terminated(child, "FINISHED", end_time=start + 60_000)
     gone = client.create_run(experiment, tags={names.FINGERPRINT: fingerprint(92, "nal", 1), names.OUTCOME: "finished"})
     client.log_metric(gone.info.run_id, names.FINAL_TEST_ERR, 1.0)
     client.delete_run(gone.info.run_id)

@@ -2,13 +2,16 @@
 
 import hashlib
 import io
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.read.mlflow_store import RUN_COLUMNS
+from analysis.read.runs import COMMIT as COMMIT_TAG
+from analysis.read.runs import RunData, tidy
 from records import names
+from records.schema import CURRENT
 
 COMMIT = "c0ffee" + 34 * "0"
 
@@ -49,14 +52,30 @@ def study_json(**changes: Any) -> dict[str, Any]:
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    filled = [
-        {"outcome": names.FINISHED, "test_err": float("nan"), "start_time": "2026-01-01", "run_id": str(i)}
-        | {"source": "a test", "commit": COMMIT, "params": {}, "metrics": {names.FINAL_TEST_ERR: row.get("test_err")}}
-        | row
-        for i, row in enumerate(rows)
-    ]
-    runs = pd.DataFrame(filled, columns=list(RUN_COLUMNS))
-    return runs.assign(start_time=pd.to_datetime(runs["start_time"], utc=True))
+    """Returns the tidy runs of rows as `run` makes them."""
+    return tidy(run_data(row) for row in rows)
+
+
+def run_data(row: dict[str, Any]) -> RunData:
+    start = pd.Timestamp(row.get("start_time", "2026-01-01"), tz="UTC")
+    tags = {
+        names.FINGERPRINT: row["fingerprint"],
+        names.OUTCOME: row.get("outcome", names.FINISHED),
+        COMMIT_TAG: COMMIT,
+    }
+    tags |= {names.SEED: str(row["seed"])} if "seed" in row else {}
+    tags |= {names.REASON: row.get("reason", ""), names.SCHEMA: str(row.get("schema", CURRENT))}
+    return RunData(
+        fingerprint=row["fingerprint"],
+        source="a test",
+        run_id="",
+        start_time=int(start.timestamp() * 1000),
+        tags=tags,
+        params=row.get("params", {}),
+        metrics={names.FINAL_TEST_ERR: row["test_err"]} if row.get("test_err", math.nan) == row.get("test_err") else {},
+        curves=dict,
+        artifact=lambda name: None,
+    )
 
 
 def run(depth: int, learning: str, seed: int, err: float = float("nan"), **more: Any) -> dict[str, Any]:
@@ -69,8 +88,8 @@ HALF_DONE = [
     run(56, "arl", 1, 11.0),
     run(56, "arl", 2, 12.0),
     run(56, "nal", 0, 10.5),
-    run(56, "nal", 1, 11.5, start_time="2026-01-02"),
-    run(56, "nal", 1, 99.0, start_time="2026-01-01"),  # an older run of the same fingerprint
+    run(56, "nal", 1, 11.5, start_time="2026-01-01"),
+    run(56, "nal", 1, 99.0, start_time="2026-01-02"),  # a second result of the same fingerprint
     run(56, "nal", 1, outcome=names.KILLED, start_time="2026-01-03"),  # a newer one without a result
     run(56, "nal", 2, outcome=names.DIVERGED),
     run(92, "arl", 0, 9.0),
@@ -91,3 +110,11 @@ def masks_npz(fingerprint: str) -> bytes:
 def probes_json(fingerprint: str) -> dict[str, Any]:
     response = {"split": "test", "images": 2000, "mean_abs": [1.0, 0.5, int(fingerprint[:2], 16) / 256]}
     return {"schema": 1, "response": response, "receptive_fields": []}
+
+
+def correct_npz(fingerprint: str) -> bytes:
+    """test_correct.npz of 13 images, other ones for each run."""
+    content = io.BytesIO()
+    right = np.random.default_rng(int(fingerprint[:8], 16)).random(13) < 0.5
+    np.savez(content, correct=np.packbits(right), count=13)
+    return content.getvalue()

@@ -12,6 +12,7 @@ from analysis.read.runs import RunData, tidy
 from analysis.tables.cells import Table
 from analysis.tables.formats import to_text
 from records import names
+from records.schema import CURRENT
 from records.study_json import StudyRecord
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -133,10 +134,21 @@ def _run(
 ) -> RunData:
     content = None if responses is None else json.dumps({"response": {"mean_abs": list(responses)}}).encode()
     return RunData(
-        fingerprint=mark, source="a test", run_id="", start_time=1_760_000_000_000,
-        tags={names.FINGERPRINT: mark, names.SEED: str(seed), names.OUTCOME: outcome}, params=params, metrics=metrics,
-        curves=dict, artifact=lambda name: content if name == names.PROBES_JSON else None,
-    )  # fmt: skip
+        fingerprint=mark,
+        source="a test",
+        run_id="",
+        start_time=1_760_000_000_000,
+        tags={
+            names.FINGERPRINT: mark,
+            names.SEED: str(seed),
+            names.OUTCOME: outcome,
+            names.SCHEMA: str(CURRENT),
+        },
+        params=params,
+        metrics=metrics,
+        curves=dict,
+        artifact=lambda name: content if name == names.PROBES_JSON else None,
+    )
 
 
 def results_of(*parts: tuple[StudyRecord, list[RunData]]) -> Results:
@@ -182,6 +194,7 @@ def fill(path: Path, *, runs: int, points: int) -> None:
             start, uri = 1_700_000_000_000 + i, f"/nowhere/{run}"
             rows["runs"].append((run, f"run {i}", "", "FINISHED", start, "active", uri, experiment))
             tags = {names.FINGERPRINT: f"{i:064x}", names.OUTCOME: names.FINISHED, names.SEED: str(i)}
+            tags |= {names.SCHEMA: str(CURRENT)}
             rows["tags"] += [(key, value, run) for key, value in tags.items()]
             rows["params"] += [(f"param.{k}", str(k), run) for k in range(20)]
             rows["metrics"] += [(key, s / 7, 0, run, s, 0) for key in keys for s in range(points)]

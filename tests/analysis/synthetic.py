@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.read.results import Results, read_results
 from records import names
+from records.schema import CURRENT
 
 CIFAR = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DEPTHS = {56: 1, 92: 2, 128: 3, 164: 4}
@@ -166,6 +167,7 @@ def run_line(
     old: bool = False,
     masks: bool = False,
     outcome: str = names.FINISHED,
+    schema: int = CURRENT,
 ) -> dict[str, Any]:
     """One line of an archive; `old` as before there were probes and specifications."""
     images = "2000" if chosen["study"] in ("noisy_labels", "human_noise") and profile.startswith("short") else "None"
@@ -214,7 +216,7 @@ def run_line(
         "tags": {
             names.FINGERPRINT: mark, names.SEED: str(seed), names.PROFILE: profile, names.DATASET: dataset,
             names.OUTCOME: outcome, names.OVERRIDES: json.dumps(overrides or {}, sort_keys=True),
-            "mlflow.source.git.commit": "4d42880" + "0" * 33,
+            "mlflow.source.git.commit": "4d42880" + "0" * 33, names.SCHEMA: str(schema),
         },
         "params": {
             "model.name": chosen["network"], "model.learning": chosen["learning"], "data.name": dataset,

@@ -1,6 +1,7 @@
 """Finished runs kept as small files: what is in them, what is not, and that they only grow."""
 
 import base64
+import io
 import json
 import re
 import sqlite3
@@ -9,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from golden import HALF_DONE, fingerprint, masks_npz, probes_json, study_json
+from golden import HALF_DONE, correct_npz, fingerprint, masks_npz, probes_json, study_json
 
 from analysis import archive
 from analysis.read.archive_file import read_file, unite_lines
@@ -19,6 +21,10 @@ from records import names
 
 FILE = Path("kept/cluttershapes-quick-1.jsonl")
 BASELINE = fingerprint(56, "arl", 0)
+TWICE = fingerprint(56, "nal", 1)
+COVERED = (
+    "8 of 12 planned runs, 1 failed, 1 further result, 2 killed, masks of depth=56,learning=arl seed 0"  # in HALF_DONE
+)
 
 
 def export(*more: str, profile: str = "quick-1", data: str = "cluttershapes") -> int:
@@ -30,7 +36,21 @@ def lines() -> list[dict[str, Any]]:
 
 
 def runs() -> dict[str, dict[str, Any]]:
-    return {line["fingerprint"]: line for line in lines() if line["kind"] == "run"}
+    """The first result of each fingerprint."""
+    return {line["fingerprint"]: line for line in reversed(lines()) if line["kind"] == "run"}
+
+
+def forms_of(chosen: str) -> list[tuple[str, str, Any]]:
+    """Kind, outcome and test error of every line of a fingerprint, in the order of the file."""
+    return [
+        (line["kind"], line["tags"][names.OUTCOME], line["metrics"].get(names.FINAL_TEST_ERR))
+        for line in lines()
+        if line.get("fingerprint") == chosen
+    ]
+
+
+def second_of_two() -> dict[str, Any]:
+    return [line for line in lines() if line.get("fingerprint") == TWICE][1]
 
 
 def in_order(planned: dict[str, Any]) -> Any:
@@ -59,14 +79,17 @@ def test_studies_and_results_are_kept_whole(store_folder: Path, capsys: pytest.C
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith(f"{FILE}: 8 runs, 8 of them in sqlite:///mlflow.db; ")
     assert out[1:] == [
-        '  arl_vs_nal {"train.steps": 10}  8 of 12 planned runs, masks of depth=56,learning=arl seed 0',
-        "  arl_vs_nal                      8 of 12 planned runs, masks of depth=56,learning=arl seed 0",
+        f'  arl_vs_nal {{"train.steps": 10}}  {COVERED}',
+        f"  arl_vs_nal                      {COVERED}",
     ]
     kept = lines()
-    assert [line["kind"] for line in kept] == ["study"] * 2 + ["run"] * 8
+    assert [line["kind"] for line in kept[:3]] == ["study", "study", "run"] or kept[2]["kind"] == "ended"
     assert kept[1]["study"] == study_json(runs=sorted(study_json()["runs"], key=in_order))
-    results = {row["fingerprint"] for row in HALF_DONE if row.get("outcome", "finished") in ("finished", "diverged")}
-    assert [line["fingerprint"] for line in kept[2:]] == sorted(results)
+    assert kept[1]["parent"] == {
+        "key": "a" * 16, "name": f"arl_vs_nal {'a' * 16}", "note": "About the study.",
+        "tags": {names.PARENT: "a" * 16, names.STUDY: "arl_vs_nal", names.OVERRIDES: "{}", names.SCHEMA: "2"},
+    }  # fmt: skip
+    assert [line["fingerprint"] for line in kept[2:]] == sorted(row["fingerprint"] for row in HALF_DONE)
     run = runs()[BASELINE]
     assert run == {
         "kind": "run",
@@ -74,12 +97,15 @@ def test_studies_and_results_are_kept_whole(store_folder: Path, capsys: pytest.C
         "tags": {
             names.FINGERPRINT: BASELINE, names.SEED: "0", names.OUTCOME: "finished", names.STUDY: "arl_vs_nal",
             names.PROFILE: "quick-1", names.DATASET: "cluttershapes", names.OVERRIDES: "{}", names.REASON: "",
-            "mlflow.source.git.commit": "c0ffee" + 34 * "0",
+            "mlflow.source.git.commit": "c0ffee" + 34 * "0", names.SCHEMA: "2",
         },
         "params": {"optim.lr": "0.5"},
         "metrics": {names.TRAIN_LOSS: 2 / 3, names.FINAL_TEST_ERR: 10.0},
         "curves": {names.TRAIN_LOSS: [[1, 2.0], [2, 1.0], [3, 0.666667]]},
+        "name": f"run {BASELINE[:4]}",
         "start_time": 1767225600000,
+        "end_time": 1767225660000,
+        "test_correct": {"count": 13, "bits": run["test_correct"]["bits"]},
         "spec": {"stem_channels": 16},
         "probes": probes_json(BASELINE),
         "masks": base64.b64encode(masks_npz(BASELINE)).decode(),
@@ -87,7 +113,31 @@ def test_studies_and_results_are_kept_whole(store_folder: Path, capsys: pytest.C
     assert [f for f, line in runs().items() if "masks" in line] == [BASELINE]
     diverged = runs()[fingerprint(56, "nal", 2)]
     assert (diverged["tags"][names.OUTCOME], diverged["spec"], diverged["probes"]) == ("diverged", None, None)
-    assert runs()[fingerprint(56, "nal", 1)]["metrics"][names.FINAL_TEST_ERR] == 11.5  # the newer of two
+    assert forms_of(TWICE) == [("run", "finished", 11.5), ("run", "finished", 99.0), ("ended", "killed", None)]
+    assert forms_of(fingerprint(92, "arl", 2)) == [("ended", "killed", None)]
+    (failed,) = (line for line in kept if line.get("fingerprint") == fingerprint(92, "arl", 1))
+    assert (failed["kind"], failed["tags"][names.REASON]) == ("ended", "out of memory")
+    assert not failed.keys() & {"curves", "spec", "probes", "masks", "test_correct"}
+
+
+def test_what_was_right_of_each_test_image_survives(store_folder: Path) -> None:
+    assert export() == 0
+    found = {run.fingerprint: run.artifact(names.TEST_CORRECT) for run in read_file(FILE).runs}
+    content = found[BASELINE]
+    assert content is not None
+    assert found[fingerprint(56, "nal", 2)] is None  # diverged
+    ours, expected = (np.load(io.BytesIO(npz)) for npz in (content, correct_npz(BASELINE)))
+    assert set(ours.files) == set(expected.files) == {"correct", "count"}
+    assert int(ours["count"]) == 13
+    assert ours["correct"].dtype == np.uint8
+    assert (ours["correct"] == expected["correct"]).all()
+
+
+def test_a_damaged_list_of_right_images_is_left_out(own_artifacts: Path) -> None:
+    for path in own_artifacts.rglob(names.TEST_CORRECT):
+        path.write_bytes(b"PK\x03\x04 not a zip")
+    assert export() == 0
+    assert '"test_correct"' not in FILE.read_text()
 
 
 def test_the_same_again_changes_nothing(store_folder: Path) -> None:
@@ -109,12 +159,21 @@ def test_the_order_does_not_depend_on_the_order_of_the_store(store_folder: Path)
     with_two = runs()
     assert {f for f, line in with_two.items() if "masks" in line} == {BASELINE, fingerprint(92, "nal", 0)}
     del with_two[fingerprint(92, "nal", 0)]["masks"]
-    by_fingerprint = [line for line in map(json.loads, once.decode().splitlines()) if line["kind"] == "run"]
-    assert list(with_two.values()) == by_fingerprint
+    assert [line for line in lines() if line.get("fingerprint") not in with_two] == [
+        line for line in map(json.loads, once.decode().splitlines()) if line.get("fingerprint") not in with_two
+    ]
+    for line in map(json.loads, reversed(once.decode().splitlines())):
+        assert line["kind"] != "run" or line in (with_two[line["fingerprint"]], second_of_two())
 
 
 def test_what_a_file_holds_stays(store_folder: Path) -> None:
-    old = {"fingerprint": "0" * 64, "tags": {}, "params": {}, "metrics": {"final/test_err": 5.123456789}, "curves": {}}
+    old = {
+        "fingerprint": "0" * 64,
+        "tags": {names.SCHEMA: "2"},
+        "params": {},
+        "metrics": {"final/test_err": 5.123456789},
+        "curves": {},
+    }
     other = study_json(study="mask_type", axes=study_json()["axes"][:1], compare=None, runs=[])
     earlier = study_json(
         title="Before", runs=[{"fingerprint": "f", "cell": {"depth": 92, "learning": "nal"}, "seed": 9}]
@@ -139,35 +198,74 @@ def lines_of_any_kind() -> list[dict[str, Any]]:
     return [json.loads(text) for text in FILE.read_text().splitlines()]
 
 
-def test_a_newer_run_replaces_a_line_but_not_what_only_that_has(
-    store_folder: Path, own_artifacts: Path, capsys: pytest.CaptureFixture[str]
+def change(chosen: str, **changes: Any) -> None:
+    """Changes every archived line of a fingerprint."""
+    write([line | changes if line.get("fingerprint") == chosen else line for line in lines()])
+
+
+@pytest.mark.parametrize(("later", "expected"), [(1, [10.0, 99.0]), (-1, [99.0, 10.0])])
+def test_a_second_result_is_kept_beside_the_first(
+    store_folder: Path, capsys: pytest.CaptureFixture[str], later: int, expected: list[float]
 ) -> None:
     assert export() == 0
-    kept = lines()
-    for line in kept:
-        if line.get("fingerprint") == BASELINE:
-            line["metrics"] = {names.FINAL_TEST_ERR: 99.0}
-            line["start_time"] -= 1
-    write(kept)
-    for path in own_artifacts.rglob("*"):
-        if path.name in (names.PROBES_JSON, names.MASKS_NPZ):
-            path.unlink()
+    archived = runs()[BASELINE]
+    change(BASELINE, metrics={names.FINAL_TEST_ERR: 99.0}, start_time=archived["start_time"] + later)
     capsys.readouterr()
     assert export() == 0
-    assert f"warning: {BASELINE[:12]}: test error 10.0 % replaces 99.0 %" in capsys.readouterr().err
-    run = runs()[BASELINE]
-    assert run["metrics"][names.FINAL_TEST_ERR] == 10.0
-    assert run["probes"] == probes_json(BASELINE)
-    assert run["masks"] == base64.b64encode(masks_npz(BASELINE)).decode()
+    assert forms_of(BASELINE) == [("run", "finished", error) for error in expected]
+    said = f"{BASELINE[:12]}: two results, of test errors {expected[0]} % and {expected[1]} %, are kept; the first"
+    assert said in capsys.readouterr().err
+    once = FILE.read_bytes()
+    assert export() == 0
+    assert FILE.read_bytes() == once
+    assert BASELINE[:12] not in capsys.readouterr().err, "a warning is for what is new"
 
 
-def test_an_older_run_replaces_nothing_but_fills_in() -> None:
+def test_other_digits_at_the_same_start_are_a_second_result(store_folder: Path) -> None:
+    assert export() == 0
+    change(BASELINE, metrics=runs()[BASELINE]["metrics"] | {names.FINAL_TEST_ERR: 10.000001})
+    assert export() == 0
+    assert [error for _, _, error in forms_of(BASELINE)] == [10.000001, 10.0]
+
+
+def test_a_copy_is_completed_from_what_only_the_file_has(own_artifacts: Path) -> None:
+    assert export() == 0
+    before = FILE.read_bytes()
+    for path in own_artifacts.rglob("*"):
+        if path.name in (names.PROBES_JSON, names.MASKS_NPZ, names.TEST_CORRECT):
+            path.unlink()
+    assert export() == 0
+    assert FILE.read_bytes() == before
+
+
+def test_an_evaluation_after_its_end_makes_no_second_result(store_folder: Path) -> None:
+    assert export() == 0
+    run = "SELECT run_uuid FROM tags WHERE value = ?"
+    sql(
+        "INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) "
+        f"SELECT 'evaluation/cifar10.1/err', 5.0, 0, 0, 0, run_uuid FROM ({run})",
+        BASELINE,
+    )
+    assert export() == 0
+    assert forms_of(BASELINE) == [("run", "finished", 10.0)]
+    assert runs()[BASELINE]["metrics"]["evaluation/cifar10.1/err"] == 5.0
+
+
+def test_an_attempt_that_was_continued_is_the_result(store_folder: Path) -> None:
+    chosen, run = fingerprint(92, "arl", 2), "SELECT run_uuid FROM tags WHERE value = ?"
+    assert export() == 0
+    assert forms_of(chosen) == [("ended", "killed", None)]
+    sql(f"UPDATE tags SET value = 'finished' WHERE key = ? AND run_uuid IN ({run})", names.OUTCOME, chosen)
+    assert export() == 0
+    assert forms_of(chosen) == [("run", "finished", None)]
+
+
+def test_lines_of_one_run_are_united() -> None:
     held = {"fingerprint": "f", "start_time": 2, "metrics": {"a": 1.0}, "probes": None, "curves": {}, "masks": "AA"}
-    line = {"fingerprint": "f", "start_time": 1, "metrics": {"a": 2.0}, "probes": {"schema": 1}, "spec": {}}
-    assert unite_lines(line, held) == held | {"probes": {"schema": 1}}
-    first = {"fingerprint": "f", "metrics": {"a": 0.0}}  # of the first archives: without a time any other is newer
-    assert unite_lines(line, first) == line
-    assert unite_lines(first, line) == line
+    line = {"fingerprint": "f", "start_time": 2, "metrics": {"a": 1.0}, "probes": {"schema": 1}, "spec": {}}
+    assert unite_lines(line, held) == line | {"masks": "AA"}
+    first = {"fingerprint": "f", "metrics": {"a": 1.0}}  # of the first archives, without a time
+    assert unite_lines(line, first) == unite_lines(first, line) == line
 
 
 @pytest.mark.parametrize(
@@ -255,7 +353,7 @@ RUN = '{"fingerprint": "f", "tags": {}, "params": {}, "metrics": {}, "curves": {
         ('{"kind": "run", "fing', "Unterminated string"),
         ("<<<<<<< HEAD", "Expecting value"),
         ("[1]", "the line is no object"),
-        ('{"kind": "weights"}', "kind 'weights' is neither study nor run"),
+        ('{"kind": "weights"}', "kind 'weights' is neither study nor run nor ended"),
         ('{"kind": "study", "study": {"schema": 1}}', "study.json has no 'axes'"),
         ('{"kind": "study"}', "it has no 'study'"),
         (RUN.replace('"params": {}, ', ""), "it has no 'params'"),
@@ -263,13 +361,19 @@ RUN = '{"fingerprint": "f", "tags": {}, "params": {}, "metrics": {}, "curves": {
         (RUN.replace('"curves": {}', '"curves": {"train/loss": [[1]]}'), "not enough values"),
         (RUN.replace('"metrics": {}', '"metrics": {"a": "much"}'), "could not convert"),
         (RUN.replace('"metrics": {}', '"metrics": {}, "masks": "UEsD?"'), "base64"),
+        (
+            RUN.replace("{}}", '{}, "test_correct": {"count": 9, "bits": "AA=="}}'),
+            "test_correct has 1 bytes for 9 images",
+        ),
+        (RUN.replace("{}}", '{}, "test_correct": {"count": 8}}'), "it has no 'bits'"),
+        ('{"kind": "study", "study": STUDY, "parent": {"key": "a"}}', "it has no 'tags'"),
     ],
 )
 def test_a_damaged_line_is_named(
     empty_folder: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
 ) -> None:
     FILE.parent.mkdir()
-    FILE.write_text(f"{RUN}\n{line}\n{RUN}\n")
+    FILE.write_text(f"{RUN}\n{line.replace('STUDY', json.dumps(study_json()))}\n{RUN}\n")
     with pytest.raises(StoreError, match=re.escape(message)) as caught:
         read_file(FILE)
     assert str(caught.value).startswith(f"{FILE} is damaged in line 2: ")
@@ -331,9 +435,9 @@ def test_show(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "─" * (77 + len(size)),
         "cifar10-short-1.jsonl        0        1            -                         1 kB",
         "  no study here  1 run",
-        f"cluttershapes-quick-1.jsonl  2        8     0,1,2  2026-01-01 to 2026-01-02  {size}",
-        '  arl_vs_nal {"train.steps": 10}  8 of 12 planned runs, masks of depth=56,learning=arl seed 0',
-        "  arl_vs_nal                      8 of 12 planned runs, masks of depth=56,learning=arl seed 0",
+        f"cluttershapes-quick-1.jsonl  2        8     0,1,2  2026-01-01 to 2026-01-03  {size}",
+        f'  arl_vs_nal {{"train.steps": 10}}  {COVERED}',
+        f"  arl_vs_nal                      {COVERED}",
     ]
 
 

@@ -21,7 +21,7 @@ def parse(*argv: str) -> argparse.Namespace:
 def test_defaults() -> None:
     options = parse()
     assert (options.profile, options.data, options.experiment, options.tracking_uri) == (None, None, None, None)
-    assert (options.overrides, options.archive, options.out) == (False, "results/archive", Path("results"))
+    assert (options.overrides, options.archive, options.out) == (False, None, Path("results"))
 
 
 def test_store_and_archive_are_read_together(store_folder: Path) -> None:
@@ -30,7 +30,7 @@ def test_store_and_archive_are_read_together(store_folder: Path) -> None:
     both = from_arguments(parse("--archive", "kept", "--tracking-uri", "sqlite:///mlflow.db"))
     assert both.sources == ("sqlite:///mlflow.db: 10 runs", "kept/cluttershapes-quick-1.jsonl: 0 runs")
     (store_folder / "mlflow.db").unlink()
-    assert from_arguments(parse("--archive", "kept")).sources == ("kept/cluttershapes-quick-1.jsonl: 8 runs",)
+    assert from_arguments(parse("--archive", "kept")).sources == ("kept/cluttershapes-quick-1.jsonl: 10 runs",)
     assert from_arguments(parse("--archive", "kept", "--experiment", "ran/cluttershapes")).studies
     for argv, message in (
         (["--archive", "none"], "no tracking store at"),

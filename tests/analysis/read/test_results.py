@@ -17,11 +17,12 @@ from results_lab import fill
 
 from analysis import archive
 from analysis.read.archive_file import read_file
-from analysis.read.mlflow_store import RUN_COLUMNS, StoreError, one_per_fingerprint
+from analysis.read.mlflow_store import RUN_COLUMNS, StoreError
 from analysis.read.results import Results, read_results
 from records import names
 
 FILE = Path("results/archive/cluttershapes-quick-1.jsonl")
+TWICE = "1 run has two results; the first counts"
 DONE = {row["fingerprint"] for row in HALF_DONE if row.get("outcome", "finished") in ("finished", "diverged")}
 
 
@@ -54,14 +55,15 @@ def sql(statement: str, *values: str) -> None:
 def test_a_store_alone(store_folder: Path, half_done: Any) -> None:
     results = read_results()
     assert results.sources == ("sqlite:///mlflow.db: 10 runs",)
-    assert results.problems == ()
+    assert results.problems == (TWICE,)
     assert tuple(results.runs.columns) == RUN_COLUMNS
     assert list(results.runs["fingerprint"]) == sorted({row["fingerprint"] for row in HALF_DONE})
-    expected = one_per_fingerprint(half_done)
+    expected = half_done.set_index("fingerprint")
     ours = results.runs.set_index("fingerprint")
     same(ours, expected, ["outcome", "seed", "test_err", "start_time", "commit"])
-    twice = ours.loc[fingerprint(56, "nal", 1)]  # neither the older result nor the newer attempt
+    twice = ours.loc[fingerprint(56, "nal", 1)]  # neither the second result nor the newer attempt
     assert (twice["outcome"], twice["test_err"]) == ("finished", 11.5)
+    assert (twice["results"], twice["failed"], twice["killed"]) == (2, 0, 1)
     assert twice["metrics"] == {names.TRAIN_LOSS: 2 / 3, names.FINAL_TEST_ERR: 11.5}
     assert (twice["params"], twice["commit"]) == ({"optim.lr": "0.5"}, COMMIT)
     assert [study.canonical_overrides for study in results.studies] == ['{"train.steps": 10}', "{}"]
@@ -103,8 +105,8 @@ def test_an_archive_alone_says_what_the_store_said(archived: Path, capsys: pytes
     store = read_results(archive=None)
     (archived / "mlflow.db").unlink()
     ours = read_results()
-    assert ours.sources == (f"{FILE}: 8 runs",)
-    assert set(ours.runs["fingerprint"]) == DONE
+    assert ours.sources == (f"{FILE}: 10 runs",)
+    assert set(ours.runs["fingerprint"]) == set(store.runs["fingerprint"])
     assert ours.studies == store.studies
     rows, expected = (frame.set_index("fingerprint") for frame in (ours.runs, store.runs))
     same(rows, expected, [name for name in RUN_COLUMNS if name not in ("fingerprint", "run_id", "source")])
@@ -125,15 +127,27 @@ def test_each_run_counts_once_and_the_store_wins_a_tie(archived: Path) -> None:
     assert len(both.studies) == 2
 
 
-def test_the_newer_of_two_results_counts_wherever_it_is(archived: Path) -> None:
-    newer, older = fingerprint(56, "arl", 0), fingerprint(56, "arl", 1)
-    line(lambda run: run.update(start_time=run["start_time"] + 1, metrics={names.FINAL_TEST_ERR: 1.0}), newer)
-    line(lambda run: run.pop("start_time"), older)  # as the first archives: it has no time, so any other is newer
+def test_the_first_of_two_results_counts_wherever_it_is(archived: Path) -> None:
+    first, second, timeless = (fingerprint(56, "arl", seed) for seed in range(3))
+    for chosen, later in ((first, -1), (second, 1)):
+        line(lambda run, by=later: run.update(start_time=run["start_time"] + by, metrics={}), chosen)
+    line(lambda run: run.pop("start_time"), timeless)  # as in the first archives: the same metrics are the same run
     results = read_results()
     assert results.sources == ("sqlite:///mlflow.db: 9 runs", f"{FILE}: 1 run")
     rows = results.runs.set_index("fingerprint")
-    assert (rows.loc[newer, "test_err"], rows.loc[newer, "source"]) == (1.0, str(FILE))
-    assert (rows.loc[older, "test_err"], rows.loc[older, "source"]) == (11.0, "sqlite:///mlflow.db")
+    found = rows.loc[[first, second, timeless], ["source", "results"]].values.tolist()
+    assert found == [[str(FILE), 2], ["sqlite:///mlflow.db", 2], ["sqlite:///mlflow.db", 1]]
+    assert results.problems == ("3 runs have two results; the first counts",)
+    assert [len(results.kept[chosen]) for chosen in (first, second, timeless)] == [1, 1, 2]
+
+
+def test_nothing_is_taken_from_a_second_result(archived: Path, own_artifacts: Path) -> None:
+    chosen = fingerprint(56, "arl", 0)
+    for path in own_artifacts.rglob(names.PROBES_JSON):
+        path.unlink()
+    assert read_results().probes(chosen) == probes_json(chosen), "of the same run, from the archive"
+    line(lambda run: run.update(start_time=run["start_time"] + 1), chosen)
+    assert read_results().probes(chosen) is None
 
 
 def test_an_archived_result_counts_before_a_later_attempt(archived: Path) -> None:
@@ -151,7 +165,7 @@ def test_the_archive_fills_in_what_the_store_has_lost(archived: Path, own_artifa
     assert results.runs.set_index("fingerprint").loc[chosen, "source"] == "sqlite:///mlflow.db"
     assert results.probes(chosen) == probes_json(chosen)
     assert results.masks(chosen) is not None
-    assert [problem.split(":")[0][:10] for problem in results.problems] == ["parent run"] * 2
+    assert [problem.split(":")[0][:10] for problem in results.problems] == ["parent run"] * 2 + [TWICE[:10]]
     assert len(results.studies) == 2  # their records are in the archive
 
 
@@ -169,11 +183,12 @@ def test_studies_are_united(archived: Path) -> None:
 def test_the_first_archives_are_read(archived: Path) -> None:
     """They have neither kinds nor records of studies, times, specifications and probes."""
     lines = [json.loads(text) for text in FILE.read_text().splitlines()]
-    old = [{k: run[k] for k in ("curves", "fingerprint", "metrics", "params", "tags")} for run in lines[2:]]
+    kept = ("curves", "fingerprint", "metrics", "params", "tags")
+    old = [{k: run[k] for k in kept} for run in lines[2:] if run["kind"] == "run"]
     FILE.write_text("".join(f"{json.dumps(run)}\n" for run in old))
     with_store = read_results()
     assert with_store.sources == ("sqlite:///mlflow.db: 10 runs", f"{FILE}: 0 runs")
-    assert with_store.problems == ()
+    assert with_store.problems == (TWICE,)
     (archived / "mlflow.db").unlink()
     results = read_results()
     assert results.runs["start_time"].isna().all()
@@ -181,7 +196,8 @@ def test_the_first_archives_are_read(archived: Path) -> None:
     assert results.curves(fingerprint(56, "arl", 0))[names.TRAIN_LOSS][0] == (1, 2.0)
     assert results.spec(fingerprint(56, "arl", 0)) is None
     assert results.studies == ()
-    assert results.problems == (f"{FILE} is in no table: no study's record here lists any of its 8 runs",)
+    stray = f"{FILE} is in no table: no study's record here lists any of its 8 runs"
+    assert results.problems == (TWICE, stray)
 
 
 @pytest.mark.parametrize("name", ["cifar10-short-1", "cluttershapes-quick-1"])
@@ -195,9 +211,9 @@ def test_the_committed_archives_are_read(name: str) -> None:
 def test_the_default_store_may_be_missing_or_empty_where_the_archive_has_runs(archived: Path) -> None:
     before = sorted(archived.rglob("*"))
     (archived / "mlflow.db").write_bytes(b"")
-    assert read_results().sources == (f"{FILE}: 8 runs",)
+    assert read_results().sources == (f"{FILE}: 10 runs",)
     (archived / "mlflow.db").unlink()
-    assert read_results().sources == (f"{FILE}: 8 runs",)
+    assert read_results().sources == (f"{FILE}: 10 runs",)
     assert sorted(archived.rglob("*")) == [path for path in before if path.name != "mlflow.db"]
 
 
@@ -227,7 +243,7 @@ def test_neither_store_nor_archive(empty_folder: Path) -> None:
 def test_one_experiment(archived: Path) -> None:
     sql("UPDATE experiments SET name = 'ran/cifar10' WHERE name = 'ran/cluttershapes'")
     ours = read_results(experiment="ran/cluttershapes")
-    assert ours.sources == ("sqlite:///mlflow.db: 0 runs", f"{FILE}: 8 runs")
+    assert ours.sources == ("sqlite:///mlflow.db: 0 runs", f"{FILE}: 10 runs")
     theirs = read_results(experiment="ran/cifar10")
     assert theirs.sources == ("sqlite:///mlflow.db: 10 runs",)
     for wrong in ("ran/cifar100", "cifar10", "not ours"):
@@ -243,7 +259,8 @@ def test_a_study_without_a_readable_record_is_a_problem(own_artifacts: Path) -> 
     )
     results = read_results()
     assert len(results.studies) == 1
-    (problem,) = results.problems
+    problem, twice = results.problems
+    assert twice == TWICE
     assert problem.startswith("parent run ")
     assert "study arl_vs_nal is left out" in problem
 

@@ -79,6 +79,7 @@ def test_caption_says_data_profile_rule_n_and_what_is_missing(make_study: Any, h
     # the second difference has one pair and no interval
     assert "NAL − ARL: mean difference paired by seed, with its 95 % t-interval." in text
     assert "Of 12 runs: 1 diverged, 1 failed, 1 killed, 2 not run." in text
+    assert "1 run has two results; the first counts. Further attempts: 1 killed." in text
     assert "Left out of the differences: 1 pair with a diverged run." in text
     assert "Overrides" not in text
 

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from experiments.tracking import empty_store
 from experiments.tracking.store import Store
+from records import empty_store
 
 
 @pytest.fixture
