@@ -35,14 +35,15 @@ def listing() -> str:
     lines = ["Studies (--study NAME)"]
     for study in map(load_study, study_names()):
         table = f"Table {study.table}; " if study.table else ""
-        size = f"{len(study.cells)} cells x {len(study.seeds)} seeds"
+        seeds = "" if study.seeds is None else f" x {len(study.seeds)} seed{'' if len(study.seeds) == 1 else 's'}"
+        size = f"{len(study.cells)} cells{seeds}"
         lines.append(f"  {study.name:<14} {study.title} ({table}{size})")
     lines.append("Searches (--search NAME --trials TOTAL)")
     for search in map(load_search, search_names()):
         lines.append(f"  {search.name:<14} {search.title} ({len(search.space)} parameters, pruned by {search.pruner})")
     lines.append("Profiles (--profile NAME)")
     for profile in PROFILES.values():
-        lines.append(f"  {profile.name:<14} {profile.summary} ({profile.tag})")
+        lines.append(f"  {profile.name:<14} {profile.summary} ({profile.tag}; {len(profile.seeds)} seeds)")
     return "\n".join(lines)
 
 

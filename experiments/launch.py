@@ -19,6 +19,7 @@ from experiments.tracking.errors import TrackingError
 from experiments.tracking.leases import Leases, in_turn
 from experiments.tracking.store import Store
 from ran.fingerprints import SCHEMA_VERSION
+from ran.kernels.build import library
 from records import names
 from records.files import writing
 
@@ -89,6 +90,8 @@ def opened(settings: RunSettings) -> Iterator[Store]:
 
     ray = ray_cluster.Session(placement)
     ray.begin()
+    if placement.address is None:
+        library()  # built once, before several workers need it
     try:
         store = open_store(settings)
         ray.wait()

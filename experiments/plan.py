@@ -200,7 +200,7 @@ class Plan:
             compare=None if compare is None else ComparisonRecord(compare.axis, compare.baseline),
             runs=self.entries,
             command=self.command,
-            planned_seeds=study.seeds,
+            planned_seeds=self.profile.planned(study.seeds),
             networks=self.networks,
         )
 

@@ -143,7 +143,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
     machine = find_machine(launch.placement, kernels=kernels)
     if launch.deterministic:
         make_deterministic()
-    seeds = study.seeds if launch.seeds is None else parse_seeds(launch.seeds)
+    seeds = profile.planned(study.seeds) if launch.seeds is None else parse_seeds(launch.seeds)
     selection = RunSelection(seeds, launch.cells, parse_shard(launch.shard))
     base = base_config(study, profile)
     source = open_source(config.data)
@@ -212,7 +212,7 @@ def run_settings(
         deterministic=launch.deterministic,
         modules=(*launch.imports, *([str(Path(study.path).absolute())] if study.path else [])),
         command=mask_secrets(shlex.join(sys.argv)),
-        planned_seeds=study.seeds,
+        planned_seeds=profile.planned(study.seeds),
     )
 
 

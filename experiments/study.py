@@ -85,7 +85,8 @@ class Study:
     title: str
     axes: tuple[Axis, ...]
     base: RunConfig = field(default_factory=RunConfig)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] | None = None
+    """planned seeds; None = those of the profile"""
     compare: Comparison | None = None
     table: str | None = None
     """number of the paper's table that it fills"""

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ran import trained as trained_files
-from ran.engine.device import Arithmetic
 from ran.engine.evaluate import predict
 from ran.registry import Registry
 from ran.trained import Trained
@@ -63,7 +62,7 @@ def difference(trained: Trained, loaded: Loaded, images: Tensor) -> float:
 
     For uint8 (N, 3, size, size), the network in float32. Raises ExportError if it exceeds TOLERANCE.
     """
-    arithmetic = Arithmetic(channels_last=trained.config.train.channels_last)
+    arithmetic = replace(trained.arithmetic, precision="float32")
     expected = predict(trained.network, images, trained.interface.normalization, arithmetic)
     expected = expected.log_softmax(1).clamp(min=LEAST)
     found = torch.cat([loaded(chunk) for chunk in images.split(64)]).log_softmax(1).clamp(min=LEAST)

@@ -54,12 +54,20 @@ def _tables() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("command", "said"), _tables(), ids=[command for command, _ in _tables()])
-def test_a_table_is_that_of_the_archive(command, said, tmp_path, monkeypatch, capsys) -> None:
+@pytest.fixture
+def archived(tmp_path, monkeypatch) -> Path:
+    """A folder, entered, without a tracking store and with the project's archive."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "archive").symlink_to(ROOT / "results" / "archive")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "said"), _tables(), ids=[command for command, _ in _tables()])
+def test_a_table_is_that_of_the_archive(command, said, archived, capsys) -> None:
     arguments = shlex.split(command, comments=True)[2:]
-    assert make_tables.main([*arguments, "--archive", str(ROOT / "results/archive"), "--formats", "text"]) == 0
+    assert make_tables.main([*arguments, "--formats", "text"]) == 0
     assert said.strip() in capsys.readouterr().out
 
 
@@ -88,12 +96,10 @@ def _claim_row(rows: list[dict[str, str]]) -> list[str]:
     return [", ".join(published), ", ".join(ours), on_side, f"{min(found)} of {planned}", "none"]
 
 
-def test_the_claims_are_those_of_the_archive(tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
+def test_the_claims_are_those_of_the_archive(archived) -> None:
     (command,) = re.findall(r"`python analysis/make_tables\.py (--table claims [^`]*)`", README)
-    assert make_tables.main([*command.split(), "--archive", str(ROOT / "results/archive"), "--formats", "csv"]) == 0
-    (path,) = (tmp_path / "results").glob("claims-*.csv")
+    assert make_tables.main([*command.split(), "--formats", "csv"]) == 0
+    (path,) = (archived / "results").glob("claims-*.csv")
     claims: dict[str, list[dict[str, str]]] = {}
     with path.open() as file:
         for row in csv.DictReader(file):

@@ -57,14 +57,8 @@ def run(prepared: PreparedSearch) -> SearchResult:
         with in_turn(p.turn, settings.checkpoints, leases):
             study = _open_study(p)
             dataset = p.space.source.name
-            parent_id = parents.open_search(
-                store,
-                dataset,
-                p.key,
-                p.name,
-                {**settings.tags, names.DATASET: dataset, names.SCHEMA: str(SCHEMA_VERSION)},
-                p.search.doc,
-            )
+            tags = {**settings.tags, names.DATASET: dataset, names.SCHEMA: str(SCHEMA_VERSION)}
+            parent_id = parents.open_search(store, dataset, p.key, p.name, tags, p.search.doc)
         outcome = names.KILLED
         record: SearchRecord | None = None
         try:

@@ -1,6 +1,7 @@
 """Training speed and image-reading speed of this machine, measured on a few images."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from ran.config import RunConfig
 from ran.data.source import Source
 from ran.engine.device import Arithmetic
+from ran.kernels.build import is_built
 from ran.models.network import build
 from ran.models.zoo import config_spec
 
@@ -22,9 +24,13 @@ def seconds_per_image(
     """Returns the seconds per image of the fastest of a few training steps, after one warm-up step.
 
     The fastest, because other load on the machine can only slow a step down. The network is not compiled and its
-    weights are not updated, which would take a hundredth of a step, and a second to import.
+    weights are not updated, which would take a hundredth of a step, and a second to import. Our kernels are used only
+    if they are built already.
     """
-    arithmetic = Arithmetic.of(config.train, device)
+    kernels = config.train.kernels
+    if kernels == "auto" and not is_built():
+        kernels = "eager"
+    arithmetic = Arithmetic.of(replace(config.train, kernels=kernels), device)
     layout = arithmetic.memory_format
     batch = config.train.micro_batch or config.train.batch_size
     if device.type == "cpu":  # one large image keeps a core busy; many would take seconds and gigabytes

@@ -58,6 +58,14 @@ def compiler_version() -> str:
     return "" if why_not() else _version(_compiler()).partition("\n")[0].strip()
 
 
+def is_built() -> bool:
+    """Returns whether the kernels can be loaded without building them first."""
+    try:
+        return _target(_compiler()).is_file() and not why_not()
+    except KernelError:
+        return False
+
+
 @functools.cache
 def _found() -> ctypes.CDLL | str:
     try:
@@ -73,10 +81,14 @@ def _built() -> Path:
     if sys.platform != "linux":
         raise KernelError(f"the kernels are built on Linux only, this is {sys.platform}")
     compiler = _compiler()
-    target = _cache() / f"channels_last-{_key(compiler)}.so"
+    target = _target(compiler)
     if not target.is_file():
         _build(compiler, target)
     return target
+
+
+def _target(compiler: list[str]) -> Path:
+    return _cache() / f"channels_last-{_key(compiler)}.so"
 
 
 def _compiler() -> list[str]:

@@ -20,6 +20,7 @@ from analysis.read.archive_file import read_file
 from analysis.read.mlflow_store import RUN_COLUMNS, StoreError
 from analysis.read.results import Results, read_results
 from records import names
+from records.schema import CURRENT, schema_of
 
 FILE = Path("results/archive/cluttershapes-quick-1.jsonl")
 TWICE = "1 run has two results; the first counts"
@@ -200,11 +201,16 @@ def test_the_first_archives_are_read(archived: Path) -> None:
     assert results.problems == (TWICE, stray)
 
 
-@pytest.mark.parametrize("name", ["cifar10-short-1", "cluttershapes-quick-1"])
-def test_the_committed_archives_are_read(name: str) -> None:
-    file = read_file(Path(__file__).parents[3] / "results" / "archive" / f"{name}.jsonl")
-    assert len(file.runs) >= {"cifar10-short-1": 8, "cluttershapes-quick-1": 24}[name]
-    assert {f"{run.tags[names.DATASET]}-{run.tags[names.PROFILE]}" for run in file.runs} == {name}
+COMMITTED = Path(__file__).parents[3] / "results" / "archive"
+
+
+@pytest.mark.parametrize("path", COMMITTED.rglob("*.jsonl"), ids=lambda path: str(path.relative_to(COMMITTED)))
+def test_the_committed_archives_are_read(path: Path) -> None:
+    file = read_file(path)
+    assert len(file.runs) >= 8
+    assert {f"{run.tags[names.DATASET]}-{run.tags[names.PROFILE]}" for run in file.runs} == {path.stem}
+    old = path.parent.name == "schema-1"
+    assert {schema_of(run.tags) for run in file.runs} == {1 if old else CURRENT}
     assert all(math.isfinite(run.metrics[names.FINAL_TEST_ERR]) for run in file.runs if run.outcome == names.FINISHED)
 
 
