@@ -73,7 +73,7 @@ class DataConfig:
     noise_labels: str | None = _added(None)
     """cifar10 only: human labels to train on (CIFAR-10N): aggre, random1, random2, random3, worse; None = true ones"""
     image_size: int | None = _added(None)
-    """side of a training image: image folders crop it (None = 224, section 4.2), cluttershapes draws it (32 or 16)"""
+    """side of a training image: image folders crop it (None = 224, section 4.2), cluttershapes draws it (None = 16)"""
     test_size: int | None = _added(None)
     """image folders only: side of the square test crop; None = the training crop's (Table 7: 224, 299 or 320)"""
     damaged: str = _outside("refuse")

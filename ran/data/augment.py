@@ -85,7 +85,7 @@ def pixel_mean(images: Tensor) -> Tensor:
     return (total.double() / len(images)).float()
 
 
-def cifar_normalization(images: Tensor) -> Normalization:
-    """Returns section 4.1's normalization: mean of the training images (N, 3, H, W), padding of 4 at 32 pixels."""
+def cifar_normalization(images: Tensor, pad: int = 4) -> Normalization:
+    """Returns section 4.1's normalization: mean of the training images (N, 3, H, W), padding of 4."""
     # Section 4.1 subtracts the per-pixel mean and says nothing of a scale; the first BatchNorm undoes any.
-    return Normalization(pixel_mean(images), scale=255, pad=images.shape[-1] // 8)
+    return Normalization(pixel_mean(images), scale=255, pad=pad)

@@ -17,7 +17,7 @@ import torch
 
 from ran.config import DataConfig
 from ran.data import cifar, cluttershapes, noise
-from ran.data.augment import Normalization
+from ran.data.augment import Normalization, cifar_normalization
 from ran.data.image_folder import dataset
 from ran.data.source import Images, Source
 from ran.registry import Registry
@@ -159,7 +159,7 @@ def _split(
 @DATASETS.register("cluttershapes")
 def _cluttershapes(config: DataConfig) -> Source:
     difficulty = cluttershapes.DIFFICULTY if config.difficulty is None else config.difficulty
-    side = cluttershapes.IMAGE_SIZE if config.image_size is None else config.image_size
+    side = cluttershapes.SIDE if config.image_size is None else config.image_size
     if side not in cluttershapes.SIDES:
         raise DataError(f"cluttershapes is drawn with sides of {', '.join(map(str, cluttershapes.SIDES))}, not {side}")
     train, test = (cluttershapes.Pictures(split, Path(config.root), difficulty, side) for split in ("train", "test"))
@@ -173,6 +173,7 @@ def _cluttershapes(config: DataConfig) -> Source:
         test_images=len(test),
         digest=cluttershapes.digest(difficulty, side),
         load=lambda: (_drawn(train), _drawn(test)),
+        normalization=functools.partial(cifar_normalization, pad=side // 8),
     )
 
 

@@ -50,7 +50,7 @@ def test_a_runs_files_give_its_own_test_error(run_folder, config):
     trained = ran.load(run_folder)
     splits = load_splits(config.data, 0)
     assert str(trained) == "attention32c arl width=0.125 cluttershapes steps=160000 seed=3"
-    assert (trained.fingerprint, trained.interface.classes[0], trained.interface.size) == ("0123", "circle", 32)
+    assert (trained.fingerprint, trained.interface.classes[0], trained.interface.size) == ("0123", "circle", 16)
     assert not trained.network.training
     network = build(config_spec(config.model), num_classes=10)
     initialize(network, 3)
@@ -67,7 +67,7 @@ def test_weights_of_the_layout_before_are_read(run_folder):
     save_file(tensors, path, head | {"sha256": checkpoint._digest(tensors, head)})
     trained = load(run_folder)
     assert trained.fingerprint == "0123"
-    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     assert torch.equal(trained.logits(images), before.logits(images))
 
 
@@ -75,7 +75,7 @@ def test_one_file_holds_all(run_folder, tmp_path):
     trained = load(run_folder)
     save(trained, tmp_path / "one.safetensors")
     again = load(tmp_path / "one.safetensors")
-    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     assert torch.equal(again.logits(images), trained.logits(images))
     assert (again.config, again.fingerprint) == (trained.config, trained.fingerprint)
     assert again.interface.classes == trained.interface.classes
@@ -87,7 +87,7 @@ def test_a_checkpoints_network(run_folder, tmp_path):
     save_checkpoint(tmp_path, Header("0123", 7, 1.0), trained.network, optimizer, {"loss": torch.zeros(())})
     (path,) = tmp_path.glob("step-*.safetensors")
     found = from_run(flatten(trained.config), trained.interface.to_json(), path)
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     assert torch.equal(found.logits(images), trained.logits(images))
     with pytest.raises(ModelError, match="checkpoint, which does not say of what network"):
         load(path)
@@ -105,14 +105,14 @@ def test_interface_round_trip(scale):
 
 
 def test_an_image_file_of_the_right_size_is_read_as_it_is(run_folder, tmp_path):
-    pixels = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
     Image.fromarray(pixels.numpy()).save(tmp_path / "a.png")
     assert torch.equal(load(run_folder).interface.read(str(tmp_path / "a.png")), pixels.permute(2, 0, 1))
 
 
 def test_another_size_of_test_image(run_folder):
     one = load(run_folder)
-    with pytest.raises(ModelError, match="was trained on images of one size, 32"):
+    with pytest.raises(ModelError, match="was trained on images of one size, 16"):
         one.with_test_size(64)
     face = dataclasses.replace(one.interface, normalization=Normalization(torch.zeros(3, 1, 1), 255.0, pad=0))
     other = dataclasses.replace(one, interface=face).with_test_size(48)

@@ -67,7 +67,7 @@ def trained_lab(tmp_path_factory, migrated_store) -> Lab:
 def images(tmp_path_factory) -> Path:
     """Three test images of the built-in data, in folders of their classes."""
     folder = tmp_path_factory.mktemp("images")
-    pixels, labels = cluttershapes.draw("test", range(3), cluttershapes.DIFFICULTY)
+    pixels, labels = cluttershapes.draw("test", range(3), cluttershapes.DIFFICULTY, cluttershapes.SIDE)
     for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
         path = folder / "set" / cluttershapes.CLASSES[label] / f"{i}.png"
         path.parent.mkdir(parents=True)
@@ -181,7 +181,7 @@ def test_what_was_computed_is_told_even_if_it_cannot_be_logged(trained_lab, imag
 def test_test_sets_before_a_damaged_one_are_told(trained_lab, tmp_path):
     run = trained_lab.children()["arl s0"].info.run_id
     for name, content in (
-        ("fog", np.zeros((10, 32, 32, 3), np.uint8)),
+        ("fog", np.zeros((10, 16, 16, 3), np.uint8)),
         ("labels", np.zeros(10, np.int64)),
         ("zoom", None),
     ):
@@ -271,7 +271,7 @@ def test_other_images_by_folder(trained_lab, images):
     assert said.out.startswith(f"arl s0 on {images.parent.name}-set: 3 images\n")
     arrays = images.parent / "arrays"
     arrays.mkdir(exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
     labels = np.repeat([[3, 1]], 5, 0).flatten()
     for name, content in (("fog", pixels), ("snow", pixels[::-1]), ("spatter", pixels), ("labels", labels)):
         np.save(arrays / f"{name}.npy", content)
@@ -446,7 +446,7 @@ def test_an_mlflow_model_says_what_it_takes_and_gives(trained_lab):
     assert said.status == 0, said.err
     assert "64 test images: log-probabilities differ by at most" in said.out
     info = mlflow.models.get_model_info("model")
-    assert str(info.signature.inputs) == "[Tensor('uint8', (-1, 3, 32, 32))]"
+    assert str(info.signature.inputs) == "[Tensor('uint8', (-1, 3, 16, 16))]"
     assert info.metadata["classes"] == list(cluttershapes.CLASSES)
     required = Path("model/requirements.txt").read_text().split()
     assert [line.partition("==")[0] for line in required] == ["torch", "numpy", "mlflow"]
@@ -545,7 +545,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("evaluate", ["RUN", "--folder", "nowhere"], "no folder nowhere"),
     ("evaluate", ["RUN", "--folder", "empty"], "empty holds no folders, one for each class"),
     ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder cannot be combined with --data"),
-    ("evaluate", ["RUN", "--size", "64"], "was trained on images of one size, 32"),
+    ("evaluate", ["RUN", "--size", "64"], "was trained on images of one size, 16"),
     ("evaluate", ["RUN", "--exclude", "list"], "data.damaged and data.exclude are of image folders"),
     ("evaluate", ["RUN", "--import", "no_such_module"], "No module named 'no_such_module'"),
     ("evaluate", [], "the following arguments are required: RUN"),
@@ -555,7 +555,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("predict", ["RUN", "text.png", "--top", "0"], "--top must be at least 1"),
     ("predict", ["RUN", "splits", "--names", "text.png"], "text.png has no name for 10 of 10 classes (circle, ...)"),
     ("predict", ["RUN", "splits", "--names", "none"], "--names: none cannot be read"),
-    ("predict", ["RUN", "text.png", "--size", "64"], "was trained on images of one size, 32"),
+    ("predict", ["RUN", "text.png", "--size", "64"], "was trained on images of one size, 16"),
     ("predict", ["RUN", "x" * 300], "no file or folder xxx"),
     ("predict", ["RUN", "-"], "stdin holds neither an image nor paths of images"),
     ("evaluate", ["RUN", "--folder", "splits"], "splits holds val, which is no class; name splits/val"),

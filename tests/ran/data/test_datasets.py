@@ -354,7 +354,7 @@ def test_a_users_own_data_set_is_one_function():
 def test_cluttershapes_through_the_registry(tmp_path):
     config = DataConfig(name="cluttershapes", root=str(tmp_path / "none"), train_images=20, val_images=5, test_images=8)
     source, splits = open_source(config), load_splits(config, 0)
-    assert (source.num_classes, source.image_size, len(source.digest)) == (10, 32, 32)
+    assert (source.num_classes, source.image_size, len(source.digest)) == (10, 16, 32)
     assert (len(splits.train), len(splits.val), len(splits.test)) == (20, 5, 8)
     assert not rows(splits.train) & rows(splits.val)
     assert splits.train.images.is_contiguous()

@@ -239,9 +239,12 @@ def test_too_few_images_are_refused_with_numbers(sizes, word, config):
     refuse(replace(config, **sizes), word)
 
 
-@pytest.mark.parametrize("sizes", [{"image_size": 32}, {"test_size": 32}])
-def test_other_data_sets_have_one_size(sizes, tmp_path):
-    refuse(DataConfig(name="cluttershapes", root=str(tmp_path), **sizes), "image folders", "cluttershapes has one size")
+@pytest.mark.parametrize(("sizes", "said"), [
+    ({"image_size": 33}, "drawn with sides of 32, 16, 8, not 33"),
+    ({"image_size": 32, "test_size": 16}, "cluttershapes has images of 32 pixels"),
+])  # fmt: skip
+def test_other_data_sets_have_one_size(sizes, said, tmp_path):
+    refuse(DataConfig(name="cluttershapes", root=str(tmp_path), **sizes), said)
 
 
 # What is left out
