@@ -83,7 +83,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
         PROFILES[launch.profile]  # an unknown name is refused before torch is loaded
 
     with collector_paused():
-        from experiments.prepare import choose_profile
+        from experiments.prepare import choose_profile, deliver_waiting
         from experiments.search import launch as searching
         from experiments.search.confirm import confirming_study
         from experiments.search.prepare import describe, headline, prepare, search_base
@@ -94,7 +94,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
     if launch.confirm:
         study = confirming_study(prepared, launch.trial, launch.seeds)
         return _run_study(dataclasses.replace(launch, seeds=None), study, profile, why, config)
-    _deliver(launch)
+    deliver_waiting(launch)
     print(headline(prepared, why), file=sys.stdout if launch.dry_run else sys.stderr)
     if launch.dry_run:
         print(describe(prepared))
@@ -108,19 +108,11 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
     return finished.exit_status
 
 
-def _deliver(launch: "Launch") -> None:
-    from experiments.prepare import deliver_waiting
-
-    waiting = deliver_waiting(launch.tracking_uri, launch.checkpoints, launch.keep, dry_run=launch.dry_run)
-    if delivered := len(waiting.delivered):
-        print(f"delivered the logs of {delivered} run(s), which the tracking store had missed", file=sys.stderr)
-
-
 def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, config: "RunConfig") -> int:
     from experiments.cli import ask_if_long
-    from experiments.prepare import describe, headline, prepare
+    from experiments.prepare import deliver_waiting, describe, headline, prepare
 
-    _deliver(launch)
+    deliver_waiting(launch)
     prepared = prepare(launch, study, profile, config)
     print("\n".join([headline(prepared, why), *prepared.remarks]), file=sys.stdout if launch.dry_run else sys.stderr)
     if launch.dry_run:

@@ -27,7 +27,7 @@ from experiments.placement import (
 )
 from experiments.plan import RESUMABLE, EarlierRuns, Plan, RunSelection, make_plan, overrides_of, run_tags
 from experiments.profiles import PROFILES, Profile
-from experiments.runner.delivery import Delivery, deliver
+from experiments.runner.delivery import deliver
 from experiments.runner.remote_checkpoints import checkpoint_root
 from experiments.runner.run_dir import KEEP
 from experiments.runner.settings import RunSettings, checkpoint_seconds
@@ -116,18 +116,21 @@ def base_config(study: Study | Search, profile: Profile) -> RunConfig:
     return override(config, study.settings.get(profile.name, {}))
 
 
-def deliver_waiting(tracking_uri: str | None, place: str, keep: str, *, dry_run: bool) -> Delivery:
-    """Delivers what earlier launches could not log to the store. Comes before the plan, since it may hold results."""
-    KEEP[keep]  # an unknown name is refused
-    checkpoints, remote = checkpoint_root(place)
-    if dry_run:
-        return Delivery()
+def deliver_waiting(launch: Launch) -> None:
+    """Delivers what earlier launches could not log to the store, and says so on stderr.
+
+    Comes before the plan, since it may hold results.
+    """
+    KEEP[launch.keep]  # an unknown name is refused
+    checkpoints, remote = checkpoint_root(launch.checkpoints)
+    if launch.dry_run:
+        return
     if remote is not None:
         remote.fetch_waiting()
-    if not any(checkpoints.glob(f"*/{SPOOL}")):
-        return Delivery()
-    store = Store.peek(resolve_uri(tracking_uri))
-    return Delivery() if store is None else deliver(store, checkpoints, keep, remote)
+    if not any(checkpoints.glob(f"*/{SPOOL}")) or (store := Store.peek(resolve_uri(launch.tracking_uri))) is None:
+        return
+    if delivered := len(deliver(store, checkpoints, launch.keep, remote).delivered):
+        print(f"delivered the logs of {delivered} run(s), which the tracking store had missed", file=sys.stderr)
 
 
 @collector_paused()
