@@ -397,6 +397,25 @@ def test_the_recorded_command_plans_the_same_runs(overrides, tmp_path):
     assert [run.fingerprint for run in again.runs] == [run.fingerprint for run in first.runs]
 
 
+@pytest.mark.parametrize("how", [
+    {"train.kernels": "eager"}, {"train.channels_last": False}, {"train.compile": True}, {"train.threads": 2},
+    {"train.recompute": True},
+])  # fmt: skip
+def test_the_way_of_computing_makes_neither_another_run_nor_another_study(how):
+    usual, other = plan(), plan(overrides=how)
+    assert [run.fingerprint for run in other.runs] == [run.fingerprint for run in usual.runs]
+    assert (other.parent_key, other.overrides) == (usual.parent_key, {})
+    assert all(run.config.train != usual.runs[0].config.train for run in other.runs), "and it is what was asked for"
+
+
+def test_the_planned_seeds_are_the_profiles_unless_the_study_names_some():
+    named, unnamed = (Study("one", "One", axes=(), seeds=seeds) for seeds in ((5,), None))
+    for profile in PROFILES.values():
+        assert profile.planned(named.seeds) == (5,)
+        assert profile.planned(unnamed.seeds) == profile.seeds
+    assert PROFILES["short"].seeds == (0, 1, 2, 3, 4)
+
+
 def test_a_test_image_too_small_for_the_network_is_refused_with_the_plan():
     source = open_source(DataConfig("cluttershapes"))
     size = 8
