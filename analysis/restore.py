@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-ARTIFACTS = (names.SPEC_JSON, names.PROBES_JSON, names.MASKS_NPZ, names.TEST_CORRECT)
+ARTIFACTS = (names.SPEC_JSON, names.PROBES_JSON, names.PROVENANCE_JSON, names.MASKS_NPZ, names.TEST_CORRECT)
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # MLflow's limits
 
 

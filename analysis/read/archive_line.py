@@ -2,11 +2,11 @@
 
 A study is {"kind": "study", "study": study.json, "parent": {"key", "name", "tags", "note"}}. A result is {"kind":
 "run", "fingerprint", "name", "tags", "params", "metrics", "start_time": ms, "end_time": ms, "curves": {name: [[step,
-value], ...]}, "spec", "probes", "masks": base64 of masks.npz, "test_correct": {"count", "bits": base64 of the packed
-bits}}. An attempt that failed or was killed is {"kind": "ended"} with the same, without curves and artifacts.
+value], ...]}, "spec", "probes", "provenance", "masks": base64 of masks.npz, "test_correct": {"count", "bits": base64 of
+the packed bits}}. An attempt that failed or was killed is {"kind": "ended"}, the same without curves and artifacts.
 
-Archives of before lack "parent", "name", "end_time", "test_correct" and ended attempts. Lines of the first version have
-no kind: they are runs without start_time, spec and probes. Numbers that are not finite are written as null.
+Archives of before lack "parent", "name", "end_time", "provenance", "test_correct" and ended attempts. Lines of the
+first version have no kind: they are runs without start_time, spec and probes. Numbers that are not finite are null.
 """
 
 import base64
@@ -24,9 +24,9 @@ from records.secrets import mask_secrets
 from records.study_json import StudyRecord
 
 STUDY, RUN, ENDED = "study", "run", "ended"
-_JSON = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes"}
+_JSON = {names.SPEC_JSON: "spec", names.PROBES_JSON: "probes", names.PROVENANCE_JSON: "provenance"}
 _TEST_CORRECT = "test_correct"
-_ADDED_LATER = ("curves", "spec", "probes", "masks", _TEST_CORRECT, "start_time", "end_time", "name")
+_ADDED_LATER = ("curves", "spec", "probes", "provenance", "masks", _TEST_CORRECT, "start_time", "end_time", "name")
 Line = dict[str, Any]
 
 
@@ -81,8 +81,7 @@ def run_line(run: RunData, *, masks: bool) -> Line:
         "curves": {
             name: [[step, float(f"{value:.6g}")] for step, value in points] for name, points in run.curves().items()
         },
-        "spec": _parsed(run.artifact(names.SPEC_JSON)),
-        "probes": _parsed(run.artifact(names.PROBES_JSON)),
+        **{key: _without_passwords(_parsed(run.artifact(name))) for name, key in _JSON.items()},
     }
     arrays = run.artifact(names.MASKS_NPZ) if masks else None
     bits = _packed(run.artifact(names.TEST_CORRECT))

@@ -68,6 +68,8 @@ def _golden(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         client.log_batch(child, metrics=curve + system + final, params=[Param("optim.lr", "0.5")])
         if outcome == names.FINISHED:
             client.log_dict(child, {"stem_channels": 16}, names.SPEC_JSON)
+            attempts = [{"command": "run_ablation.py --study arl_vs_nal"}]
+            client.log_dict(child, {"attempts": attempts}, names.PROVENANCE_JSON)
             client.log_dict(child, probes_json(row["fingerprint"]), names.PROBES_JSON)
             (folder / names.MASKS_NPZ).write_bytes(masks_npz(row["fingerprint"]))
             client.log_artifact(child, str(folder / names.MASKS_NPZ))

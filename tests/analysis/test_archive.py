@@ -108,6 +108,7 @@ def test_studies_and_results_are_kept_whole(store_folder: Path, capsys: pytest.C
         "test_correct": {"count": 13, "bits": run["test_correct"]["bits"]},
         "spec": {"stem_channels": 16},
         "probes": probes_json(BASELINE),
+        "provenance": {"attempts": [{"command": "run_ablation.py --study arl_vs_nal"}]},
         "masks": base64.b64encode(masks_npz(BASELINE)).decode(),
     }  # fmt: skip
     assert [f for f, line in runs().items() if "masks" in line] == [BASELINE]
