@@ -42,7 +42,7 @@ _profile("smoke", 1, "takes seconds; shows that everything runs, measures nothin
 })  # fmt: skip
 
 # Its steps are limited by the overhead of each operation: small images in large batches learn most per second, and a
-# second thread slows it down. Chosen by validation error of Attention-56 with ARL at seeds 11 to 13 (docs/recipes.md).
+# second thread slows it down. docs/performance.md says how this recipe and that of `short` were chosen.
 _profile("quick", 2, "about half a minute per run on a core, on the built-in data set", {
     "data.name": "cluttershapes", "data.val_images": 500,
     "model.width": 0.25, "optim.schedule": "one_cycle", "optim.lr": 0.4, "optim.weight_decay": 5e-4,
@@ -51,8 +51,8 @@ _profile("quick", 2, "about half a minute per run on a core, on the built-in dat
 
 _profile("short", 2, "half width, 40,000 images seen; evidence on real CIFAR without a GPU", {
     "data.name": "cifar10", "data.val_images": 5_000,
-    "model.width": 0.5, "optim.schedule": "one_cycle", "optim.lr": 0.4, "optim.weight_decay": 5e-4,
-    "train.steps": 625, "train.precision": "float32", "train.evals": 3, "train.threads": 1,
+    "model.width": 0.5, "optim.schedule": "one_cycle", "optim.lr": 0.3, "optim.weight_decay": 5e-4,
+    "train.steps": 1250, "train.batch_size": 32, "train.precision": "float32", "train.evals": 3, "train.threads": 1,
 }, seeds=5)  # fmt: skip
 
 _profile("paper", 1, "the paper's protocol (on CIFAR 160k steps of 64 on all 50,000 images)", {})
