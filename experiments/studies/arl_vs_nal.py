@@ -5,8 +5,8 @@ beyond 92 layers under NAL. Paper (CIFAR-10 error, %): 56/92/128/164 ARL 5.52/4.
 
     python run_ablation.py --study arl_vs_nal
 
-Cost: 24 runs. quick: about a minute each on two cores, on the built-in data set. short: 2 to 6 minutes each, on
-CIFAR-10. paper: 160k steps of 64 images each, for a GPU.
+Cost: 8 cells. quick: a third of a minute to over a minute per run on a core, on the built-in data set. short: 6 to 20
+minutes per run on a core, on CIFAR-10. paper: 160k steps of 64 images each, for a GPU.
 Expect: a gap that grows with depth, from a few points at 56 layers; short, seed 0: 3 points at 56, 21 at 164.
 """
 

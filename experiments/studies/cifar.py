@@ -8,8 +8,8 @@ half its parameters, Attention-452 than WRN-28-10 with 28 %. Paper (CIFAR-10, CI
     python run_ablation.py --study cifar
     python run_ablation.py --study cifar --data.name cifar100
 
-Needs CIFAR. Cost: 21 runs per data set. paper: 160k steps of 64 images each, 0.2 to 5.2G multiply-adds per image, which
-takes days on a GPU. short: 5 to 60 minutes each on two cores, with networks of half the paper's width.
+Needs CIFAR. Cost: 7 cells per data set. paper: 160k steps of 64 images each, 0.2 to 5.2G multiply-adds per image, which
+takes days on a GPU. short: 10 minutes to hours per run on a core, with networks of half the paper's width.
 Expect: in the paper Attention-92 is half a point below ResNet-164 on CIFAR-10 and 2.6 points on CIFAR-100; the larger
 networks differ by tenths of a point, which only the paper's number of steps and several seeds can show.
 """

@@ -7,7 +7,7 @@ and a wrong label whenever at least one person gave one (worse, 40 %).
     python run_ablation.py --study human_noise
 
 Needs CIFAR-10 and <data.root>/cifar10n.npz, or the authors' CIFAR-10_human.pt. Like noisy_labels, `short` trains 20
-passes over 2,000 images. Cost: 24 runs. short: 4 to 8 minutes each on two cores. paper: 160k steps of 64 images each,
+passes over 2,000 images. Cost: 8 cells. short: 10 minutes per run on a core. paper: 160k steps of 64 images each,
 for a GPU. Expect: more harm than from uniform noise of the same rate, because the wrong labels agree with each other.
 """
 

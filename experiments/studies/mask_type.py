@@ -5,8 +5,9 @@ over them) or to positions (normalized over each map). Paper (Attention-56, CIFA
 
     python run_ablation.py --study mask_type
 
-Cost: 9 runs of Attention-56. quick: about half a minute each on two cores. short: 2 to 4 minutes each. paper: 160k
-steps of 64 images each, for a GPU. Expect: differences of half a percent, which only the paper's protocol can show.
+Cost: 3 cells of Attention-56. quick: a third of a minute per run on a core. short: 6 minutes per run on a core. paper:
+160k steps of 64 images each, for a GPU.
+Expect: differences of half a percent, which only the paper's protocol can show.
 """
 
 from experiments.study import Comparison, Study, axis

@@ -2,8 +2,9 @@
 
 Attention-56 with attention residual learning, 40,000 images of CIFAR-10, half width: batch size and learning rate of a
 one-cycle schedule, compared with the paper's protocol shortened to the same number of images. The first versions of the
-profiles `quick` and `short` and the fast recipe of benchmarks/accuracy.py were chosen here, by validation error. Naive attention learning is
-not tuned here, so that its comparison with ARL under the chosen recipe does not depend on how each was tuned.
+profiles `quick` and `short` and the fast recipe of benchmarks/accuracy.py were chosen here, by validation error. Naive
+attention learning is not tuned here, so that its comparison with ARL under the chosen recipe does not depend on how
+each was tuned.
 
     python run_ablation.py --study recipes
 
