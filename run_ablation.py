@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.console.startup import collector_paused, leave
+from experiments.console.ending import leave
+from records.collector import collector_paused
 from records.errors import UserError
 
 if TYPE_CHECKING:

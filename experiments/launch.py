@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from experiments.console.progress import reporter
 from experiments.console.signals import stop_request
-from experiments.console.startup import collector_paused
 from experiments.executors.run_plan import EXECUTORS, exit_status, run_plan
 from experiments.plan import DONE, FAILED, Plan
 from experiments.prepare import PreparedStudy
@@ -21,6 +20,7 @@ from experiments.tracking.store import Store
 from ran.fingerprints import SCHEMA_VERSION
 from ran.kernels.build import library
 from records import names
+from records.collector import collector_paused
 from records.files import writing
 
 LAST_WAIT = 60.0

@@ -14,7 +14,6 @@ import torch
 
 from experiments.cli import Launch, parse_seeds, parse_shard
 from experiments.console.progress import duration
-from experiments.console.startup import collector_paused
 from experiments.estimate import estimate_seconds
 from experiments.placement import (
     Machine,
@@ -41,6 +40,7 @@ from ran.data.datasets import DataError, load_splits, open_source
 from ran.engine.device import device_capabilities, make_deterministic, pick_device
 from ran.engine.throughput import seconds_per_image
 from ran.fingerprints import SCHEMA_VERSION
+from records.collector import collector_paused
 from records.errors import UserError
 from records.mlflow_uri import resolve_uri
 from records.secrets import mask_secrets

@@ -1,6 +1,6 @@
 """What a worker imports before it is given its first run. Importing this module itself imports nothing large."""
 
-from experiments.console.startup import collector_paused
+from records.collector import collector_paused
 
 
 @collector_paused()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.console.startup import collector_paused
+from records.collector import collector_paused
 
 
 def test_the_collector_pauses_in_the_block_only():
@@ -34,7 +34,7 @@ def test_a_collector_that_is_off_stays_off():
 
 def run(code, **options):
     return subprocess.run(
-        [sys.executable, "-c", f"from experiments.console.startup import leave\n{code}"],
+        [sys.executable, "-c", f"from experiments.console.ending import leave\n{code}"],
         env={**os.environ, "PYTHONUNBUFFERED": ""}, text=True, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Shortens the start and the end of a command."""
+"""Shortens the end of a command."""
 
 import atexit
 import contextlib
@@ -6,24 +6,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from typing import NoReturn
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """Suspends Python's search for unused objects in the block; also a decorator.
-
-    Imports of torch and MLflow create a million objects, all of which stay in use. Searching them again and again while
-    their number grows takes a fifth of the time of the imports.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def leave(status: int) -> NoReturn:
