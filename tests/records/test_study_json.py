@@ -22,7 +22,7 @@ from records.study_json import (
 ARCHIVE = Path(__file__).parents[2] / "results" / "archive"
 ARCHIVED = [
     record
-    for path in sorted(ARCHIVE.glob("*.jsonl"))
+    for path in sorted(ARCHIVE.rglob("*.jsonl"))
     for line in path.read_text().splitlines()
     if (record := json.loads(line)).get("kind") == "study"
 ]
