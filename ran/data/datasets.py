@@ -161,9 +161,8 @@ def _cluttershapes(config: DataConfig) -> Source:
     difficulty = cluttershapes.DIFFICULTY if config.difficulty is None else config.difficulty
     side = cluttershapes.SIDE if config.image_size is None else config.image_size
     if side not in cluttershapes.SIDES:
-        raise DataError(
-            f"data.image_size: cluttershapes is drawn with sides of {', '.join(map(str, cluttershapes.SIDES))}, not {side}"
-        )
+        sides = ", ".join(map(str, cluttershapes.SIDES))
+        raise DataError(f"data.image_size: cluttershapes is drawn with sides of {sides}, not {side}")
     train, test = (cluttershapes.Pictures(split, Path(config.root), difficulty, side) for split in ("train", "test"))
     # Too many are refused before any is drawn.
     check_enough("cluttershapes", len(train), train_images=config.train_images, val_images=config.val_images)
