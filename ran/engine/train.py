@@ -51,9 +51,16 @@ class Checkpointing:
 
     folder: Path
     seconds: float = 60.0
-    """least time between two checkpoints"""
+    """time between two checkpoints; the first ones come sooner, see `interval`"""
     keep: int | None = checkpoint.KEEP
     """number of checkpoints to keep; None = all"""
+
+    def interval(self, trained: float) -> float:
+        """Returns the time from a checkpoint to the next one, after `trained` seconds of this attempt.
+
+        It doubles from a twelfth of `seconds`, so that a process that is killed again and again still makes progress.
+        """
+        return min(self.seconds, max(self.seconds / 12, trained))
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ def train(
             hooks.log(done, point)
             window.reset()
         evaluation_due = done % eval_every == 0 and done < steps
-        if done == steps or time.monotonic() - saved >= checkpoints.seconds:
+        if done == steps or time.monotonic() - saved >= checkpoints.interval(saved - began):
             save(done)
             saved = time.monotonic()
 

@@ -423,6 +423,15 @@ def test_what_the_fingerprint_holds(key, value, decides, config):
     assert (fingerprint(override(config, {key: value}), "d") != fingerprint(config, "d")) is decides
 
 
+@pytest.mark.parametrize(("seconds", "trained", "interval"), [
+    (60.0, 0.0, 5.0), (60.0, 5.0, 5.0), (60.0, 10.0, 10.0), (60.0, 40.0, 40.0), (60.0, 3600.0, 60.0),
+    (0.0, 10.0, 0.0), (math.inf, 10.0, math.inf),
+])  # fmt: skip
+def test_the_first_checkpoints_come_sooner(seconds, trained, interval, tmp_path):
+    """A run of half a minute that is killed again and again must come to its end."""
+    assert Checkpointing(tmp_path, seconds).interval(trained) == interval
+
+
 def test_evaluations_do_not_change_the_weights(config, splits, tmp_path):
     """evals is outside the fingerprint."""
     one = run(config, splits, tmp_path / "three")
