@@ -207,7 +207,7 @@ COMMITTED = Path(__file__).parents[3] / "results" / "archive"
 @pytest.mark.parametrize("path", COMMITTED.rglob("*.jsonl"), ids=lambda path: str(path.relative_to(COMMITTED)))
 def test_the_committed_archives_are_read(path: Path) -> None:
     file = read_file(path)
-    assert len(file.runs) >= 8
+    assert file.runs
     assert {f"{run.tags[names.DATASET]}-{run.tags[names.PROFILE]}" for run in file.runs} == {path.stem}
     old = path.parent.name == "schema-1"
     assert {schema_of(run.tags) for run in file.runs} == {1 if old else CURRENT}
