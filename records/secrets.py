@@ -1,4 +1,4 @@
-"""Passwords, keys and tokens, which no message and no record may show."""
+"""Passwords, keys and tokens, which no message and no record may show; folders, which no public record needs."""
 
 import re
 
@@ -24,3 +24,12 @@ def mask_secrets(text: str) -> str:
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
+
+
+# Not within a word, a relative path or the host of a URI.
+_FOLDERS = re.compile(r"""(?:(?<=sqlite:///)|(?<=file://)|(?<![\w.:/~*]))/(?:[^\s/"']+/)+""")
+
+
+def hide_folders(text: str) -> str:
+    """Returns `text` with … for the folders of absolute paths, which name users and machines: "…/data"."""
+    return _FOLDERS.sub("…/", text)

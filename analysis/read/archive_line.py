@@ -20,7 +20,7 @@ from typing import Any
 
 from analysis.read.runs import RunData, StudyParent, is_same_run
 from records import names
-from records.secrets import mask_secrets
+from records.secrets import hide_folders, mask_secrets
 from records.study_json import StudyRecord
 
 STUDY, RUN, ENDED = "study", "run", "ended"
@@ -57,12 +57,12 @@ def decode(text: str) -> Line:
 
 
 def study_line(study: StudyLine) -> Line:
-    """Returns the line of a study, passwords masked."""
+    """Returns the line of a study, passwords and folders masked."""
     line: Line = {"kind": STUDY, "study": study.record.to_json()}
     if study.parent is not None:
         parent = study.parent
         line["parent"] = {"key": parent.key, "name": parent.name, "tags": dict(parent.tags), "note": parent.note}
-    return {key: _without_passwords(value) for key, value in line.items()}
+    return {key: _publishable(value) for key, value in line.items()}
 
 
 def read_study(line: Line) -> StudyLine:
@@ -76,13 +76,17 @@ def read_study(line: Line) -> StudyLine:
 
 
 def run_line(run: RunData, *, masks: bool) -> Line:
-    """Returns the line of a result: curves with six significant digits, masks only if asked for, passwords masked."""
+    """Returns the line of a result: curves with six significant digits, `masks` only if asked for.
+
+    Passwords and the folders of absolute paths are masked.
+    """
     line = _head(RUN, run) | {
         "curves": {
             name: [[step, float(f"{value:.6g}")] for step, value in points] for name, points in run.curves().items()
         },
-        **{key: _without_passwords(_parsed(run.artifact(name))) for name, key in _JSON.items()},
+        **{key: _parsed(run.artifact(name)) for name, key in _JSON.items()},
     }
+    line["provenance"] = _publishable(line["provenance"])  # the others hold numbers, some of them as base64
     arrays = run.artifact(names.MASKS_NPZ) if masks else None
     bits = _packed(run.artifact(names.TEST_CORRECT))
     line |= {} if arrays is None else {"masks": base64.b64encode(arrays).decode("ascii")}
@@ -98,8 +102,8 @@ def _head(kind: str, run: RunData) -> Line:
     line: Line = {
         "kind": kind,
         "fingerprint": run.fingerprint,
-        "tags": _without_passwords(run.tags),
-        "params": _without_passwords(run.params),
+        "tags": _publishable(run.tags),
+        "params": _publishable(run.params),
         "metrics": dict(run.metrics),
         "start_time": run.start_time,
     }
@@ -209,12 +213,12 @@ def _parsed(content: bytes | None) -> Any:
         return None
 
 
-def _without_passwords(content: Any) -> Any:
+def _publishable(content: Any) -> Any:
     if isinstance(content, str):
-        return mask_secrets(content)
+        return hide_folders(mask_secrets(content))
     if isinstance(content, Mapping):
-        return {key: _without_passwords(value) for key, value in content.items()}
-    return [_without_passwords(value) for value in content] if isinstance(content, list) else content
+        return {key: _publishable(value) for key, value in content.items()}
+    return [_publishable(value) for value in content] if isinstance(content, list) else content
 
 
 def _finite(content: Any) -> Any:
