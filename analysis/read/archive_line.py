@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.read.npz import read_arrays
 from analysis.read.runs import RunData, StudyParent, is_same_run
 from records import names
 from records.secrets import hide_folders, mask_secrets
@@ -154,15 +155,10 @@ def _artifacts(line: Line) -> Any:
 
 def _packed(content: bytes | None) -> dict[str, Any] | None:
     """{"count", "bits"} of the content of test_correct.npz; None without the artifact, and for a damaged one."""
-    if content is None:
+    arrays = None if content is None else read_arrays(content)
+    if arrays is None or not {"correct", "count"} <= arrays.keys():
         return None
-    import numpy as np
-
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            bits, count = arrays["correct"].astype(np.uint8), int(arrays["count"])
-    except Exception:  # zip, header and compressed stream raise errors of their own
-        return None
+    bits, count = arrays["correct"].astype("uint8"), int(arrays["count"])
     whole = bits.size == (count + 7) // 8
     return {"count": count, "bits": base64.b64encode(bits.tobytes()).decode("ascii")} if whole else None
 

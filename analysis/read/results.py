@@ -1,6 +1,5 @@
 """Studies and runs of the tracking store and of the archive together, for tables, claims and figures."""
 
-import io
 import json
 import os
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.archive_file import ARCHIVE, ArchiveFile, read_folder
 from analysis.read.mlflow_client import NoRunsError, StoreError
 from analysis.read.mlflow_store import StoreContents, read_contents
+from analysis.read.npz import read_arrays
 from analysis.read.runs import Curves, RunData, group_runs, repeated_text, tidy
 from analysis.read.schemas import Selection, folders_of_others, left_out_text, of_schema, only_schema
 from records import names
@@ -57,7 +57,7 @@ class Results:
 
     def masks(self, fingerprint: str) -> "dict[str, np.ndarray] | None":
         """Returns the arrays of masks.npz, None if it is missing or damaged."""
-        return self._first(fingerprint, names.MASKS_NPZ, _arrays)
+        return self._first(fingerprint, names.MASKS_NPZ, read_arrays)
 
     def _first(self, fingerprint: str, name: str, parse: Any) -> Any:
         for run in self.kept.get(fingerprint, ()):
@@ -159,13 +159,3 @@ def _json_object(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
-
-
-def _arrays(content: bytes) -> "dict[str, np.ndarray] | None":
-    import numpy as np
-
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except Exception:  # zip, header and compressed stream raise errors of their own
-        return None

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from watching import Operations
 
 from ran.config import ModelConfig
 from ran.engine.device import make_deterministic
@@ -20,18 +20,6 @@ REFUSED = {
     "upsample_trilinear3d_backward", "histc", "bincount", "kthvalue", "median", "put_", "grid_sampler_2d_backward",
     "cumsum", "scatter_reduce", "_ctc_loss_backward", "_embedding_bag_dense_backward",
 }  # fmt: skip
-
-
-class Operations(TorchDispatchMode):
-    """Collects the names of the operations that run in it."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.name().partition("::")[2].partition(".")[0])
-        return func(*args, **(kwargs or {}))
 
 
 CASES = [

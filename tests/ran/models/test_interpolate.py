@@ -9,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, jvp, vmap
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from watching import Operations
 
 from ran.models import masks
 from ran.models.interpolate import adjoint, interpolate, separable, weights
@@ -103,18 +103,6 @@ def test_a_network_learns_as_with_pytorchs(monkeypatch):
     monkeypatch.setattr(masks, "interpolate", pytorchs)
     for found, expected in zip(ours, gradients(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
-
-
-class Operations(TorchDispatchMode):
-    """Collects the names of the operations that run in it."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.name().partition("::")[2].partition(".")[0])
-        return func(*args, **(kwargs or {}))
 
 
 def test_the_gradient_is_a_product():
