@@ -162,8 +162,9 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         capabilities=machine.capabilities,
     )  # fmt: skip
     if not launch.dry_run:
-        for data, seed in {(run.config.data, run.seed) for run in plan.todo}:
-            load_splits(data, seed)  # a damaged file is found now, and what is read stays in memory for the runs
+        # A damaged file is found now. One seed is enough: others train on other images of the same files.
+        for data, seed in {run.config.data: run.seed for run in reversed(plan.todo)}.items():
+            load_splits(data, seed)
     placement, estimates = place_runs(
         launch.placement, plan, machine.device, threads=config.train.threads, runs=len(plan.runs)
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import linecache
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TypeVar
 from records.errors import UserError
 
 T = TypeVar("T")
+
+PACKAGE = Path(__file__).parent
 
 
 class UnknownNameError(UserError):
@@ -33,6 +36,9 @@ class Registry(Mapping[str, T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that stores the decorated object as `name`. Raises ValueError if the name is taken."""
         origin = Path(sys._getframe(1).f_code.co_filename)
+        if not origin.is_relative_to(PACKAGE):  # a user's code: its text is kept as it is now, if it is changed later
+            linecache.checkcache(str(origin))
+            linecache.getlines(str(origin))
 
         def store(entry: T) -> T:
             if name in self._entries:
@@ -45,7 +51,7 @@ class Registry(Mapping[str, T]):
 
     @contextlib.contextmanager
     def holding(self, name: str, entry: T) -> Iterator[None]:
-        """In the block `name` is `entry`, registered by the caller's caller whether it was taken or not; for tests."""
+        """In the block `name` is `entry`, as if the `with` statement's file had registered it; for tests."""
         before = dict(self._entries), dict(self._origins)
         self._entries[name], self._origins[name] = entry, Path(sys._getframe(2).f_code.co_filename)
         try:

@@ -5,6 +5,7 @@ run. The version of the package's own parts is `SCHEMA_VERSION`.
 """
 
 import ast
+import functools
 import hashlib
 import linecache
 from collections.abc import Iterator
@@ -19,10 +20,9 @@ from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
 from ran.models.stems import STEMS
 from ran.models.units import UNITS
 from ran.models.zoo import NETWORKS
-from ran.registry import Registry
+from ran.registry import PACKAGE, Registry
 from records.errors import UserError
 
-PACKAGE = Path(__file__).parent
 GRIDS = {"STUDY", "SEARCH"}
 """what a study file says besides its parts: which runs there are, not what one of them computes"""
 
@@ -37,8 +37,13 @@ class UserModule:
     @property
     def digest(self) -> str:
         """SHA-256 of what the file does: without its docstring, STUDY or SEARCH, and what stands between statements."""
-        kept = [ast.get_source_segment(self.text, node) or "" for node in ast.parse(self.text).body if _counts(node)]
-        return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+        return _digest(self.text)
+
+
+@functools.cache
+def _digest(text: str) -> str:
+    kept = [ast.get_source_segment(text, node) or "" for node in ast.parse(text).body if _counts(node)]
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 
 def _counts(statement: ast.stmt) -> bool:
@@ -63,7 +68,7 @@ def user_modules(config: RunConfig) -> dict[str, UserModule]:
 
 
 def _read(part: str, path: Path) -> UserModule:
-    # The lines that Python has loaded, even if the file was changed since.
+    # As the registry has kept it, even if the file was changed since.
     if text := "".join(linecache.getlines(str(path))):
         return UserModule(path, text)
     raise UserError(f"{part} is registered by code without a file: put it into a module and name that with --import")

@@ -78,7 +78,8 @@ def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> Re
             raise RunError(_without_weights(run))
         for name in (names.CONFIG_JSON, names.MODEL_JSON):
             if name not in artifacts:
-                raise RunError(f"{run.name} ({run.run_id}) has no {name}: it was trained with --keep none")
+                why = "it was trained with --keep none, or by an earlier version"
+                raise RunError(f"{run.name} ({run.run_id}) has no {name}: {why}")
         config, model = (
             read_json(store.download(run.run_id, name, Path(folder))) for name in (names.CONFIG_JSON, names.MODEL_JSON)
         )

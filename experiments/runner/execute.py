@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from experiments.console.progress import Reporter
-from experiments.plan import PlannedRun
+from experiments.plan import PlannedRun, UserCode
 from experiments.runner.artifacts import log_probes, log_results
 from experiments.runner.attempts import Attempts
 from experiments.runner.log_tail import Tail, listening
@@ -216,6 +216,8 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
     if deaths >= MAX_DEATHS:
         raise DiedError(f"{deaths} processes in a row died in it without a step of progress; out of memory?")
 
+    _check_code(run)
+
     def log_metrics(step: int, values: dict[str, float]) -> None:
         log.metrics(step, values)
         tail.metrics(step, values)
@@ -253,6 +255,21 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
     if ended.outcome == names.FINISHED and settings.leaves_artifacts:
         log_probes(run, result, splits, log)
     return ended
+
+
+def _check_code(run: PlannedRun) -> None:
+    """Raises ChangedCodeError if this process has read other code of the user's than the one that planned the run."""
+    code = UserCode.of(run.config, run.source.digest)
+    planned, here = ({} if found is None else found.digests for found in (run.user_code, code))
+    if planned != here:
+        changed = ", ".join(sorted(name for name in planned | here if planned.get(name) != here.get(name)))
+        raise ChangedCodeError(
+            f"{changed} was changed after the launch had begun; the same command trains the new code"
+        )
+
+
+class ChangedCodeError(RuntimeError):
+    """A user's file that is not what the plan saw, in a worker that has started since."""
 
 
 class DiedError(RuntimeError):

@@ -222,8 +222,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
     )
     if not launch.dry_run and not launch.confirm:
         check_writable_places(prepared.settings)
-        for seed in prepared.seeds:
-            load_splits(config.data, seed)  # a damaged file is found now, and what is read stays in memory for the runs
+        load_splits(config.data, prepared.seeds[0])  # a damaged file is found now
     prepared = _with_study(prepared, confirms=launch.confirm)
     return prepared if launch.confirm or not prepared.todo else _placed(launch.placement, prepared, base)
 

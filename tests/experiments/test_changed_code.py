@@ -1,9 +1,11 @@
 """A user's own code is part of a run: kept with it, and a changed text trains it anew and says so."""
 
+import importlib
 import json
 
 import pytest
 
+from experiments.runner import execute
 from ran.models.masks import MASK_ACTIVATIONS
 from records import names
 
@@ -52,6 +54,26 @@ def test_a_changed_mask_is_trained_anew_and_said(lab, write):
 
     write(MASKS)
     assert "0 of 1 runs to do" in lab.launch(*FLAGS, "--dry-run").out, "the first is still there"
+
+
+def test_code_that_is_changed_after_the_plan_trains_nothing_under_the_plans_name(lab, write, monkeypatch):
+    """As a worker finds it that starts, or starts again, after the user has gone on editing."""
+    write(MASKS)
+    begin = execute.begin_attempt
+
+    def edited(*arguments, **options):
+        write(MASKS.replace("hardsigmoid", "relu6"))
+        importlib.import_module("my_masks")
+        return begin(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "begin_attempt", edited)
+        said = lab.launch(*FLAGS)
+    assert said.status == 1
+    assert "my_masks.py was changed after the launch had begun; the same command trains the new code" in said.err
+    assert lab.launch(*FLAGS).status == 0
+    outcomes = {run.data.tags[names.OUTCOME] for run in lab.all_runs() if names.FINGERPRINT in run.data.tags}
+    assert outcomes == {names.FAILED, names.FINISHED}
 
 
 def test_runs_of_an_earlier_schema_are_said_and_not_used(lab):

@@ -29,9 +29,8 @@ from ran.models.network import NetworkSpec, StageSpec, build, initialize
 from ran.models.stems import STEMS
 from ran.models.units import UNITS
 from ran.models.zoo import NETWORKS, network_spec
-from ran.registry import Registry
+from ran.registry import PACKAGE, Registry
 from ran.rng import stream
-from ran.user_code import PACKAGE
 
 FILE = Path(__file__).with_name("golden_outputs.json")
 STAGES = (StageSpec(32, 16, stride=1, units=1, modules=1, poolings=2), StageSpec(32, 16, stride=2, units=1, modules=1,
