@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ran.config import ConfigError
+from ran.data import cluttershapes
 from ran.models import zoo
 from ran.models.cost import CIFAR, IMAGENET, breakdown, usual_heads
 from ran.models.masks import MASK_STRUCTURES
@@ -31,6 +32,7 @@ FIELDS = (
 )  # fmt: skip
 WIDTHS = (1.0, 0.5, 0.25, 0.125)
 """of the CIFAR networks: those of the profiles"""
+BUILT_IN = (len(cluttershapes.CLASSES), cluttershapes.SIDE)
 _ANY_MASK = "attention56"  # the network that studies give every mask structure; the others have their own
 
 
@@ -59,7 +61,7 @@ def settings(name: str) -> list[Setting]:
         Setting(num_classes=num_classes, image_size=image_size, width=width, mask_structure=structure)
         for structure in structures
         for width in WIDTHS
-        for num_classes, image_size in CIFAR
+        for num_classes, image_size in (*CIFAR, BUILT_IN)
     ]
     return [setting for setting in found if _can_be_built(name, setting.width, setting.mask_structure)]
 
