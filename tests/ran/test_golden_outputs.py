@@ -6,6 +6,7 @@ would let old results stand for new code. `python tests/ran/test_golden_outputs.
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +63,8 @@ def rates(name: str) -> list[float]:
 def of_data(name: str) -> list[float]:
     """Of a data set that is drawn, a batch; the others are known by the digest of their files."""
     config = override(RunConfig(), {"data.name": name, "data.train_images": 20, "data.val_images": 10}).data
-    splits = load_splits(replace(config, root="nowhere"), 3)
+    with tempfile.TemporaryDirectory() as root:
+        splits = load_splits(replace(config, root=root), 3)
     images, labels = train_batches(
         splits.train.images, splits.train.labels, splits.normalization, batch_size=8, seed=3
     )(5)  # fmt: skip
@@ -128,9 +130,9 @@ def test_nothing_is_kept_that_is_no_longer_there():
     assert set(json.loads(FILE.read_text())["parts"]) == set(PARTS)
 
 
-def test_data_sets_from_files_are_known_by_their_digests():
+def test_data_sets_from_files_are_known_by_their_digests(tmp_path):
     assert set(ours(DATASETS)) == {"cluttershapes", "cifar10", "cifar100", "imagenet"}
-    assert open_source(replace(RunConfig().data, name="cluttershapes", root="nowhere")).digest
+    assert open_source(replace(RunConfig().data, name="cluttershapes", root=str(tmp_path))).digest
 
 
 if __name__ == "__main__":
