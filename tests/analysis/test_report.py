@@ -11,7 +11,7 @@ import pytest
 from synthetic import study_lines, write_archive
 
 from analysis import make_report
-from analysis.read.deviations import deviations
+from analysis.read.deviations import FOLDERS, deviations
 from records import names
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def test_runs_that_did_not_finish_are_listed(text):
 
 def test_deviations_are_the_codes_own(text):
     listed = [sentence for _, sentence in deviations()]
-    code = (path for folder in ("ran", "experiments") for path in (ROOT / folder).rglob("*.py"))
+    code = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     marks = sum(path.read_text().count("# Deviation:") for path in code)
     assert len(listed) == marks >= 10
     assert all(html.escape(sentence) in text for sentence in listed)
