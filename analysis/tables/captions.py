@@ -38,9 +38,10 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
     first, everything = studies[0], [cell_runs for of_study in cells for cell_runs in of_study]
     pairs = list(zip(studies, cells, strict=True))
     counts = {len(cell_runs.outcomes) for cell_runs in everything} or {0}
-    planned = (
-        _plural(max(counts), "planned seed") if len(counts) == 1 else f"{min(counts)} to {max(counts)} planned seeds"
-    )
+    word = "planned" if all(study.planned_seeds for study in studies) else "launched"
+    planned = _plural(max(counts), f"{word} seed")
+    if len(counts) > 1:
+        planned = f"{min(counts)} to {planned}"
     data = " and ".join(dataset_name(study.dataset, of_study) for study, of_study in pairs)
     return [
         f"Data: {data}. Profile: {first.profile}. Selection: {first.selection}.",
