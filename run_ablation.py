@@ -1,7 +1,6 @@
 """Runs a study or a search: parse, plan, execute, print. `python run_ablation.py --help` lists the flags."""
 
 import dataclasses
-import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from records.collector import collector_paused
 from records.errors import UserError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from experiments.cli import Launch
     from experiments.profiles import Profile
     from experiments.study import Study
@@ -122,26 +123,20 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
     from experiments import launch as launching
 
     ask_if_long(prepared.seconds, yes=launch.yes)
-    table = functools.partial(_table, prepared.settings.tracking_uri)
-    finished = launching.run(prepared, table)
-    if finished.exit_status != 143 and (text := table(finished.parent_id)):  # nobody who sends SIGTERM waits for it
-        print(text)
+    uri = prepared.settings.tracking_uri
+    finished = launching.run(prepared, lambda parent_id: _page().table_so_far(uri, parent_id))
+    if finished.exit_status != 143 and (text := _page().table_so_far(uri, finished.parent_id)):  # SIGTERM: nobody waits
+        print(text, flush=True)
+        _page().finish(uri, finished.parent_id, figures=profile.name != "smoke")
     for line in finished.problems:
         print(line, file=sys.stderr)
     return finished.exit_status
 
 
-def _table(uri: str, parent_id: str) -> str:
-    """Returns the table of a study's parent run so far; "" if there is none, and why on stderr."""
-    from analysis.read.mlflow_client import StoreError  # pandas, which training does without
-    from analysis.tables.formats import to_text
-    from analysis.tables.study_table import study_table
+def _page() -> "ModuleType":
+    from analysis import parent_page  # pandas, which training does without
 
-    try:
-        return to_text(study_table(uri, parent_id))
-    except StoreError as error:
-        print(f"no table: {error}", file=sys.stderr)
-        return ""
+    return parent_page
 
 
 if __name__ == "__main__":

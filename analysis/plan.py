@@ -7,12 +7,12 @@ python -m analysis.plan arl_beats_nal --profile short --data cifar10
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.options import SelectionError, add_arguments, from_arguments, select
 from analysis.read.mlflow_client import StoreError
-from analysis.tables.network_table import CostsError
+from analysis.read.runs import RESULTS
+from analysis.tables.network_table import Costs, CostsError, read_costs
 from records import names
 from records.command import OneLineParser, entry
 
@@ -21,21 +21,13 @@ if TYPE_CHECKING:
     from analysis.tables.cell_results import CellRuns, RunResult
     from records.study_json import CellKey
 
-HEADERS = ("claim", "profile, data", "verdict", "seeds", "to decide", "core hours")
+HEADERS = ("claim", "profile, data", "verdict", "seeds", "needed", "core hours")
 NOTE = (
-    "Seeds: of the plan, those that every contrast has. To decide: seeds in all; of an undecided claim, those that "
-    "show each contrast at the paper's effect (where it has none, at the margin) with 80 % power, the spread over "
-    "seeds and test images as measured. never: the test images alone forbid it. Core hours: of the runs still to "
-    "train, from the runs of the same cell, else of the claim's other cells."
+    "Seeds: of the plan, those that the contrasts have. Needed: seeds in all; of an interim claim those of its plan, "
+    "of an undecided one those that show all contrasts at the paper's effects (where it has none, at the margin) with "
+    "80 % power, the spread over seeds and test images as measured. None: the test images alone forbid it. Core hours: "
+    "of the runs still to train, from runs of the same cell, else from those of other cells by their multiply-adds."
 )
-
-
-@dataclass(frozen=True)
-class _Effort:
-    """Seeds in all that decide a claim, in print, and the core hours of what is not trained yet; None: unknown."""
-
-    seeds: str
-    hours: float | None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,67 +48,65 @@ def main(argv: list[str] | None = None) -> int:
 def _planned(options: argparse.Namespace) -> str:
     import textwrap
 
-    from analysis.claims.table import runs_text
+    from analysis.claims.table import runs_text, seeds_text
     from analysis.claims.verdicts import judge_all
     from analysis.tables.cell_results import index_runs
     from records.text import columns
 
     results = from_arguments(options)
     studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
-    runs = index_runs(results.runs, results.kept)
+    runs, costs = index_runs(results.runs, results.kept), read_costs()
     rows = []
-    for one in judge_all(results, studies, runs=runs):
+    for one in judge_all(results, studies, costs, runs):
         if options.claim not in (None, one.claim.id):
             continue
-        effort = _effort(one, runs)
-        hours = "" if effort.hours is None else f"{effort.hours:.1f}"
-        seeds = f"{one.n} of {one.planned}" if one.planned else "no plan" if one.study is not None else ""
-        rows.append((one.claim.id, runs_text(one), one.verdict, seeds, effort.seeds, hours))
-    return "\n".join([columns(HEADERS, rows, right=(3, 4, 5)), "", *textwrap.wrap(NOTE, 100)])
+        needed, hours = _effort(one, runs, costs)
+        rows.append((one.claim.id, runs_text(one), one.verdict, seeds_text(one), needed, hours))
+    return "\n".join([columns(HEADERS, rows, right=(4, 5)), "", *textwrap.wrap(NOTE, 100)])
 
 
-def _effort(one: "JudgedClaim", runs: "Mapping[str, RunResult]") -> _Effort:
-    from analysis.claims.verdicts import INTERIM, NEVER, NOT_RUN
-    from analysis.stats import FAR, UNDECIDED
+def _effort(one: "JudgedClaim", runs: "Mapping[str, RunResult]", costs: "Costs") -> tuple[str, str]:
+    """In print: the seeds in all that a claim needs, and the core hours of what is not trained yet."""
+    from analysis.claims.table import needed_text
+    from analysis.claims.verdicts import INTERIM, NOT_RUN
+    from analysis.stats import FAR, NEVER
     from analysis.tables.cell_results import collect
 
     if one.study is None:
-        return _Effort(_launch(one) if one.verdict == NOT_RUN else "", None)
+        study = f"--study {one.claim.study}" if one.claim.study else "networks that we lack"
+        return study if one.verdict == NOT_RUN else "", ""
+    seeds = len(one.study.planned_seeds) if one.verdict == INTERIM else one.needed
+    if not seeds or seeds == NEVER or seeds > FAR:
+        return "" if seeds is None or one.verdict == INTERIM else needed_text(seeds).replace("no number", "none"), ""
     cells = collect(one.study, runs)
     used = {key: cells[key] for found in one.findings for key in found.cells}
-    if one.verdict == INTERIM and one.planned:
-        return _Effort(str(one.planned), _hours(used, one.planned))
-    if one.verdict != UNDECIDED or one.needed is None:
-        return _Effort("", None)
-    if one.needed == NEVER or not isinstance(one.needed, int):
-        return _Effort(NEVER, None)
-    return _Effort(f"over {FAR}", None) if one.needed > FAR else _Effort(str(one.needed), _hours(used, one.needed))
+    hours = _hours(used, seeds, costs)
+    return str(seeds), "" if hours is None else f"{hours:.1f}"
 
 
-def _launch(one: "JudgedClaim") -> str:
-    return f"--study {next(iter(one.claim.hypotheses))}"
+def _hours(cells: "Mapping[CellKey, CellRuns]", seeds: int, costs: "Costs") -> float | None:
+    """Core hours of the runs that each cell still lacks, a cell without runs by its multiply-adds."""
+    from analysis.tables.study_table import cell_count
 
-
-def _hours(cells: "Mapping[CellKey, CellRuns]", seeds: int) -> float | None:
-    """Core hours of the runs that each cell still lacks."""
-    costs = {key: _cost(list(cell_runs.by_seed.values())) for key, cell_runs in cells.items()}
-    known = [cost for cost in costs.values() if cost is not None]
+    macs = {key: cell_count(cell_runs, "macs", costs) for key, cell_runs in cells.items()}
+    known = {key: cost for key, cell_runs in cells.items() if (cost := _cost(list(cell_runs.by_seed.values())))}
     if not known:
         return None
-    usual = sum(known) / len(known)
-    return sum(
-        max(0, seeds - len(cell_runs.values())) * (usual if (cost := costs[key]) is None else cost)
-        for key, cell_runs in cells.items()
-    )
+    per_mac = [cost / size for key, cost in known.items() if (size := macs[key])]
+    usual = sum(known.values()) / len(known)
+    total = 0.0
+    for key, cell_runs in cells.items():
+        over = sum(outcome in RESULTS for outcome in cell_runs.outcomes.values())
+        size = macs[key]
+        guess = usual if size is None or not per_mac else size * sum(per_mac) / len(per_mac)
+        total += max(0, seeds - over) * known.get(key, guess)
+    return total
 
 
 def _cost(runs: "Sequence[RunResult]") -> float | None:
     """Mean processor hours of finished runs; of runs that did not log them the wall time, which is of one thread."""
-    found = [
-        run.metrics.get(names.COST_CPU_HOURS, run.hours)
-        for run in runs
-        if run.outcome == names.FINISHED and run.metrics.get(names.COST_CPU_HOURS, run.hours) > 0
-    ]
+    hours = [run.metrics.get(names.COST_CPU_HOURS, run.hours) for run in runs if run.outcome == names.FINISHED]
+    found = [value for value in hours if value > 0]
     return sum(found) / len(found) if found else None
 
 

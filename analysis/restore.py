@@ -6,7 +6,6 @@ Restoring again adds nothing, and after an interruption it adds the rest.
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.read.archive_file import ArchiveFile
-from analysis.read.mlflow_client import one_line_errors
+from analysis.read.mlflow_client import connect_to_write, one_line_errors
 from analysis.read.mlflow_store import NOTE
 from analysis.read.runs import RunData, RunGroup, StudyParent, group_runs, is_same_run
 from records import names
-from records.mlflow_uri import absolute, artifact_location
+from records.mlflow_uri import artifact_location
 from records.sqlite_store import open_or_create
 from records.study_json import RecordError, StudyKey, StudyRecord, unite
 
@@ -48,12 +47,10 @@ def restore(files: Sequence[ArchiveFile], uri: str) -> list[RestoredFile]:
     A fingerprint for which the store has a result that is not in the files stays as it is. Raises StoreError and
     TrackingError.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # both are read at import
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient  # before one_line_errors: the import sets the level of MLflow's loggers
+    import mlflow  # before one_line_errors: the import sets the level of MLflow's loggers  # noqa: F401
 
-    def connect() -> MlflowClient:
-        client = MlflowClient(absolute(uri))  # MLflow keeps connections by URI, even of another working directory
+    def connect() -> "MlflowClient":
+        client = connect_to_write(uri)
         client.search_experiments(max_results=1)  # this makes the tables
         return client
 

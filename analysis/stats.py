@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 POWER = 0.8
 FAR = 1000  # greatest number of seeds that is computed
+NEVER = 0  # in the place of a number of seeds: none is enough
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NO_DIFFERENCE = "no difference"
@@ -47,7 +48,17 @@ class Contrast:
     se_seeds: float | None
     se_images: float | None
     n: int
+    """seeds; 0 for an exact value"""
     images: int = 0
+
+    @property
+    def over(self) -> str:
+        """What the interval is over: "seeds and images", "seeds", "images" (of one seed's networks), or ""."""
+        if self.se is None:
+            return ""
+        if self.n < 2:
+            return "images"
+        return "seeds and images" if self.images else "seeds"
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """Returns the two-sided interval at another level; None without a standard error."""
@@ -126,9 +137,10 @@ def _with_interval(
 def p_value(found: Contrast | None, bound: float = 0.0, side: int = 0) -> float | None:
     """Returns p of the t-test that the true value is not below (side -1) or above (side +1) a bound; side 0: two-sided.
 
-    None below two seeds. Without spread it is 0 if the value lies on the side, else 1.
+    None below two seeds, and for values by seed that are all equal: that is no precision. Without spread over seeds and
+    images it is 0 if the value lies on the side, else 1.
     """
-    if found is None or found.n < 2 or found.se is None or found.df is None:
+    if found is None or not _has_spread(found) or found.se is None or found.df is None:
         return None
     distance = found.mean - bound
     if found.se == 0:
@@ -152,7 +164,7 @@ def holm(p_values: Sequence[float | None], alpha: float = ALPHA) -> list[bool]:
 
 def within(found: Contrast | None, margin: float, bound: float = 0.0, alpha: float = ALPHA) -> bool:
     """Whether a contrast is equivalent to the bound: its interval at level 1 - 2 alpha lies within the margin."""
-    interval = None if found is None or found.n < 2 else found.interval(1 - 2 * alpha)
+    interval = None if found is None or not _has_spread(found) else found.interval(1 - 2 * alpha)
     return interval is not None and abs(interval[0] - bound) <= margin and abs(interval[1] - bound) <= margin
 
 
@@ -162,7 +174,10 @@ def verdict(tested: Sequence[Claimed], alpha: float = ALPHA) -> str:
     Supported: the one-sided bound of every one lies on the claimed side (or all are equivalent, where that is claimed);
     all must hold, so no correction is needed. Contradicted: one lies on the other side by Holm's correction over all.
     No difference: each is equivalent to its bound within its margin. Else undecided, as with fewer than two seeds.
+    Raises ValueError without contrasts.
     """
+    if not tested:
+        raise ValueError("a verdict needs a contrast")
     if all(_holds(one, alpha) for one in tested):
         return SUPPORTED
     if any(holm([_against(one) for one in tested], alpha)):
@@ -170,6 +185,10 @@ def verdict(tested: Sequence[Claimed], alpha: float = ALPHA) -> str:
     if all(one.margin is not None and within(one.contrast, one.margin, one.bound, alpha) for one in tested):
         return NO_DIFFERENCE
     return UNDECIDED
+
+
+def _has_spread(found: Contrast) -> bool:
+    return found.n >= 2 and (found.images > 0 or found.se != 0)
 
 
 def _holds(one: Claimed, alpha: float) -> bool:
@@ -188,30 +207,19 @@ def _against(one: Claimed) -> float | None:
     return min((p for p in sides if p is not None), default=None)
 
 
-def seeds_needed(one: Claimed, effect: float, power: float = POWER, alpha: float = ALPHA) -> int | None:
-    """Returns how many seeds in all show what is claimed with this power, if the true value is `effect`.
+def seeds_needed(assumed: Sequence[tuple[Claimed, float]], power: float = POWER, alpha: float = ALPHA) -> int:
+    """Returns how many seeds in all show a whole claim with this power, if the true value of each contrast is as given.
 
-    The variance between seeds falls with their number, that of the test images stays. FAR + 1 means more than FAR;
-    None: no number of seeds does, because of the images or because the effect is not on the claimed side. Raises
-    ValueError for a contrast of fewer than two seeds.
+    The variance between seeds falls with their number, that of the test images stays. The power of the conjunction is
+    at least 1 minus the sum of what each lacks. FAR + 1 means more than FAR; NEVER: no number of seeds does, because of
+    the images or because an effect is not on the claimed side. Raises ValueError for fewer than two seeds.
     """
-    found = one.contrast
-    if found.n < 2 or found.se_seeds is None:
-        raise ValueError("the spread over seeds needs two seeds")
-    between, images = found.n * found.se_seeds**2, (found.se_images or 0.0) ** 2
-    if one.side:
-        distances = [one.side * (effect - one.bound)]
-    else:
-        margin = one.margin or 0.0
-        distances = [margin - (effect - one.bound), margin + (effect - one.bound)]
 
     def reached(n: float) -> float:
-        se = math.sqrt(between / n + images)
-        df = (n - 1) * (se**2 * n / between) ** 2 if between > 0 else math.inf
-        return 1 - sum(1 - _power(distance, se, df, alpha) for distance in distances)
+        return 1 - sum(1 - _power_of(one, effect, n, alpha) for one, effect in assumed)
 
     if reached(1e9) < power:
-        return None
+        return NEVER
     if reached(FAR) < power:
         return FAR + 1
     low, high = 1, FAR  # the power grows with n
@@ -219,6 +227,20 @@ def seeds_needed(one: Claimed, effect: float, power: float = POWER, alpha: float
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) >= power else (middle, high)
     return high
+
+
+def _power_of(one: Claimed, effect: float, n: float, alpha: float) -> float:
+    """Of one contrast at n seeds."""
+    found = one.contrast
+    if found.n < 2 or found.se_seeds is None:
+        raise ValueError("the spread over seeds needs two seeds")
+    between, images = found.n * found.se_seeds**2, (found.se_images or 0.0) ** 2
+    se = math.sqrt(between / n + images)
+    df = (n - 1) * (se**2 * n / between) ** 2 if between > 0 else math.inf
+    if one.side:
+        return _power(one.side * (effect - one.bound), se, df, alpha)
+    margin = one.margin or 0.0
+    return sum(_power(margin + side * (effect - one.bound), se, df, alpha) for side in (1, -1)) - 1
 
 
 def _power(distance: float, se: float, df: float, alpha: float) -> float:

@@ -21,7 +21,7 @@ from pathlib import Path
 from analysis import make_tables, plan
 from analysis.claims.claim import RESPONSE
 from analysis.claims.table import verdict_text
-from analysis.claims.verdicts import INTERIM, Finding, JudgedClaim, judge_all
+from analysis.claims.verdicts import Finding, judge_all
 from analysis.figures import CaptionedFigure, collect_figures, render
 from analysis.options import select
 from analysis.read.results import Results, read_results
@@ -92,14 +92,12 @@ def _captions(lines: list[str]) -> int:
 def _claims(arguments: str) -> str:
     """The claims with runs as a Markdown table: effects of the paper, ours, and the verdict."""
     results, studies = _chosen(arguments)
-    rows = ["| claim | paper | ours | seeds | verdict |", "|---|---|---|---|---|"]
+    rows = ["| claim | paper | ours | verdict |", "|---|---|---|---|"]
     for one in judge_all(results, studies):
         if one.study is None:
             continue
         paper, ours = (", ".join(map(part, one.findings)) for part in (_paper, _ours))
-        rows.append(
-            f"| {one.claim.sentence} ({one.claim.where}) | {paper} | {ours} | {_seeds(one)} | {_verdict(one)} |"
-        )
+        rows.append(f"| {one.claim.sentence} ({one.claim.where}) | {paper} | {ours} | {verdict_text(one)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -118,14 +116,6 @@ def _number(found: Finding, value: float) -> str:
     if found.hypothesis.ratio:
         return f"{value:.{3 if found.hypothesis.quantity in RESPONSE.values() else 2}f}"
     return signed(value)
-
-
-def _seeds(one: JudgedClaim) -> str:
-    return f"{one.n} of {one.planned}" if one.planned else f"{one.n}, no plan"
-
-
-def _verdict(one: JudgedClaim) -> str:
-    return INTERIM if one.verdict == INTERIM else verdict_text(one)
 
 
 @contextlib.contextmanager

@@ -23,12 +23,12 @@ RESPONSE = "response/stage{}"  # mean absolute response of a stage (Figure 4), f
 COST_HOURS = "cost/hours"  # training and evaluation, summed over resumes
 COST_CPU_HOURS = "cost/cpu_hours"  # processor time of the process that trains, all its threads, summed over resumes
 COST_IMAGES_PER_S = "cost/images_per_s"  # training steps only
+# Counts of the network. New runs have them as parameters, so that they have no chart; runs of before as these metrics.
 COST_PARAMS = "cost/params"
 COST_MACS = "cost/macs"
+COUNTS = {COST_PARAMS: "network.params", COST_MACS: "network.macs"}
+"""the parameter of a run that holds each count"""
 DIVERGED_STEP = "diverged/step"
-# On the parent: the mean of each cell so far, e.g. "test_err/d92 arl", and how many runs are finished.
-SUMMARY_TEST_ERR = "test_err"
-SUMMARY_RUNS = "runs"
 # On the parent of a search: the lowest validation error so far and how many trials are over.
 SUMMARY_BEST = "best_val_err"
 SUMMARY_TRIALS = "trials"
@@ -103,3 +103,16 @@ NETWORKS = {
     "inception_resnet_v1_imagenet": "Inception-ResNet-v1",
     "inception_resnet_v2_imagenet": "Inception-ResNet-v2",
 }
+
+# MLflow's list of runs shows names and no error, so a run that is over has its result in its name.
+_RESULT = " \N{MIDDLE DOT} "
+
+
+def with_result(name: str, result: str) -> str:
+    """Returns the name that a run gets when it is over, e.g. "d92 arl s0 · 12.34 %"."""
+    return f"{name}{_RESULT}{result}"
+
+
+def without_result(name: str) -> str:
+    """Returns the name of a run as its study gives it."""
+    return name.partition(_RESULT)[0]

@@ -49,5 +49,5 @@ def test_the_stated_minutes_are_those_of_the_archive(name: str, archive: Results
             and runs[planned.fingerprint].outcome == names.FINISHED
         ]  # fmt: skip
         if minutes:  # else the study states an estimate, from runs of like networks
-            assert min(minutes) >= low / MACHINES, (profile, min(minutes))
-            assert max(minutes) <= high * MACHINES, (profile, max(minutes))
+            assert 1 / MACHINES <= min(minutes) / low <= MACHINES, (profile, min(minutes))
+            assert 1 / MACHINES <= max(minutes) / high <= MACHINES, (profile, max(minutes))

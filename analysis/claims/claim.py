@@ -8,6 +8,7 @@ from records.study_json import Value
 ERROR, ERROR5, PARAMS, MACS = "error", "error5", "params", "macs"
 RESPONSE = {2: "response2", 3: "response3"}  # of a stage, relative to stage 1's
 OURS = "ours"
+NOT_OURS = {"resnet200_imagenet", "inception_resnet_v1_imagenet"}  # networks of the paper that we do not have
 MARGIN = 0.5  # points of error below which a difference does not matter
 
 CellValues = Mapping[str, Value]
@@ -74,6 +75,12 @@ class Claim:
     """cells and quantities of the rows "text" in published.csv, for which the paper's text disagrees with its tables"""
     remark: str = ""
     """a sentence for the caption"""
+
+    @property
+    def study(self) -> str:
+        """The study that would run it; "" if nothing here can, or none is needed."""
+        networks = {t.cell.get("network") for of in self.hypotheses.values() for one in of for t in one.terms}
+        return "" if networks & NOT_OURS else next(iter(self.hypotheses), "")
 
     @property
     def where(self) -> str:

@@ -1,13 +1,15 @@
 """The table of the claims."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from analysis.claims.claim import ERROR, ERROR5, MACS, MARGIN, OURS, PARAMS, RESPONSE, Claim
-from analysis.claims.verdicts import INTERIM, NEVER, NOT_RUN, Finding, JudgedClaim
+from analysis.claims.verdicts import INTERIM, NOT_RUN, Finding, JudgedClaim
 from analysis.read.published import published_text
-from analysis.stats import FAR, UNDECIDED
+from analysis.stats import FAR, NEVER, UNDECIDED, Contrast
 from analysis.tables import captions
 from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Judgement, Label, Published, Table, TableCell
+from analysis.tables.contrasts import mixed
 from analysis.tables.network_table import Costs, at_full_width
 from analysis.tables.study_table import safe_stem
 
@@ -28,17 +30,17 @@ def claims_table(judged: Sequence[JudgedClaim], costs: Costs | None = None) -> T
         Column(key="n", header="n", numeric=True),
         Column(key="verdict", header="verdict", numeric=False),
     )
+    says_over = mixed(measured for one in judged for measured in one.measured)
     rows = []
     for one in judged:
         first: list[TableCell] = [
             Label(runs_text(one), "" if one.study is None else f"{one.study.profile} {one.study.dataset}"),
             Label(f"{one.claim.sentence} ({one.claim.where})", one.claim.id),
         ]
-        needed = one.needed
-        last: TableCell = Judgement(verdict_text(one), one.verdict, needed if isinstance(needed, int) else None)
+        last: TableCell = Judgement(verdict_text(one), one.verdict, one.needed)
         for found in one.findings:
             sentence = found.hypothesis.sentence
-            rows.append((*first, Label(sentence, sentence), *_numbers(found), last))
+            rows.append((*first, Label(sentence, sentence), *_numbers(found, says_over=says_over), last))
             first = [Ditto(cell.value) for cell in first if isinstance(cell, Label | Ditto)]
             last = Ditto(one.verdict)
     return Table(
@@ -50,16 +52,18 @@ def claims_table(judged: Sequence[JudgedClaim], costs: Costs | None = None) -> T
     )
 
 
-def _numbers(found: Finding) -> tuple[TableCell, TableCell, TableCell]:
+def _numbers(found: Finding, *, says_over: bool) -> tuple[TableCell, TableCell, TableCell]:
     hypothesis = found.hypothesis
     digits = _DIGITS[hypothesis.quantity]
     paper = Published(found.paper, digits=digits, signed=not hypothesis.ratio)
     if found.exact is not None:
-        return paper, Published(found.exact, digits=digits, signed=not hypothesis.ratio), Blank()
+        value = math.log(found.exact) if hypothesis.ratio else found.exact
+        exact = Contrast(value, None, None, None, None, None, None, n=0)
+        return paper, Difference(exact, expected=0, digits=digits, ratio=hypothesis.ratio), Blank()
     if found.measured is None:
         return paper, Difference(None, expected=0), Blank()
     contrast, n, planned = found.measured.contrast, found.measured.n, found.measured.planned
-    difference = Difference(contrast, expected=n, digits=digits, ratio=hypothesis.ratio)
+    difference = Difference(contrast, expected=n, digits=digits, ratio=hypothesis.ratio, says_over=says_over)
     return paper, difference, Count(n, planned or n, found.measured.diverged)
 
 
@@ -74,22 +78,38 @@ def runs_text(one: JudgedClaim) -> str:
 def verdict_text(one: JudgedClaim) -> str:
     """Returns the verdict with what it lacks: seeds of the plan, or seeds that would decide it."""
     if one.verdict == INTERIM:
-        return f"interim: {one.n} of {one.planned} seeds" if one.planned else "interim: no plan on record"
+        return f"interim: {seeds_text(one)}"
     if one.verdict != UNDECIDED:
         return one.verdict
+    if any(measured.guesses for measured in one.measured):
+        return "undecided: every run of a contrast diverged"
     sided = [found for found in one.findings if found.hypothesis.side and found.claimed is not None]
     said = [f"{sum(map(_as_claimed, sided))} of {len(sided)} means as claimed"] if sided else []
     if one.needed is not None:
-        effect = "the paper's effect" if any(found.paper is not None for found in sided) else f"{MARGIN:g} points"
+        papers = any(found.paper is not None for found in one.findings if found.measured is not None)
+        effect = "the paper's effect" if papers else f"{MARGIN:g} points"
         said.append(f"{needed_text(one.needed)} would show {effect}")
     return "undecided: " + "; ".join(said)
 
 
-def needed_text(needed: int | str) -> str:
+def seeds_text(one: JudgedClaim) -> str:
+    """Returns how many of the planned seeds the contrasts of a claim have, and why it may never have all."""
+    if one.study is None:
+        return ""
+    planned = len(one.study.planned_seeds)
+    if planned < 2:
+        return "one seed is planned" if planned else "no plan on record"
+    counts = sorted({measured.n for measured in one.measured}) or [0]
+    found = f"{counts[0]} of {planned} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} of {planned} seeds"
+    lost = max((m.diverged for m in one.measured if not m.complete), default=0)
+    return f"{found}, {lost} diverged" if lost else found
+
+
+def needed_text(needed: int) -> str:
     """Returns a number of seeds, as JudgedClaim.needed has it, in words."""
     if needed == NEVER:
         return "no number of seeds"
-    return f"over {FAR} seeds" if isinstance(needed, int) and needed > FAR else f"{needed} seeds"
+    return f"over {FAR} seeds" if needed > FAR else f"{needed} seeds"
 
 
 def _as_claimed(found: Finding) -> bool:
@@ -99,7 +119,7 @@ def _as_claimed(found: Finding) -> bool:
 
 def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     papers = any(one.study is not None and one.study.profile_name == "paper" for one in judged)
-    measured = [found.measured for one in judged for found in one.findings if found.measured is not None]
+    measured = [measured for one in judged for measured in one.measured]
     found = [one.contrast for one in measured if one.contrast is not None]
     sentences = [
         "Verdicts are per profile and data set, the first column; only profile paper speaks about the paper's protocol"
@@ -113,9 +133,10 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     sentences += [
         "Supported: every contrast lies on the claimed side, each by a one-sided test at 5 %. Contradicted: one lies "
         "on the other, by Holm's correction over the claim's. No difference: every 90 % interval lies within the "
-        "claim's margin, 0.5 points for errors.",
-        "Undecided: else, with how many seeds in all would show the paper's effect with 80 % power; never: the test "
-        "images alone forbid it. Interim: the planned seeds are not all there, nothing is judged.",
+        "claim's margin, 0.5 points of error (of a slope, over all depths).",
+        "Undecided: else, with how many seeds in all would show all contrasts at the paper's effects with 80 % power; "
+        "no number of seeds: the test images alone forbid it. Interim: the planned seeds are not all there, or no plan "
+        "is on record; nothing is judged.",
         f"({OURS}): the paper does not claim it.",
     ]
     if any(one.diverged for one in measured):
@@ -130,7 +151,7 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
 def _not_run(claims: Iterable[Claim], costs: Costs) -> list[str]:
     """The launches that would run the claims that are not run."""
     launches = []
-    for study in dict.fromkeys(study for claim in claims for study in list(claim.hypotheses)[:1]):
+    for study in dict.fromkeys(claim.study for claim in claims if claim.study):
         profile = "paper" if study == IMAGENET else "short"
         cost = f" ({_cost(costs)})" if study == IMAGENET and costs else ""
         launches.append(f"`python run_ablation.py --study {study} --profile {profile}`{cost}")

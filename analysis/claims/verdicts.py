@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.claims.claim import ERROR, ERROR5, MACS, PARAMS, RESPONSE, Claim, Hypothesis, Term
+from analysis.claims.claim import ERROR, ERROR5, MACS, NOT_OURS, PARAMS, RESPONSE, Claim, Hypothesis, Term
 from analysis.claims.paper import CLAIMS
 from analysis.read.published import published_value, reported
-from analysis.stats import CONTRADICTED, UNDECIDED, Claimed, seeds_needed, verdict
+from analysis.stats import CONTRADICTED, SUPPORTED, UNDECIDED, Claimed, seeds_needed, verdict
 from analysis.tables import captions
 from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
 from analysis.tables.contrasts import MeasuredContrast, measure_error, measure_values
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from analysis.read.results import Results
 
 INTERIM, NOT_RUN = "interim", "not run"  # besides the verdicts of analysis.stats
-NEVER = "never"
 _METRICS = {ERROR: names.FINAL_TEST_ERR, ERROR5: names.FINAL_TEST_ERR5}
 _STAGES = {quantity: stage for stage, quantity in RESPONSE.items()}
 _UNITS = {PARAMS: 1e6, MACS: 1e9}
@@ -48,20 +47,19 @@ class Finding:
         return Claimed(self.measured.contrast, self.hypothesis.side, scale(self.hypothesis.bound), margin)
 
     @property
-    def needed(self) -> int | str | None:
-        """Seeds in all that show it with 80 % power at the paper's effect (as stats.seeds_needed), or NEVER.
+    def assumed(self) -> float | None:
+        """The effect for which seeds are counted: the paper's, else the margin; of ratios the logarithm.
 
-        Where the paper gives no effect on the claimed side, it is the margin. None: unknown with less than two seeds.
+        None without runs.
         """
         claimed = self.claimed
-        if claimed is None or claimed.contrast.n < 2 or claimed.contrast.se_seeds is None:
+        if claimed is None:
             return None
-        effect = claimed.bound + claimed.side * (claimed.margin or 0.0)
         if self.paper is not None:
             paper = math.log(self.paper) if self.hypothesis.ratio else self.paper
             if claimed.side == 0 or (paper - claimed.bound) * claimed.side > 0:
-                effect = paper
-        return seeds_needed(claimed, effect) or NEVER
+                return paper
+        return claimed.bound + claimed.side * (claimed.margin or 0.0)
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,23 @@ class JudgedClaim:
         return 0 if self.study is None else len(self.study.planned_seeds)
 
     @property
-    def n(self) -> int:
-        """Planned seeds that are there for every hypothesis."""
-        return min((found.measured.n for found in self.findings if found.measured is not None), default=0)
+    def measured(self) -> tuple[MeasuredContrast, ...]:
+        """Of the hypotheses that need runs."""
+        return tuple(found.measured for found in self.findings if found.measured is not None)
 
     @property
-    def needed(self) -> int | str | None:
-        """Seeds in all that decide an undecided claim, each hypothesis with 80 % power; NEVER, or None if unknown."""
-        each = [found.needed for found in self.findings if found.measured is not None]
-        if self.verdict != UNDECIDED or None in each:
+    def needed(self) -> int | None:
+        """Seeds in all that show an undecided claim with 80 % power at the assumed effects (stats.seeds_needed).
+
+        None if it is not undecided, or if nothing is known of the spread.
+        """
+        if self.verdict != UNDECIDED:
             return None
-        return NEVER if NEVER in each else max((seeds for seeds in each if isinstance(seeds, int)), default=None)
+        pairs = [(found.claimed, found.assumed) for found in self.findings if found.measured is not None]
+        known = [(one, effect) for one, effect in pairs if one is not None and effect is not None]
+        if not known or len(known) < len(pairs) or any(one.contrast.se_seeds is None for one, _ in known):
+            return None
+        return seeds_needed(known)
 
 
 def judge_all(
@@ -112,7 +116,8 @@ def judge_all(
     costs = read_costs() if costs is None else costs
     groups: dict[tuple[bool, str, str, str], dict[str, StudyRecord]] = {}
     for study in studies:
-        key = (study.profile_name != "paper", study.profile, study.dataset, study.canonical_overrides)
+        overrides = study.canonical_overrides if study.overrides else ""
+        key = (study.profile_name != "paper", study.profile, study.dataset, overrides)
         groups.setdefault(key, {})[study.name] = study
     judged = [
         one
@@ -153,8 +158,8 @@ def _without_runs(claim: Claim, costs: Costs) -> JudgedClaim:
         Finding(hypothesis, _paper(claim, hypothesis, "")) for hypothesis in next(iter(claim.hypotheses.values()), ())
     ]
     counted = [_counted(claim, hypothesis, costs) for hypothesis in claim.counts]
-    verdict = NOT_RUN if claim.hypotheses else _verdict(counted)
-    return JudgedClaim(claim=claim, study=None, findings=(*findings, *counted), verdict=verdict)
+    outcome = NOT_RUN if claim.hypotheses else _verdict(counted)
+    return JudgedClaim(claim=claim, study=None, findings=(*findings, *counted), verdict=outcome)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
@@ -165,8 +170,12 @@ def _verdict(findings: Sequence[Finding]) -> str:
         return CONTRADICTED
     if any(found.exact is None for found in counts):
         return UNDECIDED
+    if not measured:
+        return SUPPORTED
     if not all(found.measured.complete for found in measured if found.measured is not None):
         return INTERIM
+    if any(found.measured.guesses for found in measured if found.measured is not None):
+        return UNDECIDED
     return verdict([claimed for found in measured if (claimed := found.claimed) is not None])
 
 
@@ -191,7 +200,7 @@ def _finding(
     terms = [(term.weight, cells[key]) for term, key in zip(hypothesis.terms, keys, strict=True)]
     if hypothesis.quantity in _STAGES:
         stage = _STAGES[hypothesis.quantity]
-        measured = measure_values(study, [(weight, _log_responses(of, stage, results)) for weight, of in terms])
+        measured = measure_values(study, terms, [_log_responses(of, stage, results) for _, of in terms])
     else:
         measured = measure_error(study, terms, _METRICS[hypothesis.quantity])
     return Finding(hypothesis, paper, measured, cells=tuple(dict.fromkeys(keys)))
@@ -214,12 +223,15 @@ def _log_responses(cell_runs: CellRuns, stage: int, results: "Results") -> dict[
 
 def _counted(claim: Claim, hypothesis: Hypothesis, costs: Costs) -> Finding:
     """The exact value of a hypothesis on counts; of a network that is not ours the count is the paper's."""
-    counts = []
+    counts: list[float | None] = []
     for term in hypothesis.terms:
         network = str(term.cell["network"])
         shape = (1000, 224) if network.endswith("_imagenet") else (10, 32)
         count = costs.get(at_full_width(network, *shape), {}).get(term.quantity)
-        counts.append(_published(claim, term, "") if count is None else count / _UNITS[term.quantity])
+        if count is not None:
+            counts.append(count / _UNITS[term.quantity])
+        else:
+            counts.append(_published(claim, term, "") if network in NOT_OURS else None)
     return Finding(hypothesis, _paper(claim, hypothesis, ""), exact=_combined(hypothesis, counts))
 
 

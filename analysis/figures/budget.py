@@ -95,7 +95,7 @@ def _draw(study: StudyRecord, lines: Lines, title: str) -> "Figure":
         shift = 1 + 0.05 * (i - (len(lines) - 1) / 2)
         places = [(_images(point) * shift, effect) for point in line if (effect := _effect(point)) is not None]
         for x, effect in places:
-            if effect.low is not None and effect.high is not None:
+            if effect.n > 1 and effect.low is not None and effect.high is not None:
                 axes.plot([x, x], [effect.low, effect.high], color=style.COLOURS[i], linewidth=1)
         axes.plot([x for x, _ in places], [effect.mean for _, effect in places], **style.look(i), label=label)
         theirs = _published(line[0].cell.values, study)
@@ -104,13 +104,9 @@ def _draw(study: StudyRecord, lines: Lines, title: str) -> "Figure":
             axes.plot([PAPERS * shift], [theirs], **look)
     axes.set_xscale("log")
     axes.set_xlim(min(map(_images, points)) / 1.6, PAPERS * 1.6)
-    reach = max(
-        abs(value)
-        for point in points
-        if (e := _effect(point))
-        for value in (e.mean, e.low, e.high)
-        if value is not None
-    )
+    effects = [effect for point in points if (effect := _effect(point)) is not None]
+    bars = [value for e in effects if e.n > 1 for value in (e.low, e.high) if value is not None]
+    reach = max(map(abs, [*(e.mean for e in effects), *bars]))
     if reach > 10:
         axes.set_yscale("symlog", linthresh=1, linscale=0.5)
         ticks = [float(sign * k) for k in (1, 3, 10, 30, 100) if k <= 1.5 * reach for sign in (-1, 1)]

@@ -158,7 +158,7 @@ def _mark(axes: "Axes", line: Sequence[Point], shift: float) -> None:
 def _measured(axes: "Axes", line: Sequence[Point], means: Sequence[Contrast | None], shift: float, i: int) -> None:
     there = [(point.x + shift, mean) for point, mean in zip(line, means, strict=True) if mean is not None]
     for x, mean in there:
-        if mean.low is not None and mean.high is not None:
+        if mean.n > 1 and mean.low is not None and mean.high is not None:
             axes.plot([x, x], [mean.low, mean.high], color=style.COLOURS[i % len(style.COLOURS)], linewidth=1)
     axes.plot([x for x, _ in there], [mean.mean for _, mean in there], **style.look(i))
 
@@ -185,8 +185,8 @@ def _limits(
     shown = [*values, *(float(y) for line in marked for y in line.get_ydata())]
     low, high = min(shown), max(shown)
     room = max(high - low, 1.0)
-    lows = [interval.low for interval in intervals if interval and interval.low is not None]
-    highs = [interval.high for interval in intervals if interval and interval.high is not None]
+    lows = [interval.low for interval in intervals if interval and interval.n > 1 and interval.low is not None]
+    highs = [interval.high for interval in intervals if interval and interval.n > 1 and interval.high is not None]
     bottom, top = max(min([low, *lows]), low - room, floor), min(max([high, *highs]), high + room)
     axes.set_ylim(bottom - 0.05 * (top - bottom) * (bottom > floor), top + 0.05 * (top - bottom))
 

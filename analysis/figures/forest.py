@@ -109,6 +109,7 @@ def _caption(judged: Sequence[JudgedClaim]) -> list[str]:
     studies = dict.fromkeys(one.study.name for one in with_runs if one.study is not None)
     first = with_runs[0]
     found = [f.measured.contrast for one in judged for f in one.findings if f.measured and f.measured.contrast]
+    several = [one for one in found if one.n > 1]  # one seed has a dot alone
     profile = "" if first.study is None else first.study.profile
     return [
         f"{'Study' if len(studies) == 1 else 'Studies'}: {', '.join(studies)}.",
@@ -116,7 +117,8 @@ def _caption(judged: Sequence[JudgedClaim]) -> list[str]:
         *dict.fromkeys(warning for one in with_runs for warning in one.warnings),
         *overrides_sentence({} if first.study is None else first.study.overrides),
         "Each contrast is turned so that the claimed side lies to the right of its bound, the line at 0 or 1.",
-        f"Dot: our mean over {captions.seeds_text(one.n for one in with_runs)}, {interval_text(found)}.",
+        f"Dot: our mean over {captions.seeds_text(one.n for one in found)}, {interval_text(several)}.",
+        "Arrow: the range goes on. div.: diverged runs, which count as guessing.",
         "Diamond: the paper's effect, by the paper's protocol. Band: differences that do not matter.",
         "The verdicts are explained under the table of claims. Exact counts are printed.",
     ]
@@ -175,11 +177,16 @@ def _fill(axes: "Axes", panel: _Panel) -> None:
             write(0.985, y, block.verdict, fontsize=6, color=block.colour, weight="bold", ha="right")
         for row in block.rows:
             y += ROW
-            label = "not run" if row[0].exact is None and one.verdict == NOT_RUN else row[0].hypothesis.label
+            label = "not run" if row[0].exact is None and one.verdict == NOT_RUN else _label(row[0])
             write(0.03, y - ROW * 0.25, label, fontsize=5.5, color="#303030" if label != "not run" else style.MUTED)
             for found in row:
                 _row(axes, found, y - ROW * 0.4, block.colour)
         y += GAP
+
+
+def _label(found: Finding) -> str:
+    diverged = 0 if found.measured is None else found.measured.diverged
+    return f"{found.hypothesis.label} (div. {diverged})" if diverged else found.hypothesis.label
 
 
 _BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
@@ -206,10 +213,15 @@ def _row(axes: "Axes", found: Finding, y: float, colour: str) -> None:
     contrast = None if found.measured is None else found.measured.contrast
     if contrast is None:
         return
-    shown = [turn.ours(value) for value in (contrast.mean, contrast.low, contrast.high) if value is not None]
-    if len(shown) == 3:
-        axes.plot(sorted(shown[1:]), [y, y], color=colour, linewidth=1.1, zorder=3)
-    axes.plot(shown[:1], [y], "o", color=colour, markersize=3, zorder=4)
+    axes.plot([turn.ours(contrast.mean)], [y], "o", color=colour, markersize=3, zorder=4)
+    if contrast.n < 2 or contrast.low is None or contrast.high is None:
+        return  # one seed has no interval over seeds
+    low, high = sorted(map(turn.ours, (contrast.low, contrast.high)))
+    axes.plot([low, high], [y, y], color=colour, linewidth=1.1, zorder=3)
+    left, right = axes.get_xlim()
+    for end, edge, arrow in ((low, left, "<"), (high, right, ">")):
+        if not left <= end <= right:
+            axes.plot([edge], [y], arrow, color=colour, markersize=3.5, zorder=4, clip_on=False)
 
 
 class _Turned:

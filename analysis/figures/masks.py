@@ -33,19 +33,30 @@ def masks(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Captio
             if found is not None:
                 cell, seed, arrays = found
                 seen.setdefault(cell.finished[seed], ([], seed, arrays))[0].append(cell)
-        for fingerprint, (cells, seed, arrays) in seen.items():
-            title = f"Features before and after the soft mask: {_network(cells[0], seed)}"
-            yield CaptionedFigure(
-                kind="1",
-                stem=captions.file_stem("figure1-masks", cells[0].study.name, study=cells[0].study),
-                title=title,
-                caption=tuple(_caption(cells, seed, arrays)),
-                draw=lambda args=(cells, seed, arrays, title): _draw(*args),  # type: ignore[misc]
-                studies=captions.studies_of(cells),
-                fingerprints=(fingerprint,),
-            )
+        for cells, seed, arrays in seen.values():
+            yield _of_run(cells, seed, arrays)
         if not seen:
             yield MissingFigure("1", captions.missing_message("1", "no run with masks", "mask_type", group[0]))
+
+
+def masks_of_run(cell: FigureCell, seed: int, results: "Results") -> CaptionedFigure | None:
+    """Returns the masks of one finished run of a cell, None if it kept none."""
+    arrays = results.masks(cell.finished[seed])
+    return None if arrays is None or not _whole(arrays) else _of_run([cell], seed, arrays)
+
+
+def _of_run(cells: list[FigureCell], seed: int, arrays: Arrays) -> CaptionedFigure:
+    """`cells`: those of all studies that have the run."""
+    title = f"Features before and after the soft mask: {_network(cells[0], seed)}"
+    return CaptionedFigure(
+        kind="1",
+        stem=captions.file_stem("figure1-masks", cells[0].study.name, study=cells[0].study),
+        title=title,
+        caption=tuple(_caption(cells, seed, arrays)),
+        draw=lambda: _draw(cells, seed, arrays, title),
+        studies=captions.studies_of(cells),
+        fingerprints=(cells[0].finished[seed],),
+    )
 
 
 def module_name(dotted: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from records.errors import UserError, first_line
-from records.mlflow_uri import is_sqlite, sqlite_path
+from records.mlflow_uri import absolute, is_sqlite, sqlite_path
 from records.secrets import mask_secrets
 
 if TYPE_CHECKING:  # a second of import that --help does not need
@@ -51,6 +51,16 @@ def connect(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     return MlflowClient(uri)
+
+
+def connect_to_write(uri: str) -> "MlflowClient":
+    """Returns a client of a store that writes to it. Raises MLflow's errors; see `one_line_errors`."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # all are read at import
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow import MlflowClient
+
+    return MlflowClient(absolute(uri))  # MLflow keeps connections by URI, even of another working directory
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -118,6 +118,19 @@ def read_results(
     )
 
 
+def results_of_parent(tracking_uri: str, parent: str) -> Results:
+    """Returns the study of one parent run, by its id, with the runs of its store. Raises StoreError."""
+    store = read_contents(tracking_uri, parent=parent)
+    groups = group_runs(store.runs)
+    return Results(
+        sources=(f"{store.uri}: {len(groups)} run{'' if len(groups) == 1 else 's'}",),
+        studies=tuple(found.record for found in store.parents),
+        runs=tidy(store.runs),
+        problems=store.problems,
+        kept={fingerprint: group.copies for fingerprint, group in groups.items()},
+    )
+
+
 def _store(tracking_uri: str | None, experiment: str | None, *, may_be_missing: bool) -> StoreContents | None:
     try:
         return read_contents(tracking_uri, experiment=experiment)

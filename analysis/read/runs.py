@@ -144,6 +144,12 @@ def _group(runs: Sequence[RunData]) -> RunGroup:
     )
 
 
+def _counts(params: Mapping[str, str]) -> dict[str, float]:
+    """The counts of a run's network, as the metrics that they were before."""
+    given = {metric: params.get(name, "") for metric, name in names.COUNTS.items()}
+    return {metric: float(count) for metric, count in given.items() if count.isdecimal()}
+
+
 def repeated_text(groups: Iterable[int]) -> str:
     """Returns the sentence, without its stop, on runs with several results, from their numbers of results; or ""."""
     several = [number for number in groups if number > 1]
@@ -170,7 +176,8 @@ def tidy(runs: Iterable[RunData]) -> "pd.DataFrame":
             metrics.get(names.FINAL_TEST_ERR), metrics.get(names.FINAL_VAL_ERR), metrics.get(names.COST_HOURS),
             run.start_time, run.run_id, tags.get(names.CELL, ""), tags.get(names.STUDY, ""),
             tags.get(names.PROFILE, ""), tags.get(names.DATASET, ""), tags.get(names.OVERRIDES, "{}"),
-            tags.get(names.REASON, ""), run.source, tags.get(COMMIT, ""), run.schema, dict(run.params), dict(metrics),
+            tags.get(names.REASON, ""), run.source, tags.get(COMMIT, ""), run.schema, dict(run.params),
+            _counts(run.params) | dict(metrics),
             len(group.results), group.attempts(names.FAILED), group.attempts(names.KILLED),
         ))  # fmt: skip
     frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS))

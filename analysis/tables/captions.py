@@ -38,7 +38,8 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
     first, everything = studies[0], [cell_runs for of_study in cells for cell_runs in of_study]
     pairs = list(zip(studies, cells, strict=True))
     counts = {len(cell_runs.outcomes) for cell_runs in everything} or {0}
-    word = "planned" if all(study.planned_seeds for study in studies) else "launched"
+    of_plan = all(c.outcomes.keys() == set(study.planned_seeds) for study, of_study in pairs for c in of_study)
+    word = "planned" if of_plan else "launched"
     planned = _plural(max(counts), f"{word} seed")
     if len(counts) > 1:
         planned = f"{min(counts)} to {planned}"
@@ -49,6 +50,7 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
         *(sentence for study, of_study in pairs for sentence in not_imagenet(study.dataset, of_study)),
         *size_sentences(everything),
         f"Mean ± sample standard deviation over the n finished of {planned} (n = 1: the value alone).",
+        *(["+: finished seeds beyond the plan, which do not count."] if any(c.beyond for c in everything) else []),
         *overrides_sentence(first.overrides),
     ]
 
@@ -88,16 +90,24 @@ def difference_sentences(name: str, differences: Mapping[Any, MeasuredContrast])
     return [f"{start}, {interval_text(found)}.", *marks_sentences(differences)]
 
 
+_RANGE = "with the range (95 %) in which"
+_PUT = {
+    "seeds and images": "other seeds and other test images would put it",
+    "seeds": "other seeds would put it",
+    "images": "other test images would put the networks of this one seed",
+}
+
+
 def interval_text(found: Collection[Contrast]) -> str:
     """Returns what the intervals of some contrasts are over, in words for a reader outside statistics."""
-    shown = [one for one in found if one.low is not None]
-    if not shown:
-        return "without a range: one seed has none"
-    if all(one.images and one.n > 1 for one in shown):
-        return "with the range (95 %) in which other seeds and other test images would put it"
-    if not any(one.images for one in shown):
-        return "with the range (95 %) in which other seeds would put it (no results per test image here)"
-    return "with the range (95 %) in which other seeds, other test images or both would put it, as the runs allow"
+    kinds = [kind for kind in _PUT if any(one.over == kind for one in found)]
+    if not kinds:
+        return "without a range, which needs two seeds"
+    if kinds == ["seeds"]:
+        return f"{_RANGE} {_PUT['seeds']} (not every run kept its result per test image)"
+    if len(kinds) == 1:
+        return f"{_RANGE} {_PUT[kinds[0]]}"
+    return f"{_RANGE} " + "; ".join(f"({kind}) {_PUT[kind]}" for kind in kinds)
 
 
 def marks_sentences(differences: Mapping[Any, MeasuredContrast]) -> list[str]:
@@ -109,6 +119,8 @@ def marks_sentences(differences: Mapping[Any, MeasuredContrast]) -> list[str]:
         said.append(f"*: differs {what}." if marked(differences) else f"No difference is marked: none differs {what}.")
     if not all(one.planned for one in differences.values()):
         said.append("Nothing is judged: no plan of seeds is on record.")
+    elif any(one.planned == 1 for one in differences.values()):
+        said.append("Nothing is judged: one seed is planned.")
     elif len(judged) < len(differences):
         said.append("Interim: a difference is judged when all planned seeds are there.")
     diverged = sum(one.diverged for one in differences.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.npz import read_correct
 from analysis.read.runs import RUNNING, RunData
 from analysis.stats import mean_std
-from analysis.tables.cells import Measure
+from analysis.tables.cells import Count, Measure
 from records import names
 from records.schema import CURRENT
 from records.study_json import CellKey, NetworkKey, StudyRecord
@@ -59,9 +59,12 @@ class CellRuns:
     planned: Mapping[int, str]
     """fingerprints by seed, of the seeds that were launched"""
     outcomes: Mapping[int, str]
-    """by seed, of the launched seeds and of those that the study plans"""
+    """by seed, of the seeds that count"""
     by_seed: Mapping[int, RunResult]
+    """of the seeds that count"""
     network: NetworkKey | None
+    beyond: int = 0
+    """finished seeds beyond the plan, which do not count"""
 
     def diverged(self) -> set[int]:
         """The seeds whose run diverged."""
@@ -74,6 +77,10 @@ class CellRuns:
             for seed, run in self.by_seed.items()
             if run.outcome == names.FINISHED and math.isfinite(run.metrics.get(metric, math.nan))
         }
+
+    def count(self, metric: str = names.FINAL_TEST_ERR) -> Count:
+        """The seeds that have the metric, of those that count."""
+        return Count(len(self.values(metric)), len(self.outcomes), beyond=self.beyond)
 
     def measure(self, metric: str = names.FINAL_TEST_ERR) -> Measure:
         """Mean and standard deviation of a metric, and the outcomes of the other seeds."""
@@ -119,12 +126,25 @@ def index_runs(runs: "pd.DataFrame", kept: Mapping[str, Sequence[RunData]] | Non
 
 
 def collect(study: StudyRecord, runs: Mapping[str, RunResult]) -> dict[CellKey, CellRuns]:
-    """Returns the cells of a study in its order, joined with the runs by fingerprint."""
+    """Returns the cells of a study in its order, joined with the runs by fingerprint.
+
+    The seeds that count are those of the study's plan. In a study without a plan on record, or of whose plan nothing
+    was run yet, they are those that were launched.
+    """
+    launched = study.cells()
+    begun = any(seed in study.planned_seeds and mark in runs for of in launched.values() for seed, mark in of.items())
     cells = {}
-    for cell, planned in study.cells().items():
+    for cell, planned in launched.items():
         known = {seed: runs[fingerprint] for seed, fingerprint in planned.items() if fingerprint in runs}
-        outcomes = {seed: _outcome(known.get(seed)) for seed in sorted({*planned, *study.planned_seeds})}
-        cells[cell] = CellRuns(planned=planned, outcomes=outcomes, by_seed=known, network=study.networks.get(cell))
+        count = set(study.planned_seeds) if begun else set(planned)
+        finished = {seed for seed, run in known.items() if run.outcome == names.FINISHED}
+        cells[cell] = CellRuns(
+            planned=planned,
+            outcomes={seed: _outcome(known.get(seed)) for seed in sorted(count)},
+            by_seed={seed: run for seed, run in known.items() if seed in count},
+            network=study.networks.get(cell),
+            beyond=len(finished - count),
+        )
     return cells
 
 

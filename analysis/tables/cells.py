@@ -20,11 +20,12 @@ class Label:
 
 @dataclass(frozen=True)
 class Count:
-    """The number of seeds, or pairs of seeds, in the statistics, and of planned and diverged ones."""
+    """The number of seeds, or pairs of seeds, in the statistics, of planned and diverged ones, and beyond the plan."""
 
     n: int
     planned: int
     diverged: int = 0
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,17 @@ class Number:
 class Difference:
     """A difference, e.g. to the baseline row. Its n is printed if it is not `expected`, the n of the row.
 
-    `marked`: it differs from 0 by the test that the caption names. `ratio`: the contrast is of logarithms, and a ratio
-    with its interval is printed.
+    `marked`: whether it differs from 0 by the test that the caption names; None where nothing is marked. `ratio`: the
+    contrast is of logarithms, and a ratio with its interval is printed. `says_over`: what the interval is over is
+    printed, because other cells have others.
     """
 
     contrast: Contrast | None
     expected: int
     digits: int = 2
-    marked: bool = False
+    marked: bool | None = None
     ratio: bool = False
+    says_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,8 @@ def format_cell(cell: TableCell) -> str:
     match cell:
         case Label(text=text) | Judgement(text=text):
             return text
-        case Count(n=n, planned=planned, diverged=diverged):
-            pairs = str(n) if n == planned else f"{n}/{planned}"
+        case Count(n=n, planned=planned, diverged=diverged, beyond=beyond):
+            pairs = (str(n) if n == planned else f"{n}/{planned}") + (f" +{beyond}" if beyond else "")
             return f"{pairs}, div. {diverged}" if diverged else pairs
         case Measure(stats=stats, planned=planned):
             parts = [_mean_std(stats)] if stats else []
@@ -142,7 +145,8 @@ def format_cell(cell: TableCell) -> str:
             return MISSING
         case Difference(contrast=Contrast() as contrast):
             pairs = f" (n = {contrast.n})" if contrast.n != cell.expected else ""
-            return _interval(cell, contrast) + " *" * cell.marked + pairs
+            over = f" ({contrast.over})" if cell.says_over and contrast.over else ""
+            return _interval(cell, contrast) + " *" * bool(cell.marked) + over + pairs
         case _:
             return ""
 
@@ -171,12 +175,11 @@ def raw_cell(column: Column, cell: TableCell) -> dict[str, Value | None]:
                 math.exp(value) if cell.ratio and value is not None else value
                 for value in (contrast.mean, contrast.low, contrast.high)
             )
-            over = "seeds and images" if contrast.images else "seeds"
-            return {
-                "diff": mean, "lo": low, "hi": high, "over": over, "marked": cell.marked, "pairs": contrast.n,
-            }  # fmt: skip
+            mark = {} if cell.marked is None else {"marked": cell.marked}
+            return {"diff": mean, "lo": low, "hi": high, "over": contrast.over, **mark, "pairs": contrast.n}
         case Difference():
-            return dict.fromkeys(("diff", "lo", "hi", "over", "marked", "pairs"))
+            keys = ("diff", "lo", "hi", "over", *(() if cell.marked is None else ("marked",)), "pairs")
+            return dict.fromkeys(keys)
         case _:
             return {}
 

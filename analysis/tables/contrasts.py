@@ -3,7 +3,7 @@
 A contrast is judged when all planned seeds are there. A run that diverged counts as a classifier that guesses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,29 +17,28 @@ if TYPE_CHECKING:
 
 Terms = Sequence[tuple[float, CellRuns]]
 """cells with their weights"""
-_CLASSES = {"cifar10": 10, "cifar100": 100}
+_CLASSES = {"cifar10": 10, "cifar100": 100, "cluttershapes": 10}  # where the record does not say
 _TOP = {names.FINAL_TEST_ERR: 1, names.FINAL_TEST_ERR5: 5}
 
 
 @dataclass(frozen=True)
 class MeasuredContrast:
-    """A contrast over the planned seeds that all of its cells have."""
+    """A contrast over the seeds that count and that all of its cells have."""
 
     contrast: Contrast | None
     planned: int
     """seeds that the study plans; 0: no plan is on record, as before there was one"""
+    complete: bool = False
+    """whether all planned seeds are there, so that it may be judged; a plan of one seed never is"""
     diverged: int = 0
     """seeds with a diverged run"""
+    guesses: bool = False
+    """whether all its runs diverged, so that nothing is compared"""
 
     @property
     def n(self) -> int:
         """The seeds that all cells have."""
         return 0 if self.contrast is None else self.contrast.n
-
-    @property
-    def complete(self) -> bool:
-        """Whether it may be judged: the plan is on record and done."""
-        return 0 < self.planned == self.n
 
 
 def measure_error(study: StudyRecord, terms: Terms, metric: str = names.FINAL_TEST_ERR) -> MeasuredContrast:
@@ -48,23 +47,22 @@ def measure_error(study: StudyRecord, terms: Terms, metric: str = names.FINAL_TE
     A diverged run counts with the error of guessing, top-1 or, for FINAL_TEST_ERR5, top-5.
     """
     classes = _classes(study)
-    guess = None if classes is None else 100 * (1 - _TOP[metric] / classes)
+    guess = None if classes is None else max(0.0, 100 * (1 - _TOP[metric] / classes))
     values: list[tuple[float, Mapping[int, float]]] = []
     for weight, cell_runs in terms:
         guessed = {} if guess is None else dict.fromkeys(cell_runs.diverged(), guess)
         values.append((weight, cell_runs.values(metric) | guessed))
-    seeds = _seeds(study, [found for _, found in values])
-    diverged = len(set.union(*(cell_runs.diverged() for _, cell_runs in terms)) & _plan(study, terms))
+    seeds = _common(values)
     by_image = _per_image(terms, seeds, guess) if metric == names.FINAL_TEST_ERR else None
-    by_seed = [sum(weight * found[seed] for weight, found in values) for seed in seeds]
-    return MeasuredContrast(contrast(by_seed if by_image is None else by_image), len(study.planned_seeds), diverged)
+    found = _over(seeds, values) if by_image is None else contrast(by_image)
+    return _measured(study, terms, found, seeds)
 
 
-def measure_values(study: StudyRecord, terms: Sequence[tuple[float, Mapping[int, float]]]) -> MeasuredContrast:
-    """Returns the contrast of other values, given by seed for each cell."""
-    seeds = _seeds(study, [found for _, found in terms])
-    by_seed = [sum(weight * found[seed] for weight, found in terms) for seed in seeds]
-    return MeasuredContrast(contrast(by_seed), len(study.planned_seeds))
+def measure_values(study: StudyRecord, terms: Terms, values: Sequence[Mapping[int, float]]) -> MeasuredContrast:
+    """Returns the contrast of other values of the cells, given by seed; a run without one has no part in it."""
+    given = [(weight, found) for (weight, _), found in zip(terms, values, strict=True)]
+    seeds = _common(given)
+    return _measured(study, terms, _over(seeds, given), seeds)
 
 
 def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, CellRuns]) -> dict[CellKey, MeasuredContrast]:
@@ -84,14 +82,29 @@ def marked(differences: Mapping[Any, MeasuredContrast]) -> set[Any]:
     return {key for key, rejected in zip(differences, holm(tested), strict=True) if rejected}
 
 
-def _seeds(study: StudyRecord, found: Sequence[Mapping[int, float]]) -> list[int]:
-    """The seeds that all have; of a study with a plan only those, since further ones are shown and not judged."""
-    common = set.intersection(*(set(values) for values in found))
-    return sorted(common & set(study.planned_seeds) if study.planned_seeds else common)
+def mixed(found: Iterable[MeasuredContrast]) -> bool:
+    """Whether the intervals of some contrasts are over different things."""
+    return len({one.contrast.over for one in found if one.contrast is not None} - {""}) > 1
 
 
-def _plan(study: StudyRecord, terms: Terms) -> set[int]:
-    return set(study.planned_seeds) or set.intersection(*(set(cell_runs.outcomes) for _, cell_runs in terms))
+def _common(values: Sequence[tuple[float, Mapping[int, float]]]) -> list[int]:
+    return sorted(set.intersection(*(set(found) for _, found in values)))
+
+
+def _over(seeds: Sequence[int], values: Sequence[tuple[float, Mapping[int, float]]]) -> Contrast | None:
+    return contrast([sum(weight * found[seed] for weight, found in values) for seed in seeds])
+
+
+def _measured(study: StudyRecord, terms: Terms, found: Contrast | None, seeds: Sequence[int]) -> MeasuredContrast:
+    diverged = [cell_runs.diverged() for _, cell_runs in terms]
+    plan = set(study.planned_seeds)
+    return MeasuredContrast(
+        contrast=found,
+        planned=len(plan),
+        complete=len(plan) > 1 and set(seeds) == plan,
+        diverged=len(set.union(*diverged)),
+        guesses=bool(seeds) and set(seeds) <= set.intersection(*diverged),
+    )
 
 
 def _classes(study: StudyRecord) -> int | None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from analysis.tables import captions
 from analysis.tables.cell_results import CellRuns, RunResult, collect
-from analysis.tables.cells import MINUS, Count, Difference
-from analysis.tables.contrasts import marked, measure_error
+from analysis.tables.cells import MINUS, Difference
+from analysis.tables.contrasts import marked, measure_error, mixed
 from analysis.tables.network_table import Costs, NetworkRuns
 from analysis.tables.study_table import cell_count, safe_stem
 from records import names
@@ -45,14 +45,15 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], 
         for network, baseline in baselines.items()
         if network in found and baseline in found
     }
-    starred = marked(contrasts)
+    starred, says_over = marked(contrasts), mixed(contrasts.values())
     expected = {
         (network, quantity): len(cell_runs.values(metric))
         for quantity, (_, found, metric) in measured.items()
         for network, cell_runs in found.items()
     }
     differences = {
-        place: Difference(one.contrast, expected[place], marked=place in starred) for place, one in contrasts.items()
+        place: Difference(one.contrast, expected[place], marked=place in starred, says_over=says_over)
+        for place, one in contrasts.items()
     }
     everything = [cell_runs for found in cells.values() for cell_runs in found.values()]
     counted = next(iter(cells.values()))
@@ -63,8 +64,8 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], 
             for network in found
         },
         seeds={
-            (network, quantity): Count(expected[network, quantity], len(found[network].outcomes))
-            for quantity, (_, found, _) in measured.items()
+            (network, quantity): found[network].count(metric)
+            for quantity, (_, found, metric) in measured.items()
             for network in found
         },
         differences=differences,

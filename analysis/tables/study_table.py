@@ -13,7 +13,6 @@ from analysis.tables.cells import (
     MINUS,
     Blank,
     Column,
-    Count,
     Difference,
     Label,
     Measure,
@@ -22,7 +21,7 @@ from analysis.tables.cells import (
     Table,
     TableCell,
 )
-from analysis.tables.contrasts import MeasuredContrast, differences_to_baseline, marked
+from analysis.tables.contrasts import MeasuredContrast, differences_to_baseline, marked, mixed
 from analysis.tables.network_table import COUNTED, Costs, digits_for, read_costs
 from records import names
 from records.study_json import AxisRecord, CellKey, StudyRecord
@@ -54,9 +53,9 @@ def build_table(
     """
     cells = collect(study, runs if isinstance(runs, Mapping) else index_runs(runs))
     measured = differences_to_baseline(study, cells)
-    starred = marked(measured)
+    starred, says_over = marked(measured), mixed(measured.values())
     differences = {
-        cell: Difference(one.contrast, expected=len(cells[cell].values()), marked=cell in starred)
+        cell: Difference(one.contrast, expected=len(cells[cell].values()), marked=cell in starred, says_over=says_over)
         for cell, one in measured.items()
     }
     counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}
@@ -67,7 +66,7 @@ def build_table(
     for cell, cell_runs in cells.items():
         row: list[TableCell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
         row += [Number(found[cell], digits_for(found.values())) for found in counts.values()]
-        row += [Count(len(cell_runs.values()), len(cell_runs.outcomes)), cell_runs.measure()]
+        row += [cell_runs.count(), cell_runs.measure()]
         if paper and study.table is not None:
             row.append(Published(published_value(study.table, study.named(cell), paper[1])))
         if study.compare:

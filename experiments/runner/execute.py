@@ -328,7 +328,9 @@ def _open_log(
         tags |= run.user_code.tags
         if not all(provenance.is_committed(module.path) for module in modules):
             tags[names.GIT_DIRTY] = "true"
-    params = {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
+    counts = {names.COST_PARAMS: run.cost.params, names.COST_MACS: run.cost.macs}
+    params: dict[str, Any] = {names.COUNTS[name]: count for name, count in counts.items()}
+    params |= {**flatten(run.config), "data.digest": run.source.digest, "data.official_images": run.source.train_images}
     log = RunLog.open(store, folder, RunOpening(
         dataset=run.source.name, digest=run.source.digest, parent_id=services.parent_id, name=run.name,
         fingerprint=run.fingerprint, tags=tags, params={key: str(value) for key, value in params.items()},

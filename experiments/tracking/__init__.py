@@ -15,6 +15,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for the table
 
-# Both log the errors that they raise, with a traceback; we report them in one line.
-logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+# Both log the errors that they raise, with a traceback, and MLflow what it does; we report what matters, in one line.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # for an MLflow that is imported already
 logging.getLogger("alembic").setLevel(logging.CRITICAL)

@@ -42,7 +42,7 @@ def finish_parent(store: Store, run_id: str, outcome: str) -> None:
 
 
 def summarize(store: Store, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """Logs the study's own metrics on the parent; without them its chart page is empty."""
+    """Logs a search's own metrics on its parent."""
     now = int(time.time() * 1000)
     store.log_points(run_id, [(key, step, value, now) for key, value in metrics.items()])
 

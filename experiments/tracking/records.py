@@ -51,7 +51,7 @@ class StoredRun:
             run_id=run.info.run_id,
             fingerprint=tags[names.FINGERPRINT],
             outcome=tags.get(names.OUTCOME),
-            name=run.info.run_name,
+            name=names.without_result(run.info.run_name or ""),
             study=tags.get(names.STUDY, ""),
             profile=tags.get(names.PROFILE, ""),
             dataset=tags.get(names.DATASET, ""),

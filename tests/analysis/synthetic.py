@@ -79,7 +79,11 @@ STUDIES: dict[str, tuple[str, str | None, list[dict[str, Any]], str]] = {
     "budget": (
         "Attention residual learning against images seen",
         None,
-        [axis("steps", "steps", {steps: str(steps) for steps in (156, 625, 2500)}), DEPTH, LEARNING],
+        [
+            axis("steps", "steps", {steps: str(steps) for steps in (156, 625, 2500)}),
+            axis("depth", "network", {depth: f"Attention-{depth}" for depth in (56, 164)}),
+            LEARNING,
+        ],
         "arl",
     ),
     "depth_response": ("Response of the stages over training", None, [networks(RESPONSE)], "attention164_arl"),

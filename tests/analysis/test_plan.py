@@ -29,7 +29,8 @@ def test_every_claim_has_its_line(planned) -> None:
     assert set(rows) == {claim.id for claim in CLAIMS}
     assert rows["attention56_costs_less"] == ["counted", "supported"]
     assert rows["mixed_is_best"] == ["none here", "not run", "--study mask_type"]
-    assert rows["arl_beats_nal"][:3] == ["short-1, CIFAR-10", "supported", "3 of 3"]
+    assert rows["arl_beats_nal"][:3] == ["short-1, CIFAR-10", "supported", "3 of 3 seeds"]
+    assert rows["attention92_beats_resnet200"] == ["none here", "not run", "networks that we lack"]
 
 
 def test_one_claim_alone(planned) -> None:
@@ -45,7 +46,7 @@ def test_an_interim_claim_costs_the_rest_of_its_plan(planned) -> None:
     lines = study_lines("mask_type", outcomes=outcomes)
     hours = [line["metrics"][names.COST_HOURS] for line in lines if line.get("kind") == "run"]
     (verdict, seeds, decide, cost) = planned(lines)["mixed_is_best"][1:]
-    assert (verdict, seeds, decide) == ("interim", "1 of 3", "3")
+    assert (verdict, seeds, decide) == ("interim", "1 of 3 seeds", "3")
     assert float(cost) == pytest.approx(2 * sum(hours), abs=0.06)
 
 
@@ -53,7 +54,7 @@ def test_an_undecided_claim_costs_the_seeds_that_would_decide_it(planned) -> Non
     lines = study_lines("controls")
     hours = [line["metrics"][names.COST_HOURS] for line in lines if line.get("kind") == "run"]
     verdict, seeds, decide, cost = planned(lines)["not_the_compute"][1:]
-    assert (verdict, seeds) == ("undecided", "3 of 3")
+    assert (verdict, seeds) == ("undecided", "3 of 3 seeds")
     assert int(decide) > 3
     assert float(cost) == pytest.approx((int(decide) - 3) * 2 * sum(hours) / len(hours), rel=0.1)
 

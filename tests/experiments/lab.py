@@ -144,7 +144,7 @@ class Lab:
     def children(self) -> dict[str, Run]:
         """Children that are not deleted, by name; each name once."""
         runs = [run for run in self.all_runs() if names.FINGERPRINT in run.data.tags]
-        by_name = {str(run.info.run_name): run for run in runs}
+        by_name = {names.without_result(str(run.info.run_name)): run for run in runs}
         assert len(by_name) == len(runs), f"two runs of one name: {sorted(str(r.info.run_name) for r in runs)}"
         return by_name
 

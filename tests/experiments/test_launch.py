@@ -60,7 +60,6 @@ POINTS = {
     names.FINAL_VAL_ERR: [6], names.FINAL_VAL_LOSS: [6], names.FINAL_TEST_ERR: [6], names.FINAL_TEST_LOSS: [6],
     names.FINAL_TEST_ERR5: [6],
     names.COST_HOURS: [6], names.COST_CPU_HOURS: [6], names.COST_IMAGES_PER_S: [6],
-    names.COST_PARAMS: [6], names.COST_MACS: [6],
 }  # fmt: skip
 
 
@@ -96,9 +95,13 @@ def test_smoke_ends_well_and_prints_its_table(done):
     assert "cluttershapes (built-in, synthetic)" in said.out
     lines = said.err.splitlines()
     assert lines[0].startswith("smoke: profile smoke-1 (the study's own), data cluttershapes, cpu; 2 of 2 runs to do")
-    assert [line.split(", test")[0] for line in lines[1:]] == [
+    assert [line.split(", test")[0] for line in lines[1:-1]] == [
         "[1/2] arl s0: start", "[1/2] arl s0: finished", "[2/2] nal s0: start", "[2/2] nal s0: finished",
     ]  # fmt: skip
+    assert lines[-1].startswith("in a browser: mlflow ui --backend-store-uri sqlite:///")
+    assert re.search(
+        r", then http://127\.0\.0\.1:5000/#/experiments/\d+/runs\?workflowType=machine_learning$", lines[-1]
+    )
 
 
 def test_the_table_shows_what_the_store_holds(done):
@@ -135,8 +138,10 @@ def test_a_child_carries_everything(learning, done):
     assert tags[names.FINGERPRINT] == fingerprint(config, digest)
     assert run.data.params == {key: str(value) for key, value in flatten(config).items()} | {
             "data.digest": digest, "data.official_images": "10000",
+            "network.params": "18064", "network.macs": "492192",
         }  # fmt: skip
-    assert run.data.params.keys() - {"data.digest", "data.official_images"} == flatten(RunConfig()).keys()
+    more = {"data.digest", "data.official_images", *names.COUNTS.values()}
+    assert run.data.params.keys() - more == flatten(RunConfig()).keys()
     assert config.model.learning == learning
 
     (dataset,) = run.inputs.dataset_inputs
@@ -168,7 +173,8 @@ def test_the_weights_are_those_of_the_network(done):
     hashes = [lab.children()[f"{n} s0"].data.tags[names.WEIGHTS_SHA256] for n in ("arl", "nal")]
     assert hashes == [checkpoint.tensors_sha256(weights) for weights in (arl, nal)]
     parameters = build(config_spec(config.model), num_classes=10).parameters()
-    assert run.data.metrics[names.COST_PARAMS] == sum(p.numel() for p in parameters)
+    assert run.data.params[names.COUNTS[names.COST_PARAMS]] == str(sum(p.numel() for p in parameters))
+    assert not {names.COST_PARAMS, names.COST_MACS} & run.data.metrics.keys(), "a count has no chart"
 
 
 def test_the_results_by_image_have_the_mean_that_the_metric_says(done):
@@ -186,7 +192,7 @@ def test_the_parent_carries_the_study(done):
     (parent,) = lab.parents()
     tags = parent.data.tags
     assert [tag for tag in PARENT_TAGS if not tags.get(tag)] == []
-    assert tags[MLFLOW_RUN_NOTE] == smoke.__doc__.strip()
+    assert tags[MLFLOW_RUN_NOTE].endswith(f"\n\n---\n\n{smoke.__doc__.strip()}")
     assert parent.info.status == "FINISHED"
     study = json.loads(lab.artifact(parent, names.STUDY_JSON).read_text())
     assert {key: study[key] for key in ("study", "profile", "dataset", "overrides", "compare")} == {
@@ -203,13 +209,26 @@ def test_the_parent_carries_the_study(done):
     ]
 
 
-def test_the_parent_has_metrics_for_its_chart(done):
-    lab, _ = done
+def test_the_parents_page_shows_the_table(done):
+    lab, said = done
     (parent,) = lab.parents()
-    points = lab.points(parent)
-    errors = {n: lab.children()[f"{n} s0"].data.metrics[names.FINAL_TEST_ERR] for n in ("arl", "nal")}
-    assert points.keys() == {names.SUMMARY_RUNS, *(f"{names.SUMMARY_TEST_ERR}/{n}" for n in errors)}
-    assert {n: points[f"{names.SUMMARY_TEST_ERR}/{n}"][-1][1] for n in errors} == errors
+    note = parent.data.tags[MLFLOW_RUN_NOTE]
+    assert note.startswith("**Smoke test")
+    for learning in ("arl", "nal"):
+        error = f"{lab.children()[f'{learning} s0'].data.metrics[names.FINAL_TEST_ERR]:.2f}"
+        assert f"| {learning.upper()} |" in note
+        assert error in note
+    assert lab.artifact(parent, "results/table.txt").read_text().strip() == said.out.strip()
+    assert lab.artifact(parent, "results/table.html").read_text().startswith("<!doctype html>")
+    assert lab.points(parent) == {}, "means over the runs so far would look like a learning curve"
+
+
+def test_the_list_of_runs_shows_errors(done):
+    lab, _ = done
+    runs = {run.info.run_name: run for run in lab.children().values()}
+    for name, run in runs.items():
+        assert name.endswith(f" \N{MIDDLE DOT} {run.data.metrics[names.FINAL_TEST_ERR]:.2f} %")
+        assert names.without_result(name) in ("arl s0", "nal s0")
 
 
 def test_nothing_but_the_lock_is_left_of_the_checkpoints(done):
@@ -298,7 +317,8 @@ def test_a_second_launch_trains_nothing_and_prints_the_same(done, no_training):
     again = lab.launch()
     assert (again.status, again.out) == (0, first.out)
     assert again.err.splitlines() == [
-        "smoke: profile smoke-1 (the study's own), data cluttershapes, cpu; 0 of 2 runs to do"
+        "smoke: profile smoke-1 (the study's own), data cluttershapes, cpu; 0 of 2 runs to do",
+        first.err.splitlines()[-1],
     ]
     assert {name: run.to_dictionary() for name, run in lab.children().items()} == runs
     assert len(lab.parents()) == 1

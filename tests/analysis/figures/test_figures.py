@@ -435,11 +435,11 @@ def test_the_effect_stands_over_the_images_seen_and_the_papers_over_its_own() ->
     drawn = only("budget", study_lines("budget"))
     (axes,) = draw(drawn).axes
     lines = {one.get_label(): one for one in axes.lines if not one.get_label().startswith("_")}
-    assert list(lines) == [f"Attention-{depth}, NAL" for depth in (56, 92, 128, 164)]
+    assert list(lines) == [f"Attention-{depth}, NAL" for depth in (56, 164)]
     for label, one in lines.items():
         assert [x / 32 for x in one.get_xdata()] == pytest.approx([156, 625, 2500], rel=0.1), label
     theirs = [one for one in axes.lines if one.get_markerfacecolor() == "white"]
-    assert [float(one.get_ydata()[0]) for one in theirs] == pytest.approx([0.37, 0.36, 1.13, 2.87])
+    assert [float(one.get_ydata()[0]) for one in theirs] == pytest.approx([0.37, 2.87])
     assert all(float(one.get_xdata()[0]) == pytest.approx(10_240_000, rel=0.1) for one in theirs)
     assert axes.get_xlim()[1] > 10_240_000
     assert max(max(one.get_xdata()) for one in lines.values()) < 100_000, "no line leads to the paper's"

@@ -65,12 +65,12 @@ def test_csv_holds_raw_numbers() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(table(NASTY)))))
     assert rows[0] == {
         "learning": NASTY, "n": "2", "planned": "3", "mean": "5.123", "std": "0.25", "diverged": "1",
-        "failed": "0", "unfinished": "0", "published": "5.52", "diff": "", "lo": "", "hi": "", "over": "", "marked": "",
+        "failed": "0", "unfinished": "0", "published": "5.52", "diff": "", "lo": "", "hi": "", "over": "",
         "pairs": "",
     }  # fmt: skip
     assert rows[1]["learning"] == "nal"
     assert [rows[1][key] for key in ("published", "diff", "lo", "hi", "pairs")] == ["", "-0.5", "-1.0", "0.0", "2"]
-    assert (rows[1]["over"], rows[1]["marked"]) == ("seeds", "False")
+    assert rows[1]["over"] == "seeds"
 
 
 def test_csv_keeps_names_apart_whatever_the_first_row_holds() -> None:
@@ -80,7 +80,7 @@ def test_csv_keeps_names_apart_whatever_the_first_row_holds() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(Table("t", "t", (), columns, (first, second))))))
     assert [row["claim"] for row in rows] == ["id", "id"]
     assert [(row["a_diff"], row["b_diff"]) for row in rows] == [("", "1.0"), ("2.0", "")]
-    assert [(row["a_over"], row["b_over"]) for row in rows] == [("", "seeds"), ("seeds", "")]
+    assert [(row["a_over"], row["b_over"]) for row in rows] == [("", ""), ("seeds", "")]
 
 
 class _Page(HTMLParser):

@@ -78,9 +78,29 @@ def test_a_plan_that_is_not_done_marks_nothing() -> None:
     assert "Interim: a difference is judged when all planned seeds are there." in text
     assert "5 planned seeds" in text
     assert "Of 40 runs: 16 not run." in text
+    study, runs = study_with_runs("arl_vs_nal", COMPLETE, plan=(0,))
+    assert "an interval needs two seeds." in caption(study, results_of((study, runs)).runs)
     study, runs = study_with_runs("arl_vs_nal", COMPLETE, plan=())
     text = caption(study, results_of((study, runs)).runs)
     assert "Nothing is judged: no plan of seeds is on record." in text
+
+
+def test_a_row_says_the_same_as_its_difference_where_seeds_go_beyond_the_plan() -> None:
+    """Seed 3 turns the means around, but the difference is over the plan: so are the means."""
+    more = {cell: errors | {3: 90.0 if cell[1] == "arl" else 1.0} for cell, errors in COMPLETE.items()}
+    study, runs = study_with_runs("arl_vs_nal", more, seeds=range(4), plan=(0, 1, 2))
+    found, plain = rows(study, results_of((study, runs)).runs), study_with_runs("arl_vs_nal", COMPLETE)
+    assert [row[3:] for row in found] == [row[3:] for row in rows(plain[0], results_of(plain).runs)]
+    assert found[0][2] == "3 +1"
+    text = caption(study, results_of((study, runs)).runs)
+    assert "of 3 planned seeds" in text
+    assert "+: finished seeds beyond the plan, which do not count." in text
+    # of whose plan nothing was run, all seeds count, and nothing is judged
+    other = {cell: {seed + 5: error for seed, error in errors.items()} for cell, errors in COMPLETE.items()}
+    study, runs = study_with_runs("arl_vs_nal", other, seeds=(5, 6, 7), plan=(0, 1, 2))
+    assert [row[2] for row in rows(study, results_of((study, runs)).runs)] == ["3"] * 8
+    assert "of 3 launched seeds" in caption(study, results_of((study, runs)).runs)
+    assert "Interim" in caption(study, results_of((study, runs)).runs)
 
 
 def test_with_results_per_image_the_interval_is_over_them_too() -> None:
@@ -111,7 +131,7 @@ def test_caption_says_data_profile_rule_n_and_what_is_missing(make_study: Any, h
     )
     assert (
         "NAL − ARL: mean difference of runs with the same seed, with the range (95 %) in which other seeds would put "
-        "it (no results per test image here)." in text
+        "it (not every run kept its result per test image)." in text
     )
     assert "Of 12 runs: 1 diverged, 1 failed, 1 killed, 2 not run." in text
     assert "1 run has two results; the first counts. Further attempts: 1 killed." in text
