@@ -79,7 +79,7 @@ class Launch:
     workers: Annotated[int | None, _text("N")] = None
     """number of runs to train at once; default: what suits the machine if Ray is installed, else 1"""
     gpus_per_run: Annotated[float | None, _text("SHARE")] = None
-    """share of a GPU for each run, e.g. 0.25; default: 1, or the GPUs divided among --workers"""
+    """share of a GPU for each run, e.g. 0.25; default: what suits the networks, or the GPUs divided among --workers"""
     ray_address: Annotated[str | None, _text("ADDRESS")] = None
     """Ray cluster to train on: auto on one of its nodes, or host:port; default: this machine"""
     sync_batchnorm: Flag = False

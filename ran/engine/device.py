@@ -21,12 +21,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DeviceCapabilities:
-    """Properties of a device that decide the arithmetic of a run."""
+    """Properties of a device that decide the arithmetic of a run, and how many share a GPU."""
 
     bf16: bool = False
     """whether bfloat16 is native, and so faster than float32"""
     tf32: bool = False
     """whether there is TensorFloat-32, which has float32's range and bfloat16's precision"""
+    memory: int | None = None
+    """bytes of a GPU's memory; None of a CPU"""
     no_kernels: str = "not looked for"
     """why our own kernels cannot be used; "" if they can"""
 
@@ -88,9 +90,10 @@ def has_bf16(device: torch.device) -> bool:
 
 def device_capabilities(device: torch.device, *, kernels: bool = True) -> DeviceCapabilities:
     """Returns the capabilities of a device of this machine. `kernels`: check for our kernels, which may build them."""
-    found = DeviceCapabilities(
-        bf16=has_bf16(device), tf32=device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    )
+    found = DeviceCapabilities(bf16=has_bf16(device))
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        found = replace(found, tf32=torch.cuda.get_device_capability(device) >= (8, 0), memory=memory)
     return replace(found, no_kernels=no_kernels(device)) if kernels else found
 
 
