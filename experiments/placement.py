@@ -12,7 +12,7 @@ import torch
 from ran.config import TrainConfig
 from ran.distributed.group import current
 from ran.distributed.micro_batches import check_sharing
-from ran.engine.device import DeviceCapabilities
+from ran.engine.device import DeviceCapabilities, uses_graph
 from records.errors import UserError
 
 WORTH_SECONDS = 60.0
@@ -138,6 +138,8 @@ def place_processes(request: PlacementRequest, trains: Iterable[TrainConfig], de
     if device.type == "cuda" and here > there_are:
         raise PlacementError(f"{here} processes need {here} GPUs on this machine, there are {there_are}")
     for config in set(trains):
+        if uses_graph(config):
+            raise PlacementError(f"--train.graph on is for one process; leave it out for {count}")
         check_sharing(config.batch_size, config.micro_batch, count, sync_batchnorm=request.sync_batchnorm)
     return Placement(processes=count, sync_batchnorm=request.sync_batchnorm)
 
