@@ -81,7 +81,7 @@ class DataConfig:
     exclude: str | None = _outside(None)
     """image folders only: text file that lists test images to leave out, as ImageNet's blacklist in section 4.2"""
     workers: int | None = _outside(None)
-    """image folders only: number of threads that decode images; None = one per core"""
+    """image folders only: number of threads (on CUDA processes) that decode images; None = one per core"""
 
 
 @dataclass(frozen=True)

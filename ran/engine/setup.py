@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ran.config import RunConfig
 from ran.data.augment import Normalization
 from ran.data.datasets import Splits
-from ran.data.image_folder.reader import set_workers
+from ran.data.image_folder.pools import set_workers
 from ran.data.loader import FileBatches, TrainBatches, train_batches
 from ran.data.source import Images
 from ran.distributed.group import Processes
@@ -42,12 +42,12 @@ class TrainingData:
         return images, given, true
 
 
-def prepare_process(config: RunConfig) -> None:
-    """Sets threads and memory of this process."""
+def prepare_process(config: RunConfig, device: torch.device) -> None:
+    """Sets threads and memory of this process, and who decodes images for it."""
     keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    set_workers(config.data.workers)
+    set_workers(config.data.workers, processes=device.type == "cuda")
 
 
 def make_network(

@@ -99,7 +99,7 @@ def train(
     cannot be built, WriteError if no checkpoint can be written, and with several processes AbandonedError or LostError.
     """
     t, o, steps = config.train, config.optim, config.train.steps
-    prepare_process(config)
+    prepare_process(config, device)
     share = micro_batches.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
     stop, arithmetic = processes.synced_stop(hooks.stop), Arithmetic.of(t, device)
     network = make_network(config, num_classes, device, processes)
