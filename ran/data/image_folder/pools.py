@@ -13,12 +13,19 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 _workers: int | None = None
 _in_processes = False
+_share: int | None = None
 
 
 def set_workers(count: int | None, *, processes: bool = False) -> None:
     """Sets the number of decoding threads of this process, or of processes; None = its share of the cores."""
     global _workers, _in_processes
     _workers, _in_processes = count, processes
+
+
+def set_share(cores: int) -> None:
+    """Sets how many of this machine's cores are for this process, because other runs train beside it."""
+    global _share
+    _share = cores
 
 
 def workers() -> int:
@@ -69,6 +76,8 @@ def _end_with_parent() -> None:
 
 
 def _cores() -> int:
+    if _share is not None:
+        return _share
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
     return max(1, allowed // beside)

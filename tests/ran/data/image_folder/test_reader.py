@@ -167,6 +167,9 @@ def test_workers_are_the_cores_of_this_process(monkeypatch):
     for beside, cores in (("5", 2), ("40", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
         assert pools._cores() == cores
+    monkeypatch.setattr(pools, "_share", None)
+    pools.set_share(3)  # of a worker with others beside it
+    assert pools.workers() == 3
 
 
 def test_jumping_to_a_step_is_walking_there(stack):
