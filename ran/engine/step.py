@@ -91,6 +91,8 @@ class StaticStep:
             # Other threads, such as those that decode images, may call CUDA meanwhile.
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._step(*self._inputs)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise RuntimeError(f"train.graph: the step cannot be captured ({reason}); --train.graph off") from error

@@ -116,11 +116,11 @@ def train(
     evaluation_due = header.evaluation_due and header.step % eval_every == 0
     forward: Any = compiled(network) if t.compile else network
     forward, own_micro_batches = micro_batches.assign_micro_batches(processes, network, forward, window.sums, share)
-    step_of: Callable[..., None] = TrainStep(
+    train_step = TrainStep(
         config=config, data=data, forward=forward, optimizer=optimizer, window=window, arithmetic=arithmetic,
         size=share.size, assign=own_micro_batches,
     )  # fmt: skip
-    take_step = StaticStep(step_of, device) if uses_graph(t) else step_of
+    take_step = StaticStep(train_step, device) if uses_graph(t) else train_step
     began, cpu_began = time.monotonic(), time.process_time()
     saved = began
     watch = Stopwatch(device)

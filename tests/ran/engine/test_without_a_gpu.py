@@ -28,7 +28,7 @@ from ran.models.masks import MASK_ACTIVATIONS, MASK_STRUCTURES
 from ran.models.zoo import NETWORKS, create_model
 from ran.probe import attention_names, receptive_field, soft_masks
 
-ONE_OF_EACH_KIND = {"attention32a", "wrn16_8", "attentionnext56_imagenet"}
+ONE_OF_EACH_KIND = {"attention32a", "wrn16_8"}
 EVERY_NETWORK = [
     pytest.param(name, marks=[] if name in ONE_OF_EACH_KIND else pytest.mark.slow) for name in NETWORKS
 ]  # fmt: skip
