@@ -94,6 +94,6 @@ class StaticStep:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error.__context__ or error).splitlines()[0]  # ending the capture fails too
             raise RuntimeError(f"train.graph: the step cannot be captured ({reason}); --train.graph off") from error
         return graph
