@@ -167,10 +167,13 @@ def place_here(
     if device.type == "cuda":
         return _on_gpus(request, device, runs=runs, per_gpu=per_gpu)
     if gpus_per_run is not None:
-        raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on the CPU (--device {device})")
+        where = "the CPU" if device.type == "cpu" else "a device that is not shared"
+        raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on {where} (--device {device})")
     if workers is not None:
         each = threads if workers == 1 else threads or max(1, cores() // workers)
         return Placement(workers=workers, threads=each)
+    if device.type != "cpu":  # an untried device is not shared
+        return Placement(threads=threads)
     room = max(1, psutil.virtual_memory().available // WORKER_BYTES)
     each = threads or max(1, cores() // max(1, min(cores(), runs)))
     best = max(1, min(cores() // each, runs, room))

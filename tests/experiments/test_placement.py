@@ -127,6 +127,13 @@ def test_cores_are_those_of_the_process(monkeypatch):
         assert placement.cores() == 2
 
 
+def test_an_untried_device_trains_one_run_after_another():
+    mps = torch.device("mps")
+    assert place_here(PlacementRequest(), mps, threads=None, runs=24, per_gpu=4) == Placement()
+    with pytest.raises(PlacementError, match="train on a device that is not shared"):
+        place_here(PlacementRequest(gpus_per_run=0.5), mps, threads=None, runs=24)
+
+
 # A share of a GPU
 @pytest.mark.parametrize(("per_gpu", "gpus", "runs", "expected"), [
     (4, 1, 24, Placement(4, 2, 0.25)),
