@@ -1,14 +1,17 @@
 """Stages `tests`, `commands` and `cells`: the tests for a GPU, the program itself, and runs worth keeping."""
 
+import contextlib
 import importlib.util
 import os
-import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from benchmarks.report import ROOT
 from benchmarks.stages import Found, Work
@@ -41,7 +44,7 @@ def commands(work: Work) -> Iterator[Found]:
     def tried(*command: str) -> Iterator[Found]:
         began = time.monotonic()
         status = run(command, folder, work.seconds)
-        words = " ".join(word.replace(str(ROOT), ".") for word in command)
+        words = " ".join(word.replace(str(ROOT), ".").replace(f"{folder}/", "") for word in command)
         rows.append({"command": words, "status": status, "seconds": time.monotonic() - began})
         yield {"rows": rows}
 
@@ -54,8 +57,9 @@ def commands(work: Work) -> Iterator[Found]:
         return
     for where in dict.fromkeys((str(work.device), "cpu")):
         yield from tried("-m", "experiments.evaluate", str(checkpoint), "--no-log", "--device", where)
-    if work.full:
-        yield from tried("-m", "experiments.export", str(checkpoint), "--format", "torchscript", *device)
+    Image.new("RGB", (40, 30), "teal").save(folder / "image.png")
+    yield from tried("-m", "experiments.predict", str(checkpoint), str(folder / "image.png"), *device)
+    yield from tried("-m", "experiments.export", str(checkpoint), "--format", "safetensors")
 
 
 def cells(work: Work) -> Iterator[Found]:
@@ -70,11 +74,13 @@ def cells(work: Work) -> Iterator[Found]:
     began = time.monotonic()
     status = run(
         (*LAUNCH, "--study", "arl_vs_nal", *(large if work.full else small), "--device", str(work.device)),
-        work.scratch, max(5.0, work.seconds - 8), gentle=True,
+        work.scratch, max(5.0, work.seconds - 12), gentle=True,
     )  # fmt: skip
-    if (work.scratch / "mlflow.db").exists():
-        shutil.copy(work.scratch / "mlflow.db", work.kept / "cells.db")
-    yield {"status": status, "seconds": time.monotonic() - began, "kept": (work.kept / "cells.db").exists()}
+    store, kept = work.scratch / "mlflow.db", work.kept / "cells.db"
+    if store.exists():
+        with contextlib.closing(sqlite3.connect(store)) as source, contextlib.closing(sqlite3.connect(kept)) as target:
+            source.backup(target)  # with what is still in the write-ahead log
+    yield {"status": status, "seconds": time.monotonic() - began, "kept": kept.exists()}
 
 
 def run(
