@@ -26,7 +26,8 @@ from torchvision.transforms import v2
 
 from benchmarks import report
 from ran.data.image_folder.dataset import MEAN, STD, imagenet_normalization
-from ran.data.image_folder.reader import Files, set_workers
+from ran.data.image_folder.pools import set_workers
+from ran.data.image_folder.reader import Files
 from ran.data.loader import FileBatches
 from ran.engine.device import keep_freed_memory
 from records.command import entry

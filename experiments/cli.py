@@ -75,17 +75,17 @@ class Launch:
     yes: Flag = False
     """start without asking, however long it takes"""
     device: Annotated[str, _text("NAME")] = "auto"
-    """auto, cpu, cuda or cuda:N; default: auto, which is CUDA if there is a CUDA device"""
+    """auto, cpu, cuda, cuda:N, or the untried mps and xpu; default: auto, which is CUDA if there is a CUDA device"""
     workers: Annotated[int | None, _text("N")] = None
     """number of runs to train at once; default: what suits the machine if Ray is installed, else 1"""
     gpus_per_run: Annotated[float | None, _text("SHARE")] = None
-    """share of a GPU for each run, e.g. 0.25; default: 1, or the GPUs divided among --workers"""
+    """share of a GPU for each run, e.g. 0.25; default: what suits the networks, or the GPUs divided among --workers"""
     ray_address: Annotated[str | None, _text("ADDRESS")] = None
     """Ray cluster to train on: auto on one of its nodes, or host:port; default: this machine"""
     sync_batchnorm: Flag = False
     """under torchrun on GPUs: split each micro-batch among the processes, and normalise it as a whole"""
     deterministic: Flag = False
-    """use only algorithms that give the same bits each time (slower on CUDA)"""
+    """refuse operations whose bits can differ on CUDA, as your own parts may have; the networks here have none"""
     tracking_uri: Annotated[str | None, _text("URI")] = None
     """MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db"""
     checkpoints: Annotated[str, _text("PLACE")] = "checkpoints"

@@ -13,13 +13,14 @@ from records.errors import DataError
 
 
 def estimate_seconds(
-    plan: Plan, device: torch.device, measure: Callable[..., float] = seconds_per_image
+    plan: Plan, device: torch.device, measure: Callable[..., float] = seconds_per_image, *, slowdown: float = 1.0
 ) -> dict[str, float]:
     """Returns the seconds that each run still to do will take, by fingerprint.
 
     The estimate comes from the throughput of the plan's finished runs if there are any, else from a few steps of its
     smallest network, measured by `measure` on the machine that trains. It is scaled by multiply-adds, because depth
-    scales both arithmetic and overhead. Image files take at least as long as decoding them.
+    scales both arithmetic and overhead. Image files take at least as long as decoding them. `slowdown`: how many times
+    longer a run takes beside others on its GPU than alone, as it is measured; finished runs had others beside them.
     """
     if not plan.todo:
         return {}
@@ -28,7 +29,7 @@ def estimate_seconds(
         for run in plan.runs
         if run.stored is not None and run.stored.images_per_s
     ]
-    rate = sorted(rates)[len(rates) // 2] if rates else _measured_rate(plan, device, measure)
+    rate = sorted(rates)[len(rates) // 2] if rates else _measured_rate(plan, device, measure) / slowdown
     reading = {source: _seconds_to_read(source) for source in {run.source for run in plan.todo}}
     return {run.fingerprint: _images_left(run) * max(run.cost.macs / rate, reading[run.source]) for run in plan.todo}
 

@@ -1,6 +1,7 @@
 """Where the runs of a launch train: how many at once, with how many threads and how much of a GPU each."""
 
 import importlib.util
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from ran.config import TrainConfig
 from ran.distributed.group import current
 from ran.distributed.micro_batches import check_sharing
-from ran.engine.device import DeviceCapabilities
+from ran.engine.device import DeviceCapabilities, uses_graph
 from records.errors import UserError
 
 WORTH_SECONDS = 60.0
@@ -137,16 +138,21 @@ def place_processes(request: PlacementRequest, trains: Iterable[TrainConfig], de
     if device.type == "cuda" and here > there_are:
         raise PlacementError(f"{here} processes need {here} GPUs on this machine, there are {there_are}")
     for config in set(trains):
+        if uses_graph(config):
+            raise PlacementError(f"--train.graph on is for one process; leave it out for {count}")
         check_sharing(config.batch_size, config.micro_batch, count, sync_batchnorm=request.sync_batchnorm)
     return Placement(processes=count, sync_batchnorm=request.sync_batchnorm)
 
 
-def place_here(request: PlacementRequest, device: torch.device, *, threads: int | None, runs: int) -> Placement:
+def place_here(
+    request: PlacementRequest, device: torch.device, *, threads: int | None, runs: int, per_gpu: int = 1
+) -> Placement:
     """Returns where `runs` runs train on this machine: as requested, else what suits the machine.
 
-    `threads` is the config's (train.threads). On a CPU, several runs of one thread each finish sooner than one run
-    after another with all threads. The number of threads depends on the machine and on how many runs the plan has, not
-    on how many are still to do, so that a plan that is continued computes the same bits. Raises PlacementError.
+    `threads` is the config's (train.threads), `per_gpu` how many runs suit a GPU (gpu_share.py). On a CPU, several runs
+    of one thread each finish sooner than one run after another with all threads. The number of threads depends on the
+    machine and on how many runs the plan has, not on how many are still to do, so that a plan that is continued
+    computes the same bits. Raises PlacementError.
     """
     workers, gpus_per_run = request.workers, request.gpus_per_run
     if workers is not None and workers < 1:
@@ -159,12 +165,15 @@ def place_here(request: PlacementRequest, device: torch.device, *, threads: int 
     if workers is not None and workers > 1:
         require_ray(f"--workers {workers}")
     if device.type == "cuda":
-        return _on_gpus(workers, gpus_per_run, device)
+        return _on_gpus(request, device, runs=runs, per_gpu=per_gpu)
     if gpus_per_run is not None:
-        raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on the CPU (--device {device})")
+        where = "the CPU" if device.type == "cpu" else "a device that is not shared"
+        raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on {where} (--device {device})")
     if workers is not None:
         each = threads if workers == 1 else threads or max(1, cores() // workers)
         return Placement(workers=workers, threads=each)
+    if device.type != "cpu":  # an untried device is not shared
+        return Placement(threads=threads)
     room = max(1, psutil.virtual_memory().available // WORKER_BYTES)
     each = threads or max(1, cores() // max(1, min(cores(), runs)))
     best = max(1, min(cores() // each, runs, room))
@@ -175,19 +184,22 @@ def place_here(request: PlacementRequest, device: torch.device, *, threads: int 
     return Placement(workers=best, threads=each)
 
 
-def _on_gpus(workers: int | None, gpus_per_run: float | None, device: torch.device) -> Placement:
+def _on_gpus(request: PlacementRequest, device: torch.device, *, runs: int, per_gpu: int) -> Placement:
+    workers, gpus_per_run = request.workers, request.gpus_per_run
     if device.index is not None and (workers or 1) > 1:
         raise PlacementError(f"--device {device} is one GPU; for --workers {workers} leave it out, or name cuda")
     count = 1 if device.index is not None else torch.cuda.device_count()
-    if gpus_per_run is None:
-        gpus_per_run = 1.0 if workers is None else min(1.0, count / workers)
+    if gpus_per_run is None and workers is not None:
+        gpus_per_run = min(1.0, count / workers)
+    if gpus_per_run is None:  # Ray would choose the GPU, so a named one trains one run at a time
+        gpus_per_run = 1.0 if device.index is not None else 1 / max(1, min(per_gpu, math.ceil(runs / count)))
     room = int(count / gpus_per_run + 1e-9)
     if workers is not None and workers > room:
         raise PlacementError(
             f"--workers {workers} with --gpus-per-run {gpus_per_run:g} needs {workers * gpus_per_run:g} GPUs, there "
             f"are {count}"
         )
-    best = workers or room
+    best = workers or min(room, max(1, runs))
     if workers is None and best > 1 and not has_ray():
         return Placement(hint=f"one run at a time ({INSTALL} trains {best} at once)")
     several = best > 1

@@ -107,7 +107,7 @@ class _Predictor:
         """The paths of the readable images, and the images."""
         import torch
 
-        from ran.data.image_folder.reader import pool
+        from ran.data.image_folder.pools import pool
         from records.errors import DataError
 
         def read(path: str) -> "Tensor | DataError":

@@ -15,11 +15,13 @@ import torch
 from experiments.cli import Launch, parse_seeds, parse_shard
 from experiments.console.progress import duration
 from experiments.estimate import estimate_seconds
+from experiments.gpu_share import runs_per_gpu, slowdown
 from experiments.placement import (
     Machine,
     Placement,
     PlacementRequest,
     check_request,
+    cores,
     if_worth,
     place_here,
     place_processes,
@@ -166,7 +168,7 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         for data, seed in {run.config.data: run.seed for run in reversed(plan.todo)}.items():
             load_splits(data, seed)
     placement, estimates = place_runs(
-        launch.placement, plan, machine.device, threads=config.train.threads, runs=len(plan.runs)
+        launch.placement, plan, machine, threads=config.train.threads, runs=len(plan.runs)
     )
     return PreparedStudy(
         plan=plan,
@@ -221,26 +223,34 @@ def run_settings(
 
 
 def place_runs(
-    request: PlacementRequest, plan: Plan, device: torch.device, *, threads: int | None, runs: int, times: float = 1.0
+    request: PlacementRequest, plan: Plan, machine: Machine, *, threads: int | None, runs: int, times: float = 1.0
 ) -> tuple[Placement, dict[str, float]]:
     """Returns where `runs` runs train, and the seconds that each run of the plan takes there, by fingerprint.
 
     `threads` is the config's (train.threads). The total work is `times` the plan's.
     """
-    trains = [run.config.train for run in plan.runs]
+    device, trains = machine.device, [run.config.train for run in plan.runs]
     if (together := place_processes(request, trains, device)) is not None:
         seconds = estimate_seconds(plan, device)
         return together, {key: value / together.processes for key, value in seconds.items()}
     if request.ray_address is not None:
         ray_cluster = _ray_cluster()
-        placement = ray_cluster.on_cluster(request, threads)
+        placement = ray_cluster.on_cluster(request, threads, per_gpu=lambda cores: _per_gpu(plan, machine, cores))
         there = functools.partial(ray_cluster.there, placement, seconds_per_image)
-        return placement, estimate_seconds(plan, device, there)
-    placement = place_here(request, device, threads=threads, runs=runs)
+        return placement, estimate_seconds(plan, device, there, slowdown=slowdown(placement.gpus))
+    per_gpu = _per_gpu(plan, machine, cores() // max(1, torch.cuda.device_count()))
+    placement = place_here(request, device, threads=threads, runs=runs, per_gpu=per_gpu)
     if placement.threads is not None:
         torch.set_num_threads(placement.threads)
-    estimates = estimate_seconds(plan, device)
+    estimates = estimate_seconds(plan, device, slowdown=slowdown(placement.gpus))
     return if_worth(placement, request.workers, times * sum(estimates.values())), estimates
+
+
+def _per_gpu(plan: Plan, machine: Machine, cores: int) -> int:
+    """Returns how many runs suit a GPU; `cores` of the processor for each."""
+    if machine.device.type != "cuda":
+        return 1
+    return runs_per_gpu(plan.todo, memory=machine.capabilities.memory, cores=cores)
 
 
 def check_writable_places(settings: RunSettings) -> None:

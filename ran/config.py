@@ -81,7 +81,7 @@ class DataConfig:
     exclude: str | None = _outside(None)
     """image folders only: text file that lists test images to leave out, as ImageNet's blacklist in section 4.2"""
     workers: int | None = _outside(None)
-    """image folders only: number of threads that decode images; None = one per core"""
+    """image folders only: number of threads (on CUDA processes) that decode images; None = one per core"""
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ class TrainConfig:
     """whether to torch.compile the network; measured slower than eager on CPUs"""
     kernels: str = _outside("auto")
     """eager (PyTorch's operations), fused (our own, on CPUs with channels_last), or auto = fused if possible"""
+    graph: str = _outside("auto")
+    """on = each step as one CUDA graph (fewer launches, the same kernels), off, or auto = off until it is measured"""
     recompute: bool = _outside(False)
     """activation checkpointing: less memory, up to a third more time, bit-identical results"""
     threads: int | None = _outside(None)
@@ -243,6 +245,9 @@ def check(config: RunConfig) -> None:
         (t.kernels in ("auto", "fused", "eager"), f"train.kernels: valid are auto, fused, eager; got {t.kernels!r}"),
         (t.kernels != "fused" or (t.channels_last and not t.compile),
          "train.kernels=fused needs train.channels_last and no train.compile"),
+        (t.graph in ("auto", "on", "off"), f"train.graph: valid are auto, on, off; got {t.graph!r}"),
+        (not t.compile or t.graph != "on", "train.compile and train.graph=on exclude each other: choose one"),
+        (not t.compile or not t.recompute, "train.compile and train.recompute exclude each other: choose one"),
         (t.threads is None or 1 <= t.threads <= 1024, f"train.threads must lie in 1..1024, got {t.threads}"),
         (t.evals >= 0, f"train.evals must not be negative, got {t.evals}"),
         (0 <= config.seed < 2**63, f"seed must lie in 0..2**63-1, got {config.seed}"),

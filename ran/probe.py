@@ -127,7 +127,7 @@ def stage_responses(
 
     def attach(i: int, stage: nn.Module) -> RemovableHandle:
         def add(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-            sums[i] += out.abs().sum(dtype=torch.float64).cpu()
+            sums[i] += out.abs().sum(dtype=_widest(out.device)).cpu()
             counts[i] += out.numel()
 
         return stage.register_forward_hook(add)
@@ -183,7 +183,8 @@ def receptive_field(
 
     first = network if input is None else modules[input]
     handles = [first.register_forward_pre_hook(begin), modules[output].register_forward_hook(stop)]
-    total = torch.zeros((), dtype=torch.float64, device=normalization.mean.device)
+    device = normalization.mean.device
+    total = torch.zeros((), dtype=_widest(device), device=device)
     with _observed(network, handles), torch.enable_grad():
         for chunk in chunks(images, batch):
             network(normalization.normalize(chunk))
@@ -193,7 +194,7 @@ def receptive_field(
             gradient = torch.autograd.grad(unit, start, allow_unused=True)[0] if unit.requires_grad else None
             if gradient is None:
                 raise UserError(f"the input of {input!r} does not reach {output!r}")
-            total = total + gradient.abs().mean(1).sum(0, dtype=torch.float64)
+            total = total + gradient.abs().mean(1).sum(0, dtype=_widest(device))
             centre = (_centre(start.shape[2], end.shape[2]), _centre(start.shape[3], end.shape[3]))
     return ReceptiveField(total / len(images), centre)
 
@@ -201,6 +202,11 @@ def receptive_field(
 def _centre(size: int, units: int) -> int:
     """The position among `size` of the central one of `units`: with padded strides unit i lies at i * stride."""
     return size // 2 if units == 1 else units // 2 * size // units
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """Returns the number format to sum in: float64 if the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _copy(x: Tensor) -> Tensor:

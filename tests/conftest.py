@@ -1,5 +1,5 @@
-"""One thread for the session, MLflow as the library sets it, an MLflow store that is migrated once and copied, and
-property tests without a deadline: a busy machine is no failure."""
+"""One thread for the session, no CUDA but for the tests that ask for it, MLflow as the library sets it, an MLflow store
+that is migrated once and copied, and property tests without a deadline: a busy machine is no failure."""
 
 import os
 
@@ -20,6 +20,13 @@ from hypothesis import settings
 
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides CUDA, whose bits are not the CPU's, unless `-m` selects the tests of tests/gpu."""
+    selected = config.option.markexpr.replace("not gpu", "").replace("not two_gpus", "")
+    if "gpu" not in selected:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

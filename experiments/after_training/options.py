@@ -37,7 +37,9 @@ def network_parser(module: str, document: str | None, *, device: bool = True) ->
     )  # fmt: skip
     parser.set_defaults(device="cpu")
     if device:
-        parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N; default: auto")
+        parser.add_argument(
+            "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu; default: auto"
+        )
     return parser
 
 

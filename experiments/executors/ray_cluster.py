@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -79,6 +80,8 @@ def connect(placement: Placement) -> None:
     if address is None:
         # "local": without it Ray joins whatever cluster runs here. Nothing large is shared, so the store is small.
         options |= {"num_cpus": placement.workers, "include_dashboard": False, "object_store_memory": 2**27}
+        # Said, not found out: without GPUs of its own count Ray would wait for one for ever.
+        options["num_gpus"] = math.ceil((placement.workers or 1) * placement.gpus - 1e-9)
     else:
         # Every node runs the code of this checkout, whatever version is installed there.
         root = Path(__file__).parents[2]
@@ -129,16 +132,22 @@ def _speaks_http2(connection: socket.socket) -> bool:
     return False
 
 
-def on_cluster(request: PlacementRequest, threads: int | None) -> Placement:
-    """Joins the cluster and returns the placement on it. Raises PlacementError for resources that no node has."""
+def on_cluster(
+    request: PlacementRequest, threads: int | None, *, per_gpu: Callable[[int], int] = lambda cores: 1
+) -> Placement:
+    """Joins the cluster and returns the placement on it. Raises PlacementError for resources that no node has.
+
+    `per_gpu` returns how many runs suit a GPU that has a number of cores.
+    """
     address, device = request.ray_address, request.device
     workers, gpus_per_run = request.workers, request.gpus_per_run
     if workers is not None and workers < 1:
         raise PlacementError(f"--workers must be at least 1, got {workers}")
     connect(Placement(workers=None, address=address))
     gpus = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if gpus_per_run is None:
-        gpus_per_run = 1.0 if gpus and device != "cpu" else 0.0
+        gpus_per_run = 1 / per_gpu(int(cpus / gpus / (threads or 1))) if gpus and device != "cpu" else 0.0
     elif device == "cpu":
         raise PlacementError(f"--gpus-per-run {gpus_per_run:g}: the runs train on the CPU (--device cpu)")
     if not 0 <= gpus_per_run <= 1 or (gpus_per_run > gpus):
@@ -148,7 +157,6 @@ def on_cluster(request: PlacementRequest, threads: int | None) -> Placement:
         )
     if device.startswith("cuda") and not gpus_per_run:
         raise PlacementError(f"--device {device}: the Ray cluster has no GPU")
-    cpus = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if (threads or 1) > cpus:
         raise PlacementError(f"--train.threads {threads}: the cluster's largest node has {cpus:g} CPUs")
     placement = Placement(workers=workers, threads=threads or 1, gpus=gpus_per_run, address=address)
@@ -162,6 +170,14 @@ def room(placement: Placement) -> int:
     if placement.gpus:
         fit.append(total.get("GPU", 0) / placement.gpus)
     return max(1, int(min(fit) + 1e-9))
+
+
+def waited_for(placement: Placement) -> str:
+    """Returns what a run needs that no node has free now, in words."""
+    needs = {"CPU": resources(placement)["num_cpus"], "GPU": placement.gpus}
+    free = ray.available_resources()
+    parts = [f"{needs[kind]:g} {kind} ({free.get(kind, 0):g} free)" for kind in needs if needs[kind]]
+    return f"waiting for Ray to start a run, which needs {' and '.join(parts)} on one node; Ctrl-C leaves"
 
 
 def there(placement: Placement, function: Callable[..., T], *arguments: Any, **options: Any) -> T:

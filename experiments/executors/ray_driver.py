@@ -6,6 +6,7 @@ Ray starts a run again elsewhere if its worker or node dies, and the run continu
 import contextlib
 import functools
 import logging
+import math
 import os
 import sys
 import threading
@@ -20,7 +21,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from experiments.executors.ray_cluster import resources, room
+from experiments.executors.ray_cluster import resources, room, waited_for
 from experiments.executors.ray_worker import WorkerJob, train_in_worker
 from experiments.placement import Placement
 from experiments.plan import PlannedRun
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 5
 """time between two looks at how large the cluster is"""
+SILENCE_SECONDS = 60.0
+"""time without a first run after which the launch says what it waits for"""
 MAX_RETRIES = 20
 """retries of a run whose worker or node died; three deaths in a row without progress end it sooner (run_dir.py)"""
 STOP_SECONDS = 120.0
@@ -87,7 +90,7 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
         "max_retries": MAX_RETRIES,
         "scheduling_strategy": "DEFAULT" if placement.address is None else "SPREAD",
     }
-    source = iter(runs)
+    source, began = iter(runs), time.monotonic()
     tasks: dict[Any, PlannedRun] = {}
     started: set[str] = set()
     stopping = threading.Event()
@@ -124,6 +127,11 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
             ray.wait(list(tasks), timeout=POLL_SECONDS)  # until the first has ended
             done, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
             exchange()
+            if started or done:
+                began = math.inf  # runs do start here
+            elif time.monotonic() - began > SILENCE_SECONDS:
+                logger.warning("%s", waited_for(placement))
+                began = math.inf
             for ref in done:
                 run = tasks.pop(ref)
                 ended = _ended(ref, run)

@@ -28,6 +28,7 @@ from experiments.tracking.leases import Leases
 from experiments.tracking.store import Store
 from ran.config import DataConfig, RunConfig
 from ran.data.datasets import open_source
+from ran.data.image_folder.pools import set_share
 from ran.engine.device import make_deterministic
 from records import names
 from records.errors import UserError
@@ -191,6 +192,8 @@ def train_in_worker(job: WorkerJob, run: PlannedRun) -> Ended | None:
             threads = job.settings.placement.threads
             if run.config.train.threads is None and threads is not None:
                 torch.set_num_threads(threads)
+            if job.settings.placement.address is None and threads is not None:
+                set_share(threads)  # on a cluster runs decode with all cores of their node
             services = RunServices(
                 settings=job.settings, store=store, leases=leases, parent_id=job.parent_id, report=reporter,
                 stop=reporter.stop, cut=reporter.cut,

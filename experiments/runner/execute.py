@@ -285,8 +285,8 @@ def _place(error: Exception) -> tuple[str, ...]:
 def _free(device: torch.device) -> None:
     """Frees the memory that a failed run held, so that the next run has it."""
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    if device.type != "cpu":
+        torch.accelerator.empty_cache()
 
 
 def _attempt(run: PlannedRun, settings: RunSettings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from optuna.study import Study as OptunaStudy
 
 from experiments.cli import Launch, parse_seeds
 from experiments.console.progress import duration
-from experiments.placement import PlacementRequest
+from experiments.placement import Machine, PlacementRequest
 from experiments.plan import EarlierRuns, RunSelection, canonical, make_plan, network_cost, override_words, overrides_of
 from experiments.prepare import (
     base_config,
@@ -252,7 +252,12 @@ def _placed(request: PlacementRequest, prepared: PreparedSearch, base: RunConfig
     )  # fmt: skip
     # The seeds of a trial train one after another: as many runs at once as there are trials.
     placement, estimates = place_runs(
-        request, plan, settings.device, threads=config.train.threads, runs=prepared.total, times=prepared.todo
+        request,
+        plan,
+        Machine(settings.device, prepared.capabilities),
+        threads=config.train.threads,
+        runs=prepared.total,
+        times=prepared.todo,
     )
     return replace(prepared, settings=replace(settings, placement=placement), trial_seconds=sum(estimates.values()))
 

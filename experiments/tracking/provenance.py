@@ -71,10 +71,13 @@ def how(config: "RunConfig", device: "torch.device") -> str:
     import torch
 
     from ran.distributed.group import current
-    from ran.engine.device import pick_kernels
+    from ran.engine.device import pick_kernels, uses_graph
 
     train, world = config.train, current().world
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    kind = {
+        "cpu": torch.backends.cpu.get_cpu_capability,
+        "cuda": lambda: torch.cuda.get_device_name(device),
+    }.get(device.type, platform.machine)()
     count = train.threads or torch.get_num_threads()
     threads = f"{count} thread{'' if count == 1 else 's'}"
     parts = [
@@ -83,6 +86,7 @@ def how(config: "RunConfig", device: "torch.device") -> str:
         pick_kernels(train, device),
         "channels_last" if train.channels_last else "contiguous",
         *(["compiled"] if train.compile else []),
+        *(["graph"] if uses_graph(train) else []),
         *(["deterministic"] if torch.are_deterministic_algorithms_enabled() else []),
         f"torch {torch.__version__.partition('+')[0]}",
     ]

@@ -29,7 +29,7 @@ class Normalization:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Returns uint8 (B, 3, H, W), from any device, as float32 of the same size on the mean's device."""
-        return (images.to(self.mean.device).float() - self.mean) / self.scale
+        return (images.to(self.mean.device, non_blocking=True).float() - self.mean) / self.scale
 
     def draw(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns row and column offsets in 0..2*pad and whether to flip, each of shape (n,)."""

@@ -22,9 +22,11 @@ from ran.distributed.group import Processes
 
 T = TypeVar("T")
 
-# Buffers are not sent with each forward pass. torch 2.14 renamed the option.
-_NEW = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-_OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW else "broadcast_buffers": False}
+_KNOWN = inspect.signature(DistributedDataParallel).parameters
+# Buffers are not sent with each forward pass (torch 2.14 renamed the option), and the gradients of a bucket are copied
+# into it at once (since 2.14), not one by one.
+_OPTIONS: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _KNOWN else "broadcast_buffers": False}
+_OPTIONS |= {"batched_grad_copy": True} if "batched_grad_copy" in _KNOWN else {}
 
 
 def check_sharing(batch_size: int, micro_batch: int | None, world: int, *, sync_batchnorm: bool = False) -> None:
@@ -90,13 +92,16 @@ def assign_micro_batches(
 
 
 class _SharedStep:
-    """Reduces log window and running statistics; DistributedDataParallel reduces the gradients."""
+    """Reduces log window and running statistics; DistributedDataParallel reduces the gradients.
+
+    Operations cover all tensors at once (torch._foreach_*): one by one they are a thousand launches a step on a GPU.
+    """
 
     def __init__(
         self, processes: Processes, network: nn.Module, forward: Any, window: Mapping[str, Tensor], share: Share
     ):
         self.processes, self.share = processes, share
-        self.network = DistributedDataParallel(forward, process_group=processes.data, **_OWN_BUFFERS)
+        self.network = DistributedDataParallel(forward, process_group=processes.data, **_OPTIONS)
         self.network.register_comm_hook(processes.data, _sum)
         norms = [] if processes.sync_batchnorm else _norms(network)
         self.tracked = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
@@ -112,7 +117,7 @@ class _SharedStep:
 
     def assign(self, parts: Iterable[T]) -> Iterator[T]:
         """Yields the micro-batches of this process; the backward pass of the last one reduces the gradients."""
-        totals = [value * k for value, k in zip(self.running, self.old, strict=True)]
+        totals = list(torch._foreach_mul(self.running, self.old)) if self.running else []
         if not self.processes.leads:  # the value before the step counts once
             _zero([*totals, *self.window])
         _zero(self.running)
@@ -128,10 +133,10 @@ class _SharedStep:
         flat = torch.cat([value.reshape(-1) for value in tensors])
         self.processes.all_reduce(flat)
         found = flat.split([value.numel() for value in tensors])
-        for value, total in zip([*self.window, *self.running], found, strict=True):
-            value.copy_(total.view_as(value))
-        for count in self.tracked:
-            count += self.others
+        kept = [*self.window, *self.running]
+        torch._foreach_copy_(kept, [total.view_as(value) for value, total in zip(kept, found, strict=True)])
+        if self.tracked:
+            torch._foreach_add_(self.tracked, self.others)
 
 
 def _zero(tensors: list[Tensor]) -> None:

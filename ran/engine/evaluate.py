@@ -89,11 +89,12 @@ def evaluate(
         Images(images, labels).check_classes(classes)
     logits = predict(network, images, normalization, arithmetic, stop=stop, processes=processes)
     pairs = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
-    loss = sum(F.cross_entropy(x, y, reduction="sum").double() for x, y in pairs)
+    losses = torch.stack([F.cross_entropy(x, y, reduction="sum") for x, y in pairs])
+    loss = sum(losses.tolist())  # in float64, on the CPU: not every device has it
     wrong5 = None if logits.shape[1] <= 5 else (logits.topk(5).indices != labels[:, None]).all(1)
     correct = logits.argmax(1) == labels
     return Score(
-        loss=float(loss) / len(labels),
+        loss=loss / len(labels),
         err=_percent(~correct),
         err5=None if wrong5 is None else _percent(wrong5),
         correct=correct,
@@ -107,7 +108,7 @@ def memorisation(logits: Tensor, labels: Tensor, true_labels: Tensor) -> Memoris
     return Memorisation(
         err=_percent(predicted != labels),
         err_clean=_percent(predicted != true_labels),
-        memorised=_percent((predicted == labels)[wrong]) if wrong.any() else None,
+        memorised=100 * int((wrong & (predicted == labels)).sum()) / count if (count := int(wrong.sum())) else None,
     )
 
 

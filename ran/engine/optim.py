@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ran.registry import Registry
 
@@ -59,6 +59,8 @@ class EagerSGD(torch.optim.SGD):
     zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
 
 
-def sgd(parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+def sgd(
+    parameters: Iterable[nn.Parameter], *, lr: float | Tensor, momentum: float, weight_decay: float
+) -> torch.optim.SGD:
     """Returns SGD with Nesterov momentum; weight decay applies to every parameter, as the authors advise for BN."""
     return EagerSGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0, fused=True)

@@ -1,6 +1,5 @@
 """Set-up of a run before its first step: threads, kernels, the network, and the images on the device."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 from ran.config import RunConfig
 from ran.data.augment import Normalization
 from ran.data.datasets import Splits
-from ran.data.image_folder.reader import set_workers
-from ran.data.loader import train_batches
+from ran.data.image_folder.pools import set_workers
+from ran.data.loader import FileBatches, TrainBatches, train_batches
 from ran.data.source import Images
 from ran.distributed.group import Processes
 from ran.engine.device import Arithmetic, keep_freed_memory
@@ -27,24 +26,28 @@ class TrainingData:
     splits: dict[str, Images]
     """train, val and test"""
     normalization: Normalization
-    batches: Callable[..., tuple[Tensor, Tensor]]
-    """step, positions -> images and labels of the batch; with label noise labels (B, 2), given and true"""
+    batches: TrainBatches | FileBatches
+    """training batches; with label noise their labels are (B, 2), given and true"""
     true_labels: Tensor | None
     """true labels of the training images; None without label noise"""
 
-    def batch(self, step: int, positions: np.ndarray | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns images, given labels and true labels of a step's batch, or of some positions in it."""
-        images, labels = self.batches(step, positions)
+    def fetch(self, step: int, positions: np.ndarray | None) -> tuple[Tensor, ...]:
+        """Returns on the device what a step's batch, or some positions in it, are made from."""
+        return self.batches.fetch(step, positions)
+
+    def make(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns images, given labels and true labels of what `fetch` returned; computed on the device alone."""
+        images, labels = self.batches.make(*inputs)
         given, true = (labels, labels) if self.true_labels is None else labels.unbind(1)
         return images, given, true
 
 
-def prepare_process(config: RunConfig) -> None:
-    """Sets threads and memory of this process."""
+def prepare_process(config: RunConfig, device: torch.device) -> None:
+    """Sets threads and memory of this process, and who decodes images for it."""
     keep_freed_memory()
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    set_workers(config.data.workers)
+    set_workers(config.data.workers, processes=device.type == "cuda")
 
 
 def make_network(

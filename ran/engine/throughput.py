@@ -1,6 +1,8 @@
-"""Training speed and image-reading speed of this machine, measured on a few images."""
+"""Speeds: of a training run while it trains; of training and of reading images here, measured on a few images."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +11,32 @@ from torch.nn import functional as F
 
 from ran.config import RunConfig
 from ran.data.source import Source
-from ran.engine.device import Arithmetic
+from ran.engine.device import Arithmetic, synchronize
 from ran.kernels.build import is_built
 from ran.models.network import build
 from ran.models.zoo import config_spec
 
 READ = 64  # image files that are read
 CPU_PIXELS = 2**18  # per batch: 256 images of 32x32, 5 of 224x224
+
+
+class Stopwatch:
+    """Seconds that the steps of a run take, without logging, evaluation and checkpoints between them."""
+
+    def __init__(self, device: torch.device):
+        """Starts."""
+        self.device, self.seconds = device, 0.0
+        self._since = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops in the block, once the device has done what it was given: steps are only launched on a GPU."""
+        synchronize(self.device)
+        self.seconds += time.monotonic() - self._since
+        try:
+            yield
+        finally:
+            self._since = time.monotonic()
 
 
 def seconds_per_image(
@@ -25,8 +46,16 @@ def seconds_per_image(
 
     The fastest, because other load on the machine can only slow a step down. The network is not compiled and its
     weights are not updated, which would take a hundredth of a step, and a second to import. Our kernels are used only
-    if they are built already.
+    if they are built already. A GPU's memory is given back.
     """
+    try:
+        return _seconds_per_image(config, num_classes, image_size, device, steps)
+    finally:
+        if device.type != "cpu":  # the runs may be in other processes
+            torch.accelerator.empty_cache()
+
+
+def _seconds_per_image(config: RunConfig, num_classes: int, image_size: int, device: torch.device, steps: int) -> float:
     kernels = config.train.kernels
     if kernels == "auto" and not is_built():
         kernels = "eager"
@@ -47,8 +76,7 @@ def seconds_per_image(
             logits = network(images).float()
         F.cross_entropy(logits, labels).backward()
         network.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         times.append(time.monotonic() - tick)
     return min(times[1:]) / batch
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ran.config import RunConfig
 from ran.data.datasets import Splits
@@ -21,11 +20,14 @@ from ran.distributed import micro_batches
 from ran.distributed.group import ALONE, Processes
 from ran.engine import checkpoint, resume
 from ran.engine.checkpoint import Header
-from ran.engine.device import Arithmetic
+from ran.engine.compiled import compiled
+from ran.engine.device import Arithmetic, uses_graph
 from ran.engine.evaluate import Stopped
 from ran.engine.optim import SCHEDULES, sgd
 from ran.engine.scoring import LogWindow, Scoring, not_finite
 from ran.engine.setup import load_data, make_network, prepare_process
+from ran.engine.step import StaticStep, TrainStep
+from ran.engine.throughput import Stopwatch
 from records import names
 
 
@@ -97,11 +99,12 @@ def train(
     cannot be built, WriteError if no checkpoint can be written, and with several processes AbandonedError or LostError.
     """
     t, o, steps = config.train, config.optim, config.train.steps
-    prepare_process(config)
+    prepare_process(config, device)
     share = micro_batches.share_of(processes, t.batch_size, t.micro_batch or t.batch_size)
     stop, arithmetic = processes.synced_stop(hooks.stop), Arithmetic.of(t, device)
     network = make_network(config, num_classes, device, processes)
-    optimizer = sgd(network.parameters(), lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
+    rate = torch.tensor(o.lr, device=device)  # a tensor, which a CUDA graph reads anew in each step
+    optimizer = sgd(network.parameters(), lr=rate, momentum=o.momentum, weight_decay=o.weight_decay)
     schedule = SCHEDULES[o.schedule]
     data = load_data(config, splits, num_classes, device)
     scoring = Scoring(network=network, data=data, arithmetic=arithmetic, stop=stop, processes=processes)
@@ -111,11 +114,16 @@ def train(
     found = resume.load(processes, checkpoints.folder, fingerprint, network, optimizer, window.sums)
     header = found or Header(fingerprint=fingerprint, step=0, seconds=0.0)
     evaluation_due = header.evaluation_due and header.step % eval_every == 0
-    forward: Any = torch.compile(network) if t.compile else network
+    forward: Any = compiled(network) if t.compile else network
     forward, own_micro_batches = micro_batches.assign_micro_batches(processes, network, forward, window.sums, share)
+    train_step = TrainStep(
+        config=config, data=data, forward=forward, optimizer=optimizer, window=window, arithmetic=arithmetic,
+        size=share.size, assign=own_micro_batches,
+    )  # fmt: skip
+    take_step = StaticStep(train_step, device) if uses_graph(t) else train_step
     began, cpu_began = time.monotonic(), time.process_time()
     saved = began
-    training_seconds = 0.0
+    watch = Stopwatch(device)
 
     def spent() -> tuple[float, float]:
         seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
@@ -143,46 +151,37 @@ def train(
     if found is None and splits.noise is not None:
         hooks.log(0, {names.NOISE_RATE: splits.noise.rate})
     for step in range(header.step, steps):
-        tick = time.monotonic()
         # Before `stop`, a collective call: a damaged file found by one process must end the run in all.
-        batch = data.batch(step, share.positions)
-        training_seconds += time.monotonic() - tick
+        inputs = data.fetch(step, share.positions)
         try:
             if stop():
                 raise Stopped
             if evaluation_due:  # after its step's checkpoint, so that a run killed during it repeats only this
-                score = scoring.score(scoring.curve)
-                # A diverged run ends at its next log point; not logged here because trackers cannot store infinity.
-                if math.isfinite(score.loss) and processes.leads:
-                    hooks.log(step, scoring.curve_point(score))
+                with watch.paused():
+                    score = scoring.score(scoring.curve)
+                    # A diverged run ends at its next log point; not logged here: trackers cannot store infinity.
+                    if math.isfinite(score.loss) and processes.leads:
+                        hooks.log(step, scoring.curve_point(score))
                 evaluation_due = False
         except Stopped:
             save(step)
             return result(names.KILLED, step, f"stopped at step {step}/{steps}")
-        tick = time.monotonic()
         lr = o.lr * schedule(step, steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        for x, y, y_true in own_micro_batches(zip(*(part.split(share.size) for part in batch), strict=True)):
-            with arithmetic.on(device):
-                logits = forward(x.contiguous(memory_format=arithmetic.memory_format)).float()
-            loss = F.cross_entropy(logits, y, label_smoothing=o.label_smoothing) * (len(y) / t.batch_size)
-            loss.backward()
-            window.add(loss, logits, y, y_true)
-        optimizer.step()
-        optimizer.zero_grad()
-        training_seconds += time.monotonic() - tick
+        rate.fill_(lr)
+        take_step(*inputs)  # batch, forward, loss, backward, sums of the window, SGD
         done = step + 1
         hooks.on_step(done)
         if done % log_every == 0 or done == steps:
-            point = window.point(done - step // log_every * log_every, t.batch_size, lr)
-            if what := not_finite(point[names.TRAIN_LOSS], network):
-                return result(names.DIVERGED, done, f"{what} not finite by step {done}")
-            hooks.log(done, point)
-            window.reset()
+            with watch.paused():
+                point = window.point(done - step // log_every * log_every, t.batch_size, lr)
+                if what := not_finite(point[names.TRAIN_LOSS], network):
+                    return result(names.DIVERGED, done, f"{what} not finite by step {done}")
+                hooks.log(done, point)
+                window.reset()
         evaluation_due = done % eval_every == 0 and done < steps
         if done == steps or time.monotonic() - saved >= checkpoints.interval(saved - began):
-            save(done)
+            with watch.paused():
+                save(done)
             saved = time.monotonic()
 
     try:
@@ -194,6 +193,6 @@ def train(
         return result(names.DIVERGED, steps, f"final losses not finite at step {steps}")
     if t.evals and processes.leads:
         hooks.log(steps, scoring.curve_point(final.curve))
-    if training_seconds:
-        metrics[names.COST_IMAGES_PER_S] = (steps - header.step) * t.batch_size / training_seconds
+    if header.step < steps:
+        metrics[names.COST_IMAGES_PER_S] = (steps - header.step) * t.batch_size / watch.seconds
     return replace(result(names.FINISHED, steps, metrics=metrics), correct=final.test.correct.cpu())

@@ -125,3 +125,44 @@ def test_cores_are_those_of_the_process(monkeypatch):
         assert placement.cores() == 3
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         assert placement.cores() == 2
+
+
+def test_an_untried_device_trains_one_run_after_another():
+    mps = torch.device("mps")
+    assert place_here(PlacementRequest(), mps, threads=None, runs=24, per_gpu=4) == Placement()
+    with pytest.raises(PlacementError, match="train on a device that is not shared"):
+        place_here(PlacementRequest(gpus_per_run=0.5), mps, threads=None, runs=24)
+
+
+# A share of a GPU
+@pytest.mark.parametrize(("per_gpu", "gpus", "runs", "expected"), [
+    (4, 1, 24, Placement(4, 2, 0.25)),
+    (4, 2, 24, Placement(8, 1, 0.25)),
+    (1, 4, 24, Placement(4, 2, 1.0)),
+    (4, 1, 2, Placement(2, 4, 0.5)),
+    (4, 4, 3, Placement(3, 2, 1.0)),  # a GPU each before any is shared
+    (4, 1, 1, Placement(1, None)),
+])  # fmt: skip
+def test_small_networks_share_a_gpu_by_default(per_gpu, gpus, runs, expected, machine):
+    machine(gpus=gpus)
+    assert place_here(PlacementRequest(), CUDA, threads=None, runs=runs, per_gpu=per_gpu) == expected
+
+
+def test_what_is_asked_for_overrides_the_share(machine):
+    machine(gpus=1)
+    for request, expected in [
+        (PlacementRequest(workers=2), Placement(2, 4, 0.5)),
+        (PlacementRequest(workers=1), Placement(1, None)),
+        (PlacementRequest(gpus_per_run=1.0), Placement(1, None)),
+        (PlacementRequest(workers=6, gpus_per_run=0.125), Placement(6, 1, 0.125)),
+    ]:
+        assert place_here(request, CUDA, threads=None, runs=24, per_gpu=4) == expected
+    found = place_here(PlacementRequest(), torch.device("cuda:0"), threads=None, runs=24, per_gpu=4)
+    assert found == Placement(1, None), "Ray would choose the GPU"
+
+
+def test_without_ray_a_gpu_trains_one_run_at_a_time_and_the_plan_says_so(machine):
+    machine(gpus=1, ray=False)
+    found = place_here(PlacementRequest(), CUDA, threads=None, runs=24, per_gpu=4)
+    assert (found.executor, found.gpus) == ("inline", 0.0)
+    assert "trains 4 at once" in str(found)

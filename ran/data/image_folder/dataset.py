@@ -15,7 +15,8 @@ import torch
 from ran.data.augment import Normalization
 from ran.data.image_folder import decode
 from ran.data.image_folder.listing import Listing, digest, list_images, read_exclusions, without
-from ran.data.image_folder.reader import Files, pool
+from ran.data.image_folder.pools import pool
+from ran.data.image_folder.reader import Files
 from ran.data.source import Images, Source
 from ran.rng import stream
 from records.errors import DataError

@@ -70,12 +70,21 @@ def pca_colour_jitter(images: Tensor, colour_factors: np.ndarray, normalization:
     Returns float32 on the device of `normalization`, channels innermost in memory.
     """
     device = normalization.mean.device
+    return shift_colours(images.to(device), colour_shift(colour_factors).to(device), normalization)
+
+
+def colour_shift(colour_factors: np.ndarray) -> Tensor:
+    """Returns what factors (B, 3) of the principal components add to each image's RGB in 0..255, float32 (B, 3)."""
+    return torch.from_numpy(255 * (colour_factors * EIGENVALUES) @ EIGENVECTORS.T).float()
+
+
+def shift_colours(images: Tensor, shift: Tensor, normalization: Normalization) -> Tensor:
+    """Returns uint8 (B, 3, H, W) plus a shift (B, 3), normalised; all on one device. As `pca_colour_jitter`."""
     batch, _, height, width = images.shape
-    shift = torch.from_numpy(255 * (colour_factors * EIGENVALUES) @ EIGENVECTORS.T).float().to(device)
     # Whole rows of 3W numbers: three numbers per pixel would take five times as long.
     mean = (normalization.mean.flatten() - shift).repeat(1, width)[:, None]  # (B, 1, 3W)
-    scale = torch.as_tensor(normalization.scale, device=device).expand(3, 1, 1).flatten().repeat(width)
-    rows = images.to(device).permute(0, 2, 3, 1).flatten(2).float()  # (B, H, 3W)
+    scale = torch.as_tensor(normalization.scale, device=images.device).expand(3, 1, 1).flatten().repeat(width)
+    rows = images.permute(0, 2, 3, 1).flatten(2).float()  # (B, H, 3W)
     return rows.sub_(mean).div_(scale).view(batch, height, width, 3).permute(0, 3, 1, 2)
 
 

@@ -1,22 +1,29 @@
-"""Image files as a stack of images, decoded on demand by threads that read ahead."""
+"""Image files as a stack of images, decoded on demand and ahead by threads or processes (pools.py)."""
 
 import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ran.data.image_folder import decode
+from ran.data.image_folder import decode, pools
 from ran.data.image_folder.random_crops import Draws
 
 AHEAD = 2
 """number of batches that are read ahead"""
+AT_ONCE = 4
+"""number of images that a process is given at once"""
+
+Read = Callable[[], np.ndarray]
+"""reads one image"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +68,15 @@ class Files:
     def crops(self, draws: Draws) -> "Reading":
         """Begins to read one random crop per file, flipped if drawn."""
 
-        def read(i: int) -> np.ndarray:
-            return decode.crop(self._path(i), self.side, functools.partial(draws.box, i), bool(draws.flips[i]))
+        def read(i: int) -> Read:
+            box = functools.partial(draws.pick(slice(i, i + 1)).box, 0)  # alone, because a process may receive it
+            return functools.partial(decode.crop, self._path(i), self.side, box, bool(draws.flips[i]))
 
-        return Reading(len(self), self.side, read)
+        return Reading([read(i) for i in range(len(self))], self.side)
 
     def _centres(self) -> "Reading":
-        return Reading(len(self), self.side, lambda i: decode.centre(self._path(i), self.side, self.share))
+        paths = map(self._path, range(len(self)))
+        return Reading([functools.partial(decode.centre, path, self.side, self.share) for path in paths], self.side)
 
     def _path(self, i: int) -> str:
         return os.path.join(self.folder, self.names[i])
@@ -83,27 +92,46 @@ def loaded(images: Stack) -> Tensor:
 
 
 class Reading:
-    """Images that are being read by threads."""
+    """Images that are being read by threads, or by processes where CUDA trains."""
 
-    def __init__(self, count: int, side: int, read: Callable[[int], np.ndarray]):
-        """`read` returns image i, uint8 (side, side, 3)."""
-        self._images = np.empty((count, side, side, 3), np.uint8)
+    def __init__(self, reads: Sequence[Read], side: int):
+        """`reads`: one function per image; each returns uint8 (side, side, 3)."""
+        processes = pools.process_pool()
+        # A GPU copies from pinned memory while it computes.
+        pinned = processes is not None and torch.cuda.is_available()
+        self._images = torch.empty((len(reads), side, side, 3), dtype=torch.uint8, pin_memory=pinned)
+        self._tasks: list[Future[Any]]
+        if processes is None:
+            self._tasks = [pools.pool().submit(self._fill, i, read) for i, read in enumerate(reads)]
+        else:
+            parts = [reads[i : i + AT_ONCE] for i in range(0, len(reads), AT_ONCE)]
+            self._tasks = [processes.submit(_read_all, part) for part in parts]
 
-        def fill(i: int) -> None:
-            self._images[i] = read(i)
-
-        self._tasks = [pool().submit(fill, i) for i in range(count)]
+    def _fill(self, i: int, read: Read) -> None:
+        self._images.numpy()[i] = read()
 
     def wait(self) -> Tensor:
-        """Returns all images as uint8 (count, 3, side, side), channels_last. Raises the first error of `read`."""
-        for task in self._tasks:
-            task.result()
-        return torch.from_numpy(self._images).permute(0, 3, 1, 2)
+        """Returns all images as uint8 (count, 3, side, side), channels_last. Raises the first error of a read."""
+        try:
+            found = [task.result() for task in self._tasks]
+        except BrokenProcessPool:
+            pools.forget_processes()
+            raise
+        filled = 0
+        for part in found:
+            if part is not None:  # of a process; threads have filled their own
+                self._images.numpy()[filled : filled + len(part)] = part
+                filled += len(part)
+        return self._images.permute(0, 3, 1, 2)
 
     def cancel(self) -> None:
         """Cancels what has not begun."""
         for task in self._tasks:
             task.cancel()
+
+
+def _read_all(reads: Sequence[Read]) -> np.ndarray:
+    return np.stack([read() for read in reads])
 
 
 def ahead(readings: Iterable[Reading]) -> Iterator[Tensor]:
@@ -119,28 +147,3 @@ def ahead(readings: Iterable[Reading]) -> Iterator[Tensor]:
     finally:
         for reading in begun:
             reading.cancel()
-
-
-_workers: int | None = None
-
-
-def set_workers(count: int | None) -> None:
-    """Sets the number of decoding threads in this process; None = its share of the available cores."""
-    global _workers
-    _workers = count
-
-
-def pool() -> ThreadPoolExecutor:
-    """Returns the pool of decoding threads."""
-    return _pool(_cores() if _workers is None else _workers)
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, "images")
-
-
-def _cores() -> int:
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes on this machine
-    return max(1, allowed // beside)

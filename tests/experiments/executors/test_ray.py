@@ -304,12 +304,13 @@ def test_a_cluster_that_loses_a_node_and_a_worker(lab, migrated_store, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_part_of_a_gpu(lab):
+def test_a_part_of_a_gpu(lab, monkeypatch):
     """Two nodes, one of which says that it has a GPU: what a run sees of it, and what is refused."""
     from ray.cluster_utils import Cluster
 
     from experiments.executors import ray_cluster as clusters
 
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")  # Ray refuses GPUs that are hidden
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 
     def request(**flags):
@@ -324,6 +325,12 @@ def test_a_part_of_a_gpu(lab):
         assert placement == Placement(None, 1, 0.5, cluster.address, room=2)
         assert placement.at_once == 2
         assert clusters.there(placement, lambda: os.environ["CUDA_VISIBLE_DEVICES"]) == "0"
+        assert re.fullmatch(
+            r"waiting for Ray to start a run, which needs 1 CPU \(\d free\) and 0\.5 GPU \([\d.]+ free\) on one node; "
+            "Ctrl-C leaves", clusters.waited_for(placement),
+        )  # fmt: skip
+        small = clusters.on_cluster(request(), None, per_gpu=lambda cores: 2 * cores)
+        assert (small.gpus, small.room) == (0.25, 3), "two cores for the GPU; three in all"
         assert clusters.on_cluster(request(workers=3), None) == Placement(3, 1, 1.0, cluster.address, room=1)
         assert clusters.on_cluster(request(device="cpu"), 2) == Placement(None, 2, 0.0, cluster.address, room=1)
         for flags, threads, words in [
@@ -337,6 +344,17 @@ def test_a_part_of_a_gpu(lab):
     finally:
         clusters.disconnect()
         cluster.shutdown()
+
+
+def test_ray_on_this_machine_is_told_of_its_gpus(monkeypatch):
+    """Else it looks for them itself, finds none, and runs that need a share of one wait for ever."""
+    from experiments.executors import ray_cluster as clusters
+
+    given = []
+    monkeypatch.setattr(clusters.ray, "init", lambda **options: given.append(options["num_gpus"]))
+    for placement in (Placement(8, 1, 0.25), Placement(3, 1, 0.5), Placement(2, 1, 1.0), Placement(2, 1)):
+        clusters.connect(placement)
+    assert given == [2, 2, 2, 0]
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

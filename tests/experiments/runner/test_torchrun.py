@@ -14,6 +14,7 @@ from lab import ROOT, SLOW, STEPS, Lab, mine, wait_for
 
 from experiments import placement
 from experiments.placement import PlacementError, PlacementRequest, check_request, place_processes
+from ran.config import TrainConfig
 from ran.distributed.group import Processes
 from records import names
 
@@ -205,9 +206,9 @@ from experiments import placement
 from experiments.placement import PlacementError, PlacementRequest, check_request, place_processes
 from experiments.runner import torchrun
 from ran.data.datasets import DataError
-from ran.engine import train as loop
+from ran.engine import step
 
-load, build = torchrun.load_splits, loop.build
+load = torchrun.load_splits
 cross_entropy = F.cross_entropy
 lr = []
 
@@ -227,7 +228,7 @@ def fails(*args, **options):
 
 
 torchrun.load_splits = absent
-loop.F = type("F", (), {"cross_entropy": staticmethod(fails)})
+step.F = type("F", (), {"cross_entropy": staticmethod(fails)})
 """
 
 
@@ -282,6 +283,11 @@ def test_synchronising_one_process_is_refused(lab):
 def test_devices_that_processes_cannot_have(flags, device, says, two):
     with pytest.raises(PlacementError, match=says):
         place_processes(PlacementRequest(**flags), [], torch.device(device))
+
+
+def test_a_graph_is_for_one_process(two):
+    with pytest.raises(PlacementError, match=r"--train\.graph on is for one process; leave it out for 2"):
+        place_processes(PlacementRequest(), [TrainConfig(graph="on", micro_batch=8)], torch.device("cpu"))
 
 
 def test_more_processes_than_gpus(two, monkeypatch):

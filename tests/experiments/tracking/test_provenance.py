@@ -31,6 +31,12 @@ def test_the_way_of_a_run_on_the_cpu(monkeypatch):
     )
 
 
+def test_a_graph_and_an_untried_device_are_named(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    found = provenance.how(config(graph="on"), torch.device("mps"))
+    assert found == f"mps {platform.machine()}, 8 threads, eager, channels_last, graph, torch {VERSION}"
+
+
 def test_the_way_of_several_processes_on_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)

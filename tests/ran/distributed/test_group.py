@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ran.config import ConfigError, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
 from ran.data.augment import Normalization
@@ -17,6 +18,7 @@ from ran.distributed import group as talk
 from ran.distributed import micro_batches
 from ran.distributed.group import ALONE, AbandonedError, LostError, Processes
 from ran.distributed.micro_batches import check_sharing, share_of
+from ran.engine import step
 from ran.engine import train as loop
 from ran.engine.checkpoint import CheckpointError, newest, paths
 from ran.engine.device import Arithmetic
@@ -232,6 +234,35 @@ def test_part_of_a_batch_is_as_in_the_whole(splits):
     assert torch.equal(their, labels[positions])
 
 
+class Launches(TorchDispatchMode):
+    """Counts the operations that compute: on a GPU each is a launch at least."""
+
+    count = 0
+    VIEWS = ("view", "reshape", "detach", "alias", "split")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().partition("::")[2].strip("_")
+        self.count += not name.startswith(self.VIEWS)
+        return func(*args, **(kwargs or {}))
+
+
+def launches(processes, norms):
+    """Returns the number of launches of what a step of this many norms exchanges."""
+    network = nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(norms)))
+    window = {"loss": torch.zeros(()), "wrong": torch.zeros(())}
+    shared = micro_batches._SharedStep(processes, network, network, window, share_of(ALONE, 8, 4))
+    with Launches() as seen:
+        for _ in shared.assign(range(2)):
+            pass
+    return seen.count
+
+
+def test_a_step_has_no_more_launches_for_more_norms(crew):
+    """320 BatchNorms in Attention-92, three tensors each: one by one they are a thousand launches."""
+    (few,), (many,) = (crew(1, launches, count) for count in (2, 40))
+    assert few == many < 30
+
+
 def test_synchronising_keeps_the_names_of_the_state(config):
     network = build(config_spec(config.model), num_classes=3)
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -364,7 +395,7 @@ def failing(processes, config, splits, folder, where, who, error, patience=60.0)
         elif where == "load":
             loop.checkpoint.load = fails
         elif where == "forward":
-            loop.F.cross_entropy = fails
+            step.F.cross_entropy = fails
     began = time.monotonic()
     talk.ABORT_SECONDS = patience
     save, load, cross_entropy = ORIGINALS
@@ -381,12 +412,12 @@ def failing(processes, config, splits, folder, where, who, error, patience=60.0)
             return lost, time.monotonic() - began
         return raised, time.monotonic() - began
     finally:
-        loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy = save, load, cross_entropy
+        loop.checkpoint.save, loop.checkpoint.load, step.F.cross_entropy = save, load, cross_entropy
         talk.ABORT_SECONDS = ABORT_SECONDS
 
 
 ABORT_SECONDS = talk.ABORT_SECONDS
-ORIGINALS = (loop.checkpoint.save, loop.checkpoint.load, loop.F.cross_entropy)
+ORIGINALS = (loop.checkpoint.save, loop.checkpoint.load, step.F.cross_entropy)
 
 
 @pytest.mark.parametrize(("where", "error"), [
@@ -423,7 +454,7 @@ def dying(processes, config, splits, folder, at):
         return False
 
     if processes.rank == 1 and at == "forward":
-        loop.F.cross_entropy = lambda *args, **options: os._exit(1)
+        step.F.cross_entropy = lambda *args, **options: os._exit(1)
     try:
         train(
             config, splits, TrainHooks(stop=stop), num_classes=3, fingerprint=PRINT, device=torch.device("cpu"),

@@ -1,4 +1,4 @@
-"""What --deterministic can promise where there is no CUDA to try it on: no operation that CUDA cannot repeat."""
+"""What CUDA can promise where there is none to try it on: no network has an operation whose bits it cannot repeat."""
 
 import os
 
@@ -49,5 +49,6 @@ def test_the_mode_is_set(monkeypatch):
         make_deterministic()
         assert torch.are_deterministic_algorithms_enabled()
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8", "without it cuBLAS may differ from call to call"
+        assert not torch.utils.deterministic.fill_uninitialized_memory, "else each new tensor is filled, for a check"
     finally:
         torch.use_deterministic_algorithms(False)

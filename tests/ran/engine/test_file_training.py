@@ -13,7 +13,7 @@ from PIL import Image
 from ran.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, override
 from ran.data.datasets import Splits, load_splits, open_source
 from ran.data.image_folder import decode
-from ran.data.image_folder.reader import set_workers
+from ran.data.image_folder.pools import set_workers
 from ran.data.source import Images
 from ran.distributed.group import ALONE, AbandonedError, abort_on_error
 from ran.engine import evaluate as evaluation
@@ -188,6 +188,14 @@ def test_a_damaged_file_ends_a_run_with_its_name(config, root, tmp_path):
     finally:
         path.write_bytes(content)
     assert run(config, tmp_path).outcome == names.FINISHED
+
+
+def test_images_in_files_reach_a_step_from_static_buffers(config, tmp_path):
+    """As a CUDA graph reads them."""
+    states = [
+        run(override(config, {"train.graph": graph}), tmp_path / graph).network.state_dict() for graph in ("off", "on")
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def test_how_long_reading_takes(config, root, monkeypatch):

@@ -98,6 +98,7 @@ VARIANTS = {
     "contiguous": {"train.channels_last": False},
     "micro batches": {"train.micro_batch": 4},
     "no momentum": {"optim.momentum": 0.0},
+    "static buffers": {"train.graph": "on"},
 }
 
 
@@ -416,6 +417,7 @@ def test_weights_are_float32_in_both_precisions_and_differ(config, splits, tmp_p
         ("train.threads", 3, False), ("train.evals", 9, False), ("data.root", "/elsewhere", False),
         ("data.download", True, False), ("train.steps", 8, True), ("train.precision", "bf16", True),
         ("train.channels_last", False, False), ("train.compile", True, False), ("train.kernels", "fused", False),
+        ("train.graph", "on", False),
         ("seed", 5, True), ("optim.lr", 0.2, True),
     ],
 )  # fmt: skip
@@ -444,6 +446,17 @@ def test_recomputing_changes_no_bit(settings, config, splits, tmp_path):
     config = override(config, settings)
     kept = run(config, splits, tmp_path / "kept")
     assert_same_bits(kept, run(override(config, {"train.recompute": True}), splits, tmp_path / "recomputed"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"train.micro_batch": 4}, {"train.recompute": True}], ids=str)
+def test_a_step_from_static_buffers_has_eagers_bits(settings, config, splits, tmp_path):
+    """What a CUDA graph replays, called instead; continued after a stop, where a graph is captured anew."""
+    config, log, graph_log = override(config, settings), Log(), Log()
+    eager = run(config, splits, tmp_path / "eager", log)
+    config = override(config, {"train.graph": "on"})
+    assert run(config, splits, tmp_path / "graph", graph_log, **stop_at(4)).step == 4
+    assert_same_bits(eager, run(config, splits, tmp_path / "graph", graph_log))
+    assert graph_log.kept == log.kept
 
 
 def test_threads_are_set(config, splits, tmp_path, monkeypatch):

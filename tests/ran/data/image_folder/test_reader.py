@@ -1,18 +1,25 @@
 """Batches of images that lie in files: the same bits whoever decodes them, whenever, and for whichever process."""
 
+import functools
+import os
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from ran.data.augment import Normalization
-from ran.data.image_folder import decode, reader
+from ran.data.image_folder import decode, pools, reader
 from ran.data.image_folder.dataset import imagenet_normalization
+from ran.data.image_folder.pools import set_workers
 from ran.data.image_folder.random_crops import draw, pca_colour_jitter
-from ran.data.image_folder.reader import AHEAD, Files, loaded, set_workers
+from ran.data.image_folder.reader import AHEAD, Files, loaded
 from ran.data.loader import FileBatches, TrainBatches, chunks, train_batches
 from ran.rng import stream
 from records.errors import DataError
@@ -110,16 +117,59 @@ def test_where_images_lie_decides_how_they_are_read(stack):
 def test_any_number_of_workers_makes_the_same_bits(workers, stack):
     expected = walk(batches(stack), 5)
     set_workers(workers)
-    assert reader.pool()._max_workers == workers
+    assert pools.pool()._max_workers == workers
     assert same(expected, walk(batches(stack), 5))
 
 
+def test_processes_make_the_same_bits(stack):
+    """Those that decode where CUDA trains; what they raise, a damaged file, is raised here."""
+    expected, whole = walk(batches(stack), 3), stack.read()
+    set_workers(2, processes=True)
+    assert same(expected, walk(batches(stack), 3))
+    some = np.array([2, 0])
+    assert torch.equal(batches(stack)(1, some)[0], expected[1][0][some])
+    assert torch.equal(stack.read(), whole)
+    with pytest.raises(DataError, match=r"absent\.jpg: not an image that can be read"):
+        Files(stack.folder, (*stack.names, "absent.jpg"), SIDE, 7 / 8).read()
+
+
+def test_a_process_that_dies_fails_its_reading_and_not_the_next(stack):
+    set_workers(1, processes=True)
+    dying = reader.Reading([functools.partial(os._exit, 1)], SIDE)
+    with pytest.raises(BrokenProcessPool):
+        dying.wait()
+    assert len(stack.read()) == COUNT
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_trains(tmp_path):
+    """Even if it is killed, and cannot tell them."""
+    script = """
+import os, signal
+from ran.data.image_folder import pools
+
+if __name__ == "__main__":
+    pools.set_workers(1, processes=True)
+    print(pools.process_pool().submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / "script.py").write_text(script)
+    said = subprocess.run([sys.executable, tmp_path / "script.py"], stdout=subprocess.PIPE, text=True).stdout
+    end = time.monotonic() + 30
+    while psutil.pid_exists(int(said)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(int(said))
+
+
 def test_workers_are_the_cores_of_this_process(monkeypatch):
-    monkeypatch.setattr(reader.os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
-    assert reader._cores() == 12
+    monkeypatch.setattr(pools.os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    assert pools._cores() == 12
     for beside, cores in (("5", 2), ("40", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
-        assert reader._cores() == cores
+        assert pools._cores() == cores
+    monkeypatch.setattr(pools, "_share", None)
+    pools.set_share(3)  # of a worker with others beside it
+    assert pools.workers() == 3
 
 
 def test_jumping_to_a_step_is_walking_there(stack):
@@ -182,7 +232,7 @@ def test_what_is_dropped_is_not_read_on(stack, monkeypatch):
     made(0)
     del made
     go.set()
-    reader.pool().submit(lambda: None).result()
+    pools.pool().submit(lambda: None).result()
     assert len(begun) <= BATCH + 2
 
 
