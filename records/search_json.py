@@ -154,6 +154,8 @@ class SearchRecord:
     base: Mapping[str, Setting]
     """values of the search's base, of the fields above; None for the network's own"""
     base_macs: float | None
+    val_images: int | None
+    """validation images of each error; None in records of earlier versions"""
     trials: tuple[TrialRecord, ...]
     """all of them, in the order of their numbers"""
     best: int | None
@@ -188,6 +190,7 @@ class SearchRecord:
                 derived_fields=tuple(raw["derived_fields"]),
                 base=dict(raw["base"]),
                 base_macs=raw["base_macs"],
+                val_images=raw.get("val_images"),
                 trials=tuple(TrialRecord.from_json(item) for item in raw["trials"]),
                 best=raw["best"],
                 front=tuple(raw["front"]),
@@ -217,6 +220,7 @@ class SearchRecord:
             "derived_fields": list(self.derived_fields),
             "base": dict(self.base),
             "base_macs": self.base_macs,
+            "val_images": self.val_images,
             "trials": [trial.to_json() for trial in self.trials],
             "best": self.best,
             "front": list(self.front),

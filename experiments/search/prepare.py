@@ -170,6 +170,7 @@ class PreparedSearch:
             derived_fields=tuple(self._derived_fields),
             base={name: values[name] for name in fields},
             base_macs=network_cost(self.space.base, self.space.source).macs,
+            val_images=self.space.base.data.val_images,
             trials=trials,
             best=found[0].number if found else None,
             front=recording.front(trials) if len(self.objectives) > 1 else (),
@@ -290,13 +291,13 @@ def describe(prepared: PreparedSearch) -> str:
             text = ", ".join(map(str, parameter.choices))
         else:
             text = f"{parameter.low:g} to {parameter.high:g}" + (", logarithmic" if parameter.log else "")
-        rows.append((name, _short(base[name]), text))
+        rows.append((name, recording.setting_text(base[name]), text))
     for name, text in recording.describe_derived(space.derived).items():
         field = DERIVED_FIELDS.get(name, name)
-        rows.append((field, _short(base.get(field)), f"derived: {text}"))
+        rows.append((field, recording.setting_text(base.get(field)), f"derived: {text}"))
     lines = [columns(("field", "base", "drawn from"), rows, right=(1,))]
-    lines.append(f"objective: {' and '.join(prepared.objectives)}; the error on {space.base.data.val_images:,} "
-                 f"validation images, the mean over seeds {', '.join(map(str, prepared.seeds))}")  # fmt: skip
+    lines.append(f"objective: {' and '.join(prepared.objectives)}; error: "
+                 f"{recording.describe_value(space.base.data.val_images, prepared.seeds)}")  # fmt: skip
     lines.append(f"storage: {prepared.storage}; study {prepared.name!r}")
     if prepared.study is not None:
         for t in frozen_trials(prepared.study):
@@ -304,7 +305,3 @@ def describe(prepared: PreparedSearch) -> str:
             reason = f": {r}" if (r := t.user_attrs.get("reason")) else ""
             lines.append(f"trial {t.number}: {t.state.name.lower()}{values}{reason}")
     return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    return "the net's" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
