@@ -11,7 +11,7 @@ from optuna.study import Study as OptunaStudy
 
 from experiments.cli import Launch, parse_seeds
 from experiments.console.progress import duration
-from experiments.placement import PlacementRequest
+from experiments.placement import NOT_HERE, PlacementRequest, planned_device
 from experiments.plan import EarlierRuns, RunSelection, canonical, make_plan, network_cost, override_words, overrides_of
 from experiments.prepare import (
     base_config,
@@ -29,7 +29,7 @@ from experiments.search.trial_state import count_over, frozen_trials
 from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
 from experiments.tracking.store import Store
-from ran.config import RunConfig, check, flatten, identity, override
+from ran.config import RunConfig, check, identity, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import DeviceCapabilities, make_deterministic
 from ran.fingerprints import SCHEMA_VERSION
@@ -62,6 +62,8 @@ class PreparedSearch:
     """time that a trial takes if it is not pruned"""
     study: OptunaStudy | None = None
     """study in the storage; None = there is none yet"""
+    remarks: tuple[str, ...] = ()
+    """lines about what this machine cannot say of the plan"""
 
     @property
     def name(self) -> str:
@@ -149,7 +151,7 @@ class PreparedSearch:
     def record(self, study: OptunaStudy, *, over: bool) -> SearchRecord:
         """Returns the record of the search; its importances, which take seconds, only when the launch is `over`."""
         fields = [*self.space.parameters, *self._derived_fields]
-        values = flatten(self.space.base)
+        values = self.space.base_values
         trials = recording.trial_records(study, self.seeds)
         found = recording.best(trials)
         return SearchRecord(
@@ -220,6 +222,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         capabilities=machine.capabilities,
         storage=launch.storage or DEFAULT,
         settings=run_settings(launch, search, profile, overrides, machine.device),
+        remarks=(NOT_HERE,) if planned_device(launch.placement) else (),
     )
     if not launch.dry_run and not launch.confirm:
         check_writable_places(prepared.settings)
@@ -266,7 +269,7 @@ def headline(prepared: PreparedSearch, why: str) -> str:
     parts = [
         f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {settings.device}{placed}",
         f"{p.over} of {p.total} trials done" + (f", {p.todo} to do" if p.todo else ""),
-        f"{n} seed{'' if n == 1 else 's'} per trial" + (f", about {duration(p.seconds)} at most" if p.todo else ""),
+        f"{n} seed{'' if n == 1 else 's'} per trial" + (f", about {duration(p.seconds)} at most" if p.seconds else ""),
         _pruning(p),
     ]
     if p.held_out:
@@ -284,7 +287,7 @@ def _pruning(prepared: PreparedSearch) -> str:
 
 def describe(prepared: PreparedSearch) -> str:
     """Returns the plan as lines: what is drawn, what is derived, where it is stored, and the existing trials."""
-    space, base = prepared.space, flatten(prepared.space.base)
+    space, base = prepared.space, prepared.space.base_values
     rows = []
     for name, parameter in recording.parameter_records(space.parameters).items():
         if parameter.kind == CATEGORICAL:

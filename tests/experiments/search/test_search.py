@@ -626,7 +626,7 @@ FILES = {
     "type": (tiny(("(8, 16)", "(8, 'many')")), ["search tiny", "train.batch_size takes int", "'many'"]),
     "range": (tiny(("(0.01, 1.0, log=True)", "(-1.0, 1.0)")), "optim.lr must be above 0"),
     "name": (tiny(('"optim.lr": F', '"model.mask_activation": CategoricalDistribution(("mixd",)), "optim.lr": F')),
-             "Did you mean 'mixed'?"),
+             ["Did you mean 'mixed'?", "give --import MODULE"]),
     "schedule": (tiny(('"optim.lr": F', '"optim.schedule": CategoricalDistribution(("cosin",)), "optim.lr": F')),
                  "Did you mean 'cosine'?"),
     "data": (tiny(('"optim.lr": F', '"data.noise": FloatDistribution(0, 0.5), "optim.lr": F')), "data.noise"),
