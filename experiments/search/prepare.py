@@ -299,7 +299,7 @@ def describe(prepared: PreparedSearch) -> str:
         field = DERIVED_FIELDS.get(name, name)
         rows.append((field, recording.setting_text(base.get(field)), f"derived: {text}"))
     lines = [columns(("field", "base", "drawn from"), rows, right=(1,))]
-    lines.append(f"objective: {' and '.join(prepared.objectives)}; error: "
+    lines.append(f"objective: {' and '.join(prepared.objectives)}; the error "
                  f"{recording.describe_value(space.base.data.val_images, prepared.seeds)}")  # fmt: skip
     lines.append(f"storage: {prepared.storage}; study {prepared.name!r}")
     if prepared.study is not None:
