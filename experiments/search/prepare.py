@@ -148,7 +148,7 @@ class PreparedSearch:
         data = self.space.source.name
         return ({} if data == usual else {"data.name": data}) | dict(self.overrides)
 
-    def record(self, study: OptunaStudy, *, over: bool) -> SearchRecord:
+    def record(self, study: OptunaStudy, *, over: bool, base_error: float | None) -> SearchRecord:
         """Returns the record of the search; its importances, which take seconds, only when the launch is `over`."""
         fields = [*self.space.parameters, *self._derived_fields]
         values = self.space.base_values
@@ -172,6 +172,7 @@ class PreparedSearch:
             derived_fields=tuple(self._derived_fields),
             base={name: values[name] for name in fields},
             base_macs=network_cost(self.space.base, self.space.source).macs,
+            base_error=base_error,
             val_images=self.space.base.data.val_images,
             trials=trials,
             best=found[0].number if found else None,

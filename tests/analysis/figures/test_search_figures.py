@@ -81,7 +81,7 @@ def record(n: int = 40, *, two: bool = False, **changes: Any) -> dict[str, Any]:
         "objectives": ["error", "macs"] if two else ["error"], "evaluations": 2, "total": n, "base": BASE,
         "command": "python run_ablation.py --search attention56 --profile quick", "confirm": "", "space": SPACE,
         "derived": {"width": "", "steps": ""}, "derived_fields": ["model.width", "train.steps"], "base_macs": 7.8e6,
-        "val_images": 500,
+        "val_images": 500, "base_error": None,
         "trials": trials, "best": done[0]["number"] if done else None, "front": front,
         "importances": dict.fromkeys(("error", "macs") if two else ("error",), shares) if n > 1 else {},
     }  # fmt: skip

@@ -12,7 +12,7 @@ import optuna
 import pytest
 import searchlab
 import torch
-from lab import ROOT, Lab, main, wait_for
+from lab import ROOT, Lab, main, mine, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from searchlab import NAME, by_rate, optuna_study, pretend, record, search, start, states, tiny, trials
 
@@ -80,6 +80,18 @@ def test_the_table_says_what_its_values_rest_on(done):
     assert "derived from the base: train.steps, as many steps as see the base's number of images." in notes
     assert "Figures: python analysis/make_figures.py --search tiny --profile smoke --data cluttershapes" in lines
     assert max(map(len, lines[3:-1])) <= 100
+
+
+def test_the_base_has_its_error_if_a_study_trained_it(lab, made_up):
+    made_up()
+    study = mine([0.1])  # a cell of the search's base, at its seed
+    assert lab.launch(study=lab.study(study)).status == 0
+    (run,) = lab.children().values()
+    said = search(lab, "--trials", "1")
+    assert said.status == 0, said.err
+    assert said.out.splitlines()[3].split()[:2] == ["base", f"{run.data.metrics[names.FINAL_VAL_ERR]:.2f}"]
+    assert record(lab)["base_error"] == run.data.metrics[names.FINAL_VAL_ERR]
+    assert "The base's error is that of its runs in a study." in said.out.replace("\n", " ")
 
 
 def test_the_command_of_the_figures_draws_them(done, tmp_path, monkeypatch, capsys, made_up):
