@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,7 @@ from records.files import writing
 
 COLUMNS = 4  # attention modules per row
 SIDE = 1.9  # side of a panel in inches
+COLOURS = "viridis"
 BARS = 5  # number of classes shown
 NAME, CLASS = 30, 22  # characters that fit: of the image's name above it, of a class in its bar
 ROWS = ("mask, mean\nover channels", "image \N{MULTIPLICATION SIGN} mask", "mask, stretched to\nits own range")
@@ -77,8 +80,10 @@ def picture(
             panel.set(frame_on=False, xticks=[], yticks=[])
             panel.set_ylabel(label, fontsize=7)
         figure.colorbar(shown[0, 0].images[0], ax=list(shown[0]), aspect=15, pad=0.01).ax.tick_params(labelsize=6)
-        ends = figure.colorbar(shown[2, 0].images[0], ax=list(shown[2]), aspect=15, pad=0.01)
-        ends.set_ticks(list(shown[2, 0].images[0].get_clim()), labels=["lowest", "highest"], fontsize=6)
+        own_range = ScalarMappable(Normalize(0, 1), COLOURS)
+        figure.colorbar(own_range, ax=list(shown[2]), aspect=15, pad=0.01).set_ticks(
+            [0, 1], labels=["lowest", "highest"], fontsize=6
+        )
     return figure
 
 
@@ -101,7 +106,7 @@ def module_titles(network: torch.nn.Module) -> dict[str, str]:
 def _show(panel: Axes, pixels: np.ndarray, ends: tuple[float, float] | None = None, *, title: str = "") -> None:
     """Shows RGB pixels (H, W, 3), or a map (H, W) in colours between `ends`."""
     low, high = (None, None) if ends is None else ends
-    panel.imshow(pixels, cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
+    panel.imshow(pixels, cmap=COLOURS, vmin=low, vmax=high, interpolation="nearest")
     panel.set_title(title, fontsize=7, parse_math=False)
 
 

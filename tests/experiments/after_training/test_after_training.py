@@ -369,6 +369,16 @@ def test_a_picture_shows_masks_on_one_scale_and_their_true_product(modules, bloc
     figure.canvas.draw()  # names with a $ too
 
 
+def test_masks_of_one_value_are_shown_alike():
+    """Those of SE and ECA are the same at every position."""
+    masks = {str(value): torch.full((4, 4), value) for value in (0.5, 0.7)}
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    figure = mask_overlays.picture("0.png", image, masks, {name: name for name in masks}, [])
+    own = [panel.images[0] for panel in figure.axes if panel.get_title().endswith(("0.50", "0.70"))]
+    assert [shown.get_clim() for shown in own] == [pytest.approx((value, value)) for value in (0.5, 0.7)]
+    figure.canvas.draw()
+
+
 def test_masks_outside_0_to_1():
     """Those of channel attention can be negative, and a user's own can be anything."""
     mask = torch.tensor([[-0.2, 0.5], [1.0, 1.5]])
