@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str]) -> int:
     with collector_paused():
-        from experiments.catalog import listing
+        from experiments.catalog import listing, with_import_hint
         from experiments.cli import parse_launch
 
     try:
@@ -41,7 +41,7 @@ def _main(arguments: Sequence[str]) -> int:
             return 0
         return _study(launch, rest) if launch.search is None else _search(launch, rest)
     except UserError as error:
-        print(f"run_ablation: {error}", file=sys.stderr)
+        print(f"run_ablation: {with_import_hint(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("run_ablation: stopped at once; the same command continues from the last checkpoints", file=sys.stderr)
@@ -97,7 +97,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
         study = confirming_study(prepared, launch.trial, launch.seeds)
         return _run_study(dataclasses.replace(launch, seeds=None), study, profile, why, config)
     deliver_waiting(launch)
-    print(headline(prepared, why), file=sys.stdout if launch.dry_run else sys.stderr)
+    print("\n".join([headline(prepared, why), *prepared.remarks]), file=sys.stdout if launch.dry_run else sys.stderr)
     if launch.dry_run:
         print(describe(prepared))
         return 0

@@ -17,6 +17,9 @@ from experiments.study import Study
 from ran.registry import UnknownNameError
 from records.errors import UserError, one_line
 
+IMPORTED = ("network", "residual unit", "mask structure", "mask activation", "learning", "schedule", "data set")
+"""kinds of parts that a user's own module can register and a config can name"""
+
 
 class StudyError(UserError):
     """A study or search file that cannot be used; one line that names it."""
@@ -92,6 +95,13 @@ def _study_of(module: ModuleType, name: str) -> Study:
     if not isinstance(study, Study):
         raise StudyError(f"study file {name} has no global STUDY = Study(...)")
     return replace(study, doc=(module.__doc__ or "").strip())
+
+
+def with_import_hint(error: UserError) -> str:
+    """Returns the message of an error; for the name of a part that may be the user's own, with a hint at --import."""
+    if isinstance(error, UnknownNameError) and error.kind in IMPORTED:
+        return f"{error} If it is your own, give --import MODULE with the module that registers it"
+    return str(error)
 
 
 def import_modules(names: Sequence[str]) -> None:

@@ -113,6 +113,7 @@ class Launch:
             ray_address=self.ray_address,
             sync_batchnorm=self.sync_batchnorm,
             search=self.search is not None and not self.confirm,
+            dry_run=self.dry_run,
         )
 
 

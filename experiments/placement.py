@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,12 @@ WORTH_SECONDS = 60.0
 WORKER_BYTES = 3 * 2**29
 """memory that a worker with a small network needs; measured 0.8 to 1.2 GiB"""
 INSTALL = "pip install -e '.[cluster]'"
+NOT_HERE_CAPABILITIES = DeviceCapabilities(bf16=True, tf32=True, no_kernels="they are for the CPU")
+NOT_HERE = (
+    "this machine has no CUDA device: the plan assumes one with bfloat16 and TensorFloat-32 (compute capability 8.0 or "
+    "newer); how long the runs take, how many train at once and whether they fit its memory was not measured"
+)
+"""remark on the plan of a dry run for a device that is elsewhere, with the capabilities above"""
 
 
 class PlacementError(UserError):
@@ -78,6 +85,8 @@ class PlacementRequest:
     sync_batchnorm: bool = False
     search: bool = False
     """whether the launch is a search, which trains many runs"""
+    dry_run: bool = False
+    """whether nothing will train, so that the device may be another machine's"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,13 @@ def require_ray(flag: str) -> None:
     """Raises PlacementError if Ray is not installed."""
     if not has_ray():
         raise PlacementError(f"{flag} needs Ray, which is not installed: {INSTALL}")
+
+
+def planned_device(request: PlacementRequest) -> torch.device | None:
+    """Returns the CUDA device that a dry run plans for and this machine lacks, as it has none; None in other cases."""
+    asked = re.fullmatch(r"cuda(:\d+)?", request.device) is not None
+    elsewhere = asked and request.dry_run and request.ray_address is None and not torch.cuda.device_count()
+    return torch.device(request.device) if elsewhere else None
 
 
 def check_request(request: PlacementRequest) -> None:

@@ -6,7 +6,7 @@
     python -m experiments.predict RUN photo.jpg --masks pictures/
 
 "-" reads stdin: one image, or paths of images, one per line. --masks draws, for each image, the mask of every attention
-module (averaged over channels) and its product with the image.
+module (averaged over channels) on a scale from 0 to 1, its product with the image, and the mask stretched to its range.
 """
 
 import argparse
@@ -194,7 +194,7 @@ def _draw(
     number: int,
 ) -> None:  # fmt: skip
     """Writes the pictures of a batch, numbered from `number`, because two files may have the same name."""
-    from experiments.after_training.mask_overlays import draw, mean_masks, module_titles
+    from experiments.after_training.mask_overlays import draw, mean_masks, module_titles, picture
     from records.errors import UserError
 
     masks = mean_masks(trained, images)
@@ -202,8 +202,15 @@ def _draw(
         raise UserError(f"--masks: {trained.config.model.name} has no masks to draw")
     titles = module_titles(trained.network)
     for i, (path, prediction) in enumerate(zip(paths, predictions, strict=True)):
-        target = folder / f"{number + i:04}-{Path(path).stem}.png"
-        draw(images[i], {name: mask[i] for name, mask in masks.items()}, titles, prediction.classes, target)
+        shown = os.path.join(*Path(prediction.image).parts[-2:])
+        figure = picture(shown, images[i], {name: mask[i] for name, mask in masks.items()}, titles, prediction.classes)
+        source = Path("stdin") if prediction.image == STDIN else Path(os.path.abspath(path))
+        draw(figure, folder / f"{number + i:04}-{_picture_name(source)}.png")
+
+
+def _picture_name(source: Path) -> str:
+    """Returns the name of an image's folder, which often is its class, and its own: "circle-0" of circle/0.png."""
+    return f"{source.parent.name}-{source.stem}".removeprefix("-")
 
 
 if __name__ == "__main__":

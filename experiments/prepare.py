@@ -17,6 +17,8 @@ from experiments.console.progress import duration
 from experiments.estimate import estimate_seconds
 from experiments.gpu_share import runs_per_gpu, slowdown
 from experiments.placement import (
+    NOT_HERE,
+    NOT_HERE_CAPABILITIES,
     Machine,
     Placement,
     PlacementRequest,
@@ -25,6 +27,7 @@ from experiments.placement import (
     if_worth,
     place_here,
     place_processes,
+    planned_device,
 )
 from experiments.plan import RESUMABLE, EarlierRuns, Plan, RunSelection, make_plan, overrides_of, run_tags
 from experiments.profiles import PROFILES, Profile
@@ -63,7 +66,7 @@ class PreparedStudy:
     estimates: Mapping[str, float]
     """seconds by fingerprint, of the runs still to do"""
     remarks: tuple[str, ...]
-    """lines about runs in the tracking store that look like these and are not"""
+    """lines about runs in the tracking store that look like these and are not, and about what was not measured"""
 
     @property
     def seconds(self) -> float:
@@ -87,6 +90,8 @@ def choose_profile(study: Study | Search, requested: str | None, request: Placem
         open_source(DataConfig(name=study.dataset))
     except DataError:
         return PROFILES["quick"], f"CUDA, but no {study.dataset} under {DataConfig().root}"
+    if planned_device(request) is not None:
+        return PROFILES["paper"], f"CUDA as asked, and {study.dataset} is here"
     return PROFILES["paper"], f"CUDA and {study.dataset} are here"
 
 
@@ -97,6 +102,8 @@ def find_machine(request: PlacementRequest, *, kernels: bool = False) -> Machine
     """
     check_request(request)
     if request.ray_address is None:
+        if (planned := planned_device(request)) is not None:
+            return Machine(planned, NOT_HERE_CAPABILITIES)
         device = pick_device(request.device)
         return Machine(device, device_capabilities(device, kernels=kernels))
     return _ray_cluster().find_machine(request, kernels=kernels)
@@ -174,7 +181,11 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         plan=plan,
         settings=replace(settings, placement=placement),
         estimates=estimates,
-        remarks=(*_older_schema(earlier.stored.values()), *plan.changed_code(earlier.stored.values())),
+        remarks=(
+            *((NOT_HERE,) if planned_device(launch.placement) else ()),
+            *_older_schema(earlier.stored.values()),
+            *plan.changed_code(earlier.stored.values()),
+        ),
     )
 
 
@@ -238,6 +249,8 @@ def place_runs(
         placement = ray_cluster.on_cluster(request, threads, per_gpu=lambda cores: _per_gpu(plan, machine, cores))
         there = functools.partial(ray_cluster.there, placement, seconds_per_image)
         return placement, estimate_seconds(plan, device, there, slowdown=slowdown(placement.gpus))
+    if planned_device(request) is not None:
+        return Placement(), {}
     per_gpu = _per_gpu(plan, machine, cores() // max(1, torch.cuda.device_count()))
     placement = place_here(request, device, threads=threads, runs=runs, per_gpu=per_gpu)
     if placement.threads is not None:
@@ -269,7 +282,7 @@ def check_writable_places(settings: RunSettings) -> None:
 def headline(prepared: PreparedStudy, why: str) -> str:
     """Returns the first line of a launch: study, profile and the reason for it, data, device, and what is to do."""
     plan, placement = prepared.plan, str(prepared.settings.placement)
-    time = f", about {duration(prepared.seconds)}" if plan.todo else ""
+    time = f", about {duration(prepared.seconds)}" if prepared.estimates else ""
     return (
         f"{plan.study.name}: profile {plan.profile.tag} ({why}), data {plan.source.name}, {prepared.settings.device}"
         f"{f', {placement}' if placement else ''}; {len(plan.todo)} of {len(plan.runs)} runs to do{time}"

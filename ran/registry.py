@@ -19,6 +19,7 @@ class UnknownNameError(UserError):
     """A name that is not registered; the message lists the valid names and the closest one."""
 
     def __init__(self, kind: str, name: object, valid: list[str]):
+        self.kind = kind
         near = difflib.get_close_matches(str(name), valid, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"unknown {kind} {str(name)!r}.{hint} Valid: {', '.join(valid) or 'none'}.")

@@ -154,6 +154,10 @@ class SearchRecord:
     base: Mapping[str, Setting]
     """values of the search's base, of the fields above; None for the network's own"""
     base_macs: float | None
+    base_error: float | None
+    """validation error in % of the base's own runs at these seeds, their mean; None unless the store has them all"""
+    val_images: int | None
+    """validation images of each error; None in records of earlier versions"""
     trials: tuple[TrialRecord, ...]
     """all of them, in the order of their numbers"""
     best: int | None
@@ -188,6 +192,8 @@ class SearchRecord:
                 derived_fields=tuple(raw["derived_fields"]),
                 base=dict(raw["base"]),
                 base_macs=raw["base_macs"],
+                base_error=raw.get("base_error"),
+                val_images=raw.get("val_images"),
                 trials=tuple(TrialRecord.from_json(item) for item in raw["trials"]),
                 best=raw["best"],
                 front=tuple(raw["front"]),
@@ -217,6 +223,8 @@ class SearchRecord:
             "derived_fields": list(self.derived_fields),
             "base": dict(self.base),
             "base_macs": self.base_macs,
+            "base_error": self.base_error,
+            "val_images": self.val_images,
             "trials": [trial.to_json() for trial in self.trials],
             "best": self.best,
             "front": list(self.front),

@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -69,6 +71,28 @@ def test_the_slurm_script_is_bash_and_starts_ray_and_the_launch(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "name the MLflow server" in done.stderr
+
+
+FEWER = {
+    'DataConfig(name="cluttershapes")': 'DataConfig(name="cluttershapes", train_images=64, test_images=64)',
+    "steps, batch = 130, 96": "steps, batch = 3, 16",
+}
+
+
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_training_loop_of_the_documents(whole, tmp_path, monkeypatch, capsys):
+    """docs/networks.md, "In your own script": with few images and steps, and whole, which learns."""
+    monkeypatch.chdir(tmp_path)
+    text = (EXAMPLES.parent / "networks.md").read_text().partition("## In your own script\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    for old, fewer in ({} if whole else FEWER).items():
+        assert old in code
+        code = code.replace(old, fewer)
+    found: dict[str, Any] = {}
+    exec(compile(code, "networks.md", "exec"), found)
+    assert torch.isfinite(found["loss"])
+    assert capsys.readouterr().out == f"test error {found['error']:.2f} %\n"
+    assert found["error"] < (30 if whole else 100.1)
 
 
 @pytest.mark.slow

@@ -91,7 +91,8 @@ def _caption(search: SearchRecord, kind: str) -> Iterator[str]:
     yield f"Search: {search.name}. Data: {captions.dataset_name(search.dataset, [])}. Profile: {search.profile}."
     yield from captions.overrides_sentence(search.overrides)
     yield f"{_counts(search)}, each the mean of {n} seed{'' if n == 1 else 's'}."
-    yield "Error: on the validation images that the search chooses by, so the lowest is too low an estimate."
+    images = "" if search.val_images is None else f"{search.val_images:,} "
+    yield f"Error: on the {images}validation images that the search chooses by, so the lowest is too low an estimate."
     if kind == "importances":
         yield "Share of the spread of the complete trials that a parameter explains (fANOVA); few trials say little."
     if kind in ("history", "slices") and _of(search, PRUNED):

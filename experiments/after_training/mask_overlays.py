@@ -1,13 +1,15 @@
 """Pictures of attention: an image, the mask of each attention module, and their product."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,8 +20,10 @@ from records.files import writing
 
 COLUMNS = 4  # attention modules per row
 SIDE = 1.9  # side of a panel in inches
+COLOURS = "viridis"
 BARS = 5  # number of classes shown
-DARKEST = 0.1  # factor of the image where the mask has its minimum
+NAME, CLASS = 30, 22  # characters that fit: of the image's name above it, of a class in its bar
+ROWS = ("mask, mean\nover channels", "image \N{MULTIPLICATION SIGN} mask", "mask, stretched to\nits own range")
 
 
 def mean_masks(trained: Trained, images: Tensor) -> dict[str, Tensor]:
@@ -34,31 +38,57 @@ def mean_masks(trained: Trained, images: Tensor) -> dict[str, Tensor]:
     }
 
 
-def draw(
-    image: Tensor, masks: dict[str, Tensor], titles: dict[str, str], classes: Sequence[tuple[str, float]], path: Path
-) -> None:
-    """Writes the picture of one uint8 image (3, H, W) with masks (H, W) by module, as PNG. Raises WriteError.
+def product(image: Tensor, mask: Tensor) -> np.ndarray:
+    """Returns image x mask of a uint8 image (3, H, W) and a mask (H, W): uint8 (H, W, 3), black if not positive."""
+    return (image * mask).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
-    `titles`: by module; `classes`: the most probable classes with their probabilities.
+
+def scale(masks: Collection[Tensor]) -> tuple[float, float]:
+    """Returns the ends of the colour scale that masks share: 0 and 1, in whole steps further if a mask is outside."""
+    low, high = min(mask.min().item() for mask in masks), max(mask.max().item() for mask in masks)
+    return min(0.0, math.floor(low)), max(1.0, math.ceil(high))
+
+
+def picture(
+    name: str, image: Tensor, masks: dict[str, Tensor], titles: dict[str, str], classes: Sequence[tuple[str, float]]
+) -> Figure:
+    """Returns the picture of a uint8 image (3, H, W) with masks (H, W) by module.
+
+    Each module is a column: its mask in the colours of one scale, the product of image and mask, and the mask again in
+    the colours of its own range. `titles`: by module; `classes`: the most probable classes with their probabilities.
     """
-    blocks = math.ceil(len(masks) / COLUMNS)
+    blocks, rows = math.ceil(len(masks) / COLUMNS), len(ROWS)
     across = 1 + min(len(masks), COLUMNS)
-    figure = Figure((SIDE * across + 0.3, (2 * SIDE + 0.55) * blocks), layout="constrained", dpi=150)
+    figure = Figure((SIDE * across + 0.8, (rows * SIDE + 0.7) * blocks), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2 * blocks, across, squeeze=False)
+    panels = figure.subplots(rows * blocks, across, squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
-    shown = image.permute(1, 2, 0).numpy()
-    _picture(panels[0, 0], shown, "input")
+    _show(panels[0, 0], image.permute(1, 2, 0).numpy(), title=name if len(name) <= NAME else f"…{name[1 - NAME :]}")
     _bars(panels[1, 0], classes)
-    for i, (name, mask) in enumerate(masks.items()):
-        row, column = 2 * (i // COLUMNS), 1 + i % COLUMNS
-        low, high = mask.min().item(), mask.max().item()
-        panels[row, column].imshow(mask.numpy(), cmap="viridis", interpolation="nearest")
-        panels[row, column].set_title(f"{titles[name]}\nmask {low:.2f} to {high:.2f}", fontsize=7)
-        relative = (mask - low) / max(high - low, torch.finfo(mask.dtype).eps)
-        product = shown * (DARKEST + (1 - DARKEST) * relative.numpy())[..., None]
-        _picture(panels[row + 1, column], product.round().astype(np.uint8), "")
+    low, high = scale(masks.values())
+    for i, (module, mask) in enumerate(masks.items()):
+        column = panels[rows * (i // COLUMNS) :, 1 + i % COLUMNS]
+        _show(column[0], mask.numpy(), (low, high), title=titles[module])
+        _show(column[1], product(image, mask))
+        own = mask.min().item(), mask.max().item()
+        _show(column[2], mask.numpy(), own, title=f"{own[0]:.2f} to {own[1]:.2f}")
+    for block in range(blocks):
+        shown = panels[rows * block : rows * (block + 1), 1:]
+        for panel, label in zip(shown[:, 0], ROWS, strict=True):
+            panel.set_axis_on()
+            panel.set(frame_on=False, xticks=[], yticks=[])
+            panel.set_ylabel(label, fontsize=7)
+        figure.colorbar(shown[0, 0].images[0], ax=list(shown[0]), aspect=15, pad=0.01).ax.tick_params(labelsize=6)
+        own_range = ScalarMappable(Normalize(0, 1), COLOURS)
+        figure.colorbar(own_range, ax=list(shown[2]), aspect=15, pad=0.01).set_ticks(
+            [0, 1], labels=["lowest", "highest"], fontsize=6
+        )
+    return figure
+
+
+def draw(figure: Figure, path: Path) -> None:
+    """Writes a picture as PNG, and its folder. Raises WriteError."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
@@ -73,10 +103,11 @@ def module_titles(network: torch.nn.Module) -> dict[str, str]:
     return titles
 
 
-def _picture(panel: Axes, image: np.ndarray, title: str) -> None:
-    panel.imshow(image, interpolation="nearest")
-    if title:
-        panel.set_title(title, fontsize=7)
+def _show(panel: Axes, pixels: np.ndarray, ends: tuple[float, float] | None = None, *, title: str = "") -> None:
+    """Shows RGB pixels (H, W, 3), or a map (H, W) in colours between `ends`."""
+    low, high = (None, None) if ends is None else ends
+    panel.imshow(pixels, cmap=COLOURS, vmin=low, vmax=high, interpolation="nearest")
+    panel.set_title(title, fontsize=7, parse_math=False)
 
 
 def _bars(panel: Axes, classes: Sequence[tuple[str, float]]) -> None:
@@ -85,6 +116,7 @@ def _bars(panel: Axes, classes: Sequence[tuple[str, float]]) -> None:
     panel.set_frame_on(False)
     panel.set(xlim=(0, 1), ylim=(0.6 - BARS, 0.6), xticks=[], yticks=[])
     for i, (name, probability) in enumerate(classes[:BARS]):
+        shown = name if len(name) <= CLASS else f"{name[: CLASS - 1]}…"
         panel.barh(-i, 1, height=0.85, color="#f0f0f0")
         panel.barh(-i, probability, height=0.85, color="#9ecae1")
-        panel.text(0.02, -i, f"{name}  {100 * probability:.1f} %", va="center", fontsize=7)
+        panel.text(0.02, -i, f"{shown}  {100 * probability:.1f} %", va="center", fontsize=7, parse_math=False)

@@ -67,7 +67,7 @@ def wrapped(document: str) -> str:
 def resolve_network(options: argparse.Namespace) -> "ResolvedRun":
     """Returns the network that the options name, on the device that they name. Raises UserError."""
     from experiments.after_training.resolve_run import find
-    from experiments.catalog import import_module
+    from experiments.catalog import import_module, with_import_hint
     from ran.engine.device import pick_device
     from ran.registry import UnknownNameError
 
@@ -77,5 +77,5 @@ def resolve_network(options: argparse.Namespace) -> "ResolvedRun":
     try:
         found = find(options.run, options.tracking_uri)
     except UnknownNameError as error:
-        raise UserError(f"{error} If it is your own, give --import MODULE with the module that registers it") from None
+        raise UserError(with_import_hint(error)) from None
     return dataclasses.replace(found, trained=found.trained.to(device))

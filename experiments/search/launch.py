@@ -161,6 +161,7 @@ class _Writer:
     def __init__(self, p: PreparedSearch, store: Store, parent_id: str, study: OptunaStudy):
         self._p, self._store, self._parent_id, self._study = p, store, parent_id, study
         self._written = time.monotonic()
+        self._base_error = recording.base_error(p.space, p.seeds, p.capabilities, store)
 
     def write_if_due(self) -> None:
         if time.monotonic() - self._written >= WRITE_SECONDS:
@@ -171,7 +172,7 @@ class _Writer:
         """Returns what was written. Raises StorageError; if the tracking store is away, a later launch writes it."""
         self._written = time.monotonic()
         with asking(self._p.storage):
-            record = self._p.record(self._study, over=over)
+            record = self._p.record(self._study, over=over, base_error=self._base_error)
         metrics = recording.summary(record)
         with contextlib.suppress(TrackingError):
             self._store.log_json(self._parent_id, record.to_json(), names.SEARCH_JSON)

@@ -11,7 +11,7 @@ from optuna.study import Study as OptunaStudy
 
 from experiments.cli import Launch, parse_seeds
 from experiments.console.progress import duration
-from experiments.placement import Machine, PlacementRequest
+from experiments.placement import NOT_HERE, Machine, PlacementRequest, planned_device
 from experiments.plan import EarlierRuns, RunSelection, canonical, make_plan, network_cost, override_words, overrides_of
 from experiments.prepare import (
     base_config,
@@ -29,7 +29,7 @@ from experiments.search.trial_state import count_over, frozen_trials
 from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
 from experiments.tracking.store import Store
-from ran.config import RunConfig, check, flatten, identity, override
+from ran.config import RunConfig, check, identity, override
 from ran.data.datasets import load_splits, open_source
 from ran.engine.device import DeviceCapabilities, make_deterministic
 from ran.fingerprints import SCHEMA_VERSION
@@ -62,6 +62,8 @@ class PreparedSearch:
     """time that a trial takes if it is not pruned"""
     study: OptunaStudy | None = None
     """study in the storage; None = there is none yet"""
+    remarks: tuple[str, ...] = ()
+    """lines about what this machine cannot say of the plan"""
 
     @property
     def name(self) -> str:
@@ -146,10 +148,10 @@ class PreparedSearch:
         data = self.space.source.name
         return ({} if data == usual else {"data.name": data}) | dict(self.overrides)
 
-    def record(self, study: OptunaStudy, *, over: bool) -> SearchRecord:
+    def record(self, study: OptunaStudy, *, over: bool, base_error: float | None) -> SearchRecord:
         """Returns the record of the search; its importances, which take seconds, only when the launch is `over`."""
         fields = [*self.space.parameters, *self._derived_fields]
-        values = flatten(self.space.base)
+        values = self.space.base_values
         trials = recording.trial_records(study, self.seeds)
         found = recording.best(trials)
         return SearchRecord(
@@ -170,6 +172,8 @@ class PreparedSearch:
             derived_fields=tuple(self._derived_fields),
             base={name: values[name] for name in fields},
             base_macs=network_cost(self.space.base, self.space.source).macs,
+            base_error=base_error,
+            val_images=self.space.base.data.val_images,
             trials=trials,
             best=found[0].number if found else None,
             front=recording.front(trials) if len(self.objectives) > 1 else (),
@@ -219,6 +223,7 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         capabilities=machine.capabilities,
         storage=launch.storage or DEFAULT,
         settings=run_settings(launch, search, profile, overrides, machine.device),
+        remarks=(NOT_HERE,) if planned_device(launch.placement) else (),
     )
     if not launch.dry_run and not launch.confirm:
         check_writable_places(prepared.settings)
@@ -270,7 +275,7 @@ def headline(prepared: PreparedSearch, why: str) -> str:
     parts = [
         f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {settings.device}{placed}",
         f"{p.over} of {p.total} trials done" + (f", {p.todo} to do" if p.todo else ""),
-        f"{n} seed{'' if n == 1 else 's'} per trial" + (f", about {duration(p.seconds)} at most" if p.todo else ""),
+        f"{n} seed{'' if n == 1 else 's'} per trial" + (f", about {duration(p.seconds)} at most" if p.seconds else ""),
         _pruning(p),
     ]
     if p.held_out:
@@ -288,20 +293,20 @@ def _pruning(prepared: PreparedSearch) -> str:
 
 def describe(prepared: PreparedSearch) -> str:
     """Returns the plan as lines: what is drawn, what is derived, where it is stored, and the existing trials."""
-    space, base = prepared.space, flatten(prepared.space.base)
+    space, base = prepared.space, prepared.space.base_values
     rows = []
     for name, parameter in recording.parameter_records(space.parameters).items():
         if parameter.kind == CATEGORICAL:
             text = ", ".join(map(str, parameter.choices))
         else:
             text = f"{parameter.low:g} to {parameter.high:g}" + (", logarithmic" if parameter.log else "")
-        rows.append((name, _short(base[name]), text))
+        rows.append((name, recording.setting_text(base[name]), text))
     for name, text in recording.describe_derived(space.derived).items():
         field = DERIVED_FIELDS.get(name, name)
-        rows.append((field, _short(base.get(field)), f"derived: {text}"))
+        rows.append((field, recording.setting_text(base.get(field)), f"derived: {text}"))
     lines = [columns(("field", "base", "drawn from"), rows, right=(1,))]
-    lines.append(f"objective: {' and '.join(prepared.objectives)}; the error on {space.base.data.val_images:,} "
-                 f"validation images, the mean over seeds {', '.join(map(str, prepared.seeds))}")  # fmt: skip
+    lines.append(f"objective: {' and '.join(prepared.objectives)}; the error "
+                 f"{recording.describe_value(space.base.data.val_images, prepared.seeds)}")  # fmt: skip
     lines.append(f"storage: {prepared.storage}; study {prepared.name!r}")
     if prepared.study is not None:
         for t in frozen_trials(prepared.study):
@@ -309,7 +314,3 @@ def describe(prepared: PreparedSearch) -> str:
             reason = f": {r}" if (r := t.user_attrs.get("reason")) else ""
             lines.append(f"trial {t.number}: {t.state.name.lower()}{values}{reason}")
     return "\n".join(lines)
-
-
-def _short(value: Any) -> str:
-    return "the net's" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,8 +3,11 @@
 import contextlib
 import functools
 import math
+import shlex
+import statistics
+import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -12,15 +15,24 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from experiments.plan import resolved
 from experiments.search import trial_state as attributes
+from experiments.search.space import Space
 from experiments.search.trial_state import frozen_trials, replaced
 from experiments.search_spec import DERIVED
+from experiments.tracking.errors import TrackingError
+from experiments.tracking.store import Store
+from ran.config import override
+from ran.engine.device import DeviceCapabilities
+from ran.fingerprints import fingerprint
 from records import names
 from records.search_json import CATEGORICAL, FLOAT, INT, RUNNING, WAITING, ParameterRecord, SearchRecord, TrialRecord
 from records.text import columns
 
 BEST = 10
 """maximum number of trials in the table"""
+LINE = 100
+"""characters of a line below the table"""
 
 
 def trial_records(study: OptunaStudy, seeds: Sequence[int]) -> tuple[TrialRecord, ...]:
@@ -49,6 +61,21 @@ def _trial_record(t: FrozenTrial, seeds: Sequence[int], gone: bool) -> TrialReco
         retry_of=held.get(attributes.RETRY_OF),
         replaced=gone,
     )
+
+
+def base_error(space: Space, seeds: Sequence[int], capabilities: DeviceCapabilities, store: Store) -> float | None:
+    """Returns the mean validation error in % of the base at these seeds; None unless the store has all these runs.
+
+    A search does not train its base, but a study may have trained the same configuration.
+    """
+    configs = [resolved(override(space.base, {"seed": seed}), capabilities) for seed in seeds]
+    try:
+        runs = [store.run(space.source.name, fingerprint(config, space.source.digest)) for config in configs]
+    except TrackingError:
+        return None
+    errors = [run.val_err for run in runs if run is not None and run.outcome == names.FINISHED]
+    found = [error for error in errors if error is not None]
+    return statistics.fmean(found) if len(found) == len(seeds) else None
 
 
 def best(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -105,8 +132,14 @@ def describe_derived(derived: Sequence[str]) -> dict[str, str]:
     return {name: (DERIVED[name].__doc__ or "").strip() for name in derived}
 
 
+def describe_value(val_images: int, seeds: Sequence[int]) -> str:
+    """Returns what the value of a trial rests on, in words."""
+    over = f"seed {seeds[0]}" if len(seeds) == 1 else f"the mean over seeds {', '.join(map(str, seeds))}"
+    return f"on {val_images:,} validation images (one image is {100 / val_images:.2g} points), {over}"
+
+
 def table(record: SearchRecord) -> str:
-    """Returns a table of the best trials for a terminal, and the counts of the others."""
+    """Returns a table of the base and the best trials for a terminal, what it means, and the counts of the others."""
     found = best(record.counted)
     two = len(record.objectives) > 1
     if two:
@@ -117,17 +150,36 @@ def table(record: SearchRecord) -> str:
     lines = [f"{title} ({record.profile}, {record.dataset}, n = {n} seed{'' if n == 1 else 's'} per trial)"]
     if found:
         headers = ("trial", "val. error (%)", "MACs (G)", *(name.rpartition(".")[2] for name in fields))
-        rows = [
-            (
-                str(trial.number), f"{trial.error:.2f}", f"{(trial.macs or 0) / 1e9:.4f}",
-                *(_plain(trial.settings.get(name, "")) for name in fields),
-            )
-            for trial in found[:BEST]
-        ]  # fmt: skip
-        lines.append(columns(headers, rows, right=range(len(headers))))
+        rows = [("base", record.base_error, record.base_macs, record.base)]
+        rows += [(str(trial.number), trial.error, trial.macs, trial.settings) for trial in found[:BEST]]
+        texts = [
+            (label, _percent(error), _giga(macs), *(setting_text(settings.get(name, "")) for name in fields))
+            for label, error, macs, settings in rows
+        ]
+        lines.append(columns(headers, texts, right=range(len(headers))))
+        lines.append(textwrap.fill(" ".join(_notes(record)), LINE, break_long_words=False, break_on_hyphens=False))
+        lines.append(f"Figures: {_figures_command(record)}")
     lines.append(f"{_counts(record.counted)} Chosen on validation images; the lowest of many errors is partly luck:")
     lines.append(f"  {record.confirm}")
     return "\n".join(lines)
+
+
+def _notes(record: SearchRecord) -> Iterator[str]:
+    if record.val_images is not None:
+        yield f"Error: {describe_value(record.val_images, record.seeds)}."
+    if record.base_error is None:
+        yield "The search does not train its base; the comparison below does."
+    else:
+        yield "The base's error is that of its runs in a study."
+    if record.derived:
+        fields = zip(record.derived_fields, record.derived.values(), strict=True)
+        yield f"Not drawn, but derived from the base: {'; '.join(f'{name}, {text}' for name, text in fields)}."
+
+
+def _figures_command(record: SearchRecord) -> str:
+    """Returns the command that draws the figures of this search, also if others have its name."""
+    words = ["--search", record.name, "--profile", record.profile_name, "--data", record.dataset]
+    return shlex.join(["python", "analysis/make_figures.py", *words, *(["--overrides"] if record.overrides else [])])
 
 
 def _counts(trials: Sequence[TrialRecord]) -> str:
@@ -139,8 +191,17 @@ def _counts(trials: Sequence[TrialRecord]) -> str:
     return f"{len(trials)} trial{'' if len(trials) == 1 else 's'}: {', '.join(parts) or 'none over'}."
 
 
-def _plain(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _percent(error: float | None) -> str:
+    return "\N{EN DASH}" if error is None else f"{error:.2f}"
+
+
+def _giga(macs: float | None) -> str:
+    return f"{(macs or 0) / 1e9:.4f}"
+
+
+def setting_text(value: Any) -> str:
+    """Returns the value of a config field as the tables of a search show it."""
+    return "the net's" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def summary(record: SearchRecord) -> dict[str, float]:

@@ -6,12 +6,14 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution
 
+from experiments.catalog import with_import_hint
 from experiments.plan import network_cost
 from experiments.search_spec import DERIVED, Search, SearchError
-from ran.config import RunConfig, check, identity, override
+from ran.config import RunConfig, check, flatten, identity, override
 from ran.data.source import Source
 from ran.engine.optim import SCHEDULES
 from ran.models.attention import LEARNING
+from ran.models.zoo import config_spec
 from records.errors import UserError
 
 ERROR, MACS = "error", "macs"
@@ -30,6 +32,12 @@ class Space:
     base: RunConfig
     """config under the profile, with the user's overrides"""
     source: Source
+
+    @property
+    def base_values(self) -> dict[str, Any]:
+        """The base's config fields by name; where a config leaves the network's own value, that value."""
+        own = {f"model.{key}": value for key, value in vars(config_spec(self.base.model)).items()}
+        return {key: own.get(key) if value is None else value for key, value in flatten(self.base).items()}
 
     def settings(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all config fields of a trial, drawn and derived. Raises UserError if nothing fits the budget."""
@@ -73,7 +81,7 @@ def _check(search: Search, space: Space, name: str, value: Any) -> None:
         LEARNING[config.model.learning]
         network_cost(config, space.source)
     except UserError as error:
-        raise SearchError(f"search {search.name}: {error}") from None
+        raise SearchError(f"search {search.name}: {with_import_hint(error)}") from None
     except Exception as error:  # whatever a user's own mask or unit raises
         raise SearchError(f"search {search.name}: {name} = {value!r}: {type(error).__name__}: {error}") from None
 

@@ -155,7 +155,8 @@ def _like(grad: Tensor, x: Tensor) -> Tensor:
 
 def residual_attention(trunk: Tensor, mask: Tensor) -> Tensor:
     """Returns (1 + mask) * trunk, two tensors of one shape or of shapes that broadcast."""
-    if _fused.get() and trunk.shape == mask.shape and trunk.device.type == "cpu" and _undisturbed():
+    real = isinstance(trunk, Tensor)  # not a proxy of torch.fx
+    if real and _fused.get() and trunk.shape == mask.shape and trunk.device.type == "cpu" and _undisturbed():
         return _ResidualAttention.apply(trunk, mask)
     return torch.addcmul(trunk, trunk, mask)
 

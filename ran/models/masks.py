@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +20,8 @@ from ran.kernels.ops import NormReLUSequential
 from ran.models.interpolate import interpolate
 from ran.models.units import conv
 from ran.registry import Registry
+
+torch.fx.wrap("interpolate")  # one node of a torch.fx graph, which keeps its gradient
 
 MaskActivation = Callable[[Tensor], Tensor]
 MASK_ACTIVATIONS: Registry[MaskActivation] = Registry("mask activation")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -140,12 +141,7 @@ class ResidualAttentionNetwork(nn.Module):
         self.head = _classifier(self.num_features, num_classes)
 
     def _stem(self, x: Tensor) -> Tensor:
-        if min(x.shape[-2:]) < self.smallest_input:
-            raise UserError(
-                f"images of {x.shape[-2]}x{x.shape[-1]} are too small for this network: "
-                f"the smallest are {self.smallest_input}x{self.smallest_input}"
-            )
-        return self.stem(x)
+        return self.stem(_large_enough(x, self.smallest_input))
 
     def _through(self, stage: nn.Module, x: Tensor) -> Tensor:
         return _recomputed(stage, x) if self.recomputes and torch.is_grad_enabled() else stage(x)
@@ -270,6 +266,17 @@ class ResidualAttentionNetwork(nn.Module):
             layers = [rf"^stages\.{i}\." for i in stages]
         with_the_one_before = 99999
         return {"stem": "^stem", **{layer: layer for layer in layers}, "norm": [("^norm", (with_the_one_before,))]}
+
+
+@torch.fx.wrap  # one node of a torch.fx graph, for which images have no size
+def _large_enough(x: Tensor, smallest: int) -> Tensor:
+    """Returns the images (B, C, H, W). Raises UserError if a side is below `smallest`."""
+    if min(x.shape[-2:]) < smallest:
+        raise UserError(
+            f"images of {x.shape[-2]}x{x.shape[-1]} are too small for this network: "
+            f"the smallest are {smallest}x{smallest}"
+        )
+    return x
 
 
 def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:

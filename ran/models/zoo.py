@@ -198,15 +198,21 @@ def create_model(
     num_classes: int | None = None,
     in_channels: int = 3,
     image_size: int | None = None,
+    pretrained: bool = False,
     **overrides: Any,
 ) -> ResidualAttentionNetwork:
     """Returns a named network; overrides are `width` and fields of NetworkSpec, e.g. `learning="nal"`.
 
     `num_classes` defaults to 1000 for the *_imagenet networks and 10 for the others. Images of any size that is large
     enough for the masks are valid; `image_size`, if given, checks that at once. Weights are PyTorch's default;
-    `ran.models.network.initialize(network, seed)` sets the paper's.
+    `ran.models.network.initialize(network, seed)` sets the paper's. `pretrained` raises ConfigError: no weights exist.
     """
+    spec = network_spec(name, **overrides)
+    if pretrained:
+        raise ConfigError(
+            f"{name} has no pretrained weights: this project has published none yet, and the paper's authors none "
+            "either; ran.load(path) returns a network that you trained"
+        )
     if num_classes is None:
         num_classes = 1000 if name.endswith("_imagenet") else 10
-    spec = network_spec(name, **overrides)
     return build(spec, num_classes=num_classes, in_channels=in_channels, image_size=image_size)

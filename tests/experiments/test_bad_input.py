@@ -8,7 +8,7 @@ import sqlite3
 import numpy as np
 import pytest
 import torch
-from lab import mine
+from lab import main, mine
 from safetensors.torch import save_file
 
 from experiments import cli
@@ -86,6 +86,10 @@ FLAGS = {
     "momentum 1": (["--optim.momentum", "1"], "optim.momentum"),
     "weight decay inf": (["--optim.weight-decay", "inf"], "optim.weight_decay"),
     "label smoothing nan": (["--optim.label-smoothing", "nan"], "optim.label_smoothing"),
+    "an own mask without --import": (
+        ["--model.mask-activation", "mine"], ["unknown mask activation 'mine'", "give --import MODULE"],
+    ),
+    "an own data set without --import": (["--data.name", "mine"], ["unknown data set 'mine'", "give --import MODULE"]),
     "width nan": (["--model.width", "nan"], "model.width"),
     "width inf": (["--model.width", "inf"], "model.width"),
     "width 0": (["--model.width", "0"], "model.width"),
@@ -336,6 +340,33 @@ def test_damaged_images(name, damage, empty_lab, cifar, caplog):
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_no_cuda(device, empty_lab):
     refused(empty_lab, "--device", device, says=[f"--device {device}", "0 CUDA devices", "--device cpu"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("more", [(), ("--workers", "4", "--gpus-per-run", "0.25"), ("--train.precision", "auto")])
+def test_a_dry_run_plans_for_cuda_elsewhere(more, empty_lab):
+    said = empty_lab.launch("--device", "cuda", "--dry-run", *more)
+    assert (said.status, said.err) == (0, "")
+    head, remark, *plan = said.out.splitlines()
+    assert head.endswith(", cuda; 2 of 2 runs to do")
+    assert "no CUDA device: the plan assumes one with bfloat16" in remark
+    assert "how long the runs take" in remark
+    assert [(line.split()[0], line.split()[2], line.split()[-1]) for line in plan[2:]] == [
+        ("arl", "new", "-"), ("nal", "new", "-"),
+    ]  # fmt: skip
+    assert list(empty_lab.folder.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_dry_run_of_a_search_plans_for_cuda_elsewhere(empty_lab):
+    said = main(
+        *("--search", "attention56", "--trials", "3", "--profile", "smoke", "--device", "cuda:0", "--dry-run"),
+        *empty_lab.places(), "--storage", str(empty_lab.folder / "optuna.journal"),
+    )  # fmt: skip
+    assert (said.status, said.err) == (0, "")
+    head, remark = said.out.splitlines()[:2]
+    assert "cuda:0; 0 of 3 trials done, 3 to do; 1 seed per trial; pruned by median" in head
+    assert "was not measured" in remark
 
 
 def test_more_than_an_hour_needs_a_yes(empty_lab):

@@ -20,7 +20,13 @@ if importlib.util.find_spec("timm") is None:
 
 import timm
 from timm.data import resolve_data_config
-from timm.models import group_parameters, load_checkpoint, resume_checkpoint
+from timm.models import (
+    create_feature_extractor,
+    get_graph_node_names,
+    group_parameters,
+    load_checkpoint,
+    resume_checkpoint,
+)
 from timm.optim import create_optimizer_v2
 
 import ran.timm
@@ -264,6 +270,19 @@ def test_what_the_networks_cannot_is_refused(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words) as refused:
         small("attention56", **options)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["attention56", "attentionnext56_imagenet"])
+def test_timms_graphs(name: str) -> None:
+    """What timm's tests do with torch.fx: the output and every gradient of the network by its graph."""
+    network = kept(name)
+    x = images(network)
+    (last, _) = (nodes[-1] for nodes in get_graph_node_names(network))
+    with torch.no_grad():
+        torch.testing.assert_close(create_feature_extractor(network, {last: "output"})(x)["output"], network(x))
+    graph = create_feature_extractor(small(name), {last: "output"}).train()
+    graph(x)["output"].mean().backward()
+    assert [key for key, p in graph.named_parameters() if p.grad is None] == []
 
 
 def test_there_are_no_pretrained_weights() -> None:

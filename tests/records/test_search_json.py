@@ -44,6 +44,8 @@ searches = st.builds(
     derived=mappings(st.text()),
     base=mappings(settings),
     base_macs=st.none() | st.integers(),
+    base_error=st.none() | numbers,
+    val_images=st.none() | st.integers(),
     trials=st.lists(trials, max_size=2).map(tuple),
     importances=st.dictionaries(st.sampled_from(("error", "macs")), mappings(numbers)),
 )

@@ -81,6 +81,7 @@ def record(n: int = 40, *, two: bool = False, **changes: Any) -> dict[str, Any]:
         "objectives": ["error", "macs"] if two else ["error"], "evaluations": 2, "total": n, "base": BASE,
         "command": "python run_ablation.py --search attention56 --profile quick", "confirm": "", "space": SPACE,
         "derived": {"width": "", "steps": ""}, "derived_fields": ["model.width", "train.steps"], "base_macs": 7.8e6,
+        "val_images": 500, "base_error": None,
         "trials": trials, "best": done[0]["number"] if done else None, "front": front,
         "importances": dict.fromkeys(("error", "macs") if two else ("error",), shares) if n > 1 else {},
     }  # fmt: skip
@@ -166,7 +167,7 @@ def test_captions_say_what_the_error_is(kind: str) -> None:
     one = drawn(kind, record(two=kind == "front"))
     caption = " ".join(one.caption)
     assert "Search: attention56. Data: cluttershapes (built-in, synthetic). Profile: quick-1." in caption
-    assert "on the validation images that the search chooses by" in caption
+    assert "on the 500 validation images that the search chooses by" in caption
     assert "each the mean of 1 seed" in caption
     assert "39 trials" in caption
 

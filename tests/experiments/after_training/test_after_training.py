@@ -23,6 +23,7 @@ from PIL import Image
 from server import free_port
 
 from experiments import evaluate, export, predict, response, runs
+from experiments.after_training import mask_overlays
 from experiments.after_training.prediction_formats import FORMATS, Prediction
 from experiments.after_training.resolve_run import find
 from experiments.tracking.errors import StoreUnavailable
@@ -339,10 +340,52 @@ def test_pictures_of_masks(trained_lab, images):
     said = of_store(trained_lab, "predict", run, str(images), "--masks", "pictures")
     assert said.status == 0, said.err
     assert "wrote 3 pictures into pictures" in said.err
-    for path in sorted(Path("pictures").iterdir()):
+    written = sorted(Path("pictures").iterdir())
+    sources = sorted(images.rglob("*.png"))
+    assert [path.name for path in written] == [f"{i:04}-{p.parent.name}-{p.name}" for i, p in enumerate(sources)]
+    for path in written:
         with Image.open(path) as picture:
             assert picture.width > picture.height > 300
             assert len(picture.convert("RGB").getcolors(2**24)) > 500
+    said = of_store(trained_lab, "predict", run, "-", "--masks", "piped", stdin=sources[0].read_bytes())
+    assert (said.status, [path.name for path in Path("piped").iterdir()]) == (0, ["0000-stdin.png"])
+
+
+@pytest.mark.parametrize(("modules", "blocks"), [(3, 1), (6, 2)])
+def test_a_picture_shows_masks_on_one_scale_and_their_true_product(modules, blocks):
+    image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    masks = {f"m{i}": torch.linspace(0.4 + 0.01 * i, 0.6, 64).reshape(8, 8) for i in range(modules)}
+    figure = mask_overlays.picture("circle/$0.png", image, masks, {name: name for name in masks}, [("circle", 0.5)])
+    rows = [[panel for panel in figure.axes if panel.get_ylabel() == label] for label in mask_overlays.ROWS]
+    assert [len(row) for row in rows] == [blocks] * 3
+    by_mask = {panel.get_title(): panel.images[0] for panel in figure.axes if panel.get_title() in masks}
+    assert by_mask.keys() == masks.keys()
+    for name, shown in by_mask.items():
+        assert shown.get_clim() == (0, 1)
+        assert np.array_equal(shown.get_array(), masks[name])
+    assert np.array_equal(rows[1][0].images[0].get_array(), (image * masks["m0"]).round().byte().permute(1, 2, 0))
+    assert rows[2][0].get_title() == "0.40 to 0.60"
+    assert rows[2][0].images[0].get_clim() == pytest.approx((0.4, 0.6))
+    figure.canvas.draw()  # names with a $ too
+
+
+def test_masks_of_one_value_are_shown_alike():
+    """Those of SE and ECA are the same at every position."""
+    masks = {str(value): torch.full((4, 4), value) for value in (0.5, 0.7)}
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    figure = mask_overlays.picture("0.png", image, masks, {name: name for name in masks}, [])
+    own = [panel.images[0] for panel in figure.axes if panel.get_title().endswith(("0.50", "0.70"))]
+    assert [shown.get_clim() for shown in own] == [pytest.approx((value, value)) for value in (0.5, 0.7)]
+    figure.canvas.draw()
+
+
+def test_masks_outside_0_to_1():
+    """Those of channel attention can be negative, and a user's own can be anything."""
+    mask = torch.tensor([[-0.2, 0.5], [1.0, 1.5]])
+    assert mask_overlays.scale([mask]) == (-1, 2)
+    assert mask_overlays.scale([mask.clamp(0, 1)]) == (0, 1)
+    product = mask_overlays.product(torch.full((3, 2, 2), 200, dtype=torch.uint8), mask)
+    assert product[..., 0].tolist() == [[0, 100], [200, 255]]
 
 
 def test_damaged_images_can_be_left_out(trained_lab, images, tmp_path):

@@ -2,19 +2,21 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import statistics
+import subprocess
 
 import optuna
 import pytest
 import searchlab
 import torch
-from lab import Lab, main, wait_for
+from lab import ROOT, Lab, main, mine, wait_for
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from searchlab import NAME, by_rate, optuna_study, pretend, record, search, start, states, tiny, trials
 
-from analysis import archive, make_report, make_tables
+from analysis import archive, make_figures, make_report, make_tables
 from experiments import estimate, search_spec
 from experiments.plan import network_cost
 from experiments.runner import execute
@@ -66,6 +68,46 @@ def test_it_ends_well_and_prints_its_trials(done):
     assert f"--search {lab.folder}/tiny.py --confirm" in said.out.splitlines()[-1]
 
 
+def test_the_table_says_what_its_values_rest_on(done):
+    _, said = done
+    lines = said.out.splitlines()
+    headers = [header.strip() for header in lines[1].split("  ") if header.strip()]
+    row = dict(zip(headers, lines[3].split(), strict=True))
+    assert row.pop("MACs (G)") != "0.0000"
+    assert row == {"trial": "base", "val. error (%)": "\N{EN DASH}", "lr": "0.1", "batch_size": "16", "steps": "6"}
+    notes = " ".join(lines)
+    assert "Error: on 32 validation images (one image is 3.1 points), seed 0." in notes
+    assert "derived from the base: train.steps, as many steps as see the base's number of images." in notes
+    assert "Figures: python analysis/make_figures.py --search tiny --profile smoke --data cluttershapes" in lines
+    assert max(map(len, lines[3:-1])) <= 100
+
+
+def test_the_base_has_its_error_if_a_study_trained_it(lab, made_up):
+    made_up()
+    study = mine([0.1])  # a cell of the search's base, at its seed
+    assert lab.launch(study=lab.study(study)).status == 0
+    (run,) = lab.children().values()
+    said = search(lab, "--trials", "1")
+    assert said.status == 0, said.err
+    assert said.out.splitlines()[3].split()[:2] == ["base", f"{run.data.metrics[names.FINAL_VAL_ERR]:.2f}"]
+    assert record(lab)["base_error"] == run.data.metrics[names.FINAL_VAL_ERR]
+    assert "The base's error is that of its runs in a study." in said.out.replace("\n", " ")
+
+
+def test_the_command_of_the_figures_draws_them(done, tmp_path, monkeypatch, capsys, made_up):
+    """Also those of a search with overrides, beside one without."""
+    lab = Lab(tmp_path / "both")
+    shutil.copytree(done[0].folder, lab.folder)
+    made_up()
+    said = search(lab, "--trials", "2", "--train.steps", "8")
+    (command,) = [line for line in said.out.splitlines() if line.startswith("Figures: ")]
+    words = shlex.split(command.removeprefix("Figures: "))
+    assert words[:2] == ["python", "analysis/make_figures.py"]
+    status = make_figures.main([*words[2:], "--figure", "history", "--formats", "png", "--tracking-uri", lab.uri])
+    assert status == 0, capsys.readouterr().err
+    assert "train.steps = 8" in capsys.readouterr().out
+
+
 def test_trials_are_ordinary_runs(done):
     lab, _ = done
     (parent,) = [run for run in lab.all_runs() if names.SEARCH in run.data.tags]
@@ -99,6 +141,12 @@ def test_search_json_holds_everything(done):
     assert entry["settings"].keys() == {"optim.lr", "train.batch_size", "train.steps"}
     assert list(entry["intermediate"]) == ["1", "2"]
     assert entry["intermediate"]["2"] == best.value
+
+
+def test_git_ignores_the_storage():
+    files = ["mlflow.db-wal", "optuna.journal", "optuna.journal.lock"]
+    said = subprocess.run(["git", "check-ignore", *files], cwd=ROOT, capture_output=True, text=True)
+    assert said.stdout.split() == files
 
 
 def test_nothing_but_the_lock_is_left_of_the_checkpoints(done):
@@ -252,7 +300,7 @@ def test_error_and_macs(lab, made_up):
     values = [tuple(content["trials"][number]["values"]) for number in content["front"]]
     assert set(values) == front
     assert values == sorted(values), "the lowest error first"
-    assert [line.split()[0] for line in said.out.splitlines()[3 : 3 + len(values)]] == list(map(str, content["front"]))
+    assert [line.split()[0] for line in said.out.splitlines()[4 : 4 + len(values)]] == list(map(str, content["front"]))
 
 
 def test_the_width_keeps_within_the_budget():
@@ -590,7 +638,7 @@ FILES = {
     "type": (tiny(("(8, 16)", "(8, 'many')")), ["search tiny", "train.batch_size takes int", "'many'"]),
     "range": (tiny(("(0.01, 1.0, log=True)", "(-1.0, 1.0)")), "optim.lr must be above 0"),
     "name": (tiny(('"optim.lr": F', '"model.mask_activation": CategoricalDistribution(("mixd",)), "optim.lr": F')),
-             "Did you mean 'mixed'?"),
+             ["Did you mean 'mixed'?", "give --import MODULE"]),
     "schedule": (tiny(('"optim.lr": F', '"optim.schedule": CategoricalDistribution(("cosin",)), "optim.lr": F')),
                  "Did you mean 'cosine'?"),
     "data": (tiny(('"optim.lr": F', '"data.noise": FloatDistribution(0, 0.5), "optim.lr": F')), "data.noise"),
