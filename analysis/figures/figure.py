@@ -43,10 +43,10 @@ class MissingFigure:
     """one line"""
 
 
-def render(drawn: CaptionedFigure, format: str) -> bytes:
+def render(drawn: CaptionedFigure, format: str, dots: int = 220) -> bytes:
     """Returns the figure as a png or pdf file: the same bytes for the same data. Raises ValueError for other formats.
 
-    The png has 220 dots an inch; the pdf embeds its fonts as text.
+    The png has `dots` an inch; the pdf embeds its fonts as text.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}. Valid: {', '.join(FORMATS)}.")
@@ -55,7 +55,7 @@ def render(drawn: CaptionedFigure, format: str) -> bytes:
     metadata |= {"Software": None} if format == "png" else {"CreationDate": None, "Creator": None, "Producer": None}
     out = io.BytesIO()
     with styled():
-        drawn.draw().savefig(out, format=format, metadata=metadata)
+        drawn.draw().savefig(out, format=format, metadata=metadata, dpi=dots)
     return out.getvalue()
 
 
