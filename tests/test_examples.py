@@ -1,5 +1,6 @@
 """The configurations under docs/examples, read by the programs that they are for."""
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+
+from records.schema import CURRENT
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 
@@ -104,3 +107,25 @@ def test_the_tour_goes_to_its_end(tmp_path):
     assert {"network.pt2", "masks", "images", "results"} <= {path.name for path in tmp_path.iterdir()}
     assert len(list((tmp_path / "masks").glob("*.png"))) == 4
     assert "log-probabilities differ by at most" in done.stdout
+
+
+def test_the_notebook_runs_from_its_own_folder_and_draws(monkeypatch):
+    """Its cells one after another, as Jupyter runs them."""
+    import matplotlib
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(EXAMPLES)
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawn = []
+    monkeypatch.setattr(pyplot, "show", lambda: drawn.append(len(pyplot.gcf().axes[0].lines)))
+    names: dict = {}
+    for cell in json.loads((EXAMPLES / "results.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]), names)
+    assert drawn == [2, 2]
+    assert (names["table"]["count"].to_numpy() == 3).all()
+    assert set(names["runs"]["schema"]) == {CURRENT}
+    assert names["curves"]["curve"].str.startswith("train/").any()
