@@ -52,8 +52,8 @@ def restore(files: Sequence[ArchiveFile], uri: str) -> list[RestoredFile]:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient  # before one_line_errors: the import sets the level of MLflow's loggers
 
-    def connect() -> MlflowClient:
-        client = MlflowClient(absolute(uri))  # MLflow keeps connections by URI, even of another working directory
+    def connect(at: str) -> MlflowClient:
+        client = MlflowClient(absolute(at))  # MLflow keeps connections by URI, even of another working directory
         client.search_experiments(max_results=1)  # this makes the tables
         return client
 

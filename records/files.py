@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from records.errors import UserError
 
 
@@ -19,6 +21,22 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Holds a lock, of which `path` is the file, during the block; the kernel releases that of a dead process.
+
+    Raises WriteError if the file cannot be one, e.g. because it is a folder or a link. On a file system without locks
+    the block runs unprotected.
+    """
+    lock = FileLock(path)
+    with writing(path), contextlib.suppress(NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from experiments.tracking.errors import StoreUnavailable, TrackingError, asking
 from experiments.tracking.store import Store
+from records.files import locked_file
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -180,7 +179,7 @@ def in_turn(key: str, checkpoints: Path, leases: Leases) -> Iterator[None]:
     After TURN_SECONDS of waiting for another launch it runs the block anyway: twice is better than never.
     """
     until = time.monotonic() + TURN_SECONDS
-    with FileLock(checkpoints / "launch.lock"):
+    with locked_file(checkpoints / "launch.lock"):
         while True:
             with leases.acquire(key, alone=True) as other:
                 if other is None or time.monotonic() > until:

@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from experiments.tracking import provenance, sqlite
 from experiments.tracking.errors import Superseded, asks, unusable
 from experiments.tracking.records import RunOpening, StoredRun, by_fingerprint
 from records import names
 from records.errors import first_line
+from records.files import locked_file
 from records.mlflow_uri import artifact_location, sqlite_path
-from records.sqlite_store import creation_lock, holds_mlflow, open_or_create
+from records.sqlite_store import creation_lock, holds_mlflow, is_unfinished, open_or_create
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -50,11 +49,11 @@ class Store:
     @classmethod
     def open(cls, uri: str) -> "Store":
         """Returns the store, created if it is a sqlite file that does not exist."""
-        return open_or_create(uri, lambda: cls(uri))
+        return open_or_create(uri, cls)
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
-        """Returns the store for reading, or None if it is a sqlite file that does not exist yet or is empty.
+        """Returns the store for reading, or None if it is a sqlite file that does not exist yet, or was never finished.
 
         Waits while another process creates it: MLflow would create the same tables again.
         """
@@ -63,8 +62,8 @@ class Store:
             if not path.exists() or not holds_mlflow(path, uri):
                 return None
             if os.access(lock := creation_lock(path), os.W_OK):
-                with FileLock(lock):
-                    return cls(uri)
+                with locked_file(lock):
+                    return None if is_unfinished(path) else cls(uri)
         return cls(uri)
 
     @asks

@@ -678,6 +678,8 @@ def test_a_look_at_a_store_that_is_being_created_waits_for_it(tmp_path, monkeypa
         look = threading.Thread(target=Store.peek, args=(f"sqlite:///{path}",))
         look.start()
         look.join(0.5)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.executescript("CREATE TABLE experiments (name TEXT); INSERT INTO experiments VALUES ('Default')")
         order.append("is whole")
     look.join()
     assert order == ["is whole", "is looked at"]
