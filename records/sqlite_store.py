@@ -52,8 +52,9 @@ def open_or_create(uri: str, connect: Callable[[str], T]) -> T:
 
 def _created(path: Path, uri: str, connect: Callable[[str], T]) -> T:
     """Returns `connect(uri)` to a sqlite file, which then has MLflow's tables. The caller holds its creation lock."""
-    for left in path.parent.glob(f".{path.name}.*.creating*"):  # of processes that were killed here
-        left.unlink(missing_ok=True)
+    for pattern in (f".{path.name}.*.creating*", f".{path.name}.*.tmp"):  # of processes that were killed here
+        for left in path.parent.glob(pattern):
+            left.unlink(missing_ok=True)
     is_new = not path.exists() or not holds_mlflow(path, uri)
     if not is_new and is_unfinished(path):
         logger.warning("%s was left unfinished by a launch that died, and is created again", path)

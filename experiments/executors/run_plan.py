@@ -12,6 +12,7 @@ from experiments.plan import DONE, Plan, PlannedRun
 from experiments.runner.execute import BUSY, Ended, RunServices, execute
 from experiments.tracking import parents
 from experiments.tracking.errors import TrackingError
+from experiments.tracking.leases import in_turn
 from experiments.tracking.records import metric_name
 from ran.registry import Registry
 from records import names
@@ -113,7 +114,9 @@ class Summary:
         if not means:
             return
         try:
-            parents.summarize(services.store, services.parent_id, {**means, names.SUMMARY_RUNS: finished}, finished)
+            turn = in_turn(f"summary-{services.parent_id}", services.settings.checkpoints, services.leases)
+            metrics = {**means, names.SUMMARY_RUNS: finished}
+            parents.summarize(services.store, services.parent_id, metrics, finished, turn)
             self._changed.clear()
         except TrackingError:  # away, or the parent was deleted; the next run and the next launch log it again
             logger.debug("no summary", exc_info=True)

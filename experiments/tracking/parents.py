@@ -1,5 +1,6 @@
 """Parent runs: one per study (with profile, data set and overrides), and one per search."""
 
+import contextlib
 import json
 import logging
 import tempfile
@@ -41,10 +42,22 @@ def finish_parent(store: Store, run_id: str, outcome: str) -> None:
         store.client.set_terminated(run_id, names.MLFLOW_STATUS[outcome])
 
 
-def summarize(store: Store, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """Logs the study's own metrics on the parent; without them its chart page is empty."""
-    now = int(time.time() * 1000)
-    store.log_points(run_id, [(key, step, value, now) for key, value in metrics.items()])
+def summarize(
+    store: Store, run_id: str, metrics: Mapping[str, float], step: int, turn: contextlib.AbstractContextManager[None]
+) -> None:
+    """Logs the study's own metrics on the parent; without them its chart page is empty.
+
+    A step that the parent has already stays as it is: of two launches that share a study, one writes it. `turn` is a
+    context in which no other launch does this (leases.in_turn), entered only if there is something to write.
+    """
+
+    def new() -> list[tuple[str, int, float, int]]:
+        there, now = store.points(run_id), int(time.time() * 1000)
+        return [(key, step, value, now) for key, value in metrics.items() if (key, step) not in there]
+
+    if new():
+        with turn:
+            store.log_points(run_id, new())
 
 
 def _open(
