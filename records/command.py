@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from records.errors import UserError
+from records.secrets import mask_stderr
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -20,6 +21,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def entry(name: str, main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
+    mask_stderr()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± or ─ must not end in a traceback
     try:

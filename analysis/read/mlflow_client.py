@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from records.errors import UserError, first_line
 from records.mlflow_uri import is_sqlite, sqlite_path
-from records.secrets import mask_secrets
+from records.secrets import mask_secrets, shorten
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     from mlflow import MlflowClient
@@ -28,6 +28,9 @@ _HINTS = {
 
 class StoreError(Exception):
     """A store or an archive that is missing, empty, unreadable or made by another tool; the message is one line."""
+
+    def __init__(self, message: str):
+        super().__init__(shorten(mask_secrets(message)))
 
 
 class NoRunsError(StoreError):

@@ -21,7 +21,7 @@ from experiments.tracking.store import Store
 from experiments.tracking.system_metrics import SystemMetrics
 from records import names
 from records.files import writing
-from records.secrets import mask_secrets
+from records.secrets import mask_secrets, mask_values
 
 logger = logging.getLogger(__name__)
 
@@ -106,13 +106,15 @@ class RunLog:
         self._append("artifact", name=name)
 
     def json(self, name: str, content: Mapping[str, Any]) -> None:
-        self.text(name, json.dumps(content, indent=2))
+        self._file(name, json.dumps(mask_values(content), indent=2))
 
     def text(self, name: str, content: str) -> None:
-        path = self.artifacts / name
-        with writing(path):
+        self._file(name, mask_secrets(content))
+
+    def _file(self, name: str, content: str) -> None:
+        with writing(self.artifacts / name):
             self.artifacts.mkdir(parents=True, exist_ok=True)
-            path.write_text(mask_secrets(content))
+            (self.artifacts / name).write_text(content)
         self.artifact(name)
 
     def drop_points(self) -> None:
