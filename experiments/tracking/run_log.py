@@ -182,7 +182,7 @@ class RunLog:
             if entry["do"] == "open":
                 opening = RunOpening(**{key: value for key, value in entry.items() if key != "do"})
                 absent, self._absent = self._absent, False
-                self._run_id, existed = self._store.open_run(opening, absent=absent)
+                self._run_id, existed = self._store.open_run(opening, absent=absent, confirm=self._confirm)
                 self._opened = {**entry, "run_id": self._run_id}
                 if not existed:
                     self._seen = set()
@@ -208,6 +208,7 @@ class RunLog:
                     if where not in self._seen and where not in new:
                         points.append(point)
                         new.add(where)
+                self._confirm()
                 store.log_points(run_id, points)
                 self._seen |= new
             case "tags":

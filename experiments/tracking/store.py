@@ -6,12 +6,12 @@ parents.py, and a child per cell and seed, which is found by its fingerprint alo
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.tracking import provenance, sqlite
-from experiments.tracking.errors import Superseded, asks, unusable
+from experiments.tracking.errors import LeaseLost, Superseded, asks, unusable
 from experiments.tracking.records import RunOpening, StoredRun, by_fingerprint
 from records import names
 from records.errors import first_line
@@ -169,11 +169,14 @@ class Store:
         self.client.delete_run(run.run_id)
 
     @asks
-    def open_run(self, opening: RunOpening, *, absent: bool = False) -> tuple[str, bool]:
+    def open_run(
+        self, opening: RunOpening, *, absent: bool = False, confirm: Callable[[], None] = lambda: None
+    ) -> tuple[str, bool]:
         """Returns the id of the run to log to, and whether it existed before; what it lacks is added.
 
         Idempotent, so it can be repeated after a lost answer. `absent`: the caller knows that the store has no such
-        run. Raises Superseded if another launch has delivered a result of the run.
+        run. `confirm` raises LeaseLost if another launch has taken the run over; it is called around the creation of a
+        run, which is undone then. Raises Superseded if another launch has delivered a result of the run.
         """
         from mlflow.entities import Dataset, DatasetInput, Param
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -188,10 +191,17 @@ class Store:
         existed = run_id is not None
         if run_id is None:
             fixed = {MLFLOW_PARENT_RUN_ID: opening.parent_id, **provenance.tags()}
-            run_id = client.create_run(
-                self.experiment(opening.dataset), opening.start_ms, tags={**fixed, **tags}, run_name=opening.name
-            ).info.run_id
+            experiment_id = self.experiment(opening.dataset)
+            confirm()
+            made = client.create_run(experiment_id, opening.start_ms, tags={**fixed, **tags}, run_name=opening.name)
+            run_id = made.info.run_id
+            try:
+                confirm()
+            except LeaseLost:
+                client.delete_run(run_id)
+                raise
         else:
+            confirm()
             client.update_run(run_id, status="RUNNING")
             there = client.get_run(run_id).data
             for key in there.tags.keys() & {names.OUTCOME, names.REASON}:

@@ -1,6 +1,7 @@
 """The log of a run that another launch takes over while this process is stopped between two writes."""
 
 import pytest
+from lab import EXPERIMENT
 
 from experiments.tracking import spool
 from experiments.tracking.errors import LeaseLost
@@ -38,3 +39,25 @@ def test_nothing_is_written_after_the_lease_is_lost_before_each_entry(lab, tmp_p
             end()
     assert names.OUTCOME not in lab.children()["arl s0"].data.tags
     assert not (tmp_path / spool.SPOOL).exists(), "nothing waits that would be delivered later"
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_run_that_is_made_after_the_lease_is_lost_does_not_stay(lab, tmp_path, calls):
+    """The process was stopped just before, or while, it created the run; the other launch has one of its own."""
+    store, made = Store.open(lab.uri), []
+    create = store.client.create_run
+
+    def create_run(*arguments, **options):
+        made.append(create(*arguments, **options))
+        return made[-1]
+
+    store.client.create_run = create_run
+
+    def confirm():
+        if len(made) >= calls and store.client.get_experiment_by_name(EXPERIMENT):
+            raise LeaseLost("another launch")
+
+    with pytest.raises(LeaseLost):
+        RunLog.open(store, tmp_path, OPENING, confirm)
+    assert len(made) == calls
+    assert lab.all_runs() == []
