@@ -234,8 +234,9 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
         services.report.metrics(run.name, step, values)
 
     splits = load_splits(run.config.data, run.seed)
-    if settings.leaves_artifacts:
-        log.json(names.MODEL_JSON, Interface.of(run.source, splits.normalization).to_json())
+    interface = Interface.of(run.source, splits.normalization) if settings.leaves_artifacts else None
+    if interface is not None:
+        log.json(names.MODEL_JSON, interface.to_json())
     if splits.noise is not None:
         log.tag(names.NOISE_DIGEST, splits.noise.digest)
     with processes_for(run, settings.device, settings.placement) as processes:
@@ -261,7 +262,7 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
     test_err, val_err = result.metrics.get(names.FINAL_TEST_ERR), result.metrics.get(names.FINAL_VAL_ERR)
     ended = Ended(run=run, outcome=result.outcome, reason=reason, test_err=test_err, val_err=val_err, halts=elsewhere)
     if ended.is_result:
-        log_results(run, result, log, artifacts=settings.leaves_artifacts)
+        log_results(run, result, log, interface)
     if ended.outcome == names.FINISHED and settings.leaves_artifacts:
         log_probes(run, result, splits, log)
     return ended
