@@ -4,7 +4,6 @@ import io
 import math
 import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
@@ -35,8 +34,11 @@ def read_npz(source: str | Path | bytes, most: int) -> dict[str, np.ndarray]:
                 with archive.open(member) as file:
                     found[member.filename.removesuffix(".npy")] = _array(file, member.file_size)
             return found
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise UnreadableError(f"it is no .npz file ({error})") from None
+    except UnreadableError:
+        raise
+    except Exception as error:  # zipfile raises nearly any exception for a damaged archive
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise UnreadableError(f"it is no .npz file ({reason[0]})") from None
 
 
 def _array(file: IO[bytes], size: int) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Parent runs: one per study (with profile, data set and overrides), and one per search."""
 
 import contextlib
-import json
 import logging
 import tempfile
 import time
@@ -12,6 +11,7 @@ from experiments.tracking import provenance
 from experiments.tracking.errors import asking
 from experiments.tracking.store import Store
 from records import names
+from records.reading import parse_json
 from records.study_json import StudyRecord, unite
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def _study_record(store: Store, run_id: str) -> StudyRecord | None:
     with tempfile.TemporaryDirectory() as folder:
         content = store.download(run_id, names.STUDY_JSON, Path(folder)).read_bytes()
     try:
-        return StudyRecord.from_json(json.loads(content))
+        return StudyRecord.from_json(parse_json(content))
     except ValueError as error:  # a launch that died while it wrote the file, or somebody's edit
         logger.warning(
             "the %s of parent run %s cannot be read and is written anew: %s", names.STUDY_JSON, run_id, error

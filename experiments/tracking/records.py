@@ -1,12 +1,12 @@
 """Runs as the tracking store holds them, and how a run's record begins."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from records import names
+from records.reading import UnreadableError, parse_object
 from records.schema import schema_of
 
 if TYPE_CHECKING:
@@ -62,8 +62,16 @@ class StoredRun:
             test_err=metrics.get(names.FINAL_TEST_ERR),
             schema=schema_of(tags),
             plain_fingerprint=tags.get(names.PLAIN_FINGERPRINT, ""),
-            user_code=json.loads(tags.get(names.USER_CODE, "{}")),
+            user_code=_texts(tags.get(names.USER_CODE, "{}")),
         )
+
+
+def _texts(text: str) -> dict[str, str]:
+    """Returns the texts of a JSON object in a tag, which anybody can have edited; none if it is something else."""
+    try:
+        return {key: value for key, value in parse_object(text).items() if isinstance(value, str)}
+    except UnreadableError:
+        return {}
 
 
 def by_fingerprint(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:

@@ -101,7 +101,7 @@ class RunLog:
 
     def artifact(self, name: str) -> None:
         """Logs the file with this name in the folder `artifacts`; the file is removed when the store has it."""
-        if Path(name).name != name or name in ("", ".", ".."):
+        if not spool.is_plain_name(name):
             raise ValueError(f"an artifact needs a plain file name, got {name!r}")
         self._append("artifact", name=name)
 
@@ -215,9 +215,11 @@ class RunLog:
                 store.set_tags(run_id, entry["tags"])
             case "artifact":
                 path = self.artifacts / entry["name"]
-                if path.exists():  # else the store has it, and the process died before it removed the entry
+                # Else the store has it, and the process died before it removed the entry; or it is not ours.
+                if path.is_file() and not path.is_symlink():
                     store.log_file(run_id, path)
-                    path.unlink()
+                    with writing(path):
+                        path.unlink(missing_ok=True)
             case "close":
                 store.close_run(run_id, entry["outcome"], entry["reason"], entry["end_ms"])
                 self._run_id = None

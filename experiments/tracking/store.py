@@ -6,6 +6,7 @@ parents.py, and a child per cell and seed, which is found by its fingerprint alo
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,8 +130,11 @@ class Store:
     def find(self, digits: str) -> list[StoredRun]:
         """Returns the run with this id, else those whose fingerprint starts with `digits`, the oldest first ("": all).
 
-        Of several runs with one fingerprint, only the one that `runs` would return.
+        Of several runs with one fingerprint, only the one that `runs` would return. Other characters than digits match
+        nothing: a checkpoint that somebody else made can name any "fingerprint", also a pattern.
         """
+        if not re.fullmatch(r"[0-9a-f]*", digits):
+            return []
         from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
 
