@@ -104,12 +104,11 @@ def all_tables(
         from analysis.claims.verdicts import judge_all
         from analysis.tables.cell_results import index_runs
 
-        runs = index_runs(results.runs)
+        runs = index_runs(results.runs, results.kept)
         if not wanted or CLAIMS in wanted:
-            judged = judge_all(results, studies, costs)
-            made.append(
-                SourcedTable(claims_table(judged), tuple({one.study.key: one.study for one in judged}.values()))
-            )
+            judged = judge_all(results, studies, costs, runs)
+            of_claims = {one.study.key: one.study for one in judged if one.study is not None}
+            made.append(SourcedTable(claims_table(judged, costs), tuple(of_claims.values())))
     for number in PAPER:
         of_number = [study for study in studies if study.table == number]
         chosen = [study for study in of_number if not wanted or number in wanted or study.name in wanted]

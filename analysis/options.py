@@ -20,8 +20,8 @@ class SelectionError(ValueError):
     """An option that matches nothing; the message is one line that lists the valid values."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --profile, --data, --experiment, --overrides, --tracking-uri, --archive and --out."""
+def add_arguments(parser: argparse.ArgumentParser, *, out: bool = True) -> None:
+    """Adds --profile, --data, --experiment, --overrides, --tracking-uri, --archive and, if files are written, --out."""
     parser.add_argument("--profile", help="only this profile, e.g. quick or quick-1")
     parser.add_argument("--data", help="only this data set")
     parser.add_argument("--experiment", help="only this MLflow experiment, e.g. ran/cifar10")
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--archive", metavar="DIR", help=f"folder of archived runs, all of one schema, or none (default: {ARCHIVE})"
     )
-    parser.add_argument("--out", default="results", type=Path, help="folder to write to (default: results)")
+    if out:
+        parser.add_argument("--out", default="results", type=Path, help="folder to write to (default: results)")
 
 
 def from_arguments(options: argparse.Namespace) -> "Results":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.figures import CaptionedFigure, MissingFigure, render
-from analysis.make_tables import SourcedTable
+from analysis.make_tables import CLAIMS, SourcedTable
 from analysis.read.deviations import deviations
 from analysis.read.runs import RESULTS
 from analysis.tables.captions import dataset_name
@@ -50,13 +50,24 @@ def page(
 ) -> str:
     """Returns the report as one HTML page that needs no other file.
 
-    `tables` in the order of `make_tables.all_tables`, the claims first; `missing` are the figures without data.
+    It opens with the claims at a glance. `tables` in the order of `make_tables.all_tables`, the claims first; `missing`
+    are the figures without data.
     """
     first, *others = tables
-    named = [("claims", first.table.title), *((made.table.stem, made.table.title) for made in others)]
+    glances, figures = (
+        [figure for figure in figures if (figure.kind == CLAIMS) == at_a_glance] for at_a_glance in (True, False)
+    )
+    named = [(f"figure-{figure.stem}", figure.title) for figure in glances]
+    named += [("claims", first.table.title), *((made.table.stem, made.table.title) for made in others)]
     named += [(f"figure-{figure.stem}", figure.title) for figure in figures]
+
+    def drawn(figure: CaptionedFigure) -> str:
+        made_by = origin(results, figure.studies, figure.fingerprints)
+        return _section(f"figure-{figure.stem}", figure.title, _image(figure), made_by)
+
     contents = "".join(f'<li><a href="#{_id(stem)}">{html.escape(title)}</a></li>' for stem, title in named)
     sections = [
+        *map(drawn, glances),
         _section("claims", first.table.title, html_fragment(first.table), origin(results, first.studies)),
         _overview(results, studies),
         f"<nav><h2>Contents</h2><ul>{contents}</ul></nav>",
@@ -64,10 +75,7 @@ def page(
             _section(made.table.stem, made.table.title, html_fragment(made.table), origin(results, made.studies))
             for made in others
         ),
-        *(
-            _section(f"figure-{f.stem}", f.title, _image(f), origin(results, f.studies, f.fingerprints))
-            for f in figures
-        ),
+        *map(drawn, figures),
         _listed("Figures without data", [figure.message for figure in missing]),
         _unfinished(results, studies),
         _listed("Deviations from the paper, and choices that it leaves open", [text for _, text in deviations()]),

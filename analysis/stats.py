@@ -1,12 +1,24 @@
-"""Means over seeds, paired differences with t-intervals, Holm's correction, and verdicts on sets of intervals."""
+"""Contrasts over seeds and test images: intervals, tests, Holm's correction, equivalence, power, verdicts.
+
+Seeds and test images are both samples, as readers and cases are in the analysis of diagnostic studies (Dorfman, Berbaum
+and Metz 1992; Hillis 2007). docs/statistics.md explains the method to its users.
+"""
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ALPHA = 0.05
-FAR = 1000  # greatest number of additional seeds that is computed
+POWER = 0.8
+FAR = 1000  # greatest number of seeds that is computed
+
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+NO_DIFFERENCE = "no difference"
 
 
 @dataclass(frozen=True)
@@ -19,154 +31,215 @@ class MeanStd:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Mean of n paired differences with its confidence interval; `low` and `high` are None for n = 1."""
+class Contrast:
+    """A combination of cells: its mean and 95 % interval over n seeds and, if `images` is not 0, over test images.
+
+    One seed with images has the interval of these trained networks over images alone; one value has none.
+    """
 
     mean: float
     low: float | None
     high: float | None
+    se: float | None
+    """standard error, of which `se_seeds` and `se_images` are the parts: se² = se_seeds² + se_images²"""
+    df: float | None
+    """degrees of freedom of the t-distribution"""
+    se_seeds: float | None
+    se_images: float | None
     n: int
-    confidence: float = 1 - ALPHA
+    images: int = 0
+
+    def interval(self, confidence: float) -> tuple[float, float] | None:
+        """Returns the two-sided interval at another level; None without a standard error."""
+        if self.se is None or self.df is None:
+            return None
+        half = _quantile(self.df, (1 + confidence) / 2) * self.se
+        return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The statistics of a quantity that is claimed to lie below (side -1) or above (side +1) a bound."""
+class Claimed:
+    """A contrast that is claimed to lie below (side -1) or above (side +1) a bound, or at it (side 0).
 
-    stats: MeanStd | None
+    `margin` is the distance from the bound below which a difference does not matter; None: any matters.
+    """
+
+    contrast: Contrast
     side: int
     bound: float = 0.0
-
-
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+    margin: float | None = None
 
 
 def mean_std(values: Sequence[float]) -> MeanStd | None:
     """Returns mean and sample standard deviation, None without values. Raises ValueError for one that is not finite."""
     if not values:
         return None
-    _refuse_nonfinite(values)
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"statistics need finite values, got {list(values)}")
     return MeanStd(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def differences(a: Sequence[float], b: Sequence[float]) -> MeanStd | None:
-    """Returns mean and std of a[i] - b[i]. Raises ValueError for unequal lengths and values that are not finite."""
-    if len(a) != len(b):
-        raise ValueError(f"pairs need equal lengths, got {len(a)} and {len(b)}")
-    return mean_std([x - y for x, y in zip(a, b, strict=True)])
+def contrast(differences: "Sequence[float] | np.ndarray[Any, Any]") -> Contrast | None:
+    """Returns the contrast of values by seed, shape (n,), or by seed and test image, shape (n, N); None for n = 0.
 
-
-def t_interval(stats: MeanStd | None, confidence: float = 1 - ALPHA) -> Interval | None:
-    """Returns the mean with its two-sided t-interval, None without values.
-
-    The interval is mean +- t(n - 1) * std / sqrt(n) with the sample standard deviation; with n = 1 there is a value and
-    no interval, and without spread the interval is a point. Raises ValueError for a confidence outside (0, 1).
+    By seed: Student's t with n - 1 degrees of freedom. By seed and image, with d of shape (n, N): the mean squares of
+    seeds, of images and of their interaction give var = (S + E) / (n N), S = max(MS_seeds, MS_interaction),
+    E = max(MS_images - MS_interaction, 0), and df = (n - 1) (S + E)² / S². S is never below the interaction: seeds that
+    agree by chance cannot look more precise than their test images. Raises ValueError for a value that is not finite.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    if stats is None or stats.std is None:
-        return (
-            None if stats is None else Interval(mean=stats.mean, low=None, high=None, n=stats.n, confidence=confidence)
-        )
-    from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
+    import numpy as np
 
-    half = float(stdtrit(stats.n - 1, (1 + confidence) / 2)) * stats.std / math.sqrt(stats.n)
-    return Interval(mean=stats.mean, low=stats.mean - half, high=stats.mean + half, n=stats.n, confidence=confidence)
-
-
-def p_value(stats: MeanStd | None, mean: float = 0.0) -> float | None:
-    """Returns p of the two-sided t-test of the given mean; None below two values.
-
-    Without spread it is 0, or 1 if the values equal that mean.
-    """
-    if stats is None or stats.std is None:
+    d = np.asarray(differences, dtype=np.float64)
+    if d.ndim not in (1, 2):
+        raise ValueError(f"a contrast needs shape (seeds,) or (seeds, images), got {d.shape}")
+    if not np.isfinite(d).all():
+        raise ValueError("a contrast needs finite values")
+    n, images = len(d), d.shape[1] if d.ndim == 2 else 0
+    if n == 0:
         return None
-    if stats.std == 0:
-        return float(stats.mean == mean)
-    from scipy.special import stdtr
+    mean = float(d.mean())
+    if n == 1 and images < 2:
+        return Contrast(mean, None, None, None, None, None, None, n, images)
+    if images == 0:
+        se = float(d.std(ddof=1)) / math.sqrt(n)
+        return _with_interval(mean, se, n - 1, se, None, n, images)
+    if n == 1:
+        se = float(d.std(ddof=1)) / math.sqrt(images)
+        return _with_interval(mean, se, images - 1, None, se, n, images)
+    by_seed, by_image = d.mean(axis=1), d.mean(axis=0)
+    rest = d - by_seed[:, None] - by_image[None, :] + mean
+    of_rest = float((rest**2).sum()) / ((n - 1) * (images - 1))
+    s = max(images * float(by_seed.var(ddof=1)), of_rest)
+    e = max(n * float(by_image.var(ddof=1)) - of_rest, 0.0)
+    df = (n - 1) * ((s + e) / s) ** 2 if s > 0 else math.inf
+    size = n * images
+    return _with_interval(mean, math.sqrt((s + e) / size), df, math.sqrt(s / size), math.sqrt(e / size), n, images)
 
-    return float(2 * stdtr(stats.n - 1, -abs(stats.mean - mean) / (stats.std / math.sqrt(stats.n))))
+
+def _with_interval(
+    mean: float, se: float, df: float, se_seeds: float | None, se_images: float | None, n: int, images: int
+) -> Contrast:
+    half = _quantile(df, 1 - ALPHA / 2) * se
+    return Contrast(mean, mean - half, mean + half, se, df, se_seeds, se_images, n, images)
 
 
-def holm_levels(p_values: Sequence[float | None], alpha: float = ALPHA, size: int | None = None) -> list[float | None]:
-    """Returns the confidence level of each interval, so that a family of intervals agrees with Holm's test.
+def p_value(found: Contrast | None, bound: float = 0.0, side: int = 0) -> float | None:
+    """Returns p of the t-test that the true value is not below (side -1) or above (side +1) a bound; side 0: two-sided.
 
-    The i-th smallest of m p-values gets 1 - alpha / (m - i + 1); from the first that Holm retains, all larger ones get
-    the level of that one. So an interval excludes the tested mean exactly if Holm rejects it at the family-wise error
-    rate alpha. None, a comparison that was not tested, gets None. It does not count in m, unless `size` is given: the
-    number of members that the family will have.
+    None below two seeds. Without spread it is 0 if the value lies on the side, else 1.
     """
-    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    levels: list[float | None] = [None] * len(p_values)
-    members = len(tested) if size is None else size
-    share = alpha
-    retained = False
-    for rank, (p, place) in enumerate(tested):
-        if not retained:
-            share = alpha / (members - rank)
-            retained = p > share
-        levels[place] = 1 - share
-    return levels
-
-
-def holm_intervals(
-    family: Sequence[MeanStd | None],
-    means: Sequence[float] | None = None,
-    alpha: float = ALPHA,
-    size: int | None = None,
-) -> list[Interval | None]:
-    """Returns the interval of each member at its level of `holm_levels`; `means` are the tested ones (default: 0)."""
-    tested = [0.0] * len(family) if means is None else means
-    levels = holm_levels([p_value(stats, mean) for stats, mean in zip(family, tested, strict=True)], alpha, size)
-    return [
-        t_interval(stats, 1 - alpha if level is None else level) for stats, level in zip(family, levels, strict=True)
-    ]
-
-
-def verdict(samples: Sequence[Sample], alpha: float = ALPHA) -> str | None:
-    """Returns the verdict of the Holm-adjusted intervals on a conjunction; None if no sample has two values.
-
-    Supported: each lies on its claimed side. Contradicted: one lies on the other. Else undecided.
-    """
-    intervals = holm_intervals([s.stats for s in samples], [s.bound for s in samples], alpha, len(samples))
-    sides = [_side(interval, sample.bound) for interval, sample in zip(intervals, samples, strict=True)]
-    if all(side is None for side in sides):
+    if found is None or found.n < 2 or found.se is None or found.df is None:
         return None
-    if any(side == -sample.side for side, sample in zip(sides, samples, strict=True)):
+    distance = found.mean - bound
+    if found.se == 0:
+        return 0.0 if distance and side * distance >= 0 else 1.0
+    t = distance / found.se
+    return 2 * _below(found.df, -abs(t)) if side == 0 else _below(found.df, -side * t)
+
+
+def holm(p_values: Sequence[float | None], alpha: float = ALPHA) -> list[bool]:
+    """Returns which hypotheses Holm's step-down test rejects at the family-wise error rate alpha.
+
+    None, a member that cannot be tested yet, is not rejected and counts in the size of the family.
+    """
+    rejected = [False] * len(p_values)
+    for rank, (p, place) in enumerate(sorted((p, place) for place, p in enumerate(p_values) if p is not None)):
+        if p > alpha / (len(p_values) - rank):
+            break
+        rejected[place] = True
+    return rejected
+
+
+def within(found: Contrast | None, margin: float, bound: float = 0.0, alpha: float = ALPHA) -> bool:
+    """Whether a contrast is equivalent to the bound: its interval at level 1 - 2 alpha lies within the margin."""
+    interval = None if found is None or found.n < 2 else found.interval(1 - 2 * alpha)
+    return interval is not None and abs(interval[0] - bound) <= margin and abs(interval[1] - bound) <= margin
+
+
+def verdict(tested: Sequence[Claimed], alpha: float = ALPHA) -> str:
+    """Returns the verdict on a conjunction of contrasts.
+
+    Supported: the one-sided bound of every one lies on the claimed side (or all are equivalent, where that is claimed);
+    all must hold, so no correction is needed. Contradicted: one lies on the other side by Holm's correction over all.
+    No difference: each is equivalent to its bound within its margin. Else undecided, as with fewer than two seeds.
+    """
+    if all(_holds(one, alpha) for one in tested):
+        return SUPPORTED
+    if any(holm([_against(one) for one in tested], alpha)):
         return CONTRADICTED
-    return SUPPORTED if all(s == sample.side for s, sample in zip(sides, samples, strict=True)) else UNDECIDED
+    if all(one.margin is not None and within(one.contrast, one.margin, one.bound, alpha) for one in tested):
+        return NO_DIFFERENCE
+    return UNDECIDED
 
 
-def more_seeds(samples: Sequence[Sample], alpha: float = ALPHA) -> int | None:
-    """Returns how many further seeds would decide an undecided conjunction if means and spreads stay as they are.
+def _holds(one: Claimed, alpha: float) -> bool:
+    if one.side == 0:
+        return one.margin is not None and within(one.contrast, one.margin, one.bound, alpha)
+    p = p_value(one.contrast, one.bound, one.side)
+    return p is not None and p <= alpha
 
-    FAR + 1 means more than FAR; None: unknown, because a sample has fewer than two values.
+
+def _against(one: Claimed) -> float | None:
+    """The p-value of the opposite of what is claimed."""
+    if one.side:
+        return p_value(one.contrast, one.bound, -one.side)
+    margin = one.margin or 0.0
+    sides = [p_value(one.contrast, one.bound + side * margin, side) for side in (1, -1)]
+    return min((p for p in sides if p is not None), default=None)
+
+
+def seeds_needed(one: Claimed, effect: float, power: float = POWER, alpha: float = ALPHA) -> int | None:
+    """Returns how many seeds in all show what is claimed with this power, if the true value is `effect`.
+
+    The variance between seeds falls with their number, that of the test images stays. FAR + 1 means more than FAR;
+    None: no number of seeds does, because of the images or because the effect is not on the claimed side. Raises
+    ValueError for a contrast of fewer than two seeds.
     """
-    if any(sample.stats is None or sample.stats.std is None for sample in samples):
+    found = one.contrast
+    if found.n < 2 or found.se_seeds is None:
+        raise ValueError("the spread over seeds needs two seeds")
+    between, images = found.n * found.se_seeds**2, (found.se_images or 0.0) ** 2
+    if one.side:
+        distances = [one.side * (effect - one.bound)]
+    else:
+        margin = one.margin or 0.0
+        distances = [margin - (effect - one.bound), margin + (effect - one.bound)]
+
+    def reached(n: float) -> float:
+        se = math.sqrt(between / n + images)
+        df = (n - 1) * (se**2 * n / between) ** 2 if between > 0 else math.inf
+        return 1 - sum(1 - _power(distance, se, df, alpha) for distance in distances)
+
+    if reached(1e9) < power:
         return None
-
-    def decided(more: int) -> bool:
-        projected = [
-            Sample(MeanStd(s.stats.mean, s.stats.std, s.stats.n + more), s.side, s.bound) for s in samples if s.stats
-        ]
-        return verdict(projected, alpha) in (SUPPORTED, CONTRADICTED)
-
-    if not decided(FAR):
+    if reached(FAR) < power:
         return FAR + 1
-    low, high = 0, FAR  # every p falls as n grows, so a decision stays
+    low, high = 1, FAR  # the power grows with n
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if decided(middle) else (middle, high)
+        low, high = (low, middle) if reached(middle) >= power else (middle, high)
     return high
 
 
-def _side(interval: Interval | None, bound: float) -> int | None:
-    """The side of the bound on which the interval lies, 0 if it covers the bound, None without an interval."""
-    if interval is None or interval.low is None or interval.high is None:
-        return None
-    return 1 if interval.low > bound else -1 if interval.high < bound else 0
+def _power(distance: float, se: float, df: float, alpha: float) -> float:
+    """Of the one-sided test at this true distance on the claimed side."""
+    if se == 0:
+        return float(distance > 0)
+    from scipy.special import nctdtr, ndtr
+
+    needed, shift = _quantile(df, 1 - alpha), distance / se
+    if df > 1e4 or abs(shift) > 30:
+        return float(ndtr(shift - needed))
+    return 1 - float(nctdtr(df, shift, needed))
 
 
-def _refuse_nonfinite(values: Sequence[float]) -> None:
-    if not all(math.isfinite(value) for value in values):
-        raise ValueError(f"statistics need finite values, got {list(values)}")
+def _quantile(df: float, level: float) -> float:
+    from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
+
+    return float(stdtrit(min(df, 1e12), level))
+
+
+def _below(df: float, t: float) -> float:
+    from scipy.special import stdtr
+
+    return float(stdtr(min(df, 1e12), t))

@@ -1,6 +1,5 @@
 """What the README and the documents say is done: commands, tables, claims, deviations, examples, links."""
 
-import csv
 import importlib.util
 import os
 import re
@@ -8,10 +7,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from analysis import make_tables
+from analysis.read.deviations import FOLDERS
 from experiments import catalog
 from experiments.cli import check_flags, parse_launch, parse_overrides
 from experiments.study import Study
@@ -40,78 +40,36 @@ def test_the_deviations_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -
     import deviations
 
     assert deviations.DOCUMENT.read_text() == deviations.document()
-    code = [path.read_text() for package in ("ran", "experiments") for path in (ROOT / package).rglob("*.py")]
+    code = [path.read_text() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     assert len(deviations.deviations()) == sum(text.count("# Deviation:") for text in code)
 
 
-def _tables() -> list[tuple[str, str]]:
-    """Every command of the documents that makes a table, with what stands below as its output."""
-    found = []
-    for path in DOCUMENTS:
-        for commands, said in re.findall(r"```bash\n((?:[^`]*\n)?)```\n\n```text\n(.*?)```", path.read_text(), re.S):
-            made = [line for line in commands.splitlines() if "make_tables.py" in line]
-            found += [(made[-1], said)] if made else []
-    return found
+@pytest.fixture(scope="module")
+def quotes() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        import quotes
+
+        return quotes
 
 
-@pytest.fixture
-def archived(tmp_path, monkeypatch) -> Path:
-    """A folder, entered, without a tracking store and with the project's archive."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "archive").symlink_to(ROOT / "results" / "archive")
-    return tmp_path
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_quotes_are_what_the_commands_say_of_the_archive(path: Path, quotes: ModuleType) -> None:
+    """Red after a change of the archive or of a table: python docs/quotes.py"""
+    text = path.read_text()
+    with quotes.archive_alone():
+        assert quotes.quoted(text, whole=path.name != "README.md") == text
 
 
-@pytest.mark.parametrize(("command", "said"), _tables(), ids=[command for command, _ in _tables()])
-def test_a_table_is_that_of_the_archive(command, said, archived, capsys) -> None:
-    arguments = shlex.split(command, comments=True)[2:]
-    assert make_tables.main([*arguments, "--formats", "text"]) == 0
-    assert said.strip() in capsys.readouterr().out
-
-
-def test_such_tables_are_found() -> None:
-    assert len(_tables()) >= 10
-
-
-def _number(text: str, digits: int) -> str:
-    return f"{float(text):+.{digits}f}".replace("-", "\N{MINUS SIGN}") if text else "\N{EN DASH}"
-
-
-def _is_as_claimed(row: dict[str, str]) -> bool:
-    *_, sign, bound = row["contrast"].split()
-    return float(row["diff"]) < float(bound) if sign == "<" else float(row["diff"]) > float(bound)
-
-
-PLANNED = 3
-"""number of seeds that the studies of schema 1 planned"""
-
-
-def _claim_row(rows: list[dict[str, str]]) -> list[str]:
-    """What the README's table says of a claim with too few seeds for a verdict."""
-    planned, found = PLANNED, {int(row["n"]) for row in rows}
-    assert max(found) < planned, "all planned seeds are there: the README should give the verdict"
-    digits = 3 if rows[0]["claim"] == "nal_vanishes" else 2
-    published, ours = ([_number(row[name], digits) for row in rows] for name in ("published", "diff"))
-    if len(set(published)) == 1 and not rows[0]["published"]:
-        published = published[:1]
-    on_side = f"{sum(map(_is_as_claimed, rows))} of {len(rows)}"
-    return [", ".join(published), ", ".join(ours), on_side, f"{min(found)} of {planned}", "none"]
-
-
-def test_the_claims_are_those_of_the_archive(archived) -> None:
-    (command,) = re.findall(r"`python analysis/make_tables\.py (--table claims [^`]*)`", README)
-    assert make_tables.main([*command.split(), "--formats", "csv"]) == 0
-    (path,) = (archived / "results").glob("claims-*.csv")
-    claims: dict[str, list[dict[str, str]]] = {}
-    with path.open() as file:
-        for row in csv.DictReader(file):
-            claims.setdefault(row["claim"], []).append(row)
-    table = README[README.index("| claim |") :].partition("\n\n")[0].splitlines()[2:]
-    assert [line.split(" | ", 1)[1].removesuffix(" |").split(" | ") for line in table] == [
-        _claim_row(rows) for rows in claims.values()
-    ]
+def test_quotes_are_found(quotes: ModuleType) -> None:
+    found = [quote["commands"] for path in DOCUMENTS for quote in quotes.QUOTE.finditer(path.read_text())]
+    assert sum("make_tables.py" in commands for commands in found) >= 10
+    assert quotes.CLAIMS.search(README)
+    assert "| interim |" in README or "| supported |" in README
+    # and what is wrong is mended
+    wrong = "```bash\npython analysis/make_tables.py --table 2\n```\n\n```text\nold\n───\n```"
+    with quotes.archive_alone():
+        assert "31.81" in quotes.quoted(wrong, whole=True)
 
 
 def _commands(start: str) -> list[tuple[str, str]]:

@@ -1,103 +1,153 @@
 """The table of the claims."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from analysis.claims.paper import CLAIMS, ERROR, ERROR5, PARAMS, RESPONSE
-from analysis.claims.verdicts import Finding, JudgedClaim
+from analysis.claims.claim import ERROR, ERROR5, MACS, MARGIN, OURS, PARAMS, RESPONSE, Claim
+from analysis.claims.verdicts import INTERIM, NEVER, NOT_RUN, Finding, JudgedClaim
 from analysis.read.published import published_text
-from analysis.stats import FAR, UNDECIDED, Interval
+from analysis.stats import FAR, UNDECIDED
+from analysis.tables import captions
 from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Judgement, Label, Published, Table, TableCell
+from analysis.tables.network_table import Costs, at_full_width
 from analysis.tables.study_table import safe_stem
 
-_DIGITS = {ERROR: 2, ERROR5: 2, PARAMS: 2} | dict.fromkeys(RESPONSE.values(), 3)
+_DIGITS = {ERROR: 2, ERROR5: 2, PARAMS: 2, MACS: 2} | dict.fromkeys(RESPONSE.values(), 3)
+IMAGES = 530_000 * 256  # training images of the paper's ImageNet protocol
+IMAGENET = "imagenet"
+_BACKWARD = 3  # a training step costs the forward pass and about twice that for the backward pass
 
 
-def claims_table(judged: Sequence[JudgedClaim]) -> Table:
-    """Returns the claims with runs, a row per contrast; the caption lists the claims without runs."""
+def claims_table(judged: Sequence[JudgedClaim], costs: Costs | None = None) -> Table:
+    """Returns every claim, a row per contrast; `costs` gives the caption the cost of claims that are not run."""
     columns = (
         Column(key="runs", header="profile, data", numeric=False),
         Column(key="claim", header="claim", numeric=False),
         Column(key="contrast", header="contrast", numeric=False),
         Column(key="published", header="paper", numeric=True),
-        Column(key="difference", header="ours, 95 % interval", numeric=True),
+        Column(key="difference", header=f"ours {captions.WITH_INTERVAL}", numeric=True),
         Column(key="n", header="n", numeric=True),
         Column(key="verdict", header="verdict", numeric=False),
     )
     rows = []
     for one in judged:
         first: list[TableCell] = [
-            Label(_runs_text(one), f"{one.study.profile} {one.study.dataset}"),
+            Label(runs_text(one), "" if one.study is None else f"{one.study.profile} {one.study.dataset}"),
             Label(f"{one.claim.sentence} ({one.claim.where})", one.claim.id),
         ]
-        last: TableCell = Judgement(_verdict_text(one), one.verdict, one.more_seeds)
+        needed = one.needed
+        last: TableCell = Judgement(verdict_text(one), one.verdict, needed if isinstance(needed, int) else None)
         for found in one.findings:
-            rows.append((*first, Label(found.contrast.sentence, found.contrast.sentence), *_numbers(found), last))
+            sentence = found.hypothesis.sentence
+            rows.append((*first, Label(sentence, sentence), *_numbers(found), last))
             first = [Ditto(cell.value) for cell in first if isinstance(cell, Label | Ditto)]
             last = Ditto(one.verdict)
     return Table(
         stem=_stem(judged),
         title="Claims of the paper",
-        caption=tuple(_caption(judged)),
+        caption=tuple(_caption(judged, costs or {})),
         columns=columns,
         rows=tuple(rows),
     )
 
 
 def _numbers(found: Finding) -> tuple[TableCell, TableCell, TableCell]:
-    digits = _DIGITS[found.contrast.quantity]
-    paper = Published(found.paper, digits=digits, signed=True)
-    if found.contrast.quantity == PARAMS:
-        exact = None if found.exact is None else Interval(mean=found.exact, low=None, high=None, n=1)
-        return paper, Difference(exact, expected=1, digits=digits), Blank()
-    n = 0 if found.stats is None else found.stats.n
-    return paper, Difference(found.interval, expected=n, digits=digits), Count(n, found.planned, found.diverged)
+    hypothesis = found.hypothesis
+    digits = _DIGITS[hypothesis.quantity]
+    paper = Published(found.paper, digits=digits, signed=not hypothesis.ratio)
+    if found.exact is not None:
+        return paper, Published(found.exact, digits=digits, signed=not hypothesis.ratio), Blank()
+    if found.measured is None:
+        return paper, Difference(None, expected=0), Blank()
+    contrast, n, planned = found.measured.contrast, found.measured.n, found.measured.planned
+    difference = Difference(contrast, expected=n, digits=digits, ratio=hypothesis.ratio)
+    return paper, difference, Count(n, planned or n, found.measured.diverged)
 
 
-def _runs_text(one: JudgedClaim) -> str:
+def runs_text(one: JudgedClaim) -> str:
+    """Returns profile, data set and overrides of the runs; what stands there for a claim that has none."""
+    if one.study is None:
+        return "none here" if one.verdict == NOT_RUN else "counted"
     overrides = ", ".join(f"{key} = {value}" for key, value in sorted(one.study.overrides.items()))
     return ", ".join([one.study.profile, one.data] + [overrides] * bool(overrides))
 
 
-def _verdict_text(one: JudgedClaim) -> str:
-    if one.verdict is None:
-        most = max((found.stats.n for found in one.findings if found.stats is not None), default=0)
-        return "none: n = 1" if most else "none: no pair"
+def verdict_text(one: JudgedClaim) -> str:
+    """Returns the verdict with what it lacks: seeds of the plan, or seeds that would decide it."""
+    if one.verdict == INTERIM:
+        return f"interim: {one.n} of {one.planned} seeds" if one.planned else "interim: no plan on record"
     if one.verdict != UNDECIDED:
         return one.verdict
-    if one.more_seeds is None:
-        return "undecided: not every contrast can be measured"
-    number = f"more than {FAR}" if one.more_seeds > FAR else str(one.more_seeds)
-    return f"undecided: {number} more seed{'' if one.more_seeds == 1 else 's'}"
+    sided = [found for found in one.findings if found.hypothesis.side and found.claimed is not None]
+    said = [f"{sum(map(_as_claimed, sided))} of {len(sided)} means as claimed"] if sided else []
+    if one.needed is not None:
+        effect = "the paper's effect" if any(found.paper is not None for found in sided) else f"{MARGIN:g} points"
+        said.append(f"{needed_text(one.needed)} would show {effect}")
+    return "undecided: " + "; ".join(said)
 
 
-def _caption(judged: Sequence[JudgedClaim]) -> list[str]:
-    there = {one.claim.id for one in judged}
-    papers = any(one.study.profile_name == "paper" for one in judged)
+def needed_text(needed: int | str) -> str:
+    """Returns a number of seeds, as JudgedClaim.needed has it, in words."""
+    if needed == NEVER:
+        return "no number of seeds"
+    return f"over {FAR} seeds" if isinstance(needed, int) and needed > FAR else f"{needed} seeds"
+
+
+def _as_claimed(found: Finding) -> bool:
+    claimed = found.claimed
+    return claimed is not None and (claimed.contrast.mean - claimed.bound) * claimed.side > 0
+
+
+def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
+    papers = any(one.study is not None and one.study.profile_name == "paper" for one in judged)
+    measured = [found.measured for one in judged for found in one.findings if found.measured is not None]
+    found = [one.contrast for one in measured if one.contrast is not None]
     sentences = [
         "Verdicts are per profile and data set, the first column; only profile paper speaks about the paper's protocol"
         + ("." if papers else ", and no run of it is here."),
-        "Contrast: of test errors in %, at the last step, paired by seed; of responses relative to stage 1's.",
+        "Contrast: of test errors in points at the last step, of runs with the same seed; of responses relative to "
+        "stage 1's, as ratios; of exact counts of the networks at full width.",
         "Paper: the same of its published values, on CIFAR-100 beside runs on it, else on its table's data set.",
-        "Ours: mean over n of the planned seeds; t-interval at the level of Holm's correction within the claim.",
-        "Supported: every interval lies on the claimed side; contradicted: one lies on the other; else undecided, with "
-        "how many further seeds would decide it at the observed mean and spread; n = 1: a value and no verdict.",
-        "(ours): the paper does not claim it.",
     ]
-    if any(found.diverged for one in judged for found in one.findings):
-        sentences.append("div.: pairs with a diverged run, left out.")
+    if found:
+        sentences.append(f"Ours: mean over the planned seeds, {captions.interval_text(found)}.")
+    sentences += [
+        "Supported: every contrast lies on the claimed side, each by a one-sided test at 5 %. Contradicted: one lies "
+        "on the other, by Holm's correction over the claim's. No difference: every 90 % interval lies within the "
+        "claim's margin, 0.5 points for errors.",
+        "Undecided: else, with how many seeds in all would show the paper's effect with 80 % power; never: the test "
+        "images alone forbid it. Interim: the planned seeds are not all there, nothing is judged.",
+        f"({OURS}): the paper does not claim it.",
+    ]
+    if any(one.diverged for one in measured):
+        sentences.append("div.: seeds with a diverged run, which counts as guessing.")
     sentences += dict.fromkeys(warning for one in judged for warning in one.warnings)
-    texts = [published_text(*text) for claim in CLAIMS if claim.id in there for text in claim.text]
-    sentences += [f"The paper's text says {text}." for text in texts if text is not None]
-    absent = [claim for claim in CLAIMS if claim.id not in there]
-    if absent:
-        listed = "; ".join(f"{claim.sentence} ({claim.where}, study {next(iter(claim.contrasts))})" for claim in absent)
-        sentences.append(f"Without runs: {listed}.")
-    return sentences
+    texts = [published_text(*text) for one in judged for text in one.claim.text]
+    sentences += dict.fromkeys(f"The paper's text says {text}." for text in texts if text is not None)
+    sentences += dict.fromkeys(one.claim.remark for one in judged if one.claim.remark)
+    return sentences + _not_run([one.claim for one in judged if one.verdict == NOT_RUN], costs)
+
+
+def _not_run(claims: Iterable[Claim], costs: Costs) -> list[str]:
+    """The launches that would run the claims that are not run."""
+    launches = []
+    for study in dict.fromkeys(study for claim in claims for study in list(claim.hypotheses)[:1]):
+        profile = "paper" if study == IMAGENET else "short"
+        cost = f" ({_cost(costs)})" if study == IMAGENET and costs else ""
+        launches.append(f"`python run_ablation.py --study {study} --profile {profile}`{cost}")
+    return [f"Not run, and what would run it: {'; '.join(launches)}."] if launches else []
+
+
+def _cost(costs: Costs) -> str:
+    """The cost of the paper's ImageNet protocol, which only GPUs can run."""
+    names = ("attention56", "resnet152", "attentionnext56", "resnext101_32x4d", "attention92", "attentioninception56")
+    macs = [costs.get(at_full_width(f"{name}_imagenet", 1000, 224), {}).get("macs", 0) for name in names]
+    total = _BACKWARD * IMAGES * sum(macs) / 1e18
+    return f"{total:.0f} x 10^18 multiply-adds a seed in training, on GPUs; their hours are not measured"
 
 
 def _stem(judged: Sequence[JudgedClaim]) -> str:
     """claims-<data>-<profile> for one group of runs, else claims-all; runs with overrides have a file of their own."""
-    studies = [one.study for one in judged]
+    studies = [one.study for one in judged if one.study is not None]
     keys = {(study.dataset, study.profile, study.canonical_overrides) for study in studies}
     if len(keys) == 1:
         return safe_stem("claims", studies[0].dataset, studies[0].profile, overrides=studies[0])

@@ -1,164 +1,210 @@
-"""The claims compared with the runs: effects with intervals, and a verdict per profile and data set."""
+"""The claims compared with the runs: contrasts with intervals, and a verdict per profile and data set."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.claims.paper import CLAIMS, ERROR, ERROR5, PARAMS, RESPONSE, Claim, Contrast, Term
+from analysis.claims.claim import ERROR, ERROR5, MACS, PARAMS, RESPONSE, Claim, Hypothesis, Term
+from analysis.claims.paper import CLAIMS
 from analysis.read.published import published_value, reported
-from analysis.stats import (
-    CONTRADICTED,
-    SUPPORTED,
-    UNDECIDED,
-    Interval,
-    MeanStd,
-    Sample,
-    holm_intervals,
-    mean_std,
-    more_seeds,
-    verdict,
-)
+from analysis.stats import CONTRADICTED, UNDECIDED, Claimed, seeds_needed, verdict
 from analysis.tables import captions
 from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
-from analysis.tables.network_table import Costs, read_costs
-from analysis.tables.study_table import cell_count
+from analysis.tables.contrasts import MeasuredContrast, measure_error, measure_values
+from analysis.tables.network_table import Costs, at_full_width, read_costs
 from records import names
 from records.study_json import CellKey, StudyRecord
 
 if TYPE_CHECKING:
     from analysis.read.results import Results
 
+INTERIM, NOT_RUN = "interim", "not run"  # besides the verdicts of analysis.stats
+NEVER = "never"
 _METRICS = {ERROR: names.FINAL_TEST_ERR, ERROR5: names.FINAL_TEST_ERR5}
 _STAGES = {quantity: stage for stage, quantity in RESPONSE.items()}
+_UNITS = {PARAMS: 1e6, MACS: 1e9}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result for one contrast. `exact`: the value of a contrast of counts, which has no statistics."""
+    """The result for one hypothesis, which has runs or, on counts, an exact value."""
 
-    contrast: Contrast
+    hypothesis: Hypothesis
     paper: float | None
-    stats: MeanStd | None
-    interval: Interval | None
-    planned: int
-    diverged: int
-    exact: float | None
+    """the paper's effect, a ratio if the hypothesis is on one"""
+    measured: MeasuredContrast | None = None
+    exact: float | None = None
+    cells: tuple[CellKey, ...] = ()
+    """the cells whose runs it combines"""
+
+    @property
+    def claimed(self) -> Claimed | None:
+        """What the statistics need, ratios as logarithms; None without runs."""
+        if self.measured is None or self.measured.contrast is None:
+            return None
+        scale = math.log if self.hypothesis.ratio else float
+        margin = None if self.hypothesis.margin is None else scale(self.hypothesis.margin)
+        return Claimed(self.measured.contrast, self.hypothesis.side, scale(self.hypothesis.bound), margin)
+
+    @property
+    def needed(self) -> int | str | None:
+        """Seeds in all that show it with 80 % power at the paper's effect (as stats.seeds_needed), or NEVER.
+
+        Where the paper gives no effect on the claimed side, it is the margin. None: unknown with less than two seeds.
+        """
+        claimed = self.claimed
+        if claimed is None or claimed.contrast.n < 2 or claimed.contrast.se_seeds is None:
+            return None
+        effect = claimed.bound + claimed.side * (claimed.margin or 0.0)
+        if self.paper is not None:
+            paper = math.log(self.paper) if self.hypothesis.ratio else self.paper
+            if claimed.side == 0 or (paper - claimed.bound) * claimed.side > 0:
+                effect = paper
+        return seeds_needed(claimed, effect) or NEVER
 
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """A claim, the study whose runs it was compared with, and the result."""
+    """A claim with its verdict, and the study whose runs it was compared with, if there are some."""
 
     claim: Claim
-    study: StudyRecord
+    study: StudyRecord | None
     findings: tuple[Finding, ...]
-    verdict: str | None
-    """None if no contrast has two pairs"""
-    more_seeds: int | None
-    """number of further seeds that would decide an undecided claim; FAR + 1: more than FAR; None: unknown"""
-    data: str
+    verdict: str
+    """of analysis.stats, or INTERIM or NOT_RUN"""
+    data: str = ""
     """name of the data set in print"""
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     """warnings about the data, as sentences"""
 
+    @property
+    def planned(self) -> int:
+        """Seeds that the study plans; 0 without a plan on record."""
+        return 0 if self.study is None else len(self.study.planned_seeds)
 
-def judge_all(results: "Results", studies: Iterable[StudyRecord], costs: Costs | None = None) -> list[JudgedClaim]:
-    """Returns the claims that have runs in these studies, by profile, data set and overrides, `paper` first.
+    @property
+    def n(self) -> int:
+        """Planned seeds that are there for every hypothesis."""
+        return min((found.measured.n for found in self.findings if found.measured is not None), default=0)
 
-    Runs are found by fingerprint. Raises CostsError if costs.csv must be read and is damaged.
+    @property
+    def needed(self) -> int | str | None:
+        """Seeds in all that decide an undecided claim, each hypothesis with 80 % power; NEVER, or None if unknown."""
+        each = [found.needed for found in self.findings if found.measured is not None]
+        if self.verdict != UNDECIDED or None in each:
+            return None
+        return NEVER if NEVER in each else max((seeds for seeds in each if isinstance(seeds, int)), default=None)
+
+
+def judge_all(
+    results: "Results",
+    studies: Iterable[StudyRecord],
+    costs: Costs | None = None,
+    runs: Mapping[str, RunResult] | None = None,
+) -> list[JudgedClaim]:
+    """Returns every claim: those with runs by profile, data set and overrides, `paper` first; counts; those not run.
+
+    Runs are found by fingerprint; `runs` saves reading them again (cell_results.index_runs). Raises CostsError if
+    costs.csv must be read and is damaged.
     """
-    runs, costs = index_runs(results.runs), read_costs() if costs is None else costs
+    runs = index_runs(results.runs, results.kept) if runs is None else runs
+    costs = read_costs() if costs is None else costs
     groups: dict[tuple[bool, str, str, str], dict[str, StudyRecord]] = {}
     for study in studies:
         key = (study.profile_name != "paper", study.profile, study.dataset, study.canonical_overrides)
         groups.setdefault(key, {})[study.name] = study
-    return [
-        judged
+    judged = [
+        one
         for key in sorted(groups)
         for claim in CLAIMS
-        if (judged := _judge(claim, groups[key], results, runs, costs)) is not None
+        if (one := _with_runs(claim, groups[key], results, runs, costs)) is not None
     ]
+    there = {one.claim.id for one in judged}
+    return judged + [_without_runs(claim, costs) for claim in CLAIMS if claim.id not in there]
 
 
-def _judge(
+def _with_runs(
     claim: Claim, studies: Mapping[str, StudyRecord], results: "Results", runs: Mapping[str, RunResult], costs: Costs
 ) -> JudgedClaim | None:
-    for name, contrasts in claim.contrasts.items():
+    for name, hypotheses in claim.hypotheses.items():
         if name not in studies:
             continue
-        cells = collect(studies[name], runs)
-        findings = _findings(studies[name], cells, contrasts, results, costs)
-        if any(found.stats is not None or found.diverged for found in findings):
-            about = studies[name].dataset, list(cells.values())
+        study, cells = studies[name], collect(studies[name], runs)
+        findings = [_finding(claim, hypothesis, study, cells, results) for hypothesis in hypotheses]
+        if any(cells[key].values() or cells[key].diverged() for found in findings for key in found.cells):
+            findings += [_counted(claim, hypothesis, costs) for hypothesis in claim.counts]
+            about = study.dataset, list(cells.values())
             size = [sentence.rstrip(".").lower() for sentence in captions.size_sentences(about[1])]
-            data = ", ".join([captions.dataset_name(*about), *size])
-            warnings = [*captions.schema_sentence(about[1]), *captions.not_imagenet(*about)]
-            outcome, further_seeds = _decide(findings)
             return JudgedClaim(
                 claim=claim,
-                study=studies[name],
-                findings=findings,
-                verdict=outcome,
-                more_seeds=further_seeds,
-                data=data,
-                warnings=tuple(warnings),
+                study=study,
+                findings=tuple(findings),
+                verdict=_verdict(findings),
+                data=", ".join([captions.dataset_name(*about), *size]),
+                warnings=(*captions.schema_sentence(about[1]), *captions.not_imagenet(*about)),
             )
     return None
 
 
-def _findings(
+def _without_runs(claim: Claim, costs: Costs) -> JudgedClaim:
+    """A claim on counts alone has its verdict; any other is not run."""
+    findings = [
+        Finding(hypothesis, _paper(claim, hypothesis, "")) for hypothesis in next(iter(claim.hypotheses.values()), ())
+    ]
+    counted = [_counted(claim, hypothesis, costs) for hypothesis in claim.counts]
+    verdict = NOT_RUN if claim.hypotheses else _verdict(counted)
+    return JudgedClaim(claim=claim, study=None, findings=(*findings, *counted), verdict=verdict)
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    """Of the conjunction: counts are exact, the rest is judged when its plan is done."""
+    measured = [found for found in findings if found.measured is not None]
+    counts = [found for found in findings if found.measured is None]
+    if any(found.exact is not None and not _agrees(found) for found in counts):
+        return CONTRADICTED
+    if any(found.exact is None for found in counts):
+        return UNDECIDED
+    if not all(found.measured.complete for found in measured if found.measured is not None):
+        return INTERIM
+    return verdict([claimed for found in measured if (claimed := found.claimed) is not None])
+
+
+def _agrees(found: Finding) -> bool:
+    hypothesis, exact = found.hypothesis, found.exact or 0.0
+    if hypothesis.side:
+        return (exact - hypothesis.bound) * hypothesis.side > 0
+    return abs(math.log(exact / hypothesis.bound)) <= math.log(hypothesis.margin or 1.0)
+
+
+def _finding(
+    claim: Claim,
+    hypothesis: Hypothesis,
     study: StudyRecord,
     cells: Mapping[CellKey, CellRuns],
-    contrasts: Sequence[Contrast],
     results: "Results",
-    costs: Costs,
-) -> tuple[Finding, ...]:
-    measured = [_measure(study, cells, contrast, results) for contrast in contrasts]
-    intervals = holm_intervals(
-        [stats for stats, _, _ in measured],
-        [contrast.bound for contrast in contrasts],
-        size=sum(contrast.quantity != PARAMS for contrast in contrasts),
-    )
-    return tuple(
-        Finding(
-            contrast=contrast,
-            paper=_combined([_published(study, term) for term in contrast.terms], contrast),
-            stats=stats,
-            interval=interval,
-            planned=planned,
-            diverged=diverged,
-            exact=_exact(study, cells, contrast, costs),
-        )
-        for contrast, (stats, planned, diverged), interval in zip(contrasts, measured, intervals, strict=True)
-    )
+) -> Finding:
+    keys = [_key(study, term) for term in hypothesis.terms]
+    paper = _paper(claim, hypothesis, study.dataset)
+    if not all(key in cells for key in keys):
+        return Finding(hypothesis, paper, MeasuredContrast(None, len(study.planned_seeds)))
+    terms = [(term.weight, cells[key]) for term, key in zip(hypothesis.terms, keys, strict=True)]
+    if hypothesis.quantity in _STAGES:
+        stage = _STAGES[hypothesis.quantity]
+        measured = measure_values(study, [(weight, _log_responses(of, stage, results)) for weight, of in terms])
+    else:
+        measured = measure_error(study, terms, _METRICS[hypothesis.quantity])
+    return Finding(hypothesis, paper, measured, cells=tuple(dict.fromkeys(keys)))
 
 
-def _measure(
-    study: StudyRecord, cells: Mapping[CellKey, CellRuns], contrast: Contrast, results: "Results"
-) -> tuple[MeanStd | None, int, int]:
-    """The contrast over the seeds that all its cells have; how many are planned and how many diverged."""
-    involved = [cells.get(_key(study, term)) for term in contrast.terms]
-    if contrast.quantity == PARAMS or any(cell_runs is None for cell_runs in involved):
-        return None, 0, 0
-    found = [cell_runs for cell_runs in involved if cell_runs is not None]
-    values = [_values(cell_runs, contrast.quantity, results) for cell_runs in found]
-    both = sorted(set.intersection(*(set(of_term) for of_term in values)))
-    planned = set.intersection(*(set(cell_runs.planned) for cell_runs in found))
-    diverged = {seed for seed in planned if any(seed in cell_runs.diverged() for cell_runs in found)}
-    by_seed = [_combined([of_term[seed] for of_term in values], contrast) for seed in both]
-    return mean_std([value for value in by_seed if value is not None]), len(planned), len(diverged)
-
-
-def _values(cell_runs: CellRuns, quantity: str, results: "Results") -> dict[int, float]:
-    if quantity not in _STAGES:
-        return cell_runs.values(_METRICS[quantity])
+def _log_responses(cell_runs: CellRuns, stage: int, results: "Results") -> dict[int, float]:
+    """The logarithm of a stage's response relative to the first stage's, by seed."""
     found = {}
     for seed in cell_runs.values():
         probes = results.probes(cell_runs.planned[seed]) or {}
         try:
             responses = [float(value) for value in probes["response"]["mean_abs"]]
-            relative = responses[_STAGES[quantity] - 1] / responses[0]
+            relative = math.log(responses[stage - 1] / responses[0])
         except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
             continue  # probes of an earlier version, or a network without this stage
         if math.isfinite(relative):
@@ -166,53 +212,39 @@ def _values(cell_runs: CellRuns, quantity: str, results: "Results") -> dict[int,
     return found
 
 
-def _exact(study: StudyRecord, cells: Mapping[CellKey, CellRuns], contrast: Contrast, costs: Costs) -> float | None:
-    if contrast.quantity != PARAMS:
-        return None
-    involved = [cells.get(_key(study, term)) for term in contrast.terms]
-    return _combined(
-        [None if cell_runs is None else cell_count(cell_runs, PARAMS, costs) for cell_runs in involved], contrast
-    )
+def _counted(claim: Claim, hypothesis: Hypothesis, costs: Costs) -> Finding:
+    """The exact value of a hypothesis on counts; of a network that is not ours the count is the paper's."""
+    counts = []
+    for term in hypothesis.terms:
+        network = str(term.cell["network"])
+        shape = (1000, 224) if network.endswith("_imagenet") else (10, 32)
+        count = costs.get(at_full_width(network, *shape), {}).get(term.quantity)
+        counts.append(_published(claim, term, "") if count is None else count / _UNITS[term.quantity])
+    return Finding(hypothesis, _paper(claim, hypothesis, ""), exact=_combined(hypothesis, counts))
 
 
-def _published(study: StudyRecord, term: Term) -> float | None:
-    """The paper's value of a term, on the data set of these runs if it has one."""
-    paper = reported(study.table, study.dataset) if study.table is not None else None
-    table, cell = term.published or (study.table or "", term.cell)
-    quantity = {ERROR: paper[1] if paper else "", ERROR5: "top5_err", PARAMS: "params"}.get(
-        term.quantity, "relative_response"
-    )
-    if term.quantity in _STAGES or paper is not None:
-        return published_value(table, cell, quantity)
-    return None
+def _paper(claim: Claim, hypothesis: Hypothesis, dataset: str) -> float | None:
+    """The paper's effect, on the data set of the runs if it has numbers on it."""
+    return _combined(hypothesis, [_published(claim, term, dataset) for term in hypothesis.terms])
 
 
-def _combined(values: Sequence[float | None], contrast: Contrast) -> float | None:
+def _published(claim: Claim, term: Term, dataset: str) -> float | None:
+    table, cell = term.published or (claim.table, term.cell)
+    paper = reported(table, dataset)
+    quantity = {ERROR: paper[1] if paper else "", ERROR5: "top5_err", PARAMS: "params", MACS: "macs"}
+    return published_value(table, cell, quantity.get(term.quantity, "relative_response"))
+
+
+def _combined(hypothesis: Hypothesis, values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    if len(known) < len(contrast.terms):
+    if len(known) < len(hypothesis.terms):
         return None
-    return sum(term.weight * value for term, value in zip(contrast.terms, known, strict=True))
+    pairs = list(zip(hypothesis.terms, known, strict=True))
+    if hypothesis.ratio:
+        return math.prod(value**term.weight for term, value in pairs)
+    return sum(term.weight * value for term, value in pairs)
 
 
 def _key(study: StudyRecord, term: Term) -> CellKey:
     """The cell of a study that a term refers to; not a cell of the study if the axes differ."""
     return tuple(term.cell.get(axis.name, "") for axis in study.axes)
-
-
-def _decide(findings: Sequence[Finding]) -> tuple[str | None, int | None]:
-    """The verdict on the conjunction, and the number of further seeds that would decide an undecided one."""
-    tested = [found for found in findings if found.contrast.quantity != PARAMS]
-    counts = [found for found in findings if found.contrast.quantity == PARAMS]
-    samples = [Sample(found.stats, found.contrast.side, found.contrast.bound) for found in tested]
-    outcome = verdict(samples)
-    if outcome is None:
-        return None, None
-    if any(found.exact is not None and not _agrees(found) for found in counts):
-        return CONTRADICTED, None
-    if outcome == SUPPORTED and any(found.exact is None for found in counts):
-        return UNDECIDED, None
-    return outcome, more_seeds(samples) if outcome == UNDECIDED else None
-
-
-def _agrees(found: Finding) -> bool:
-    return found.exact is not None and (found.exact - found.contrast.bound) * found.contrast.side > 0

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.figures.budget import budget
 from analysis.figures.cost import cost
 from analysis.figures.curves import curves
 from analysis.figures.depth import depth
@@ -12,6 +13,7 @@ from analysis.figures.figure import CaptionedFigure as CaptionedFigure
 from analysis.figures.figure import MissingFigure as MissingFigure
 from analysis.figures.figure import render as render
 from analysis.figures.figure import write as write
+from analysis.figures.forest import claims
 from analysis.figures.masks import masks
 from analysis.figures.network_diagram.figure import architecture
 from analysis.figures.noise import noise
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 
 # By the name that --figure takes; 1 to 4 as in the paper. Each yields figures and missing figures.
 FIGURES: dict[str, Callable[["Results", Sequence[StudyRecord]], Iterator[CaptionedFigure | MissingFigure]]] = {
+    "claims": claims,
     "1": masks,
     "2": architecture,
     "3": receptive_fields,
     "4": response,
     "depth": depth,
     "noise": noise,
+    "budget": budget,
     "cost": cost,
     "curves": curves,
 }

@@ -88,7 +88,8 @@ class Band:
 
 def cells_of(study: StudyRecord, results: "Results") -> list[FigureCell]:
     """Returns the cells of a study in its order, joined by fingerprint with the runs of any study."""
-    runs = index_runs(results.runs[results.runs["fingerprint"].isin([run.fingerprint for run in study.runs])])
+    of_study = results.runs["fingerprint"].isin([run.fingerprint for run in study.runs])
+    runs = index_runs(results.runs[of_study], results.kept)
     return [
         FigureCell(
             study=study,

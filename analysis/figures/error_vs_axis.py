@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import captions, style
 from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.figures.points import ErrorAxis, Lines, Point, compared_labels, lines_of, needs_own_axis, published_label
-from analysis.stats import Interval
+from analysis.stats import Contrast
+from analysis.tables.captions import difference_sentences
 from analysis.tables.cells import MINUS
 from records.study_json import StudyRecord
 
@@ -66,10 +67,13 @@ def _caption(what: ErrorAxis, study: StudyRecord, lines: Lines) -> list[str]:
     ]
     pair = compared_labels(study, lines)
     if pair:
-        tested = [p.difference for p in points if p.difference is not None and p.difference.low is not None]
-        at = "at the level of Holm's correction over those of this figure" if len(tested) > 1 else "of 95 %"
-        interval = f", with its t-interval {at}" if tested else "; an interval needs two pairs"
-        sentences.append(f"{pair[0]} {MINUS} {pair[1]}: mean difference paired by seed{interval}.")
+        differences = {
+            (label, point.x): point.difference
+            for label, line in lines.items()
+            for point in line
+            if point.difference is not None
+        }
+        sentences += difference_sentences(f"{pair[0]} {MINUS} {pair[1]}", differences)
     if any(point.published is not None for point in points):
         where = "on an axis of its own" if needs_own_axis(lines) else "in grey"
         sentences.append(f"P{published_label(study)[1:]}: the paper's single values, {where}.")
@@ -85,9 +89,7 @@ def _draw(what: ErrorAxis, study: StudyRecord, lines: Lines, title: str) -> "Fig
     memorised = any(point.memorised for point in points)
     counts = captions.seeds_text(len(point.cell.errors) for point in points)
     several = any(len(point.cell.errors) > 1 for point in points)
-    tested = sum(point.difference is not None and point.difference.low is not None for point in points)
-    holm = " (differences: Holm's level)" if tested > 1 else ""
-    marker = f"marker: {style.INTERVAL}{holm}, dots: seeds" if several else "marker: the one run"
+    marker = f"marker: {style.INTERVAL}, dots: seeds" if several else "marker: the one run"
     subtitle = f"{captions.source_line([point.cell for point in points])} · {counts} · {marker}"
     panels = 1 + apart + (pair is not None) + memorised
     width = style.COLUMN if panels == 1 else style.PAGE
@@ -118,9 +120,12 @@ def _draw(what: ErrorAxis, study: StudyRecord, lines: Lines, title: str) -> "Fig
         axes.set_ylabel("difference (percentage points)")
         axes.axhline(0, color="black", linewidth=0.6)
         for i, (label, line) in enumerate(lines.items()):
-            _measured(axes, line, [point.difference for point in line], shifts[label] * (len(lines) > 2), i)
+            shift = shifts[label] * (len(lines) > 2)
+            _measured(axes, line, [_difference(point) for point in line], shift, i)
             _published(axes, [(p.x, p.published_difference) for p in line], i)
-        _limits(axes, [0.0], [p.difference for p in points])
+        _limits(axes, [0.0], [_difference(point) for point in points])
+        for label, line in lines.items():
+            _mark(axes, line, shifts[label] * (len(lines) > 2))
     if memorised:
         axes = row.pop(0)
         axes.set_title("memorised wrong labels")
@@ -137,7 +142,20 @@ def _draw(what: ErrorAxis, study: StudyRecord, lines: Lines, title: str) -> "Fig
     return figure
 
 
-def _measured(axes: "Axes", line: Sequence[Point], means: Sequence[Interval | None], shift: float, i: int) -> None:
+def _difference(point: Point) -> Contrast | None:
+    return None if point.difference is None else point.difference.contrast
+
+
+def _mark(axes: "Axes", line: Sequence[Point], shift: float) -> None:
+    """A star above the differences that the caption calls different from 0."""
+    for point in line:
+        found = _difference(point)
+        if point.marked and found is not None and found.high is not None:
+            top = min(found.high, axes.get_ylim()[1])
+            axes.annotate("*", (point.x + shift, top), ha="center", va="bottom", fontsize=8, annotation_clip=False)
+
+
+def _measured(axes: "Axes", line: Sequence[Point], means: Sequence[Contrast | None], shift: float, i: int) -> None:
     there = [(point.x + shift, mean) for point, mean in zip(line, means, strict=True) if mean is not None]
     for x, mean in there:
         if mean.low is not None and mean.high is not None:
@@ -160,7 +178,7 @@ def _published(axes: "Axes", values: Sequence[tuple[float, float | None]], i: in
 
 
 def _limits(
-    axes: "Axes", values: Sequence[float], intervals: Sequence[Interval | None], floor: float = -math.inf
+    axes: "Axes", values: Sequence[float], intervals: Sequence[Contrast | None], floor: float = -math.inf
 ) -> None:
     """Sets limits that show every value, but cut long intervals: with n = 2 the t quantile is 12.7."""
     marked: list[Any] = [line for line in axes.lines if line.get_marker() not in ("", "None")]

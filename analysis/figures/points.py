@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from analysis.figures.curves_over_seeds import FigureCell, cells_of
 from analysis.read.published import published_value, reported
-from analysis.stats import Interval, mean_std, t_interval
-from analysis.tables.cell_results import differences_to_baseline
+from analysis.stats import Contrast, contrast
+from analysis.tables.contrasts import MeasuredContrast, differences_to_baseline, marked, measure_error
 from records import names
 from records.study_json import CellKey, StudyRecord
 
@@ -34,11 +34,13 @@ class Point:
 
     x: float
     cell: FigureCell
-    mean: Interval | None
-    difference: Interval | None
+    mean: Contrast | None
+    difference: MeasuredContrast | None
+    marked: bool
+    """whether the difference differs from 0 by Holm's test over those of its study"""
     published: float | None
     published_difference: float | None
-    memorised: Interval | None
+    memorised: Contrast | None
     """%; of runs with label noise"""
 
 
@@ -50,17 +52,19 @@ def lines_of(what: ErrorAxis, study: StudyRecord, results: "Results") -> Lines:
     cells = cells_of(study, results)
     by_key = {tuple(cell.values.values()): cell for cell in cells}
     differences = differences_to_baseline(study, {key: cell.runs for key, cell in by_key.items()})
+    starred = marked(differences)
     lines: Lines = {}
     for key, cell in by_key.items():
         label = ", ".join(t for n, t in zip(cell.values, cell.labels, strict=True) if n != what.axis) or study.title
         point = Point(
             x=float(cell.values[what.axis]) * what.factor,
             cell=cell,
-            mean=t_interval(mean_std(list(cell.errors.values()))),
+            mean=measure_error(study, [(1, cell.runs)]).contrast if cell.errors else None,
             difference=differences.get(key),
+            marked=key in starred,
             published=_published(study, key),
             published_difference=_published_difference(study, key),
-            memorised=t_interval(mean_std(list(cell.runs.values(names.FINAL_MEMORISED).values()))),
+            memorised=contrast(list(cell.runs.values(names.FINAL_MEMORISED).values())),
         )
         lines.setdefault(label, []).append(point)
     return {label: sorted(points, key=lambda point: point.x) for label, points in lines.items()}
@@ -79,7 +83,9 @@ def _published_difference(study: StudyRecord, key: CellKey) -> float | None:
 
 def compared_labels(study: StudyRecord, lines: Lines) -> tuple[str, str] | None:
     """Returns the labels of the two sides of the differences; None if there are no differences to draw."""
-    if study.compare is None or not any(point.difference for line in lines.values() for point in line):
+    if study.compare is None or not any(
+        point.difference and point.difference.contrast for line in lines.values() for point in line
+    ):
         return None
     axis = next(axis for axis in study.axes if axis.name == study.compare.axis)
     others = [axis.label(value) for value in axis.values if value != study.compare.baseline]

@@ -5,8 +5,8 @@ import math
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from analysis.read.mlflow_client import (
     sqlite_file,
 )  # fmt: skip
 from analysis.read.mlflow_client import StoreError as StoreError
-from analysis.read.runs import COMMIT, CURVES, Curves, RunData, StudyParent, tidy
+from analysis.read.runs import COMMIT, CURVES, Curves, RunData, StudyParent, group_runs, tidy
 from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from records import names
@@ -48,6 +48,8 @@ class TrackedStudies:
     studies: tuple[StudyRecord, ...]
     runs: "pd.DataFrame"
     problems: tuple[str, ...]
+    kept: Mapping[str, Sequence[RunData]] = field(default_factory=dict, repr=False, compare=False)
+    """the runs with their artifacts, by fingerprint"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,13 @@ def read_store(uri: str | None = None, parent: str | None = None) -> TrackedStud
     if not store.parents:
         raise StoreError(store.problems[0] if store.problems else _nothing(store.uri))
     studies = tuple(found.record for found in store.parents)
-    return TrackedStudies(uri=store.uri, studies=studies, runs=tidy(store.runs), problems=store.problems)
+    return TrackedStudies(
+        uri=store.uri,
+        studies=studies,
+        runs=tidy(store.runs),
+        problems=store.problems,
+        kept={fingerprint: group.copies for fingerprint, group in group_runs(store.runs).items()},
+    )
 
 
 def read_contents(uri: str | None = None, *, parent: str | None = None, experiment: str | None = None) -> StoreContents:

@@ -1,11 +1,13 @@
 """Sentences of captions: data, profile and seeds, differences, missing runs, cost."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from analysis.read.runs import RUNNING, repeated_text
+from analysis.stats import Contrast
 from analysis.tables.cell_results import NO_ERROR, NOT_RUN, CellRuns, RunResult
-from analysis.tables.cells import Difference, TableCell
+from analysis.tables.contrasts import MeasuredContrast, marked
 from records import names
 from records.schema import CURRENT
 from records.study_json import StudyRecord
@@ -20,6 +22,7 @@ WORDS = {
     NOT_RUN: NOT_RUN,
 }
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167
+WITH_INTERVAL = "[95 % interval]"  # in the title of a column
 OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: number of training images of the data set
 
 # Every table must say that the built-in data set is synthetic.
@@ -34,10 +37,11 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
     """Returns data, profile, rule of selection, n and overrides of studies that differ only in the data set."""
     first, everything = studies[0], [cell_runs for of_study in cells for cell_runs in of_study]
     pairs = list(zip(studies, cells, strict=True))
-    counts = {len(cell_runs.planned) for cell_runs in everything} or {0}
-    planned = (
-        _plural(max(counts), "planned seed") if len(counts) == 1 else f"{min(counts)} to {max(counts)} planned seeds"
-    )
+    counts = {len(cell_runs.outcomes) for cell_runs in everything} or {0}
+    word = "planned" if all(study.planned_seeds for study in studies) else "launched"
+    planned = _plural(max(counts), f"{word} seed")
+    if len(counts) > 1:
+        planned = f"{min(counts)} to {planned}"
     data = " and ".join(dataset_name(study.dataset, of_study) for study, of_study in pairs)
     return [
         f"Data: {data}. Profile: {first.profile}. Selection: {first.selection}.",
@@ -49,10 +53,9 @@ def opening_sentences(studies: Sequence[StudyRecord], cells: Sequence[Sequence[C
     ]
 
 
-def closing_sentences(cells: Sequence[CellRuns], broken: int) -> list[str]:
-    """Returns the missing and repeated runs, the number of pairs left out because of a diverged run, and the cost."""
-    left_out = [f"Left out of the differences: {_plural(broken, 'pair')} with a diverged run."] if broken else []
-    return [*shortfall_sentence(cells), *repeats_sentences(cells), *left_out, *hours_sentence(cells)]
+def closing_sentences(cells: Sequence[CellRuns]) -> list[str]:
+    """Returns the missing and repeated runs, and the cost."""
+    return [*shortfall_sentence(cells), *repeats_sentences(cells), *hours_sentence(cells)]
 
 
 def schema_sentence(cells: Sequence[CellRuns]) -> list[str]:
@@ -76,18 +79,42 @@ def overrides_sentence(overrides: Mapping[str, object]) -> list[str]:
     return [f"Overrides: {listed}."] if listed else []
 
 
-def holm_sentence(name: str, cells: Iterable[TableCell]) -> str:
-    """Returns the sentence about the differences in `cells`, which are called `name`."""
-    tested = sum(isinstance(c, Difference) and c.interval is not None and c.interval.low is not None for c in cells)
-    start = f"{name[0].upper()}{name[1:]}: mean difference paired by seed"
-    if tested == 0:
-        return f"{start}; an interval needs two pairs."
-    if tested == 1:
-        return f"{start}, with its 95 % t-interval."
-    return (
-        f"{start}, with its t-interval at the level of Holm's correction over the {tested} of this table: "
-        "it excludes 0 where Holm's test rejects at 5 %."
-    )
+def difference_sentences(name: str, differences: Mapping[Any, MeasuredContrast]) -> list[str]:
+    """Returns the sentences about the differences of one table or figure, which are called `name`."""
+    found = [one.contrast for one in differences.values() if one.contrast is not None]
+    start = f"{name[0].upper()}{name[1:]}: mean difference of runs with the same seed"
+    if not any(one.low is not None for one in found):
+        return [f"{start}; an interval needs two seeds."]
+    return [f"{start}, {interval_text(found)}.", *marks_sentences(differences)]
+
+
+def interval_text(found: Collection[Contrast]) -> str:
+    """Returns what the intervals of some contrasts are over, in words for a reader outside statistics."""
+    shown = [one for one in found if one.low is not None]
+    if not shown:
+        return "without a range: one seed has none"
+    if all(one.images and one.n > 1 for one in shown):
+        return "with the range (95 %) in which other seeds and other test images would put it"
+    if not any(one.images for one in shown):
+        return "with the range (95 %) in which other seeds would put it (no results per test image here)"
+    return "with the range (95 %) in which other seeds, other test images or both would put it, as the runs allow"
+
+
+def marks_sentences(differences: Mapping[Any, MeasuredContrast]) -> list[str]:
+    """Returns what a mark beside a difference says, why some are not judged, and how a diverged run counts."""
+    judged = [one for one in differences.values() if one.complete]
+    said = []
+    if judged:
+        what = f"from 0 by Holm's test over the {_plural(len(differences), 'difference')} at 5 %"
+        said.append(f"*: differs {what}." if marked(differences) else f"No difference is marked: none differs {what}.")
+    if not all(one.planned for one in differences.values()):
+        said.append("Nothing is judged: no plan of seeds is on record.")
+    elif len(judged) < len(differences):
+        said.append("Interim: a difference is judged when all planned seeds are there.")
+    diverged = sum(one.diverged for one in differences.values())
+    if diverged:
+        said.append(f"A diverged run counts as guessing: in {_plural(diverged, 'pair')}.")
+    return said
 
 
 def hours_sentence(cells: Sequence[CellRuns]) -> list[str]:

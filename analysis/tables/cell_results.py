@@ -1,18 +1,21 @@
 """The cells of a study joined with the runs of any study: outcomes and numbers by seed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from analysis.read.runs import RUNNING
-from analysis.stats import Interval, MeanStd, differences, holm_intervals, mean_std
+from analysis.read.npz import read_correct
+from analysis.read.runs import RUNNING, RunData
+from analysis.stats import mean_std
 from analysis.tables.cells import Measure
 from records import names
 from records.schema import CURRENT
 from records.study_json import CellKey, NetworkKey, StudyRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 NOT_RUN = "not run"
@@ -35,14 +38,28 @@ class RunResult:
     """failed attempts besides this run"""
     killed: int = 0
     """killed attempts besides this run"""
+    copies: Sequence[RunData] = ()
+    """the run itself, from each source that has it"""
+
+    @cached_property
+    def wrong(self) -> "np.ndarray[Any, Any] | None":
+        """Whether each test image was misclassified, (N,) bools; None if that was not kept or is not this error's."""
+        for copy in self.copies:
+            content = copy.artifact(names.TEST_CORRECT)
+            correct = None if content is None else read_correct(content)
+            if correct is not None and abs(100 * (1 - correct.mean()) - self.metrics[names.FINAL_TEST_ERR]) < 0.01:
+                return ~correct
+        return None
 
 
 @dataclass(frozen=True)
 class CellRuns:
-    """The runs of one cell: the planned fingerprints, the outcome of each seed, and the existing runs."""
+    """The runs of one cell: the fingerprints of a launch, the outcome of each seed, and the existing runs."""
 
     planned: Mapping[int, str]
+    """fingerprints by seed, of the seeds that were launched"""
     outcomes: Mapping[int, str]
+    """by seed, of the launched seeds and of those that the study plans"""
     by_seed: Mapping[int, RunResult]
     network: NetworkKey | None
 
@@ -64,7 +81,7 @@ class CellRuns:
         stats = mean_std(list(self.values(metric).values()))
         failed = len(self._with(names.FAILED))
         return Measure(
-            stats=stats, diverged=len(self.diverged()), planned=len(self.planned), failed=failed, unfinished=len(begun)
+            stats=stats, diverged=len(self.diverged()), planned=len(self.outcomes), failed=failed, unfinished=len(begun)
         )
 
     def logged(self, metric: str) -> float | None:
@@ -76,8 +93,11 @@ class CellRuns:
         return {seed for seed, found in self.outcomes.items() if found == outcome}
 
 
-def index_runs(runs: "pd.DataFrame") -> dict[str, RunResult]:
-    """Returns the run of each fingerprint, from tidy runs (runs.RUN_COLUMNS)."""
+def index_runs(runs: "pd.DataFrame", kept: Mapping[str, Sequence[RunData]] | None = None) -> dict[str, RunResult]:
+    """Returns the run of each fingerprint, from tidy runs (runs.RUN_COLUMNS).
+
+    `kept`: the same runs with their artifacts, by fingerprint; without them there are no results per image.
+    """
     counted = ("schema", "results", "failed", "killed")
     columns = ("fingerprint", "outcome", "test_err", "hours", "params", "metrics", *counted)
     found = {}
@@ -93,6 +113,7 @@ def index_runs(runs: "pd.DataFrame") -> dict[str, RunResult]:
             results=int(results),
             failed=int(failed),
             killed=int(killed),
+            copies=(kept or {}).get(str(fingerprint), ()),
         )
     return found
 
@@ -102,7 +123,7 @@ def collect(study: StudyRecord, runs: Mapping[str, RunResult]) -> dict[CellKey, 
     cells = {}
     for cell, planned in study.cells().items():
         known = {seed: runs[fingerprint] for seed, fingerprint in planned.items() if fingerprint in runs}
-        outcomes = {seed: _outcome(known.get(seed)) for seed in planned}
+        outcomes = {seed: _outcome(known.get(seed)) for seed in sorted({*planned, *study.planned_seeds})}
         cells[cell] = CellRuns(planned=planned, outcomes=outcomes, by_seed=known, network=study.networks.get(cell))
     return cells
 
@@ -112,22 +133,3 @@ def _outcome(run: RunResult | None) -> str:
         return NOT_RUN
     with_error = math.isfinite(run.metrics.get(names.FINAL_TEST_ERR, math.nan))
     return NO_ERROR if run.outcome == names.FINISHED and not with_error else run.outcome
-
-
-def paired(a: CellRuns, b: CellRuns, metric: str = names.FINAL_TEST_ERR) -> MeanStd | None:
-    """Returns mean and standard deviation of a - b over the seeds that both have."""
-    ours, theirs = a.values(metric), b.values(metric)
-    both = sorted(ours.keys() & theirs.keys())
-    return differences([ours[seed] for seed in both], [theirs[seed] for seed in both])
-
-
-def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, CellRuns]) -> dict[CellKey, Interval | None]:
-    """Returns each cell's test error minus its baseline's, at Holm's level over all; no entry for a baseline."""
-    compared = {cell: other for cell in cells if (other := study.baseline_of(cell)) is not None}
-    stats = [paired(cells[cell], cells[other]) if other in cells else None for cell, other in compared.items()]
-    return dict(zip(compared, holm_intervals(stats), strict=True))
-
-
-def broken_pairs(a: CellRuns, b: CellRuns) -> int:
-    """Returns how many seeds have no difference because one of the two runs diverged."""
-    return len((a.diverged() | b.diverged()) & a.planned.keys() & b.planned.keys())

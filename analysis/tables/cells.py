@@ -1,8 +1,9 @@
 """A table as typed cells, and the one formatter that turns a cell into text."""
 
+import math
 from dataclasses import dataclass
 
-from analysis.stats import Interval, MeanStd
+from analysis.stats import Contrast, MeanStd
 from records.study_json import Value
 
 MISSING = "\N{EN DASH}"
@@ -59,11 +60,17 @@ class Number:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference, e.g. to the baseline row. Its n is printed if it is not `expected`, the n of the row."""
+    """A difference, e.g. to the baseline row. Its n is printed if it is not `expected`, the n of the row.
 
-    interval: Interval | None
+    `marked`: it differs from 0 by the test that the caption names. `ratio`: the contrast is of logarithms, and a ratio
+    with its interval is printed.
+    """
+
+    contrast: Contrast | None
     expected: int
     digits: int = 2
+    marked: bool = False
+    ratio: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,11 @@ class Ditto:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The result for a claim: as printed, the verdict or None, and the number of further seeds that would decide it."""
+    """The result for a claim: as printed, the verdict, and the number of seeds that would decide it, if known."""
 
     text: str
-    verdict: str | None
-    more_seeds: int | None
+    verdict: str
+    seeds_needed: int | None
 
 
 TableCell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
@@ -131,11 +138,11 @@ def format_cell(cell: TableCell) -> str:
             return MISSING if value is None else signed(value, digits)
         case Published(value=value, digits=digits) | Number(value=value, digits=digits):
             return MISSING if value is None else f"{value:.{digits}f}"
-        case Difference(interval=None):
+        case Difference(contrast=None):
             return MISSING
-        case Difference(interval=Interval() as interval, expected=expected, digits=digits):
-            pairs = f" (n = {interval.n})" if interval.n != expected else ""
-            return _interval(interval, digits) + pairs
+        case Difference(contrast=Contrast() as contrast):
+            pairs = f" (n = {contrast.n})" if contrast.n != cell.expected else ""
+            return _interval(cell, contrast) + " *" * cell.marked + pairs
         case _:
             return ""
 
@@ -145,8 +152,8 @@ def raw_cell(column: Column, cell: TableCell) -> dict[str, Value | None]:
     match cell:
         case Label(value=value) | Number(value=value) | Ditto(value=value):
             return {column.key: value}
-        case Judgement(verdict=verdict, more_seeds=more_seeds):
-            return {column.key: verdict, "more_seeds": more_seeds}
+        case Judgement(verdict=verdict, seeds_needed=seeds_needed):
+            return {column.key: verdict, "seeds_needed": seeds_needed}
         case Count(n=n, planned=planned):
             return {"n": n, "planned": planned}
         case Measure(stats=stats):
@@ -159,13 +166,17 @@ def raw_cell(column: Column, cell: TableCell) -> dict[str, Value | None]:
             }
         case Published(value=value):
             return {"published": value}
-        case Difference(interval=Interval() as interval):
-            level = None if interval.low is None else interval.confidence
+        case Difference(contrast=Contrast() as contrast):
+            mean, low, high = (
+                math.exp(value) if cell.ratio and value is not None else value
+                for value in (contrast.mean, contrast.low, contrast.high)
+            )
+            over = "seeds and images" if contrast.images else "seeds"
             return {
-                "diff": interval.mean, "lo": interval.low, "hi": interval.high, "level": level, "pairs": interval.n,
+                "diff": mean, "lo": low, "hi": high, "over": over, "marked": cell.marked, "pairs": contrast.n,
             }  # fmt: skip
         case Difference():
-            return dict.fromkeys(("diff", "lo", "hi", "level", "pairs"))
+            return dict.fromkeys(("diff", "lo", "hi", "over", "marked", "pairs"))
         case _:
             return {}
 
@@ -174,11 +185,13 @@ def _mean_std(stats: MeanStd) -> str:
     return f"{stats.mean:.2f}" if stats.std is None else f"{stats.mean:.2f} ± {stats.std:.2f}"
 
 
-def _interval(interval: Interval, digits: int) -> str:
-    mean = signed(interval.mean, digits)
-    if interval.low is None or interval.high is None:
-        return mean
-    return f"{mean} [{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
+def _interval(cell: Difference, contrast: Contrast) -> str:
+    def text(value: float) -> str:
+        return f"{math.exp(value):.{cell.digits}f}" if cell.ratio else signed(value, cell.digits)
+
+    if contrast.low is None or contrast.high is None:
+        return text(contrast.mean)
+    return f"{text(contrast.mean)} [{text(contrast.low)}, {text(contrast.high)}]"
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.stats import holm_intervals
 from analysis.tables import captions
-from analysis.tables.cell_results import CellRuns, RunResult, broken_pairs, collect, paired
-from analysis.tables.cells import MINUS, Count, Difference, Measure
+from analysis.tables.cell_results import CellRuns, RunResult, collect
+from analysis.tables.cells import MINUS, Count, Difference
+from analysis.tables.contrasts import marked, measure_error
 from analysis.tables.network_table import Costs, NetworkRuns
 from analysis.tables.study_table import cell_count, safe_stem
 from records import names
@@ -34,42 +34,39 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], 
     first = studies[0]
     cells = {study.dataset: _by_network(study, runs) for study in studies}
     measured = {
-        quantity: (cells[dataset], metric)
-        for dataset, metrics in QUANTITIES[first.table or ""].items()
-        if dataset in cells
-        for quantity, metric in metrics.items()
+        quantity: (study, cells[study.dataset], metric)
+        for study in studies
+        for quantity, metric in QUANTITIES[first.table or ""][study.dataset].items()
     }
     baselines = _PAIRS if first.table == "7" else _against_one(first)
-    places = [
-        (network, quantity)
-        for quantity, (found, _) in measured.items()
+    contrasts = {
+        (network, quantity): measure_error(study, [(1, found[network]), (-1, found[baseline])], metric)
+        for quantity, (study, found, metric) in measured.items()
         for network, baseline in baselines.items()
         if network in found and baseline in found
-    ]
-    stats = []
-    for network, quantity in places:
-        found, metric = measured[quantity]
-        stats.append(paired(found[network], found[baselines[network]], metric))
+    }
+    starred = marked(contrasts)
     expected = {
         (network, quantity): len(cell_runs.values(metric))
-        for quantity, (found, metric) in measured.items()
+        for quantity, (_, found, metric) in measured.items()
         for network, cell_runs in found.items()
     }
     differences = {
-        place: Difference(interval, expected[place])
-        for place, interval in zip(places, holm_intervals(stats), strict=True)
+        place: Difference(one.contrast, expected[place], marked=place in starred) for place, one in contrasts.items()
     }
     everything = [cell_runs for found in cells.values() for cell_runs in found.values()]
-    broken = sum(
-        broken_pairs(found[network], found[baseline])
-        for found in cells.values()
-        for network, baseline in baselines.items()
-        if {network, baseline} <= found.keys()
-    )
     counted = next(iter(cells.values()))
     return NetworkRuns(
-        errors={place: _measure(*measured[place[1]], place[0]) for place in expected},
-        seeds={place: Count(n, len(measured[place[1]][0][place[0]].planned)) for place, n in expected.items()},
+        errors={
+            (network, quantity): found[network].measure(metric)
+            for quantity, (_, found, metric) in measured.items()
+            for network in found
+        },
+        seeds={
+            (network, quantity): Count(expected[network, quantity], len(found[network].outcomes))
+            for quantity, (_, found, _) in measured.items()
+            for network in found
+        },
         differences=differences,
         difference_header=_header(first),
         networks={network: cell_runs.network for network, cell_runs in counted.items()},
@@ -81,8 +78,8 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], 
         caption=(
             *captions.opening_sentences(studies, [list(cells[study.dataset].values()) for study in studies]),
             *_tested_at(everything if first.table == "7" else []),
-            captions.holm_sentence(_name(first), differences.values()),
-            *captions.closing_sentences(everything, broken),
+            *captions.difference_sentences(_name(first), contrasts),
+            *captions.closing_sentences(everything),
         ),
         stem=safe_stem(
             f"table{first.table}",
@@ -104,12 +101,8 @@ def _against_one(study: StudyRecord) -> dict[str, str]:
     return {str(value): baseline for value in study.axes[0].values if value != baseline}
 
 
-def _measure(cells: Mapping[str, CellRuns], metric: str, network: str) -> Measure:
-    return cells[network].measure(metric)
-
-
 def _header(study: StudyRecord) -> str:
-    return f"{_short(study)}, 95 % interval"
+    return f"{_short(study)} {captions.WITH_INTERVAL}"
 
 
 def _short(study: StudyRecord) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.read.mlflow_store import read_store
 from analysis.read.published import published_value, reported
 from analysis.tables import captions
-from analysis.tables.cell_results import CellRuns, RunResult, broken_pairs, collect, differences_to_baseline, index_runs
+from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
 from analysis.tables.cells import (
     MINUS,
     Blank,
@@ -22,6 +22,7 @@ from analysis.tables.cells import (
     Table,
     TableCell,
 )
+from analysis.tables.contrasts import MeasuredContrast, differences_to_baseline, marked
 from analysis.tables.network_table import COUNTED, Costs, digits_for, read_costs
 from records import names
 from records.study_json import AxisRecord, CellKey, StudyRecord
@@ -40,7 +41,7 @@ _NOISE = {
 def study_table(tracking_uri: str | None, parent: str) -> Table:
     """Returns the table of one parent run, named by its run id or its tag ran.parent. Raises StoreError."""
     store = read_store(tracking_uri, parent)
-    return build_table(store.studies[0], store.runs)
+    return build_table(store.studies[0], index_runs(store.runs, store.kept))
 
 
 def build_table(
@@ -52,9 +53,11 @@ def build_table(
     raise CostsError.
     """
     cells = collect(study, runs if isinstance(runs, Mapping) else index_runs(runs))
+    measured = differences_to_baseline(study, cells)
+    starred = marked(measured)
     differences = {
-        cell: Difference(interval, expected=len(cells[cell].values()))
-        for cell, interval in differences_to_baseline(study, cells).items()
+        cell: Difference(one.contrast, expected=len(cells[cell].values()), marked=cell in starred)
+        for cell, one in measured.items()
     }
     counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}
     counts = {quantity: found for quantity, found in counts.items() if any(v is not None for v in found.values())}
@@ -64,13 +67,13 @@ def build_table(
     for cell, cell_runs in cells.items():
         row: list[TableCell] = [Label(axis.label(value), value) for axis, value in zip(study.axes, cell, strict=True)]
         row += [Number(found[cell], digits_for(found.values())) for found in counts.values()]
-        row += [Count(len(cell_runs.values()), len(cell_runs.planned)), cell_runs.measure()]
+        row += [Count(len(cell_runs.values()), len(cell_runs.outcomes)), cell_runs.measure()]
         if paper and study.table is not None:
             row.append(Published(published_value(study.table, study.named(cell), paper[1])))
         if study.compare:
             row.append(differences.get(cell, Blank()))
         row += [
-            Measure(stats=cell_runs.measure(metric).stats, diverged=0, planned=len(cell_runs.planned))
+            Measure(stats=cell_runs.measure(metric).stats, diverged=0, planned=len(cell_runs.outcomes))
             for metric in noise
         ]
         rows.append(tuple(row))
@@ -79,10 +82,12 @@ def build_table(
     columns += [Column(key="n", header="n", numeric=True), Column(key="error", header="test error (%)", numeric=True)]
     columns += [Column(key="published", header=f"published ({paper[0]})", numeric=True)] if paper else []
     if study.compare:
-        columns.append(Column(key="difference", header=f"{_difference_name(study)}, 95 % interval", numeric=True))
+        columns.append(
+            Column(key="difference", header=f"{_difference_name(study)} {captions.WITH_INTERVAL}", numeric=True)
+        )
     columns += [Column(*_NOISE[metric], numeric=True, group="noise") for metric in noise]
     title = study.title if study.table is None else f"Table {study.table}: {study.title}"
-    caption = _caption(study, cells, differences)
+    caption = _caption(study, cells, measured)
     caption += [COUNTED] if counts else []
     caption += [_NOISE_SENTENCE] if noise else []
     return Table(stem=stem(study), title=title, caption=tuple(caption), columns=tuple(columns), rows=tuple(rows))
@@ -126,7 +131,7 @@ def _compared_axis(study: StudyRecord) -> AxisRecord | None:
 
 
 def _caption(
-    study: StudyRecord, cells: Mapping[CellKey, CellRuns], differences: Mapping[CellKey, Difference]
+    study: StudyRecord, cells: Mapping[CellKey, CellRuns], differences: Mapping[CellKey, MeasuredContrast]
 ) -> list[str]:
     everything = list(cells.values())
     sentences = captions.opening_sentences([study], [everything])
@@ -136,10 +141,8 @@ def _caption(
         same = "" if paper[0] == data else f"; ours are measured on {data}"
         sentences.append(f"Published: the paper's values on {paper[0]}{same}.")
     if study.compare:
-        sentences.append(captions.holm_sentence(_difference_name(study), differences.values()))
-    against = [(cell, study.baseline_of(cell)) for cell in cells]
-    broken = sum(broken_pairs(cells[cell], cells[other]) for cell, other in against if other and other in cells)
-    return sentences + captions.closing_sentences(everything, broken)
+        sentences += captions.difference_sentences(_difference_name(study), differences)
+    return sentences + captions.closing_sentences(everything)
 
 
 def stem(study: StudyRecord) -> str:

@@ -5,9 +5,9 @@ beyond 92 layers under NAL. Paper (CIFAR-10 error, %): 56/92/128/164 ARL 5.52/4.
 
     python run_ablation.py --study arl_vs_nal
 
-Cost: 8 cells. quick: a third of a minute to over a minute per run on a core, on the built-in data set. short: 6 to 20
-minutes per run on a core, on CIFAR-10. paper: 160k steps of 64 images each, for a GPU.
-Expect: a gap that grows with depth, from a few points at 56 layers; short, seed 0: 3 points at 56, 21 at 164.
+Cost: 8 cells; per run on a core: quick 0.3 to 1.3 min on the built-in data set, short 6 to 20 min on CIFAR-10. paper:
+160k steps of 64 images each, for a GPU.
+Expect: a gap that grows with depth, in short runs from a few points at 56 layers to tens of points at 164.
 """
 
 from experiments.study import Comparison, Study, axis

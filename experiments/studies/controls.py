@@ -6,8 +6,8 @@ multiply-adds against 122.8M. The paper compares only with deeper ResNets.
 
     python run_ablation.py --study controls
 
-Cost: 3 cells of Attention-56's size. quick: a third of a minute per run on a core. short: 6 minutes per run on a core.
-paper: 160k steps of 64 images each, for a GPU.
+Cost: 3 cells of Attention-56's size; per run on a core: quick 0.3 to 0.5 min, short 4 to 7 min. paper: 160k steps of 64
+images each, for a GPU.
 Expect: a slightly higher error without masks; against the deeper trunk a difference within the spread between seeds.
 """
 

@@ -6,8 +6,8 @@ similar to that of a ResNet without masks. Paper (relative to stage 1, stages 2 
 
     python run_ablation.py --study depth_response
 
-Cost: 3 cells, of which the two Attention-164 are shared with arl_vs_nal. quick: a minute per run on a core. short: 10
-to 20 minutes per run on a core. paper: 160k steps of 64 images each, for a GPU.
+Cost: 3 cells, of which the two Attention-164 are shared with arl_vs_nal; per run on a core: quick 0.7 to 1.3 min, short
+10 to 20 min. paper: 160k steps of 64 images each, for a GPU.
 Expect: under NAL a hundredth of stage 1 or less from the first evaluation on, otherwise a large part of it.
 """
 

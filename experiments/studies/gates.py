@@ -5,8 +5,8 @@ same input as the mask and is combined with the trunk in the same way, by attent
 
     python run_ablation.py --study gates
 
-Cost: 5 cells with Attention-56's trunk. quick: a third of a minute per run on a core. short: 6 minutes per run on a
-core. paper: 160k steps of 64 images each, for a GPU.
+Cost: 5 cells with Attention-56's trunk; per run on a core: quick 0.3 to 0.5 min, short 4 to 7 min. paper: 160k steps of
+64 images each, for a GPU.
 Expect: no prediction; we know of no published comparison.
 """
 

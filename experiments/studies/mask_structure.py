@@ -7,8 +7,8 @@ gives the local mask "three Residual Units using the same number of FLOPs", whic
 
     python run_ablation.py --study mask_structure
 
-Cost: 3 cells, Attention-56 and its variants. quick: a third of a minute per run on a core. short: 6 minutes per run on
-a core. paper: 160k steps of 64 images each, for a GPU.
+Cost: 3 cells, Attention-56 and its variants; per run on a core: quick 0.3 to 0.5 min, short 5 to 7 min. paper: 160k
+steps of 64 images each, for a GPU.
 Expect: a difference of one or two points, similar to the spread between seeds in the short profile.
 """
 

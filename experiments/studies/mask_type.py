@@ -5,8 +5,8 @@ over them) or to positions (normalized over each map). Paper (Attention-56, CIFA
 
     python run_ablation.py --study mask_type
 
-Cost: 3 cells of Attention-56. quick: a third of a minute per run on a core. short: 6 minutes per run on a core. paper:
-160k steps of 64 images each, for a GPU.
+Cost: 3 cells of Attention-56; per run on a core: quick 0.3 to 0.5 min, short 6 to 7 min. paper: 160k steps of 64 images
+each, for a GPU.
 Expect: differences of half a percent, which only the paper's protocol can show.
 """
 

@@ -11,8 +11,8 @@ drawn once per seed and are the same for both networks. Validation labels are eq
 training error is logged against the labels used for training and against the true ones; the difference shows
 memorization. That takes many passes, so `short` trains 20 passes over 2,000 images.
 
-Cost: 10 cells. quick: half a minute per run on a core. short: 10 minutes per run on a core. paper: 160k steps of 64
-images each, for a GPU.
+Cost: 10 cells; per run on a core: quick 0.5 to 0.8 min, short 10 to 12 min. paper: 160k steps of 64 images each, for a
+GPU.
 Expect: errors that rise with the noise, in `short` far more than in the paper because it has only 2,000 images; between
 the networks a difference of a few points, whose sign varies between seeds.
 """

@@ -41,6 +41,7 @@ def study_json(**changes: Any) -> dict[str, Any]:
             {"name": "learning", "header": "learning", "values": ["arl", "nal"], "labels": ["ARL", "NAL"]},
         ],
         "compare": {"axis": "learning", "baseline": "arl"},
+        "planned_seeds": [0, 1, 2],
         # CellRuns outermost and cells backwards: the table must find its own order.
         "runs": [
             {"fingerprint": fingerprint(cell["depth"], cell["learning"], seed), "cell": cell, "seed": seed}

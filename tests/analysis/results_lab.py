@@ -1,5 +1,6 @@
 """Studies and their runs as Results, without a store: cells with test errors, metrics and probes by seed."""
 
+import io
 import itertools
 import json
 import sqlite3
@@ -7,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from analysis.read.results import Results
 from analysis.read.runs import RunData, tidy
+from analysis.stats import Contrast
 from analysis.tables.cells import Table
 from analysis.tables.formats import to_text
 from records import names
@@ -80,19 +84,28 @@ def study_with_runs(
     cells: Mapping[Cell, CellRuns],
     *,
     seeds: Sequence[int] = (0, 1, 2),
+    plan: Sequence[int] | None = None,
     profile: str = "quick-1",
     dataset: str = "cifar10",
     overrides: Mapping[str, Any] | None = None,
     networks: Mapping[Cell, Mapping[str, Any]] | None = None,
     params: Mapping[str, str] | None = None,
     responses: Mapping[Cell, Sequence[float] | Mapping[int, Sequence[float]]] | None = None,
+    wrong: Mapping[Cell, "np.ndarray[Any, Any]"] | None = None,
     hours: float | None = 0.5,
 ) -> tuple[StudyRecord, list[RunData]]:
-    """A study of STUDIES and its runs. `responses`: the stages' in a cell's probes, of all seeds or by seed."""
+    """A study of STUDIES and its runs.
+
+    `plan`: the seeds that the study plans, () for none on record; default: `seeds`, those that were launched.
+    `responses`: the stages' in a cell's probes, of all seeds or by seed. `wrong`: whether each test image was
+    misclassified, (seeds, N) bools, for cells whose errors in `cells` are left out.
+    """
     title, table, axes, compared, baseline = STUDIES[name]
     named = {**LABELS, **CIFAR_NETWORKS, **IMAGENET_NETWORKS}
     everything = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     planned = [(cell, seed) for seed in seeds for cell in everything]
+    errors = {cell: dict(enumerate(100 * of_cell.mean(1))) for cell, of_cell in (wrong or {}).items()}
+    cells = {**cells, **errors}
     group = json.dumps([profile, dataset, overrides or {}])
 
     def mark(cell: Mapping[str, Any], seed: int) -> str:
@@ -106,6 +119,7 @@ def study_with_runs(
             for axis, values in axes.items()
         ],
         "compare": {"axis": compared, "baseline": baseline},
+        "planned_seeds": list(seeds if plan is None else plan),
         "runs": [{"fingerprint": mark(cell, seed), "cell": cell, "seed": seed} for cell, seed in planned],
         "cells": [
             {"cell": cell, "network": (networks or {}).get(tuple(cell.values()))} for cell in everything
@@ -120,7 +134,10 @@ def study_with_runs(
                 metrics |= happened if isinstance(happened, Mapping) else {names.FINAL_TEST_ERR: happened}
             probes = (responses or {}).get(tuple(cell.values()))
             probes = probes[seed] if isinstance(probes, Mapping) else probes
-            runs.append(_run(mark(cell, seed), seed, outcome, metrics, params or {}, probes))
+            artifacts = {} if probes is None else {names.PROBES_JSON: _probes(probes)}
+            if (of_cell := (wrong or {}).get(tuple(cell.values()))) is not None:
+                artifacts[names.TEST_CORRECT] = _correct(~of_cell[seed])
+            runs.append(_run(mark(cell, seed), seed, outcome, metrics, params or {}, artifacts))
     return StudyRecord.from_json(record), runs
 
 
@@ -130,9 +147,8 @@ def _run(
     outcome: str,
     metrics: Mapping[str, float],
     params: Mapping[str, str],
-    responses: Sequence[float] | None,
+    artifacts: Mapping[str, bytes],
 ) -> RunData:
-    content = None if responses is None else json.dumps({"response": {"mean_abs": list(responses)}}).encode()
     return RunData(
         fingerprint=mark,
         source="a test",
@@ -147,8 +163,24 @@ def _run(
         params=params,
         metrics=metrics,
         curves=dict,
-        artifact=lambda name: content if name == names.PROBES_JSON else None,
+        artifact=artifacts.get,
     )
+
+
+def _probes(responses: Sequence[float]) -> bytes:
+    return json.dumps({"response": {"mean_abs": list(responses)}}).encode()
+
+
+def _correct(right: "np.ndarray[Any, Any]") -> bytes:
+    content = io.BytesIO()
+    np.savez(content, correct=np.packbits(right), count=len(right))
+    return content.getvalue()
+
+
+def interval(mean: float, low: float | None, high: float | None, n: int) -> Contrast:
+    """A contrast over seeds with this interval."""
+    se = None if low is None or high is None else (high - low) / 4
+    return Contrast(mean, low, high, se, None if se is None else float(n - 1), se, None, n)
 
 
 def results_of(*parts: tuple[StudyRecord, list[RunData]]) -> Results:

@@ -76,6 +76,12 @@ STUDIES: dict[str, tuple[str, str | None, list[dict[str, Any]], str]] = {
         "encoder_decoder",
     ),
     "human_noise": ("Labels given by people (CIFAR-10N)", None, [HUMAN, networks(TWO)], "resnet164"),
+    "budget": (
+        "Attention residual learning against images seen",
+        None,
+        [axis("steps", "steps", {steps: str(steps) for steps in (156, 625, 2500)}), DEPTH, LEARNING],
+        "arl",
+    ),
     "depth_response": ("Response of the stages over training", None, [networks(RESPONSE)], "attention164_arl"),
 }
 
@@ -132,6 +138,7 @@ def config(study: str, cell: dict[str, Any]) -> dict[str, Any]:
         "network": network,
         **chosen,
         "noise": cell.get("noise", 0.0),
+        **({"steps": cell["steps"]} if "steps" in cell else {}),
         "labels": cell.get("labels", "clean"),
     }
 
@@ -170,6 +177,7 @@ def run_line(
     schema: int = CURRENT,
 ) -> dict[str, Any]:
     """One line of an archive; `old` as before there were probes and specifications."""
+    steps = chosen.get("steps", steps)
     images = "2000" if chosen["study"] in ("noisy_labels", "human_noise") and profile.startswith("short") else "None"
     key = json.dumps([chosen | {"study": images}, seed, profile, dataset, overrides or {}], sort_keys=True)
     mark = hashlib.sha256(key.encode()).hexdigest()
@@ -220,7 +228,8 @@ def run_line(
         },
         "params": {
             "model.name": chosen["network"], "model.learning": chosen["learning"], "data.name": dataset,
-            "data.noise": str(chosen["noise"]), "train.steps": str(steps), "data.train_images": images,
+            "data.noise": str(chosen["noise"]), "train.steps": str(steps), "train.batch_size": "32",
+            "data.train_images": images,
             "data.noise_labels": "None" if chosen["labels"] == "clean" else chosen["labels"],
         },
         "metrics": metrics,
@@ -334,7 +343,8 @@ def study_lines(
         "schema": 1, "study": name, "title": title, "table": table, "profile": profile, "dataset": dataset,
         "overrides": overrides or {}, "selection": "test error at the last step", "axes": axes,
         "compare": {"axis": axes[-1]["name"], "baseline": baseline},
-        "runs": planned, "command": f"python run_ablation.py --study {name} --profile {profile.partition('-')[0]}",
+        "planned_seeds": list(seeds), "runs": planned,
+        "command": f"python run_ablation.py --study {name} --profile {profile.partition('-')[0]}",
     }  # fmt: skip
     return [{"kind": "study", "study": record}, *lines]
 

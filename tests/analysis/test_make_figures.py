@@ -65,7 +65,7 @@ def test_profiles_have_files_of_their_own(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--figure", "5"], "unknown figure 5. Valid: 1, 2, 3, 4, depth, noise, cost, curves."),
+        (["--figure", "5"], "unknown figure 5. Valid: claims, 1, 2, 3, 4, depth, noise, budget, cost, curves."),
         (["--formats", "gif"], "unknown format gif. Valid: png, pdf."),
         (["--formats", ","], "unknown format"),
         (["--profile", "quick"], "no runs of profile 'quick'. There is: paper-1, short-1."),

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from golden import fingerprint, study_json
 from results_lab import fill, results_of, study_with_runs
 
 from analysis.make_tables import PAPER, STUDIES, all_tables, main
 from analysis.options import select
+from analysis.tables.cells import Difference
 from experiments.catalog import load_study, study_names
 from records import names
 
@@ -214,6 +216,21 @@ def test_all_tables_of_a_thousand_runs_take_seconds(own_artifacts: Path, capsys:
     assert main([]) == 0
     # A second on an idle core.
     assert time.process_time() - start < 5
+
+
+def test_a_thousand_runs_with_results_per_image_take_seconds() -> None:
+    draw = np.random.default_rng(0)
+    wrong = {(depth, way): draw.random((5, 10_000)) < 0.4 for depth in (56, 92, 128, 164) for way in ("arl", "nal")}
+    parts = [
+        study_with_runs("arl_vs_nal", {}, seeds=range(5), wrong=wrong, overrides={"optim.lr": 0.1 + k})
+        for k in range(25)
+    ]
+    results = results_of(*parts)
+    start = time.process_time()
+    made = all_tables(results, results.studies)
+    assert time.process_time() - start < 5
+    intervals = [c.contrast for one in made for row in one.table.rows for c in row if isinstance(c, Difference)]
+    assert sum(found is not None and found.images == 10_000 for found in intervals) >= 25 * 4
 
 
 def test_the_golden_study_is_the_papers() -> None:

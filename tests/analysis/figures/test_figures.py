@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from results_lab import interval
 from synthetic import results_of, study_lines
 
+from analysis.claims.paper import CLAIMS
 from analysis.figures import FIGURES, CaptionedFigure, collect_figures, render
 from analysis.figures.cost import _free, _hits
 from analysis.figures.curves_over_seeds import band, windows
@@ -25,7 +28,6 @@ from analysis.figures.error_vs_axis import _limits
 from analysis.figures.style import look, styled
 from analysis.options import select
 from analysis.read.results import Results
-from analysis.stats import Interval
 from records import names
 
 
@@ -107,12 +109,12 @@ def faults(figure: Figure) -> list[str]:
     return found
 
 
-EVERYTHING = ("arl_vs_nal", "noisy_labels", "cifar", "mask_structure", "gates", "depth_response")
+EVERYTHING = ("arl_vs_nal", "noisy_labels", "cifar", "mask_structure", "gates", "depth_response", "budget")
 
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[CaptionedFigure]]:
-    """All figures of six studies, three seeds each, one run diverged and one missing."""
+    """All figures of seven studies, three seeds each, one run diverged and one missing."""
     lines = [study_lines(name, outcomes=half_done) for name in EVERYTHING]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("everything"))
@@ -364,7 +366,7 @@ def test_depth_shows_means_intervals_and_paired_differences() -> None:
     paired = [one for one in difference.lines if one.get_marker() == "s" and len(one.get_xdata()) == 4]
     arl, nal_ = (errors(results, {"depth": 56, "learning": learning}) for learning in ("arl", "nal"))
     assert paired[0].get_ydata()[0] == pytest.approx(np.mean(np.subtract(nal_, arl)))
-    assert "level of Holm's correction" in " ".join(drawn.caption)
+    assert "differs from 0 by Holm's test over the 4 differences" in " ".join(drawn.caption)
 
 
 def test_the_papers_errors_share_our_axis_where_they_are_near() -> None:
@@ -387,11 +389,60 @@ def test_one_seed_has_no_interval_and_says_so() -> None:
 def test_an_interval_of_two_seeds_does_not_hide_the_values(floor: float) -> None:
     axes = Figure().subplots()
     axes.plot([1, 2], [40.0, 41.0], marker="o")
-    _limits(axes, [39.5, 41.5], [Interval(40.5, -500.0, 600.0, 2), Interval(40.5, None, None, 1), None], floor)
+    _limits(axes, [39.5, 41.5], [interval(40.5, -500.0, 600.0, 2), interval(40.5, None, None, 1), None], floor)
     low, high = axes.get_ylim()
     assert low < 39.5
     assert high > 41.5
     assert high - low < 4 * (41.5 - 39.5)
+
+
+# All claims, and the effect against the budget.
+
+
+def test_the_forest_shows_ours_beside_the_papers_turned_to_the_claim() -> None:
+    drawn = only("claims", study_lines("arl_vs_nal"))
+    figure = draw(drawn)
+    points, ratios = figure.axes
+    said = texts(figure)
+    for claim in CLAIMS:
+        assert textwrap.shorten(claim.sentence, 60, placeholder="") in " ".join(said.split())
+    assert points.get_ylim()[0] > points.get_ylim()[1], "the first claim stands above"
+    diamonds = [float(one.get_xdata()[0]) for one in points.lines if one.get_marker() == "D"]
+    assert diamonds[:4] == pytest.approx([0.37, 0.36, 1.13, 2.87]), "ARL - NAL < 0 is drawn to the right"
+    dots = [one for one in points.lines if one.get_marker() == "o"]
+    bars = [one for one in points.lines if len(one.get_xdata()) == 2 and len(set(one.get_ydata())) == 1]
+    assert len(dots) == len(bars) == 4 + 1 + 3 + 2
+    assert all(
+        bar.get_xdata()[0] < dot.get_xdata()[0] < bar.get_xdata()[1] for bar, dot in zip(bars, dots, strict=True)
+    )
+    assert [float(one.get_xdata()[0]) for one in ratios.lines if one.get_marker() == "D"][:2] == pytest.approx(
+        [0.1 / 0.016, 0.1 / 0.009]
+    )
+    assert figure.get_figwidth() < 4.5
+    assert figure.get_figheight() < 12
+
+
+def test_the_forest_has_a_figure_for_each_group_of_runs() -> None:
+    drawn = figures("claims", study_lines("arl_vs_nal", (0,)), study_lines("mask_type", (0,), profile="paper-1"))
+    assert {one.stem for one in drawn} == {"claims-cifar10-short-1", "claims-cifar10-paper-1"}
+    (gap,) = collect_figures(results_of(Path("none"), study_lines("gates", (0,))), select(
+        results_of(Path("none"), study_lines("gates", (0,))).studies
+    ), ["claims"])[1]  # fmt: skip
+    assert "no claim has runs" in gap.message
+
+
+def test_the_effect_stands_over_the_images_seen_and_the_papers_over_its_own() -> None:
+    drawn = only("budget", study_lines("budget"))
+    (axes,) = draw(drawn).axes
+    lines = {one.get_label(): one for one in axes.lines if not one.get_label().startswith("_")}
+    assert list(lines) == [f"Attention-{depth}, NAL" for depth in (56, 92, 128, 164)]
+    for label, one in lines.items():
+        assert [x / 32 for x in one.get_xdata()] == pytest.approx([156, 625, 2500], rel=0.1), label
+    theirs = [one for one in axes.lines if one.get_markerfacecolor() == "white"]
+    assert [float(one.get_ydata()[0]) for one in theirs] == pytest.approx([0.37, 0.36, 1.13, 2.87])
+    assert all(float(one.get_xdata()[0]) == pytest.approx(10_240_000, rel=0.1) for one in theirs)
+    assert axes.get_xlim()[1] > 10_240_000
+    assert max(max(one.get_xdata()) for one in lines.values()) < 100_000, "no line leads to the paper's"
 
 
 # Figure 4.

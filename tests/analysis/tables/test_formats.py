@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results_lab import interval
 
-from analysis.stats import Interval, MeanStd
+from analysis.stats import MeanStd
 from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Label, Measure, Published, Table
 from analysis.tables.formats import FORMATS, html_fragment, to_csv, to_html, to_latex, to_markdown, to_text, write
 from records.files import WriteError
@@ -34,7 +35,7 @@ def table(label: str = "ARL") -> Table:
                 Count(3, 3),
                 Measure(MeanStd(6.0, 0.1, 3), 0, 3),
                 Published(None),
-                Difference(Interval(-0.5, -1.0, 0.0, 2), 3),
+                Difference(interval(-0.5, -1.0, 0.0, 2), 3),
             ),
         ),
     )
@@ -64,21 +65,22 @@ def test_csv_holds_raw_numbers() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(table(NASTY)))))
     assert rows[0] == {
         "learning": NASTY, "n": "2", "planned": "3", "mean": "5.123", "std": "0.25", "diverged": "1",
-        "failed": "0", "unfinished": "0", "published": "5.52", "diff": "", "lo": "", "hi": "", "level": "", "pairs": "",
+        "failed": "0", "unfinished": "0", "published": "5.52", "diff": "", "lo": "", "hi": "", "over": "", "marked": "",
+        "pairs": "",
     }  # fmt: skip
     assert rows[1]["learning"] == "nal"
     assert [rows[1][key] for key in ("published", "diff", "lo", "hi", "pairs")] == ["", "-0.5", "-1.0", "0.0", "2"]
-    assert rows[1]["level"] == "0.95"
+    assert (rows[1]["over"], rows[1]["marked"]) == ("seeds", "False")
 
 
 def test_csv_keeps_names_apart_whatever_the_first_row_holds() -> None:
     columns = (Column("claim", "claim", False), *(Column(key, key, True) for key in ("a", "b")))
-    first = (Label("Sentence.", "id"), Blank(), Difference(Interval(1.0, None, None, 1), 1))
-    second = (Ditto("id"), Difference(Interval(2.0, 1.0, 3.0, 2, 0.975), 2), Blank())
+    first = (Label("Sentence.", "id"), Blank(), Difference(interval(1.0, None, None, 1), 1))
+    second = (Ditto("id"), Difference(interval(2.0, 1.0, 3.0, 2), 2), Blank())
     rows = list(csv.DictReader(io.StringIO(to_csv(Table("t", "t", (), columns, (first, second))))))
     assert [row["claim"] for row in rows] == ["id", "id"]
     assert [(row["a_diff"], row["b_diff"]) for row in rows] == [("", "1.0"), ("2.0", "")]
-    assert [(row["a_level"], row["b_level"]) for row in rows] == [("0.975", ""), ("", "")][::-1]
+    assert [(row["a_over"], row["b_over"]) for row in rows] == [("", "seeds"), ("seeds", "")]
 
 
 class _Page(HTMLParser):
@@ -117,7 +119,7 @@ def test_text_is_aligned_and_breaks_long_headers() -> None:
 def wide_table(*, group: str, words: int) -> Table:
     columns = [Column("label", "label", False), Column("error", "test error (%)", True)]
     columns += [Column(f"d{i}", f"difference {i}", True, group=group and f"{group}{i // 2}") for i in range(4)]
-    difference = Difference(Interval(-12.34, -23.45, -1.23, 2), 3)
+    difference = Difference(interval(-12.34, -23.45, -1.23, 2), 3)
     rows = [
         (Label(f"{'word ' * words}end", 1), Measure(MeanStd(11.0, 0.5, 2), 1, 3, failed=1), *[difference] * 4),
         (Ditto(1), Measure(MeanStd(9.0, 0.5, 2), 0, 3), *[Blank()] * 4),
@@ -129,8 +131,8 @@ def wide_table(*, group: str, words: int) -> Table:
 def test_text_breaks_words_before_numbers_and_lets_a_repeated_label_run_on() -> None:
     columns = (Column("claim", "claim", False), Column("d", "difference", True))
     rows = [
-        (Label("Seven words that a terminal cannot hold at all " * 2, 1), Difference(Interval(-1.0, -2.0, -0.5, 3), 3)),
-        (Ditto(1), Difference(Interval(-2.0, -3.0, -0.5, 3), 3)),
+        (Label("Seven words that a terminal cannot hold at all " * 2, 1), Difference(interval(-1.0, -2.0, -0.5, 3), 3)),
+        (Ditto(1), Difference(interval(-2.0, -3.0, -0.5, 3), 3)),
         (Label("short", 2), Blank()),
     ]
     text = to_text(Table("t", "title", (), columns, tuple(rows)))

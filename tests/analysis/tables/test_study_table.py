@@ -2,16 +2,19 @@
 
 # ruff: noqa: RUF001 - tables print a true minus sign and en dash
 
+import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.stats
-from results_lab import IMAGENET_NETWORKS, is_expected, network, results_of, study_with_runs
+from results_lab import IMAGENET_NETWORKS, interval, is_expected, network, results_of, study_with_runs
 
 from analysis.read.published import published_text, published_value, reported
-from analysis.stats import Interval, MeanStd
+from analysis.stats import MeanStd, contrast
 from analysis.tables.captions import OFFICIAL_IMAGES
+from analysis.tables.cell_results import index_runs
 from analysis.tables.cells import Count, Difference, Label, Measure, Published, format_cell
 from analysis.tables.study_table import build_table
 from records import names
@@ -49,24 +52,54 @@ def test_complete_study(make_runs: Any) -> None:
     is_expected("table3-complete", build_table(study, results_of((study, runs)).runs))
 
 
-def test_intervals_are_adjusted_over_the_table() -> None:
+def test_each_contrast_has_one_interval_and_holms_decision_is_a_mark() -> None:
     study, runs = study_with_runs("arl_vs_nal", COMPLETE)
     table = build_table(study, results_of((study, runs)).runs)
-    by_depth = {row[0].value: row[-1].interval for row in table.rows if isinstance(row[-1], Difference)}  # type: ignore[union-attr]
-    p = {
-        depth: scipy.stats.ttest_rel(
-            *([COMPLETE[depth, way][seed] for seed in range(3)] for way in ("nal", "arl"))
-        ).pvalue
-        for depth in by_depth
-    }
-    # 164 and 56 are rejected in turn, 92 is retained at 0.05 / 2, so 128 keeps that level
-    assert sorted(p, key=lambda depth: p[depth]) == [164, 56, 92, 128]
-    assert {depth: interval.confidence for depth, interval in by_depth.items()} == {
-        164: 1 - 0.05 / 4, 56: 1 - 0.05 / 3, 92: 1 - 0.05 / 2, 128: 1 - 0.05 / 2,
-    }  # fmt: skip
-    for interval in by_depth.values():
-        assert interval.low < interval.mean < interval.high
-    assert [depth for depth, interval in by_depth.items() if interval.low > 0] == [56, 164]
+    found = {row[0].value: row[-1] for row in table.rows if isinstance(row[-1], Difference)}  # type: ignore[union-attr]
+    pairs = {depth: [[COMPLETE[depth, way][seed] for seed in range(3)] for way in ("nal", "arl")] for depth in found}
+    theirs = {depth: scipy.stats.ttest_rel(*pairs[depth]) for depth in found}
+    for depth, cell in found.items():
+        low, high = theirs[depth].confidence_interval(0.95)
+        assert cell.contrast is not None
+        assert (cell.contrast.low, cell.contrast.high) == pytest.approx((low, high))
+    # 164 and 56 are rejected in turn, 92 is retained at 0.05 / 2 although its p is below 0.05, so 128 is, too
+    assert sorted(found, key=lambda depth: theirs[depth].pvalue) == [164, 56, 92, 128]
+    assert theirs[92].pvalue < 0.05
+    assert [depth for depth, cell in found.items() if cell.marked] == [56, 164]
+    assert [format_cell(row[-1]).endswith(" *") for row in table.rows[1::2]] == [True, False, False, True]
+    assert "*: differs from 0 by Holm's test over the 4 differences at 5 %." in table.caption
+
+
+def test_a_plan_that_is_not_done_marks_nothing() -> None:
+    study, runs = study_with_runs("arl_vs_nal", COMPLETE, plan=range(5))
+    table = build_table(study, results_of((study, runs)).runs)
+    assert not any(cell.marked for row in table.rows for cell in row if isinstance(cell, Difference))
+    text = " ".join(table.caption)
+    assert "Interim: a difference is judged when all planned seeds are there." in text
+    assert "5 planned seeds" in text
+    assert "Of 40 runs: 16 not run." in text
+    study, runs = study_with_runs("arl_vs_nal", COMPLETE, plan=())
+    text = caption(study, results_of((study, runs)).runs)
+    assert "Nothing is judged: no plan of seeds is on record." in text
+
+
+def test_with_results_per_image_the_interval_is_over_them_too() -> None:
+    draw = np.random.default_rng(0)
+    wrong = {cell: draw.random((3, 500)) < errors[0] / 100 for cell, errors in COMPLETE.items()}
+    study, runs = study_with_runs("arl_vs_nal", {}, wrong=wrong)
+    results = results_of((study, runs))
+    table = build_table(study, index_runs(results.runs, results.kept))
+    cell = table.rows[1][-1]
+    assert isinstance(cell, Difference)
+    assert cell.contrast == contrast(100.0 * wrong[56, "nal"] - 100.0 * wrong[56, "arl"])
+    assert "in which other seeds and other test images would put it" in " ".join(table.caption)
+    # a result per image that is not of this error is not used
+    runs[0] = dataclasses.replace(runs[0], metrics={**runs[0].metrics, names.FINAL_TEST_ERR: 50.0})
+    results = results_of((study, runs))
+    cell = build_table(study, index_runs(results.runs, results.kept)).rows[1][-1]
+    assert isinstance(cell, Difference)
+    assert cell.contrast is not None
+    assert cell.contrast.images == 0
 
 
 def test_caption_says_data_profile_rule_n_and_what_is_missing(make_study: Any, half_done: Any) -> None:
@@ -76,11 +109,13 @@ def test_caption_says_data_profile_rule_n_and_what_is_missing(make_study: Any, h
     assert (
         "Published: the paper's values on CIFAR-10; ours are measured on cluttershapes (built-in, synthetic)." in text
     )
-    # the second difference has one pair and no interval
-    assert "NAL − ARL: mean difference paired by seed, with its 95 % t-interval." in text
+    assert (
+        "NAL − ARL: mean difference of runs with the same seed, with the range (95 %) in which other seeds would put "
+        "it (no results per test image here)." in text
+    )
     assert "Of 12 runs: 1 diverged, 1 failed, 1 killed, 2 not run." in text
     assert "1 run has two results; the first counts. Further attempts: 1 killed." in text
-    assert "Left out of the differences: 1 pair with a diverged run." in text
+    assert "A diverged run counts as guessing: in 1 pair." in text
     assert "Overrides" not in text
 
 
@@ -90,7 +125,7 @@ def test_complete_study_names_no_shortfall(make_study: Any, make_runs: Any) -> N
     text = caption(study, make_runs(done))
     assert "Published: the paper's values on CIFAR-10." in text
     assert "Of 12" not in text
-    assert "Left out" not in text
+    assert "guessing" not in text
 
 
 def test_no_run_at_all_is_a_table_of_dashes(make_study: Any, make_runs: Any) -> None:
@@ -121,8 +156,8 @@ def test_the_difference_is_paired_by_seed(make_study: Any, make_runs: Any) -> No
     ]
     cell = build_table(study, make_runs(done)).rows[1][-1]
     assert isinstance(cell, Difference)
-    assert cell.interval is not None
-    assert (cell.interval.mean, cell.interval.n) == (2.0, 2)
+    assert cell.contrast is not None
+    assert (cell.contrast.mean, cell.contrast.n) == (2.0, 2)
     assert format_cell(cell) == "+2.00 [−10.71, +14.71] (n = 2)"
 
 
@@ -162,11 +197,11 @@ def test_three_values_are_compared_with_the_named_baseline(make_study: Any, make
     study = make_study(table="1", axes=[axis], runs=planned, compare={"axis": "mask_activation", "baseline": "mixed"})
     runs = make_runs([{"fingerprint": "mixed", "test_err": 6.0}, {"fingerprint": "spatial", "test_err": 5.0}])
     table = build_table(study, runs)
-    assert table.columns[-1].header == "difference to f1, 95 % interval"
+    assert table.columns[-1].header == "difference to f1 [95 % interval]"
     assert rows(study, runs) == [
-        ["f1", "1", "6.00", "5.52", ""],
-        ["f2", "0/1", "–", "6.24", "–"],
-        ["f3", "1", "5.00", "6.33", "−1.00"],
+        ["f1", "1/3", "6.00", "5.52", ""],
+        ["f2", "0/3", "–", "6.24", "–"],
+        ["f3", "1/3", "5.00", "6.33", "−1.00"],
     ]
 
 
@@ -190,8 +225,8 @@ def test_cells_format() -> None:
         "5.00, div. 1/4, failed 1/4, unfinished 1/4"
     )
     assert format_cell(Measure(None, 0, 3)) == "–"
-    assert format_cell(Difference(Interval(-0.001, -0.5, 0.5, 3), 3)) == "+0.00 [−0.50, +0.50]"
-    assert format_cell(Difference(Interval(-0.0011, -0.0021, 0.5, 3), 3, digits=3)) == "−0.001 [−0.002, +0.500]"
+    assert format_cell(Difference(interval(-0.001, -0.5, 0.5, 3), 3)) == "+0.00 [−0.50, +0.50]"
+    assert format_cell(Difference(interval(-0.0011, -0.0021, 0.5, 3), 3, digits=3)) == "−0.001 [−0.002, +0.500]"
     assert [format_cell(Published(value, signed=True)) for value in (-0.5, 0.25, None)] == ["−0.50", "+0.25", "–"]
 
 

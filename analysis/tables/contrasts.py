@@ -1,0 +1,116 @@
+"""Contrasts of a study's cells, over the seeds that it plans: differences to a baseline, combinations that are claimed.
+
+A contrast is judged when all planned seeds are there. A run that diverged counts as a classifier that guesses.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.stats import Contrast, contrast, holm, p_value
+from analysis.tables.cell_results import CellRuns
+from records import names
+from records.study_json import CellKey, StudyRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Terms = Sequence[tuple[float, CellRuns]]
+"""cells with their weights"""
+_CLASSES = {"cifar10": 10, "cifar100": 100}
+_TOP = {names.FINAL_TEST_ERR: 1, names.FINAL_TEST_ERR5: 5}
+
+
+@dataclass(frozen=True)
+class MeasuredContrast:
+    """A contrast over the planned seeds that all of its cells have."""
+
+    contrast: Contrast | None
+    planned: int
+    """seeds that the study plans; 0: no plan is on record, as before there was one"""
+    diverged: int = 0
+    """seeds with a diverged run"""
+
+    @property
+    def n(self) -> int:
+        """The seeds that all cells have."""
+        return 0 if self.contrast is None else self.contrast.n
+
+    @property
+    def complete(self) -> bool:
+        """Whether it may be judged: the plan is on record and done."""
+        return 0 < self.planned == self.n
+
+
+def measure_error(study: StudyRecord, terms: Terms, metric: str = names.FINAL_TEST_ERR) -> MeasuredContrast:
+    """Returns the contrast of test errors in %, over seeds and, where each run kept its result per image, over images.
+
+    A diverged run counts with the error of guessing, top-1 or, for FINAL_TEST_ERR5, top-5.
+    """
+    classes = _classes(study)
+    guess = None if classes is None else 100 * (1 - _TOP[metric] / classes)
+    values: list[tuple[float, Mapping[int, float]]] = []
+    for weight, cell_runs in terms:
+        guessed = {} if guess is None else dict.fromkeys(cell_runs.diverged(), guess)
+        values.append((weight, cell_runs.values(metric) | guessed))
+    seeds = _seeds(study, [found for _, found in values])
+    diverged = len(set.union(*(cell_runs.diverged() for _, cell_runs in terms)) & _plan(study, terms))
+    by_image = _per_image(terms, seeds, guess) if metric == names.FINAL_TEST_ERR else None
+    by_seed = [sum(weight * found[seed] for weight, found in values) for seed in seeds]
+    return MeasuredContrast(contrast(by_seed if by_image is None else by_image), len(study.planned_seeds), diverged)
+
+
+def measure_values(study: StudyRecord, terms: Sequence[tuple[float, Mapping[int, float]]]) -> MeasuredContrast:
+    """Returns the contrast of other values, given by seed for each cell."""
+    seeds = _seeds(study, [found for _, found in terms])
+    by_seed = [sum(weight * found[seed] for weight, found in terms) for seed in seeds]
+    return MeasuredContrast(contrast(by_seed), len(study.planned_seeds))
+
+
+def differences_to_baseline(study: StudyRecord, cells: Mapping[CellKey, CellRuns]) -> dict[CellKey, MeasuredContrast]:
+    """Returns each cell's test error minus its baseline's; no entry for a baseline."""
+    compared = {cell: other for cell in cells if (other := study.baseline_of(cell)) is not None}
+    return {
+        cell: measure_error(study, [(1, cells[cell]), (-1, cells[other])])
+        if other in cells
+        else MeasuredContrast(None, len(study.planned_seeds))
+        for cell, other in compared.items()
+    }
+
+
+def marked(differences: Mapping[Any, MeasuredContrast]) -> set[Any]:
+    """Returns the keys of those that differ from 0 by Holm's two-sided test over all of them, each plan complete."""
+    tested = [p_value(one.contrast) if one.complete else None for one in differences.values()]
+    return {key for key, rejected in zip(differences, holm(tested), strict=True) if rejected}
+
+
+def _seeds(study: StudyRecord, found: Sequence[Mapping[int, float]]) -> list[int]:
+    """The seeds that all have; of a study with a plan only those, since further ones are shown and not judged."""
+    common = set.intersection(*(set(values) for values in found))
+    return sorted(common & set(study.planned_seeds) if study.planned_seeds else common)
+
+
+def _plan(study: StudyRecord, terms: Terms) -> set[int]:
+    return set(study.planned_seeds) or set.intersection(*(set(cell_runs.outcomes) for _, cell_runs in terms))
+
+
+def _classes(study: StudyRecord) -> int | None:
+    known = {network.num_classes for network in study.networks.values() if network is not None}
+    return known.pop() if len(known) == 1 else _CLASSES.get(study.dataset)
+
+
+def _per_image(terms: Terms, seeds: Sequence[int], guess: float | None) -> "np.ndarray[Any, Any] | None":
+    """The contrast by seed and image, (n, N) in %; None unless every run has a result for each of the same images."""
+    import numpy as np
+
+    rows: list[Any] = []
+    for seed in seeds:
+        row: Any = 0.0
+        for weight, cell_runs in terms:
+            wrong: Any = (guess or 0.0) / 100 if seed in cell_runs.diverged() else cell_runs.by_seed[seed].wrong
+            if wrong is None or (np.ndim(row) and np.ndim(wrong) and len(row) != len(wrong)):
+                return None
+            row = row + 100.0 * weight * wrong
+        rows.append(row)
+    sizes = {len(row) for row in rows if np.ndim(row)}
+    return np.array([np.broadcast_to(row, tuple(sizes)) for row in rows]) if len(sizes) == 1 else None
