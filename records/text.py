@@ -2,9 +2,12 @@
 
 import io
 import os
+import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from records import sane
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,13 +18,28 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+def plain(text: str) -> str:
+    """Returns a text of one line, with \\x.. for characters that control a terminal or the direction of its letters."""
+    if sane.is_plain(text):
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    if unicodedata.category(character) not in sane.HIDDEN:
+        return character
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+
+
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
     """Returns a table as lines: headers, a rule, rows. The columns numbered in `right` are right-aligned."""
     table = plain_table()
     for i, header in enumerate(headers):
         table.add_column(header, justify="right" if i in right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     return render(table)
 
 

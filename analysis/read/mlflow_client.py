@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from records.errors import UserError, first_line
+from records.errors import UserError, first_line, shown
 from records.mlflow_uri import is_sqlite, sqlite_path
-from records.secrets import mask_secrets, shorten
+from records.secrets import mask_secrets
 
 if TYPE_CHECKING:  # a second of import that --help does not need
     from mlflow import MlflowClient
@@ -30,7 +30,7 @@ class StoreError(Exception):
     """A store or an archive that is missing, empty, unreadable or made by another tool; the message is one line."""
 
     def __init__(self, message: str):
-        super().__init__(shorten(mask_secrets(message)))
+        super().__init__(shown(message))
 
 
 class NoRunsError(StoreError):

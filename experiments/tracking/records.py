@@ -55,7 +55,7 @@ class StoredRun:
             study=tags.get(names.STUDY, ""),
             profile=tags.get(names.PROFILE, ""),
             dataset=tags.get(names.DATASET, ""),
-            resumes=int(resumes) if (resumes := tags.get(names.RESUMES, "0")).isdecimal() else 0,
+            resumes=int(resumes) if (resumes := tags.get(names.RESUMES, "0")).isdecimal() and len(resumes) < 10 else 0,
             reason=tags.get(names.REASON, ""),
             images_per_s=metrics.get(names.COST_IMAGES_PER_S),
             val_err=metrics.get(names.FINAL_VAL_ERR),
