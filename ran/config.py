@@ -6,7 +6,6 @@ or they select files, which the data set's digest covers.
 """
 
 import dataclasses
-import reprlib
 import types
 import typing
 import unicodedata
@@ -16,6 +15,7 @@ from typing import Any
 
 from ran.registry import UnknownNameError
 from records.errors import UserError
+from records.text import short
 
 MOST_UNITS = 100
 """upper limit of p, t and r: far above any useful value, and such a network is still built in seconds"""
@@ -185,14 +185,6 @@ def _admits(hint: Any, value: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _shown(value: Any) -> str:
-    """Returns a value as a message shows it: of a long one, the parts that fit into a line."""
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # an integer of thousands of digits
-        return "an integer that is too large"
-
-
 def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """Returns `config` with dotted fields replaced, e.g. {"optim.lr": 0.05}.
 
@@ -205,7 +197,7 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
             raise UnknownNameError("config field", key, list(hints))
         if not _admits(hints[key], value):
             expected = getattr(hints[key], "__name__", str(hints[key]))
-            raise ConfigError(f"{key} takes {expected}, got {_shown(value)}")
+            raise ConfigError(f"{key} takes {expected}, got {short(value)}")
         try:
             typed = float(value) if value is not None and _is_float(hints[key]) else value
         except OverflowError:

@@ -85,7 +85,7 @@ def number(value: Any, what: str, greatest: float = GREATEST) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what}: could not convert {type(value).__name__} to a number")
-    if not math.isnan(value) and not abs(value) <= greatest:
+    if value == value and not -greatest <= value <= greatest:  # compared as it is: NaN passes, and integers of any size
         raise OutOfRangeError(f"{what} is out of range")
     return float(value)
 

@@ -1,13 +1,13 @@
 """search.json, the record on a search's parent run: its space, its trials, and what they showed."""
 
 import math
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from records import names, sane
 from records.study_json import RecordError, profile_name
+from records.text import short
 
 SCHEMA = 1
 CATEGORICAL, INT, FLOAT = "categorical", "int", "float"
@@ -177,6 +177,7 @@ class SearchRecord:
         """Returns the record in the content of a search.json. Raises RecordError unless it is whole and of schema 1."""
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             there = raw.get("schema") if isinstance(raw, dict) else None
+            there = there if isinstance(there, int) and abs(there) < 10**9 else "unknown"
             raise RecordError(f"search.json has schema {there}, this version reads {SCHEMA}")
         try:
             return cls(
@@ -254,7 +255,7 @@ class SearchRecord:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{reprlib.repr(value)} is not a number")
+        raise ValueError(f"{short(value)} is not a number")
     sane.number(value, "a number")
     return value
 
@@ -265,7 +266,7 @@ def _integer(value: Any) -> int:
 
 def _line(value: Any, most: int = sane.LONGEST_LABEL) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{reprlib.repr(value)} is not a text")
+        raise ValueError(f"{short(value)} is not a text")
     return sane.line(value, "a text", most)
 
 

@@ -1,13 +1,14 @@
 """study.json, the record on a study's parent run: what was planned, so that analysis knows what is missing."""
 
 import json
-import reprlib
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from records import sane
 from records.errors import UserError
+from records.text import short
 
 SCHEMA = 1
 
@@ -95,7 +96,7 @@ class StudyRecord:
         Raises OutOfRangeError for names, texts and numbers that no study of ours has.
         """
         schema = _field(raw, "schema", int)
-        if schema != SCHEMA:
+        if sane.integer(schema, "study.json: 'schema'") != SCHEMA:
             raise RecordError(f"study.json has schema {schema}, this version reads {SCHEMA}")
         for key in ("axes", "runs", "cells", "planned_seeds"):
             sane.entries(raw.get(key) or (), f"study.json: {key!r}")
@@ -277,30 +278,31 @@ def _axis(raw: Any) -> AxisRecord:
         raise RecordError(f"study.json: axis {name!r} has {len(values)} values and {len(labels)} labels")
     if not all(isinstance(value, Value) for value in values):
         raise RecordError(f"study.json: axis {name!r} has a value that is neither text nor a number")
-    for value in (*values, *labels):
+    for value in values:
         if isinstance(value, str):
-            sane.line(value, f"study.json: a value or label of axis {name!r}")
-        else:
-            sane.number(float(value) if isinstance(value, bool) else value, f"study.json: a value of axis {name!r}")
-    return AxisRecord(name=name, header=header, values=tuple(values), labels=tuple(str(label) for label in labels))
+            sane.line(value, f"study.json: a value of axis {name!r}")
+        elif math.isnan(sane.number(float(value) if isinstance(value, bool) else value, f"study.json: axis {name!r}")):
+            raise sane.OutOfRangeError(f"study.json: a value of axis {name!r} is no number")
+    texts = [label if isinstance(label, str) else short(label) for label in labels]
+    for text in texts:
+        sane.line(text, f"study.json: a label of axis {name!r}")
+    return AxisRecord(name=name, header=header, values=tuple(values), labels=tuple(texts))
 
 
 def _cell(raw: Any, axes: tuple[AxisRecord, ...]) -> CellKey:
     cell = _field(raw, "cell", dict)
     if set(cell) != {axis.name for axis in axes}:
-        raise RecordError(
-            f"study.json: cell {reprlib.repr(cell)} does not name the axes {[axis.name for axis in axes]}"
-        )
+        raise RecordError(f"study.json: cell {short(cell)} does not name the axes {[axis.name for axis in axes]}")
     for axis in axes:
         if cell[axis.name] not in axis.values:
-            value = reprlib.repr(cell[axis.name])
+            value = short(cell[axis.name])
             raise RecordError(f"study.json: {value} is not a value of axis {axis.name!r}")
     return tuple(cell[axis.name] for axis in axes)
 
 
 def _seeds(raw: list[Any]) -> tuple[int, ...]:
     if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in raw):
-        raise RecordError(f"study.json: planned_seeds {reprlib.repr(raw)} are not all integers")
+        raise RecordError(f"study.json: planned_seeds {short(raw)} are not all integers")
     return tuple(map(_seed, raw))
 
 
@@ -326,7 +328,7 @@ def _comparison(raw: Any, axes: tuple[AxisRecord, ...]) -> ComparisonRecord | No
         return None
     name, baseline = _field(raw, "axis", str), raw.get("baseline")
     if not any(axis.name == name and baseline in axis.values for axis in axes):
-        raise RecordError(f"study.json compares against {name}={baseline!r}, which no axis has")
+        raise RecordError(f"study.json compares against {short(name)}={short(baseline)}, which no axis has")
     return ComparisonRecord(name, baseline)
 
 
@@ -347,7 +349,7 @@ def _field(raw: Any, key: str, kind: type | tuple[type, ...]) -> Any:
         raise RecordError(f"study.json has no {key!r}")
     if not isinstance(raw[key], kind):
         expected = kind.__name__ if isinstance(kind, type) else "a number"
-        raise RecordError(f"study.json: {key!r} is {reprlib.repr(raw[key])}, not {expected}")
+        raise RecordError(f"study.json: {key!r} is {short(raw[key])}, not {expected}")
     return raw[key]
 
 

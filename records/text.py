@@ -2,6 +2,7 @@
 
 import io
 import os
+import reprlib
 import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 def printable(path: str | Path) -> str:
     """Returns a path with \\x.. for the bytes that are not text, which no terminal can show."""
     return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def short(value: object) -> str:
+    """Returns a value as a message shows it: of a long one, the parts that fit into a line."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "an integer that is too large"
 
 
 def plain(text: str) -> str:

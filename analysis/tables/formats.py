@@ -33,7 +33,7 @@ def cleaned(table: Table) -> Table:
 def _cleaned(cell: TableCell) -> TableCell:
     texts = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
     changed = {key: plain(text) for key, text in texts.items() if isinstance(text, str) and plain(text) != text}
-    return dataclasses.replace(cell, **changed) if changed else cell
+    return dataclasses.replace(cell, **changed) if changed else cell  # type: ignore[arg-type]
 
 
 def to_text(table: Table) -> str:
@@ -94,7 +94,7 @@ def to_csv(table: Table) -> str:
     uses = Counter(name for of_column in names for name in of_column)
 
     def unique(column: Column, name: str) -> str:
-        return f"{column.key}_{name}" if uses[name] > 1 and name != column.key else name
+        return str(_csv(f"{column.key}_{name}" if uses[name] > 1 and name != column.key else name))
 
     fields = [unique(column, name) for column, found in zip(table.columns, names, strict=True) for name in found]
     out = io.StringIO()
