@@ -108,7 +108,7 @@ class Leases:
         try:
             yield None
         finally:
-            del self._held[key]
+            self._held.pop(key, None)
             if held.name is not None:
                 self._delete(held.name)
 
@@ -127,9 +127,7 @@ class Leases:
             if other is not None:
                 raise LeaseLost(f"{other} is training it")
             held.seen = asked
-        elif (
-            held.lost or max(abs(now - then) for now, then in zip(_clocks(), held.seen, strict=True)) > CONFIRM_SECONDS
-        ):
+        elif not held.lost and _seconds_since(held.seen) > CONFIRM_SECONDS:
             self._look(key, held)
         if held.lost:
             raise LeaseLost("another launch has taken it over, since this one was stopped or out of touch for too long")
