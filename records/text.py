@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def printable(path: str | Path) -> str:
-    """Returns a path with \\x.. for the bytes that are not text, which no terminal can show."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    """Returns a path with \\x.. for bytes that are not text, and for characters that control a terminal."""
+    return "".join(map(_escaped, os.fsencode(path).decode(errors="backslashreplace")))
 
 
 def short(value: object) -> str:
@@ -31,12 +31,10 @@ def plain(text: str) -> str:
     """Returns a text of one line, with \\x.. for characters that control a terminal or the direction of its letters."""
     if sane.is_plain(text):
         return text
-    return "".join(_visible(character) for character in text)
+    return "".join(" " if character in "\t\n\r" else _escaped(character) for character in text)
 
 
-def _visible(character: str) -> str:
-    if character in "\t\n\r":
-        return " "
+def _escaped(character: str) -> str:
     if unicodedata.category(character) not in sane.HIDDEN:
         return character
     return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
