@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from experiments.console.ending import leave
 from records.collector import collector_paused
 from records.errors import UserError
+from records.secrets import mask_stderr
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -140,4 +141,5 @@ def _page() -> "ModuleType":
 
 
 if __name__ == "__main__":
+    mask_stderr()
     leave(main())

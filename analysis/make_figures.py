@@ -17,6 +17,7 @@ from analysis.options import SelectionError, add_arguments, from_arguments, name
 from analysis.read.mlflow_client import StoreError
 from records.command import OneLineParser, entry
 from records.files import WriteError
+from records.text import plain
 
 FOLDER = "figures"  # below --out
 
@@ -66,7 +67,7 @@ def _searches(options: argparse.Namespace, formats: list[str]) -> int:
 def _write(figure: CaptionedFigure, folder: Path, formats: list[str]) -> None:
     """Writes the files of a figure and prints their paths, title and caption."""
     paths = ", ".join(str(path) for path in write(figure, folder, formats))
-    print(f"{paths}\n  {figure.title}. {' '.join(figure.caption)}", flush=True)
+    print(f"{paths}\n  {plain(figure.title)}. {plain(' '.join(figure.caption))}", flush=True)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ if not __package__:  # run as a script: Python put this folder on the path, and 
 from analysis.options import SelectionError, add_arguments, from_arguments, names_in, select
 from analysis.read.mlflow_client import StoreError
 from analysis.tables.cells import Table
-from analysis.tables.formats import FORMATS, to_text, write
+from analysis.tables.formats import FORMATS, file_stem, to_text, write
 from analysis.tables.network_table import ALL, COST_TABLES, Costs, CostsError, cost_table, read_costs
 from records.command import OneLineParser, entry
 from records.files import WriteError
@@ -144,12 +144,14 @@ def _of_studies(studies: Sequence[StudyRecord], runs: "dict[str, RunResult]", co
 def _distinct(made: Sequence[SourcedTable]) -> list[SourcedTable]:
     """The tables, with the study's name added to stems that are not unique."""
     stems = [one.table.stem for one in made]
-    return [
-        dataclasses.replace(one, table=dataclasses.replace(one.table, stem=f"{one.table.stem}-{one.studies[0].name}"))
-        if stems.count(one.table.stem) > 1 and one.studies
-        else one
-        for one in made
-    ]
+
+    def alone(one: SourcedTable) -> SourcedTable:
+        if stems.count(one.table.stem) == 1 or not one.studies:
+            return one
+        stem = file_stem(f"{one.table.stem}-{one.studies[0].name}")
+        return dataclasses.replace(one, table=dataclasses.replace(one.table, stem=stem))
+
+    return [alone(one) for one in made]
 
 
 def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:

@@ -49,8 +49,8 @@ def restore(files: Sequence[ArchiveFile], uri: str) -> list[RestoredFile]:
     """
     import mlflow  # before one_line_errors: the import sets the level of MLflow's loggers  # noqa: F401
 
-    def connect() -> "MlflowClient":
-        client = connect_to_write(uri)
+    def connect(at: str) -> "MlflowClient":
+        client = connect_to_write(at)
         client.search_experiments(max_results=1)  # this makes the tables
         return client
 

@@ -10,7 +10,6 @@ module (averaged over channels) on a scale from 0 to 1, its product with the ima
 """
 
 import argparse
-import io
 import os
 import sys
 import tempfile
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 BATCH = 64  # images in memory at the same time
 STDIN = "-"
+MOST_BYTES = 2**28
+"""of stdin: an image of a hundred million pixels, or millions of paths"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,7 +159,7 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
 
     for name in given:
         if name == STDIN:
-            yield from _from_stdin(sys.stdin.buffer.read(), piped)
+            yield from _from_stdin(sys.stdin.buffer.read(MOST_BYTES + 1), piped)
         elif os.path.isdir(name):  # unlike Path.is_dir, also accepts a name that no file can have
             found = image_files(Path(name))
             if not found:
@@ -171,14 +172,12 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
 
 
 def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
-    from PIL import Image
-
+    from ran.data.image_folder.decode import is_image
     from records.errors import DataError
 
-    try:
-        with Image.open(io.BytesIO(content)):
-            pass
-    except Exception:  # not an image: paths
+    if len(content) > MOST_BYTES:
+        raise DataError(f"stdin holds more than {MOST_BYTES:,} bytes")
+    if not is_image(content):  # but paths
         lines = content.decode(errors="surrogateescape").splitlines()
         lines = [line for line in lines if line.strip() and line != STDIN]
         if not lines or b"\0" in content:

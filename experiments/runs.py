@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments.tracking.errors import TrackingError
     from experiments.tracking.store import Store
     from records.mlflow_uri import resolve_uri
+    from records.secrets import mask_secrets
     from records.text import columns
 
     uri = resolve_uri(options.tracking_uri)
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for run in reversed(found)
     ]  # fmt: skip
     if not rows:
-        print(f"no runs in {uri}" + (" that match" if any(wanted.values()) else ""), file=sys.stderr)
+        print(f"no runs in {mask_secrets(uri)}" + (" that match" if any(wanted.values()) else ""), file=sys.stderr)
         return 0
     heads = ("RUN", "name", "study", "profile", "data", "outcome", "test error %")
     print(columns(heads, rows, right=(6,)))

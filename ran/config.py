@@ -8,12 +8,14 @@ or they select files, which the data set's digest covers.
 import dataclasses
 import types
 import typing
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ran.registry import UnknownNameError
 from records.errors import UserError
+from records.text import short
 
 MOST_UNITS = 100
 """upper limit of p, t and r: far above any useful value, and such a network is still built in seconds"""
@@ -26,6 +28,14 @@ def _outside(default: Any) -> Any:
 def _added(default: Any) -> Any:
     """A field that was added later: its default is not part of the identity, so that older runs keep theirs."""
     return field(default=default, metadata={"added": True})
+
+
+WIDEST = 64.0
+"""upper limit of width: sixty-four times the paper's channels"""
+LARGEST_IMAGE = 4096
+"""upper limit of image_size and test_size, in pixels"""
+LONGEST_TEXT = 4096
+"""upper limit of a text value, in characters: that of a path"""
 
 
 class ConfigError(UserError):
@@ -189,7 +199,7 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
             raise UnknownNameError("config field", key, list(hints))
         if not _admits(hints[key], value):
             expected = getattr(hints[key], "__name__", str(hints[key]))
-            raise ConfigError(f"{key} takes {expected}, got {value!r}")
+            raise ConfigError(f"{key} takes {expected}, got {short(value)}")
         try:
             typed = float(value) if value is not None and _is_float(hints[key]) else value
         except OverflowError:
@@ -203,7 +213,7 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def unflatten(values: Mapping[str, Any]) -> RunConfig:
-    """Returns the RunConfig of a flattened one (config.json). Raises as `override` does."""
+    """Returns the RunConfig of a flattened one (config.json), not checked. Raises as `override` does."""
     return override(RunConfig(), values)
 
 
@@ -220,7 +230,7 @@ def check(config: RunConfig) -> None:
     counts = {"p": m.p, "t": m.t, "r": m.r}
     sides = {"image_size": d.image_size, "test_size": d.test_size}
     problems = [
-        (0 < m.width < float("inf"), f"model.width must be above 0 and finite, got {m.width}"),
+        (0 < m.width <= WIDEST, f"model.width must be above 0 and at most {WIDEST:g}, got {m.width}"),
         *((n is None or 1 <= n <= MOST_UNITS, f"model.{k} must lie in 1..{MOST_UNITS}, got {n}")
           for k, n in counts.items()),
         (d.train_images is None or d.train_images >= 1, f"data.train_images must be at least 1, got {d.train_images}"),
@@ -229,7 +239,8 @@ def check(config: RunConfig) -> None:
         (d.difficulty is None or 0 <= d.difficulty <= 1, f"data.difficulty must lie in 0..1, got {d.difficulty}"),
         (0 <= d.noise < 1, f"data.noise must lie in [0, 1), got {d.noise}"),
         (d.noise == 0 or d.noise_labels is None, "data.noise and data.noise_labels exclude each other: choose one"),
-        *((n is None or n >= 8, f"data.{k} must be at least 8, got {n}") for k, n in sides.items()),
+        *((n is None or 8 <= n <= LARGEST_IMAGE, f"data.{k} must lie in 8..{LARGEST_IMAGE}, got {n}")
+          for k, n in sides.items()),
         (d.damaged in ("refuse", "skip"), f"data.damaged: valid are refuse, skip; got {d.damaged!r}"),
         (d.workers is None or 1 <= d.workers <= 1024, f"data.workers must lie in 1..1024, got {d.workers}"),
         (0 < o.lr < float("inf"), f"optim.lr must be above 0 and finite, got {o.lr}"),
@@ -250,6 +261,9 @@ def check(config: RunConfig) -> None:
         (not t.compile or not t.recompute, "train.compile and train.recompute exclude each other: choose one"),
         (t.threads is None or 1 <= t.threads <= 1024, f"train.threads must lie in 1..1024, got {t.threads}"),
         (t.evals >= 0, f"train.evals must not be negative, got {t.evals}"),
+        *((len(text) <= LONGEST_TEXT and not any(unicodedata.category(c) == "Cc" for c in text),
+           f"{key} takes at most {LONGEST_TEXT:,} characters, none of which controls a terminal")
+          for key, text in flatten(config).items() if isinstance(text, str)),
         (0 <= config.seed < 2**63, f"seed must lie in 0..2**63-1, got {config.seed}"),
     ]  # fmt: skip
     for holds, message in problems:

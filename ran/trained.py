@@ -5,6 +5,7 @@ safetensors file with a header; `load` reads either form.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ran.config import DataConfig, RunConfig, flatten, unflatten
+from ran.config import LARGEST_IMAGE, DataConfig, RunConfig, check, flatten, unflatten
 from ran.data.augment import Normalization
 from ran.data.datasets import open_source
 from ran.data.image_folder import decode
@@ -30,8 +31,12 @@ from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.zoo import config_spec
 from records import names
 from records.errors import DataError, UserError
+from records.reading import UnreadableError, parse_object, read_bytes
+from records.secrets import mask_values
 
 SCHEMA = 1
+MOST_CLASSES, LONGEST_NAME = 100_000, 200
+"""limits of an interface: number of classes, characters of a name"""
 FORMAT = "ran-model-1"
 
 
@@ -85,17 +90,35 @@ class Interface:
             raise ModelError(f"{names.MODEL_JSON} of another version of this program")
         try:
             mean, scale = torch.tensor(content["mean"]), content["scale"]
+            _check_interface(content, mean, torch.as_tensor(scale))
             return cls(
                 dataset=content["dataset"], classes=tuple(content["classes"]), size=content["size"],
                 share=content["share"], data_digest=content.get("data_digest", ""),
                 normalization=Normalization(mean, torch.tensor(scale) if isinstance(scale, list) else scale, pad=0),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ModelError(f"{names.MODEL_JSON} is damaged ({type(error).__name__}: {error})") from None
 
     def read(self, path: str) -> Tensor:
         """Returns an image file as uint8 (3, size, size), scaled and cropped as test images are. Raises DataError."""
         return torch.tensor(decode.centre(path, self.size, self.share, as_shown=True)).permute(2, 0, 1)
+
+
+def _check_interface(content: Mapping[str, Any], mean: Tensor, scale: Tensor) -> None:
+    """Raises ValueError for an interface that no run of ours writes."""
+    classes, size, share = content["classes"], content["size"], content["share"]
+    texts = [content["dataset"], content.get("data_digest", ""), *classes]
+    sizes = ((3, size, size), (3, 1, 1))
+    problems = {
+        "classes": isinstance(classes, list) and 0 < len(classes) <= MOST_CLASSES and len(set(classes)) == len(classes),
+        "a name": all(isinstance(t, str) and len(t) <= LONGEST_NAME and t.isprintable() for t in texts),
+        "size": type(size) is int and 1 <= size <= LARGEST_IMAGE,
+        "share": type(share) in (int, float) and 0 < share <= 1,
+        "mean": mean.dtype == torch.float32 and mean.shape in sizes and bool(mean.isfinite().all()),
+        "scale": scale.shape in ((), (3, 1, 1)) and bool(scale.isfinite().all()) and bool((scale > 0).all()),
+    }
+    if wrong := [what for what, holds in problems.items() if not holds]:
+        raise ValueError(f"{wrong[0]} cannot be used")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +191,9 @@ def load(path: Path | str) -> Trained:
     """
     path = Path(path)
     if path.is_dir():
-        config, model = path / names.CONFIG_JSON, path / names.MODEL_JSON
-        return from_run(read_json(config), read_json(model), path / names.WEIGHTS)
+        files = (path / names.CONFIG_JSON, path / names.MODEL_JSON)
+        config, model = map(read_json, files)
+        return from_run(config, model, path / names.WEIGHTS)
     header = metadata(path)
     if checkpoint.is_checkpoint(header):
         raise ModelError(
@@ -179,18 +203,28 @@ def load(path: Path | str) -> Trained:
     if header.get("format") != FORMAT:
         raise ModelError(f"{path} is not a network saved by this program")
     try:
-        config, model = json.loads(header["config"]), json.loads(header["model"])
-    except (KeyError, ValueError):
+        config, model = parse_object(header["config"]), parse_object(header["model"])
+    except (KeyError, UnreadableError):
         raise ModelError(f"{path} is damaged: its header cannot be read") from None
-    return _trained(path, config, Interface.from_json(model))
+    return _trained(path, config, model)
 
 
 def from_run(config: Mapping[str, Any], model: Mapping[str, Any], weights: Path) -> Trained:
     """Returns the network of a run's config.json and model.json, with its final weights or those of a checkpoint.
 
-    Raises ModelError.
+    Raises ModelError, also if the weights say that they belong to other files.
     """
-    return _trained(weights, config, Interface.from_json(model))
+    return _trained(weights, config, model)
+
+
+def companions(config: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what the header of a run's weights says of its config.json and model.json: the hash of what they hold."""
+    return {names.CONFIG_JSON: _content_sha256(config), names.MODEL_JSON: _content_sha256(model)}
+
+
+def _content_sha256(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a JSON object, however its text is laid out, as it is stored: without secrets."""
+    return hashlib.sha256(json.dumps(mask_values(content), sort_keys=True).encode()).hexdigest()
 
 
 def save(trained: Trained, path: Path) -> None:
@@ -204,19 +238,19 @@ def save(trained: Trained, path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a JSON file of a run. Raises ModelError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return parse_object(read_bytes(path))
+    except (OSError, UnreadableError) as error:
         raise ModelError(f"{path.parent} contains no finished run: {path.name}: {error}") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path.parent} contains no finished run: {path.name} contains no JSON object")
-    return content
 
 
 def _config(path: Path, values: Mapping[str, Any]) -> RunConfig:
+    """Returns a run's configuration, checked by the rules of a launch. Raises ModelError."""
     try:
-        return unflatten(values)
+        config = unflatten(values)
+        check(config)
+        return config
     except UserError as error:
-        raise ModelError(f"{path}: a configuration of another version of this program ({error})") from None
+        raise ModelError(f"{path}: a configuration that this program cannot use ({error})") from None
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -238,8 +272,12 @@ def _weights(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("network."): t for key, t in tensors.items() if key.startswith("network.")}
 
 
-def _trained(path: Path, config: Mapping[str, Any], interface: Interface) -> Trained:
-    run, weights, classes = _config(path, config), _weights(path), len(interface.classes)
+def _trained(path: Path, config: Mapping[str, Any], model: Mapping[str, Any]) -> Trained:
+    run, interface, header = _config(path, config), Interface.from_json(model), metadata(path)
+    for name, sha256 in companions(config, model).items():
+        if header.get(name, sha256) != sha256:  # absent in the weights of earlier versions
+            raise ModelError(f"{path} belongs to another {name}: that file was changed")
+    weights, classes = _weights(path), len(interface.classes)
     network = build(config_spec(run.model), num_classes=classes)
     try:
         network.load_state_dict(weights)
@@ -249,4 +287,4 @@ def _trained(path: Path, config: Mapping[str, Any], interface: Interface) -> Tra
     if not all(t.isfinite().all() for t in weights.values()):
         raise ModelError(f"{path}: weights that are not finite; the run diverged")
     network.eval().to(memory_format=Arithmetic(channels_last=run.train.channels_last).memory_format)
-    return Trained(network=network, config=run, interface=interface, fingerprint=metadata(path).get("fingerprint", ""))
+    return Trained(network=network, config=run, interface=interface, fingerprint=header.get("fingerprint", ""))

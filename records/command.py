@@ -1,14 +1,17 @@
 """What the small commands share: a parser that refuses in one line, and how a command ends."""
 
 import argparse
+import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from records.errors import UserError
+from records.secrets import mask_stderr
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -20,6 +23,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 def entry(name: str, main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
+    mask_stderr()
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # temporary folders are removed
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± or ─ must not end in a traceback
     try:

@@ -10,82 +10,65 @@ import contextlib
 import hashlib
 import importlib.metadata
 import logging
-import os
 import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
 
 from records.errors import UserError
 from records.files import write_whole
+from records.private_folder import cache_folder, check_own, make_private
 
 logger = logging.getLogger(__name__)
 
 
-def fill(path: Path) -> bool:
-    """Copies the tables of an empty store into a sqlite file without tables; returns False if there is no copy of one.
-
-    The file then has all tables or none, whenever the process is killed.
-    """
-    with contextlib.suppress(OSError, sqlite3.Error):
-        content = _content()
-        if not content:
-            return False
-        with contextlib.closing(sqlite3.connect(":memory:")) as copy:
-            copy.deserialize(content)
-            with contextlib.closing(sqlite3.connect(path)) as store:
-                copy.backup(store)
-        return True
-    return False
+def content_of(path: Path) -> bytes:
+    """Returns the sqlite file of an empty store, made from one that MLflow has just created. Raises sqlite3.Error."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as copy:
+        with contextlib.closing(sqlite3.connect(path)) as store:
+            store.backup(copy)
+        # MLflow adds its default experiment, whose artifacts lie where the store is, as soon as it opens the copy.
+        for table in ("experiment_tags", "experiments"):
+            copy.execute(f"DELETE FROM {table}")
+        copy.commit()
+        copy.execute("VACUUM")
+        return copy.serialize()
 
 
-def remember(path: Path) -> None:
-    """Keeps a copy of the store that MLflow has just created. One that cannot be written is left out."""
+def remember(content: bytes) -> None:
+    """Keeps a copy of an empty store. One that cannot be written is left out."""
     try:
-        with contextlib.closing(sqlite3.connect(":memory:")) as copy:
-            with contextlib.closing(sqlite3.connect(path)) as store:
-                store.backup(copy)
-            # MLflow adds its default experiment, whose artifacts lie where the store is, as soon as it opens the copy.
-            for table in ("experiment_tags", "experiments"):
-                copy.execute(f"DELETE FROM {table}")
-            copy.commit()
-            copy.execute("VACUUM")
-            content = copy.serialize()
-        _remove_copies()
-        write_whole(_folder() / f"{_prefix()}{_digest(content)}.db", content)
-    except (OSError, UserError, sqlite3.Error):
+        make_private(cache_folder())
+        remove_copies()
+        write_whole(cache_folder() / f"{_prefix()}{_digest(content)}.db", content)
+    except (OSError, UserError):
         logger.debug("no copy of the empty store is kept", exc_info=True)
 
 
-def discard(path: Path) -> None:
-    """Empties a file that `fill` has filled, and removes the copy, which the installed MLflow refuses."""
-    with (
-        contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(":memory:")) as empty,
-        contextlib.closing(sqlite3.connect(path)) as store,
-    ):
-        empty.backup(store)
-    _remove_copies()
-
-
-def _remove_copies() -> None:
-    with contextlib.suppress(OSError):
-        for path in _folder().glob(f"{_prefix()}*.db"):
+def remove_copies() -> None:
+    """Removes the copies for the installed MLflow, e.g. because it refuses them."""
+    with contextlib.suppress(OSError, UserError):
+        for path in cache_folder().glob(f"{_prefix()}*.db"):
             path.unlink(missing_ok=True)
 
 
-def _content() -> bytes | None:
-    """Returns the copy, None if there is no undamaged one."""
-    prefix = _prefix()
-    for path in _folder().glob(f"{prefix}*.db"):
-        content = path.read_bytes()
-        if path.stem == f"{prefix}{_digest(content)}":
-            return content
+def remembered() -> bytes | None:
+    """Returns the copy as the content of a sqlite file; None if there is no undamaged one of this user's."""
+    with contextlib.suppress(OSError, UserError):
+        folder, prefix = cache_folder(), _prefix()
+        check_own(folder)
+        for path in folder.glob(f"{prefix}*.db"):
+            check_own(path)
+            content = path.read_bytes()
+            if path.stem == f"{prefix}{_digest(content)}" and _is_database(content):
+                return content
     return None
 
 
-def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "residual-attention-networks"
+def _is_database(content: bytes) -> bool:
+    with contextlib.suppress(sqlite3.Error, MemoryError), contextlib.closing(sqlite3.connect(":memory:")) as copy:
+        copy.deserialize(content)
+        return copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'experiments'").fetchone() == (1,)
+    return False
 
 
 def _prefix() -> str:

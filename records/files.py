@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from records.errors import UserError
 
 
@@ -21,13 +23,30 @@ def writing(path: Path) -> Iterator[None]:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Holds a lock, of which `path` is the file, during the block; the kernel releases that of a dead process.
+
+    Raises WriteError if the file cannot be one, e.g. because it is a folder or a link. On a file system without locks
+    the block runs unprotected.
+    """
+    lock = FileLock(path)
+    with writing(path), contextlib.suppress(NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file and its folder: under a temporary name, synced, then renamed; text as UTF-8. Raises WriteError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
+            temporary.unlink(missing_ok=True)
+            with open(temporary, "xb", opener=_not_through_a_link) as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -36,6 +55,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _sync_folder(folder: Path) -> None:

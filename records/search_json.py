@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from records import names
+from records import names, sane
 from records.study_json import RecordError, profile_name
+from records.text import short
 
 SCHEMA = 1
 CATEGORICAL, INT, FLOAT = "categorical", "int", "float"
 COMPLETE, PRUNED, FAIL, RUNNING, WAITING = "complete", "pruned", "fail", "running", "waiting"
 """states of a trial; `pruned` is an outcome, too"""
+
+MOST_CHOICES = 100_000
+"""greatest range of an integer, which a figure walks through"""
 
 Setting = str | int | float | bool | None
 
@@ -31,8 +35,13 @@ class ParameterRecord:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "ParameterRecord":
         if raw["type"] == CATEGORICAL:
-            return cls(kind=CATEGORICAL, choices=tuple(raw["choices"]))
-        low, high, step = _number(raw["low"]), _number(raw["high"]), raw["step"]
+            return cls(kind=CATEGORICAL, choices=tuple(map(_setting, raw["choices"])))
+        if raw["type"] not in (INT, FLOAT):
+            raise ValueError("a parameter is neither categorical nor a range")
+        low, high = _number(raw["low"]), _number(raw["high"])
+        step = None if raw["step"] is None else _number(raw["step"])
+        if raw["type"] == INT and not high - low <= MOST_CHOICES:
+            raise sane.OutOfRangeError(f"a range of more than {MOST_CHOICES:,} integers")
         return cls(kind=str(raw["type"]), low=low, high=high, log=bool(raw["log"]), step=step)
 
     def to_json(self) -> dict[str, Any]:
@@ -73,20 +82,20 @@ class TrialRecord:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "TrialRecord":
         return cls(
-            number=int(raw["number"]),
-            state=str(raw["state"]),
-            outcome=raw["outcome"],
-            params=dict(raw["params"]),
-            settings=dict(raw["settings"]),
+            number=_integer(raw["number"]),
+            state=_line(raw["state"]),
+            outcome=None if raw["outcome"] is None else _line(raw["outcome"]),
+            params=_settings(raw["params"]),
+            settings=_settings(raw["settings"]),
             values=None if raw["values"] is None else tuple(_number(value) for value in raw["values"]),
-            errors=tuple(raw["errors"]),
-            macs=raw["macs"],
-            fingerprints=tuple(raw["fingerprints"]),
-            seeds=tuple(raw["seeds"]),
-            intermediate={int(step): _number(value) for step, value in raw["intermediate"].items()},
-            seconds=raw["seconds"],
-            reason=str(raw["reason"]),
-            retry_of=raw["retry_of"],
+            errors=tuple(map(_number, raw["errors"])),
+            macs=None if raw["macs"] is None else _number(raw["macs"]),
+            fingerprints=tuple(sane.digits(value, "a fingerprint") for value in raw["fingerprints"]),
+            seeds=tuple(map(_integer, raw["seeds"])),
+            intermediate={_integer(int(step)): _number(value) for step, value in raw["intermediate"].items()},
+            seconds=None if raw["seconds"] is None else _number(raw["seconds"]),
+            reason=sane.text(str(raw["reason"]), "a reason"),
+            retry_of=None if raw["retry_of"] is None else _integer(raw["retry_of"]),
             replaced=bool(raw["replaced"]),
         )
 
@@ -172,35 +181,40 @@ class SearchRecord:
         """Returns the record in the content of a search.json. Raises RecordError unless it is whole and of schema 1."""
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             there = raw.get("schema") if isinstance(raw, dict) else None
+            there = there if isinstance(there, int) and abs(there) < 10**9 else "unknown"
             raise RecordError(f"search.json has schema {there}, this version reads {SCHEMA}")
         try:
             return cls(
-                name=str(raw["search"]),
-                title=str(raw["title"]),
-                profile=str(raw["profile"]),
-                dataset=str(raw["dataset"]),
-                overrides=dict(raw["overrides"]),
-                objectives=tuple(raw["objectives"]),
-                seeds=tuple(raw["seeds"]),
-                pruner=str(raw["pruner"]),
-                evaluations=int(raw["evaluations"]),
-                total=int(raw["total"]),
-                command=str(raw["command"]),
-                confirm=str(raw["confirm"]),
-                space={name: ParameterRecord.from_json(item) for name, item in raw["space"].items()},
-                derived=dict(raw["derived"]),
-                derived_fields=tuple(raw["derived_fields"]),
-                base=dict(raw["base"]),
-                base_macs=raw["base_macs"],
-                base_error=raw.get("base_error"),
-                val_images=raw.get("val_images"),
+                name=sane.name(raw["search"], "its name"),
+                title=_line(raw["title"], sane.LONGEST_TITLE),
+                profile=sane.name(raw["profile"], "its profile"),
+                dataset=sane.name(raw["dataset"], "its data set"),
+                overrides=sane.tree(dict(raw["overrides"]), "its overrides", 1_000),
+                objectives=tuple(map(_line, raw["objectives"])),
+                seeds=tuple(map(_integer, raw["seeds"])),
+                pruner=_line(raw["pruner"]),
+                evaluations=_integer(raw["evaluations"]),
+                total=_integer(raw["total"]),
+                command=_line(raw["command"], sane.LONGEST_TEXT),
+                confirm=_line(raw["confirm"], sane.LONGEST_TEXT),
+                space={_line(name): ParameterRecord.from_json(item) for name, item in raw["space"].items()},
+                derived={_line(key): _line(text, sane.LONGEST_TITLE) for key, text in raw["derived"].items()},
+                derived_fields=tuple(map(_line, raw["derived_fields"])),
+                base=_settings(raw["base"]),
+                base_macs=None if raw["base_macs"] is None else _number(raw["base_macs"]),
+                base_error=None if raw.get("base_error") is None else _number(raw["base_error"]),
+                val_images=None if raw.get("val_images") is None else _integer(raw["val_images"]),
                 trials=tuple(TrialRecord.from_json(item) for item in raw["trials"]),
-                best=raw["best"],
-                front=tuple(raw["front"]),
-                importances={key: dict(value) for key, value in raw["importances"].items()},
+                best=None if raw["best"] is None else _integer(raw["best"]),
+                front=tuple(map(_integer, raw["front"])),
+                importances={
+                    _line(key): {_line(name): _number(share) for name, share in value.items()}
+                    for key, value in raw["importances"].items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecordError(f"search.json is not whole: {type(error).__name__}: {error}") from None
+            reason = str(error)[: sane.LONGEST_LABEL]
+            raise RecordError(f"search.json is not whole: {type(error).__name__}: {reason}") from None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of search.json."""
@@ -249,5 +263,26 @@ class SearchRecord:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{short(value)} is not a number")
+    sane.number(value, "a number")
     return value
+
+
+def _integer(value: Any) -> int:
+    return sane.integer(value, "an integer")
+
+
+def _line(value: Any, most: int = sane.LONGEST_LABEL) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{short(value)} is not a text")
+    return sane.line(value, "a text", most)
+
+
+def _setting(value: Any) -> Setting:
+    if value is None or isinstance(value, bool):
+        return value
+    return _line(value) if isinstance(value, str) else _number(value)
+
+
+def _settings(raw: Mapping[str, Any]) -> dict[str, Setting]:
+    return {_line(key): _setting(value) for key, value in raw.items()}

@@ -1,52 +1,103 @@
-"""The creation of a tracking store in a sqlite file, by several processes at once."""
+"""The creation of a tracking store in a sqlite file: whole or not at all, by several processes at once.
+
+MLflow makes its tables by dozens of migrations in place, and a process that dies among them leaves a file that MLflow
+refuses for ever. So they are made in a file beside the store, whose content then gets the store's name in one step.
+"""
 
 import contextlib
+import logging
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
-
 from records import empty_store
-from records.errors import TrackingError, unusable
+from records.errors import TrackingError, UserError, unusable
+from records.files import locked_file, write_whole
 from records.mlflow_uri import sqlite_path
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
 
-def open_or_create(uri: str, connect: Callable[[], T]) -> T:
-    """Returns `connect()`, which makes MLflow's tables in a new sqlite file. Raises TrackingError.
+SIDE_FILES = ("-wal", "-shm", "-journal")
+WAL = b"\2\2"
+"""bytes 18 and 19 of a sqlite file with a write-ahead log (sqlite.org/fileformat.html, section 1.3)"""
 
-    The file is created first, and one process at a time connects to a new one: two at once break it.
+
+def open_or_create(uri: str, connect: Callable[[str], T]) -> T:
+    """Returns `connect(uri)`, where `connect` makes MLflow's tables in a new sqlite file. Raises TrackingError.
+
+    One process at a time creates a store. A process that is killed or has no space on the disk leaves no store, and
+    the next one begins again; so it does with an unfinished store that an earlier version of this program left.
     """
     path = sqlite_path(uri)
     if path is not None:
         check_writable(uri)
         lock = creation_lock(path)
         if not path.exists() or not holds_mlflow(path, uri) or lock.exists():
-            with FileLock(lock):
-                connection = _created(path, uri, connect)
-                lock.unlink(missing_ok=True)
-                return connection
-    return connect()
+            try:
+                with locked_file(lock):
+                    connection = _created(path, uri, connect)
+                    lock.unlink(missing_ok=True)
+                    return connection
+            except TrackingError:
+                raise
+            except (OSError, UserError, sqlite3.Error) as error:
+                raise unusable(uri, error) from None
+    return connect(uri)
 
 
-def _created(path: Path, uri: str, connect: Callable[[], T]) -> T:
-    """Returns `connect()` to a sqlite file, which then has MLflow's tables. The caller holds its creation lock."""
+def _created(path: Path, uri: str, connect: Callable[[str], T]) -> T:
+    """Returns `connect(uri)` to a sqlite file, which then has MLflow's tables. The caller holds its creation lock."""
+    for pattern in (f".{path.name}.*.creating*", f".{path.name}.*.tmp"):  # of processes that were killed here
+        for left in path.parent.glob(pattern):
+            left.unlink(missing_ok=True)
     is_new = not path.exists() or not holds_mlflow(path, uri)
-    is_copy = is_new and empty_store.fill(path)
-    create_file(path, uri)
-    if is_copy:
+    if not is_new and is_unfinished(path):
+        logger.warning("%s was left unfinished by a launch that died, and is created again", path)
+        is_new = True
+    if not is_new:
+        return connect(uri)
+    if (copy := empty_store.remembered()) is not None:
+        _put(path, copy)
         try:
-            return connect()
-        except TrackingError:
-            empty_store.discard(path)
-    connection = connect()
-    if is_new:
-        empty_store.remember(path)
-    return connection
+            return connect(uri)
+        except TrackingError:  # the installed MLflow refuses the copy
+            empty_store.remove_copies()
+    content = _made(path, connect)
+    _put(path, content)
+    empty_store.remember(content)
+    return connect(uri)
+
+
+def _made(path: Path, connect: Callable[[str], T]) -> bytes:
+    """Returns the content of an empty store, which MLflow makes in a file of its own beside `path`."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.creating")
+    try:
+        connect(f"sqlite:///{beside.absolute()}")
+        return empty_store.content_of(beside)
+    finally:
+        for name in ("", *SIDE_FILES):
+            beside.with_name(beside.name + name).unlink(missing_ok=True)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Makes `content` the content of a sqlite file, in one step, in WAL mode: several processes can then write."""
+    target = path.resolve()
+    if target.exists() and target.stat().st_size:  # MLflow may hold it open in this process
+        with (
+            contextlib.closing(sqlite3.connect(":memory:")) as copy,
+            contextlib.closing(sqlite3.connect(target)) as store,
+        ):
+            copy.deserialize(content)
+            copy.backup(store)
+        return
+    for name in SIDE_FILES:  # of a store that was deleted: sqlite would add its log to this one
+        target.with_name(target.name + name).unlink(missing_ok=True)
+    write_whole(target, content[:18] + WAL + content[20:])
 
 
 def creation_lock(path: Path) -> Path:
@@ -54,13 +105,18 @@ def creation_lock(path: Path) -> Path:
     return Path(f"{path}.lock")
 
 
-def create_file(path: Path, uri: str) -> None:
-    """Creates the file, if absent, in WAL mode: writes are ten times cheaper and several processes can write."""
-    try:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # stored in the file
-    except sqlite3.Error as error:
-        raise unusable(uri, error) from None
+def is_unfinished(path: Path) -> bool:
+    """Returns whether MLflow's tables are incomplete or have never been used: there is not even an experiment.
+
+    To ask of a store whose creation lock exists and is held by the caller; else another process may be making it.
+    """
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            return connection.execute("SELECT count(*) FROM experiments").fetchone() == (0,)
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return True
+            raise
 
 
 def holds_mlflow(path: Path, uri: str) -> bool:

@@ -1,11 +1,14 @@
 """study.json, the record on a study's parent run: what was planned, so that analysis knows what is missing."""
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from records import sane
 from records.errors import UserError
+from records.text import short
 
 SCHEMA = 1
 
@@ -88,28 +91,33 @@ class StudyRecord:
 
     @classmethod
     def from_json(cls, raw: Any) -> "StudyRecord":
-        """Returns the record in the content of a study.json. Raises RecordError unless it is consistent schema 1."""
+        """Returns the record in the content of a study.json. Raises RecordError unless it is consistent schema 1.
+
+        Raises OutOfRangeError for names, texts and numbers that no study of ours has.
+        """
         schema = _field(raw, "schema", int)
-        if schema != SCHEMA:
+        if sane.integer(schema, "study.json: 'schema'") != SCHEMA:
             raise RecordError(f"study.json has schema {schema}, this version reads {SCHEMA}")
+        for key in ("axes", "runs", "cells", "planned_seeds"):
+            sane.entries(raw.get(key) or (), f"study.json: {key!r}")
         axes = tuple(_axis(item) for item in _field(raw, "axes", list))
         if len({axis.name for axis in axes}) != len(axes):
             raise RecordError("study.json names an axis twice")
         return cls(
-            name=_field(raw, "study", str),
-            title=_field(raw, "title", str),
-            table=_optional(raw, "table", str),
-            profile=_field(raw, "profile", str),
-            dataset=_field(raw, "dataset", str),
-            overrides=_field(raw, "overrides", dict),
-            selection=_field(raw, "selection", str),
+            name=_name(raw, "study"),
+            title=_line(raw, "title", sane.LONGEST_TITLE),
+            table=None if raw.get("table") is None else _name(raw, "table"),
+            profile=_name(raw, "profile"),
+            dataset=_name(raw, "dataset"),
+            overrides=sane.tree(_field(raw, "overrides", dict), "study.json: 'overrides'", 1_000),
+            selection=_line(raw, "selection", sane.LONGEST_TITLE),
             axes=axes,
             compare=_comparison(_optional(raw, "compare", dict), axes),
             runs=tuple(
-                RunEntry(_field(item, "fingerprint", str), _cell(item, axes), _field(item, "seed", int))
+                RunEntry(_fingerprint(item), _cell(item, axes), _seed(_field(item, "seed", int)))
                 for item in _field(raw, "runs", list)
             ),
-            command=_optional(raw, "command", str),
+            command=None if raw.get("command") is None else _line(raw, "command", sane.LONGEST_TEXT),
             planned_seeds=_seeds(_optional(raw, "planned_seeds", list) or []),
             networks={_cell(item, axes): _network(item) for item in _optional(raw, "cells", list) or []},
         )
@@ -265,28 +273,41 @@ def _united_axis(axis: AxisRecord, older: AxisRecord) -> AxisRecord:
 
 def _axis(raw: Any) -> AxisRecord:
     values, labels = _field(raw, "values", list), _field(raw, "labels", list)
-    name, header = _field(raw, "name", str), _field(raw, "header", str)
+    name, header = _line(raw, "name"), _line(raw, "header")
     if len(values) != len(labels) or not values:
         raise RecordError(f"study.json: axis {name!r} has {len(values)} values and {len(labels)} labels")
     if not all(isinstance(value, Value) for value in values):
         raise RecordError(f"study.json: axis {name!r} has a value that is neither text nor a number")
-    return AxisRecord(name=name, header=header, values=tuple(values), labels=tuple(str(label) for label in labels))
+    for value in values:
+        if isinstance(value, str):
+            sane.line(value, f"study.json: a value of axis {name!r}")
+        elif math.isnan(sane.number(float(value) if isinstance(value, bool) else value, f"study.json: axis {name!r}")):
+            raise sane.OutOfRangeError(f"study.json: a value of axis {name!r} is no number")
+    texts = [label if isinstance(label, str) else short(label) for label in labels]
+    for text in texts:
+        sane.line(text, f"study.json: a label of axis {name!r}")
+    return AxisRecord(name=name, header=header, values=tuple(values), labels=tuple(texts))
 
 
 def _cell(raw: Any, axes: tuple[AxisRecord, ...]) -> CellKey:
     cell = _field(raw, "cell", dict)
     if set(cell) != {axis.name for axis in axes}:
-        raise RecordError(f"study.json: cell {cell} does not name the axes {[axis.name for axis in axes]}")
+        raise RecordError(f"study.json: cell {short(cell)} does not name the axes {[axis.name for axis in axes]}")
     for axis in axes:
         if cell[axis.name] not in axis.values:
-            raise RecordError(f"study.json: {cell[axis.name]!r} is not a value of axis {axis.name!r}")
+            value = short(cell[axis.name])
+            raise RecordError(f"study.json: {value} is not a value of axis {axis.name!r}")
     return tuple(cell[axis.name] for axis in axes)
 
 
 def _seeds(raw: list[Any]) -> tuple[int, ...]:
     if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in raw):
-        raise RecordError(f"study.json: planned_seeds {raw} are not all integers")
-    return tuple(raw)
+        raise RecordError(f"study.json: planned_seeds {short(raw)} are not all integers")
+    return tuple(map(_seed, raw))
+
+
+def _seed(seed: int) -> int:
+    return sane.integer(seed, "study.json: a seed")
 
 
 def _network(raw: Any) -> NetworkKey | None:
@@ -294,11 +315,11 @@ def _network(raw: Any) -> NetworkKey | None:
     if network is None:
         return None
     return NetworkKey(
-        name=_field(network, "name", str),
-        width=float(_field(network, "width", (int, float))),
-        mask_structure=_field(network, "mask_structure", str),
-        num_classes=_field(network, "num_classes", int),
-        image_size=_field(network, "image_size", int),
+        name=_line(network, "name"),
+        width=sane.number(_field(network, "width", (int, float)), "study.json: 'width'"),
+        mask_structure=_line(network, "mask_structure"),
+        num_classes=sane.integer(_field(network, "num_classes", int), "study.json: 'num_classes'"),
+        image_size=sane.integer(_field(network, "image_size", int), "study.json: 'image_size'"),
     )
 
 
@@ -307,8 +328,20 @@ def _comparison(raw: Any, axes: tuple[AxisRecord, ...]) -> ComparisonRecord | No
         return None
     name, baseline = _field(raw, "axis", str), raw.get("baseline")
     if not any(axis.name == name and baseline in axis.values for axis in axes):
-        raise RecordError(f"study.json compares against {name}={baseline!r}, which no axis has")
+        raise RecordError(f"study.json compares against {short(name)}={short(baseline)}, which no axis has")
     return ComparisonRecord(name, baseline)
+
+
+def _name(raw: Any, key: str) -> str:
+    return sane.name(_field(raw, key, str), f"study.json: {key!r}")
+
+
+def _line(raw: Any, key: str, most: int = sane.LONGEST_LABEL) -> str:
+    return sane.line(_field(raw, key, str), f"study.json: {key!r}", most)
+
+
+def _fingerprint(raw: Any) -> str:
+    return sane.digits(_field(raw, "fingerprint", str), "study.json: 'fingerprint'")
 
 
 def _field(raw: Any, key: str, kind: type | tuple[type, ...]) -> Any:
@@ -316,7 +349,7 @@ def _field(raw: Any, key: str, kind: type | tuple[type, ...]) -> Any:
         raise RecordError(f"study.json has no {key!r}")
     if not isinstance(raw[key], kind):
         expected = kind.__name__ if isinstance(kind, type) else "a number"
-        raise RecordError(f"study.json: {key!r} is {raw[key]!r}, not {expected}")
+        raise RecordError(f"study.json: {key!r} is {short(raw[key])}, not {expected}")
     return raw[key]
 
 

@@ -28,9 +28,13 @@ from analysis.read.runs import RunData, StudyParent
 from records import names
 from records.errors import first_line
 from records.files import write_whole
+from records.reading import UnreadableError, read_bytes
+from records.sane import OutOfRangeError
 from records.study_json import StudyKey, StudyRecord, add_records
 
 ARCHIVE = Path("results/archive")
+MOST_BYTES = 2**30
+"""of a file; that of the paper's runs would have a tenth"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class ArchiveFile:
     runs: tuple[RunData, ...]
     """results and attempts that failed or were killed, by fingerprint and start, attempts last"""
     lines: tuple[Line, ...]
+    problems: tuple[str, ...] = ()
+    """a message for each line that is left out, because no run or study of ours has such values"""
 
     @property
     def studies(self) -> tuple[StudyRecord, ...]:
@@ -75,14 +81,20 @@ def read_folder(folder: Path) -> list[ArchiveFile]:
 
 
 def read_file(path: Path) -> ArchiveFile:
-    """Returns an archive file, empty if it is missing. Raises StoreError, with the number of a damaged line."""
+    """Returns an archive file, empty if it is missing. Raises StoreError, with the number of a damaged line.
+
+    A line whose values are out of range is left out, with a message: it spoils neither the others nor what shows them.
+    """
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, MOST_BYTES).decode() if path.exists() else ""
+    except (OSError, UnicodeDecodeError, UnreadableError) as error:
         raise StoreError(f"{path} cannot be read: {first_line(str(error))}") from None
     studies: list[StudyLine] = []
     lines: list[Line] = []
-    for number, written in enumerate(text.splitlines(), 1):
+    problems: list[str] = []
+    for number, written in enumerate(text.split("\n"), 1):  # splitlines would also split at U+2028, within a text
+        if not written:
+            continue
         try:
             line = decode(written)
             if kind_of(line) == STUDY:
@@ -90,13 +102,15 @@ def read_file(path: Path) -> ArchiveFile:
             else:
                 read_run(line, path)
                 lines.append(line)
+        except OutOfRangeError as error:
+            problems.append(f"{path}: line {number} is left out: {error}")
         except KeyError as error:
             raise StoreError(f"{path} is damaged in line {number}: it has no {error}") from None
         except (ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged in line {number}: {first_line(str(error))}") from None
     merged = merge(lines)  # a run has two lines only after a merge of two branches
     runs = tuple(read_run(line, path) for line in merged)
-    return ArchiveFile(path=path, study_lines=tuple(studies), runs=runs, lines=tuple(merged))
+    return ArchiveFile(path=path, study_lines=tuple(studies), runs=runs, lines=tuple(merged), problems=tuple(problems))
 
 
 def merge(lines: Iterable[Line]) -> list[Line]:
@@ -132,8 +146,10 @@ def add(file: ArchiveFile, studies: Iterable[StudyLine], lines: Iterable[Line]) 
     """Writes the file with studies and runs added, completely or not at all; returns it with warnings.
 
     There is a warning for records that could not be united, and for each further result of a run. Studies are sorted by
-    their keys. The newest parent run of a study counts.
+    their keys. The newest parent run of a study counts. Raises StoreError for a file of which a line was left out.
     """
+    if file.problems:
+        raise StoreError(f"{file.problems[0]}; the file is not written anew without it")
     records: dict[StudyKey, StudyRecord] = {}
     added = [read_study(study_line(study)) for study in studies]  # as it will be read back, without passwords
     problems = add_records(records, [line.record for line in (*file.study_lines, *added)])

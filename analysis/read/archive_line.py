@@ -20,7 +20,9 @@ from typing import Any
 
 from analysis.read.npz import read_arrays
 from analysis.read.runs import RunData, StudyParent, is_same_run
-from records import names
+from analysis.read.sane_run import checked, checked_curves, checked_json, checked_parent
+from records import names, sane
+from records.sane import OutOfRangeError
 from records.secrets import hide_folders, mask_secrets
 from records.study_json import StudyRecord
 
@@ -53,8 +55,17 @@ def encode(line: Line) -> str:
 
 
 def decode(text: str) -> Line:
-    """Returns a line from its text. Raises ValueError."""
-    return _object(json.loads(text), "the line")
+    """Returns a line from its text. Raises ValueError, of which OutOfRangeError if the text is JSON beyond measure."""
+    try:
+        return _object(json.loads(text), "the line")
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise OutOfRangeError("it is nested too deeply") from None
+    except ValueError as error:
+        if "digits" in str(error):
+            raise OutOfRangeError("it has a number of thousands of digits") from None
+        raise
 
 
 def study_line(study: StudyLine) -> Line:
@@ -73,7 +84,8 @@ def read_study(line: Line) -> StudyLine:
         return StudyLine(record, None)
     raw = _object(line["parent"], "parent")
     tags = _texts(raw["tags"], "tags")
-    return StudyLine(record, StudyParent(key=str(raw["key"]), name=str(raw["name"]), tags=tags, note=str(raw["note"])))
+    parent = StudyParent(key=str(raw["key"]), name=str(raw["name"]), tags=tags, note=str(raw["note"]))
+    return StudyLine(record, checked_parent(parent))
 
 
 def run_line(run: RunData, *, masks: bool) -> Line:
@@ -113,23 +125,27 @@ def _head(kind: str, run: RunData) -> Line:
 
 
 def read_run(line: Line, path: Path) -> RunData:
-    """Returns the run in a line of the file `path`. Raises KeyError, TypeError and ValueError."""
+    """Returns the run in a line of the file `path`. Raises KeyError, TypeError and ValueError.
+
+    The ValueError is OutOfRangeError for values that no run of ours has.
+    """
     points = _object(line["curves"] if kind_of(line) == RUN else {}, "curves")
-    curves = {name: [(int(step), _number(value)) for step, value in curve] for name, curve in points.items()}
+    curves = {name: [(step, _number(value)) for step, value in curve] for name, curve in points.items()}
     start, end = line.get("start_time"), line.get("end_time")
-    return RunData(
+    checked_curves(curves)
+    return checked(RunData(
         fingerprint=str(line["fingerprint"]),
         source=str(path),
         run_id="",
-        start_time=None if start is None else int(start),
+        start_time=start,
         tags=_texts(line["tags"], "tags"),
         params=_texts(line["params"], "params"),
         metrics={str(key): _number(value) for key, value in _object(line["metrics"], "metrics").items()},
         curves=lambda: curves,
         artifact=_artifacts(line),
         name=str(line.get("name", "")),
-        end_time=None if end is None else int(end),
-    )
+        end_time=end,
+    ))  # fmt: skip
 
 
 def _artifacts(line: Line) -> Any:
@@ -138,7 +154,7 @@ def _artifacts(line: Line) -> Any:
     bits, count = None, 0
     if line.get(_TEST_CORRECT) is not None:
         raw = _object(line[_TEST_CORRECT], _TEST_CORRECT)
-        bits, count = base64.b64decode(raw["bits"], validate=True), int(raw["count"])
+        bits, count = base64.b64decode(raw["bits"], validate=True), sane.integer(raw["count"], "its count")
         if len(bits) != (count + 7) // 8:
             raise ValueError(f"{_TEST_CORRECT} has {len(bits)} bytes for {count} images")
 
@@ -148,7 +164,7 @@ def _artifacts(line: Line) -> Any:
         if name == names.TEST_CORRECT:
             return None if bits is None else _unpacked(bits, count)
         content = line.get(_JSON.get(name, ""))
-        return None if content is None else json.dumps(content).encode()
+        return None if content is None else checked_json(name, json.dumps(content).encode())
 
     return artifact
 
@@ -199,7 +215,7 @@ def _texts(content: Any, what: str) -> dict[str, str]:
 
 
 def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    return sane.number(value, "a number")
 
 
 def _parsed(content: bytes | None) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from records.errors import UserError, first_line
+from records.errors import UserError, first_line, shown
 from records.mlflow_uri import absolute, is_sqlite, sqlite_path
 from records.secrets import mask_secrets
 
@@ -28,6 +28,9 @@ _HINTS = {
 
 class StoreError(Exception):
     """A store or an archive that is missing, empty, unreadable or made by another tool; the message is one line."""
+
+    def __init__(self, message: str):
+        super().__init__(shown(message))
 
 
 class NoRunsError(StoreError):

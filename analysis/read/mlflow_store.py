@@ -1,11 +1,11 @@
 """Reads studies and runs from MLflow, as tidy data; nothing is created or written. No other module of analysis does."""
 
-import json
 import math
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,13 @@ from analysis.read.mlflow_client import StoreError as StoreError
 from analysis.read.runs import COMMIT, CURVES, Curves, RunData, StudyParent, group_runs, tidy
 from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
+from analysis.read.sane_run import checked, checked_curves, checked_json, checked_parent
 from records import names
 from records.collector import collector_paused
 from records.errors import first_line
 from records.mlflow_uri import resolve_uri
+from records.reading import UnreadableError, parse_json, read_bytes
+from records.sane import OutOfRangeError
 from records.search_json import SearchRecord
 from records.secrets import mask_secrets
 from records.study_json import StudyRecord
@@ -37,6 +40,7 @@ if TYPE_CHECKING:  # a second and more of imports that --help does not need
     from mlflow import MlflowClient
 
 PAGE = 1000  # runs per query; more runs need paging
+MOST_BYTES = 256 * 2**20  # of an artifact
 NOTE = "mlflow.note.content"  # MLflow's tag of a run's description
 
 
@@ -114,7 +118,7 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
             if not parents:
                 raise StoreError(f"no parent run {parent} in {shown}")
         readable, problems = _read_parents(client, parents)
-        runs = tuple(_run(client, uri, file, run) for run in children)
+        runs = tuple(_checked_runs((_run(client, uri, file, run) for run in children), problems))
         return StoreContents(
             uri=shown,
             parents=tuple(readable),
@@ -142,7 +146,7 @@ def read_searches(
         searches, problems = [], []
         for run in sorted(found, key=lambda run: run.info.start_time):
             try:
-                searches.append(SearchRecord.from_json(json.loads(_artifact(client, run, names.SEARCH_JSON))))
+                searches.append(SearchRecord.from_json(parse_json(_artifact(client, run, names.SEARCH_JSON))))
             except (OSError, ValueError) as error:
                 name = run.data.tags.get(names.STUDY, "?")
                 problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
@@ -179,15 +183,24 @@ def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Par
         if tag in found:
             continue
         try:
-            record = StudyRecord.from_json(json.loads(_artifact(client, run, names.STUDY_JSON)))
-            parent = StudyParent(
+            record = StudyRecord.from_json(parse_json(_artifact(client, run, names.STUDY_JSON)))
+            parent = checked_parent(StudyParent(
                 key=tag, name=run.info.run_name or "", tags=_our_tags(run), note=run.data.tags.get(NOTE, "")
-            )
+            ))  # fmt: skip
             found[tag] = ParentRun(run.info.run_id, parent, record)
         except (OSError, ValueError) as error:
             name = run.data.tags.get(names.STUDY, "?")
             problems.append(first_line(f"parent run {run.info.run_id} of study {name} is left out: {error}"))
     return list(found.values()), problems
+
+
+def _checked_runs(runs: Iterable[RunData], problems: list[str]) -> Iterator[RunData]:
+    """The runs whose values runs of ours can have; a message for each of the others."""
+    for run in runs:
+        try:
+            yield checked(run)
+        except (OutOfRangeError, TypeError) as error:
+            problems.append(f"run {run.run_id} is left out: {error}")
 
 
 def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunData:
@@ -196,17 +209,19 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
     def curves() -> Curves:
         with one_line_errors(uri):
             wanted = [key for key in sorted(metrics) if key.startswith(CURVES)]
-            if file is not None:
-                try:
-                    return curves_by_query(file, run.info.run_id, wanted)
-                except sqlite3.Error:  # another table layout in a later MLflow
-                    pass
-            return curves_by_client(client, run.info.run_id, wanted)
+            try:
+                if file is not None:
+                    with suppress(sqlite3.Error):  # another table layout in a later MLflow
+                        return checked_curves(curves_by_query(file, run.info.run_id, wanted))
+                return checked_curves(curves_by_client(client, run.info.run_id, wanted))
+            except (OutOfRangeError, TypeError):
+                return {}
 
     def artifact(name: str) -> bytes | None:
         try:
             with one_line_errors(uri):
-                return _artifact(client, run, name)
+                content = _artifact(client, run, name)
+                return checked_json(name, content) if name.endswith(".json") else content
         except (StoreError, OSError):
             return None
 
@@ -257,10 +272,17 @@ def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
     """The content of an artifact, read directly from a local store. Raises OSError."""
     uri = urlsplit(run.info.artifact_uri)
     if uri.scheme in ("", "file"):
-        return (Path(url2pathname(uri.path)) / name).read_bytes()
+        return _read(Path(url2pathname(uri.path)) / name)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return Path(client.download_artifacts(run.info.run_id, name, folder)).read_bytes()
+            return _read(Path(client.download_artifacts(run.info.run_id, name, folder)))
         except Exception as error:  # each kind of artifact store raises its own errors
             raise OSError(f"{name} cannot be fetched: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MOST_BYTES)
+    except UnreadableError as error:
+        raise OSError(f"{path.name} cannot be read: {error}") from None

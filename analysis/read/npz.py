@@ -1,10 +1,14 @@
 """Reading arrays that runs leave as .npz files."""
 
-import io
 from typing import TYPE_CHECKING
+
+from records.reading import UnreadableError
 
 if TYPE_CHECKING:
     import numpy as np
+
+MOST_BYTES = 256 * 2**20
+"""bytes of all arrays of a file; the masks of a run take two million"""
 
 
 def read_correct(content: bytes) -> "np.ndarray | None":
@@ -22,11 +26,10 @@ def read_correct(content: bytes) -> "np.ndarray | None":
 
 
 def read_arrays(content: bytes) -> "dict[str, np.ndarray] | None":
-    """Returns the arrays of an .npz file by name, None if it is damaged."""
-    import numpy as np
+    """Returns the arrays of an .npz file by name, None if it is damaged or too large."""
+    from records.arrays import read_npz
 
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except Exception:  # zip, header and compressed stream raise errors of their own
+        return read_npz(content, MOST_BYTES)
+    except UnreadableError:
         return None

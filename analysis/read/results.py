@@ -1,6 +1,5 @@
 """Studies and runs of the tracking store and of the archive together, for tables, claims and figures."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,10 @@ from analysis.read.npz import read_arrays
 from analysis.read.runs import Curves, RunData, group_runs, repeated_text, tidy
 from analysis.read.schemas import Selection, folders_of_others, left_out_text, of_schema, only_schema
 from records import names
+from records.reading import UnreadableError, parse_object
 from records.schema import CURRENT
 from records.study_json import StudyKey, StudyRecord, add_records
+from records.text import plain
 
 if TYPE_CHECKING:  # a second and more of imports that --help does not need
     import numpy as np
@@ -41,7 +42,8 @@ class Results:
     @property
     def notes(self) -> list[str]:
         """Lines about the sources of the runs and about what could not be read."""
-        return [f"read {source}" for source in self.sources] + [f"warning: {problem}" for problem in self.problems]
+        lines = [f"read {source}" for source in self.sources] + [f"warning: {problem}" for problem in self.problems]
+        return list(map(plain, lines))
 
     def curves(self, fingerprint: str) -> Curves:
         """Returns name -> [(step, value), ...] of train/*, val/*, test/* and response/*; {} if there are none."""
@@ -109,6 +111,7 @@ def read_results(
         runs=tidy(chosen.runs),
         problems=(
             *(store.problems if store else ()),
+            *(problem for file in files for problem in file.problems),
             *left_out,
             *problems,
             *([repeated] if repeated else []),
@@ -168,7 +171,6 @@ def _strays(files: Sequence[ArchiveFile], studies: Sequence[StudyRecord], runs: 
 
 def _json_object(content: bytes) -> dict[str, Any] | None:
     try:
-        parsed = json.loads(content)
-    except ValueError:
+        return parse_object(content)
+    except UnreadableError:
         return None
-    return parsed if isinstance(parsed, dict) else None

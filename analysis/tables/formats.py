@@ -1,6 +1,7 @@
 """A table as text, Markdown, LaTeX, CSV or HTML. A new format is one function and one line in FORMATS."""
 
 import csv
+import dataclasses
 import html
 import io
 import os
@@ -9,16 +10,40 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from analysis.tables.cells import MINUS, MISSING, Column, Ditto, Table, format_cell, raw_cell
+from analysis.tables import text
+from analysis.tables.cells import MINUS, MISSING, Column, Ditto, Table, TableCell, format_cell, raw_cell
 from analysis.tables.text import dittos
-from analysis.tables.text import to_text as to_text
 from records.files import write_whole
+from records.text import plain
 
 LONG = 32  # a longer cell is a sentence, which may break into lines
 
 
+def cleaned(table: Table) -> Table:
+    """Returns the table with visible signs for characters that control a terminal or the direction of letters.
+
+    Every format is written from the cleaned table, so none has to think of them; each escapes what is special in it.
+    """
+    rows = tuple(tuple(_cleaned(cell) for cell in row) for row in table.rows)
+    columns = tuple(dataclasses.replace(c, header=plain(c.header), key=plain(c.key)) for c in table.columns)
+    caption = tuple(map(plain, table.caption))
+    return dataclasses.replace(table, title=plain(table.title), caption=caption, columns=columns, rows=rows)
+
+
+def _cleaned(cell: TableCell) -> TableCell:
+    texts = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
+    changed = {key: plain(text) for key, text in texts.items() if isinstance(text, str) and plain(text) != text}
+    return dataclasses.replace(cell, **changed) if changed else cell  # type: ignore[arg-type]
+
+
+def to_text(table: Table) -> str:
+    """Returns the table for a terminal, see text.py."""
+    return text.to_text(cleaned(table))
+
+
 def to_markdown(table: Table) -> str:
     """Returns a pipe table with its title before and its caption after it."""
+    table = cleaned(table)
     head = [_markdown(column.header) for column in table.columns]
     align = ["---:" if column.numeric else "---" for column in table.columns]
     rows = [[_markdown(format_cell(cell)) for cell in row] for row in table.rows]
@@ -28,6 +53,7 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """Returns a table environment for the booktabs package."""
+    table = cleaned(table)
     words = r"p{0.2\textwidth}"
     widths = [
         max([len(c.header), *(len(format_cell(row[i])) for row in table.rows)]) for i, c in enumerate(table.columns)
@@ -59,14 +85,16 @@ def to_latex(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """Returns the table as CSV with raw numbers in the units of its headers; errors in %, the rest counts.
 
-    If two columns have fields of one name, the column's key is put before it.
+    If two columns have fields of one name, the column's key is put before it. A text that a spreadsheet would take for
+    a formula has an apostrophe before it.
     """
+    table = cleaned(table)
     raw = [[raw_cell(column, cell) for column, cell in zip(table.columns, row, strict=True)] for row in table.rows]
     names = [next((list(row[i]) for row in raw if row[i]), []) for i in range(len(table.columns))]
     uses = Counter(name for of_column in names for name in of_column)
 
     def unique(column: Column, name: str) -> str:
-        return f"{column.key}_{name}" if uses[name] > 1 and name != column.key else name
+        return str(_csv(f"{column.key}_{name}" if uses[name] > 1 and name != column.key else name))
 
     fields = [unique(column, name) for column, found in zip(table.columns, names, strict=True) for name in found]
     out = io.StringIO()
@@ -74,7 +102,7 @@ def to_csv(table: Table) -> str:
     writer.writeheader()
     for row in raw:
         writer.writerow({
-            unique(column, name): value
+            unique(column, name): _csv(value)
             for column, numbers in zip(table.columns, row, strict=True)
             for name, value in numbers.items()
         })  # fmt: skip
@@ -83,6 +111,7 @@ def to_csv(table: Table) -> str:
 
 def to_html(table: Table) -> str:
     """Returns one self-contained page."""
+    table = cleaned(table)
     title = html.escape(table.title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
@@ -92,6 +121,7 @@ def to_html(table: Table) -> str:
 
 def html_fragment(table: Table) -> str:
     """Returns the table and its caption, for a page with the CSS and the title."""
+    table = cleaned(table)
     kinds = ["number" if c.numeric else "words" if _is_long(table, i) else "" for i, c in enumerate(table.columns)]
     classes = [f' class="{kind}"' if kind else "" for kind in kinds]
     head = "".join(f"<th{c}>{html.escape(col.header)}</th>" for col, c in zip(table.columns, classes, strict=True))
@@ -132,11 +162,23 @@ def write(table: Table, folder: str | os.PathLike[str], formats: Iterable[str] =
     paths = []
     for name in formats:
         suffix, render = FORMATS[name]
-        path = Path(folder) / f"{table.stem}{suffix}"
+        path = Path(folder) / f"{file_stem(table.stem)}{suffix}"
         write_whole(path, render(table))
         paths.append(path)
     return paths
 
+
+def file_stem(stem: str) -> str:
+    """Returns the stem of a table as a file name: no folders, nothing hidden, at most 200 characters."""
+    return re.sub(r"[^\w.-]|^[.-]", "_", stem)[:200] or "_"
+
+
+def _csv(value: object) -> object:
+    """Returns a value of a CSV file; a text that begins like a formula gets an apostrophe, as spreadsheets show it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 CSS = (
     "body{font-family:sans-serif;margin:1rem}table{border-collapse:collapse;border-block:2px solid}"

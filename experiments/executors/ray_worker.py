@@ -148,6 +148,8 @@ def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Leases]:
             f"there is no folder {settings.checkpoints} on {platform.node()}: give --checkpoints a folder that all "
             "nodes share, or a URI such as s3://bucket/folder"
         )
+    if settings.remote is not None:
+        settings.remote.make_local()
     settings.checkpoints.mkdir(parents=True, exist_ok=True)
     store = _store(settings.tracking_uri, stop)
     return store, Leases(store, settings.checkpoints, launch=job.launch).__enter__()

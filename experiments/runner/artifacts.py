@@ -12,9 +12,11 @@ from torch import Tensor
 from experiments.plan import PlannedRun
 from experiments.tracking.run_log import RunLog
 from ran import snapshot
+from ran.config import flatten
 from ran.data.datasets import Splits
 from ran.engine.checkpoint import tensors_sha256, write_tensors
 from ran.engine.train import Result
+from ran.trained import Interface, companions
 from records import names
 from records.files import write_whole, writing
 
@@ -24,8 +26,11 @@ logger = logging.getLogger(__name__)
 MLFLOW_RUN_NAME = "mlflow.runName"
 
 
-def log_results(run: PlannedRun, result: Result, log: RunLog, *, artifacts: bool) -> None:
-    """Logs the final metrics of a run; with `artifacts` its weights too and, if it finished, what it got right."""
+def log_results(run: PlannedRun, result: Result, log: RunLog, interface: Interface | None) -> None:
+    """Logs the final metrics of a run; with its interface its weights too and, if it finished, what it got right.
+
+    `interface` is None for a run that leaves no artifacts.
+    """
     final = dict(result.metrics)
     if result.outcome == names.DIVERGED:
         final[names.DIVERGED_STEP] = result.step
@@ -34,8 +39,9 @@ def log_results(run: PlannedRun, result: Result, log: RunLog, *, artifacts: bool
     log.tag(MLFLOW_RUN_NAME, names.with_result(run.name, shown))
     if result.outcome == names.FINISHED:
         log.tag(names.WEIGHTS_SHA256, tensors_sha256(result.network.state_dict()))
-    if artifacts:
-        write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), {"fingerprint": run.fingerprint})
+    if interface is not None:
+        header = {"fingerprint": run.fingerprint, **companions(flatten(run.config), interface.to_json())}
+        write_tensors(log.artifacts / names.WEIGHTS, result.network.state_dict(), header)
         log.artifact(names.WEIGHTS)
         if result.correct is not None:
             write_whole(log.artifacts / names.TEST_CORRECT, npz_bytes(packed(result.correct)))

@@ -1,5 +1,6 @@
 """Delivers later what runs could not log while the tracking store was away."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from experiments.console.signals import pause
 from experiments.runner.remote_checkpoints import RemoteCheckpoints
 from experiments.runner.run_dir import REFUSED, locked, set_aside, tidy
 from experiments.runner.settings import RunSettings
-from experiments.tracking.errors import Superseded, TrackingError
+from experiments.tracking.errors import LeaseLost, Superseded, TrackingError
+from experiments.tracking.leases import Leases
 from experiments.tracking.run_log import RunLog
 from experiments.tracking.spool import SPOOL, SpoolError
 from experiments.tracking.store import Store
@@ -32,18 +34,26 @@ class Delivery:
 
 
 def deliver(store: Store, checkpoints: Path, keep: str, remote: RemoteCheckpoints | None = None) -> Delivery:
-    """Delivers what waits under `checkpoints`, of any study. A run that another process is training is left to it."""
+    """Delivers what waits under `checkpoints`, of any study. A run that another launch is training is left to it."""
     delivered: list[Path] = []
     waiting: list[Path] = []
-    for spool in sorted(checkpoints.glob(f"*/{SPOOL}")):
-        folder = spool.parent
+    spools = sorted(checkpoints.glob(f"*/{SPOOL}"))
+    if not spools:
+        return Delivery()
+    leases = Leases(store, checkpoints)
+    for folder in (spool.parent for spool in spools):
         with locked(folder) as alone:
             if alone is False:
                 continue
             try:
-                log = RunLog.waiting(store, folder)
-                over = log.is_result
-                (delivered if log.flush() else waiting).append(folder)
+                with leases.acquire(folder.name, alone=alone is True) as other:
+                    if other is not None:
+                        continue
+                    log = RunLog.waiting(store, folder, functools.partial(leases.confirm, folder.name))
+                    over = log.is_result
+                    (delivered if log.flush() else waiting).append(folder)
+            except LeaseLost:
+                continue
             except Superseded as error:
                 logger.warning("%s; what waited in %s is dropped", error, folder)
                 tidy(folder, keep)

@@ -23,7 +23,7 @@ from experiments.runner.run_dir import KEEP, MAX_DEATHS, begin_attempt, discard,
 from experiments.runner.settings import RunSettings
 from experiments.runner.torchrun import processes_for
 from experiments.tracking import provenance
-from experiments.tracking.errors import StoreUnavailable, Superseded, TrackingError
+from experiments.tracking.errors import LeaseLost, StoreUnavailable, Superseded, TrackingError
 from experiments.tracking.leases import Leases
 from experiments.tracking.records import RunOpening, StoredRun
 from experiments.tracking.run_log import RunLog
@@ -110,10 +110,15 @@ def execute(run: PlannedRun, services: RunServices) -> Ended:
                     return Ended(run=run, outcome=BUSY, reason=f"{other} is training it")
                 if settings.remote is not None:
                     settings.remote.fetch(folder.name)
+                lost = False
                 try:
                     return _execute(run, services, folder)
+                except LeaseLost as error:  # the folder and its copy may be the other's by now: they stay as they are
+                    lost = True
+                    return Ended(run=run, outcome=BUSY, reason=str(error))
                 finally:
-                    settings.push_checkpoints(folder)
+                    if not lost:
+                        settings.push_checkpoints(folder)
     except WriteError as error:
         return Ended(run=run, outcome=names.KILLED, reason=str(error), halts=True)
     except SpoolError as error:
@@ -177,6 +182,8 @@ def _train_and_record(
                 log.drop_points()
                 log.close(names.KILLED, "interrupted twice")
             raise
+        except LeaseLost:
+            raise
         except (WriteError, TrackingError) as error:  # the log itself handles a store that is away
             with contextlib.suppress(WriteError, TrackingError):
                 log.drop_points()
@@ -196,6 +203,9 @@ def _train_and_record(
         if settings.leaves_artifacts:
             log.json(names.PROVENANCE_JSON, content)
         ended = replace(ended, delivered=log.close(ended.outcome, ended.reason))
+    except LeaseLost as error:
+        services.report.run_ends(run.name, f"left to another launch: {error}")
+        raise
     except Superseded as error:
         discard(folder)
         ended = Ended(run=run, outcome=names.KILLED, reason=str(error))
@@ -224,8 +234,9 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
         services.report.metrics(run.name, step, values)
 
     splits = load_splits(run.config.data, run.seed)
-    if settings.leaves_artifacts:
-        log.json(names.MODEL_JSON, Interface.of(run.source, splits.normalization).to_json())
+    interface = Interface.of(run.source, splits.normalization) if settings.leaves_artifacts else None
+    if interface is not None:
+        log.json(names.MODEL_JSON, interface.to_json())
     if splits.noise is not None:
         log.tag(names.NOISE_DIGEST, splits.noise.digest)
     with processes_for(run, settings.device, settings.placement) as processes:
@@ -251,7 +262,7 @@ def _train(run: PlannedRun, services: RunServices, folder: Path, log: RunLog, ta
     test_err, val_err = result.metrics.get(names.FINAL_TEST_ERR), result.metrics.get(names.FINAL_VAL_ERR)
     ended = Ended(run=run, outcome=result.outcome, reason=reason, test_err=test_err, val_err=val_err, halts=elsewhere)
     if ended.is_result:
-        log_results(run, result, log, artifacts=settings.leaves_artifacts)
+        log_results(run, result, log, interface)
     if ended.outcome == names.FINISHED and settings.leaves_artifacts:
         log_probes(run, result, splits, log)
     return ended
@@ -336,7 +347,7 @@ def _open_log(
         fingerprint=run.fingerprint, tags=tags, params={key: str(value) for key, value in params.items()},
         start_ms=int(time.time() * 1000), run_id=None if record is None else record.run_id,
         resumes=0 if record is None else record.resumes + 1,
-    ), absent=absent)  # fmt: skip
+    ), functools.partial(services.leases.confirm, run.folder_name), absent=absent)  # fmt: skip
     if settings.leaves_artifacts:
         log.json(names.CONFIG_JSON, flatten(run.config))
         log.json(names.SPEC_JSON, asdict(config_spec(run.config.model)))

@@ -8,6 +8,7 @@ import contextlib
 import getpass
 import hashlib
 import logging
+import os
 import platform
 import re
 import tempfile
@@ -20,7 +21,8 @@ import fsspec
 
 from experiments.tracking.spool import SPOOL
 from records.errors import UserError, first_line
-from records.files import WriteError
+from records.files import WriteError, writing
+from records.private_folder import check_own, make_private
 from records.secrets import mask_secrets
 
 logger = logging.getLogger(__name__)
@@ -41,11 +43,27 @@ class RemoteCheckpoints:
     @property
     def local(self) -> Path:
         """Folder in which runs train on this machine: a temporary folder for each URI and user."""
-        user = re.sub(r"\W", "_", getpass.getuser())
+        try:
+            user = re.sub(r"\W", "_", getpass.getuser())
+        except (KeyError, OSError):  # a container without a user entry
+            user = "unknown"
         return Path(tempfile.gettempdir()) / f"ran-{user}" / hashlib.sha256(self.uri.encode()).hexdigest()[:16]
 
+    def make_local(self) -> None:
+        """Creates the folder of this machine, which nobody else can enter. Raises UserError if it is somebody else's.
+
+        Everybody can write where it lies: what another user has put there before, even a link, is not used.
+        """
+        for folder in (self.local.parent, self.local):
+            with writing(folder):
+                make_private(folder)
+
     def check(self) -> None:
-        """Raises RemoteError if nothing can be written there: unknown protocol, unreachable host, no permission."""
+        """Raises RemoteError if nothing can be written there: unknown protocol, unreachable host, no permission.
+
+        Raises UserError if the folder of this machine cannot be used.
+        """
+        self.make_local()
         with self._asking(RemoteError) as (system, root):
             if system.exists(root) and not system.isdir(root):
                 raise RemoteError(f"--checkpoints {mask_secrets(self.uri)} is not a folder")
@@ -72,15 +90,20 @@ class RemoteCheckpoints:
             self.fetch(path.split("/")[-2])
 
     def fetch(self, name: str) -> None:
-        """Fetches the checkpoints that a run's local folder lacks, and all its other files. Raises WriteError."""
+        """Fetches the checkpoints that a run's local folder lacks, and all its other files. Raises UserError."""
+        self.make_local()
         folder = self.local / name
         with self._asking(WriteError) as (system, root):
             base = f"{root}/{name}"
             for path in system.find(base) if system.exists(base) else []:
-                target = folder / path[path.index(f"/{name}/") + len(name) + 2 :]
+                relative = path[path.index(f"/{name}/") + len(name) + 2 :]
+                if ".." in relative.split("/"):  # object stores have such names too
+                    continue
+                target = folder / relative
                 if not (_STEP.fullmatch(target.name) and target.exists()):
                     target.parent.mkdir(parents=True, exist_ok=True)
                     partial = target.with_name(f".{target.name}.fetched")
+                    partial.unlink(missing_ok=True)
                     system.get_file(path, str(partial))
                     partial.replace(target)
 
@@ -126,5 +149,8 @@ def checkpoint_root(place: str) -> tuple[Path, RemoteCheckpoints | None]:
     """Returns the folder in which runs train, and its copy at a URI if --checkpoints is one."""
     if "://" in place:
         remote = RemoteCheckpoints(place)
+        for folder in (remote.local.parent, remote.local):
+            if os.path.lexists(folder):  # a dry run reads there too, and creates nothing
+                check_own(folder)
         return remote.local, remote
     return Path(place), None

@@ -31,7 +31,6 @@ from experiments.search_spec import PRUNERS
 from experiments.tracking import parents
 from experiments.tracking.errors import TrackingError
 from experiments.tracking.leases import Leases, in_turn
-from experiments.tracking.store import Store
 from ran.fingerprints import SCHEMA_VERSION
 from records import names
 from records.search_json import SearchRecord
@@ -69,7 +68,7 @@ def run(prepared: PreparedSearch) -> SearchResult:
                     settings=settings, store=store, leases=leases, parent_id=parent_id,
                     report=SearchReporter(report, trials), stop=stop, cut=trials.cut,
                 )  # fmt: skip
-                writer = _Writer(p, store, parent_id, study)
+                writer = _Writer(p, services, study)
                 halted: list[str] = []
                 with _releasing(trials, problems):
                     if settings.retry_failed:
@@ -158,10 +157,10 @@ def _left(record: SearchRecord | None, p: PreparedSearch) -> list[str]:
 class _Writer:
     """Writes search.json on the parent run, periodically and at the end."""
 
-    def __init__(self, p: PreparedSearch, store: Store, parent_id: str, study: OptunaStudy):
-        self._p, self._store, self._parent_id, self._study = p, store, parent_id, study
+    def __init__(self, p: PreparedSearch, services: RunServices, study: OptunaStudy):
+        self._p, self._services, self._study = p, services, study
         self._written = time.monotonic()
-        self._base_error = recording.base_error(p.space, p.seeds, p.capabilities, store)
+        self._base_error = recording.base_error(p.space, p.seeds, p.capabilities, services.store)
 
     def write_if_due(self) -> None:
         if time.monotonic() - self._written >= WRITE_SECONDS:
@@ -174,7 +173,10 @@ class _Writer:
         with asking(self._p.storage):
             record = self._p.record(self._study, over=over, base_error=self._base_error)
         metrics = recording.summary(record)
+        services = self._services
         with contextlib.suppress(TrackingError):
-            self._store.log_json(self._parent_id, record.to_json(), names.SEARCH_JSON)
-            parents.summarize(self._store, self._parent_id, metrics, step=int(metrics[names.SUMMARY_TRIALS]))
+            services.store.log_json(services.parent_id, record.to_json(), names.SEARCH_JSON)
+            step = int(metrics[names.SUMMARY_TRIALS])
+            turn = in_turn(self._p.turn, services.settings.checkpoints, services.leases)
+            parents.summarize(services.store, services.parent_id, metrics, step, turn)
         return record

@@ -25,6 +25,10 @@ class Superseded(TrackingError):
     """A run for which another launch has already delivered a result."""
 
 
+class LeaseLost(Superseded):
+    """A run that another launch has taken over, e.g. while this process was stopped or its machine was suspended."""
+
+
 @contextlib.contextmanager
 def asking(uri: str) -> Iterator[None]:
     """Turns exceptions of MLflow and its libraries into TrackingError, or StoreUnavailable if a retry may succeed."""

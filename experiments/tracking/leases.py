@@ -3,8 +3,11 @@
 A lease is a registered model named ran-claim-<run>-<n> that exists while the run is trained. The store creates a name
 only once, whoever asks first; MLflow has no other operation that two clients cannot both believe they have won. The
 owner renews its lease. A lease that was not renewed for LEASE_SECONDS is expired, and whoever creates number n + 1
-takes over. Two cases are noticed sooner. The kernel releases the folder lock of a dead process on this machine. And a
-launch with workers gives a run to one worker at a time, so an earlier lease of the same launch is of a dead worker.
+takes over; the newest number is the one that counts. A process that was stopped for longer than that, by Ctrl-Z or with
+its machine, finds a newer one before it writes again (`Leases.confirm`).
+
+Two deaths are noticed sooner. The kernel releases the folder lock of a dead process on this machine. And a launch with
+workers gives a run to one worker at a time, so an earlier lease of the same launch is of a dead worker.
 """
 
 import contextlib
@@ -19,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from experiments.tracking.errors import StoreUnavailable, TrackingError, asking
+from experiments.tracking.errors import LeaseLost, StoreUnavailable, TrackingError, asking
 from experiments.tracking.store import Store
+from records.files import locked_file
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 300.0
 RENEW_SECONDS = 30.0
+CONFIRM_SECONDS = 5.0
+"""longest time for which a lease is taken to be ours without a look at the store"""
 TURN_SECONDS = 30.0
 """longest time that `in_turn` waits for another launch"""
 PREFIX = "ran-claim"
@@ -50,6 +54,18 @@ class _Lease:
     """seconds since the last renewal, by the clocks of the owner and of this machine"""
 
 
+@dataclass
+class _Held:
+    """What this process holds on a run."""
+
+    name: str | None
+    """name of the lease; None if the store was unavailable, so that there is none yet"""
+    alone: bool
+    seen: tuple[float, float]
+    """`_clocks` when the store was last seen to have this lease as the newest"""
+    lost: bool = False
+
+
 class Leases:
     """The leases of one launch. Used as a context manager, within which it renews those that it holds."""
 
@@ -58,7 +74,8 @@ class Leases:
         self._launch = launch or uuid.uuid4().hex
         self._uri, self._client = store.uri, store.client
         self._owner = _owner(checkpoints)
-        self._held: set[str] = set()
+        self._held: dict[str, _Held] = {}
+        """by key"""
         self._over = threading.Event()
         self._unsupported = False
         self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
@@ -76,26 +93,57 @@ class Leases:
 
         `alone`: whether this process holds the lock of the run's folder, so that an earlier lease taken through the
         same folder is of a dead process. Yields None while the store is unavailable: nobody else can get a lease
-        either, and of two results the second is not counted.
+        either, and of two results the second is not counted. `confirm` then tries again.
         """
+        asked = _clocks()
         try:
             name, other = self._try_acquire(key, alone)
         except StoreUnavailable as error:
             logger.warning("%s; the run has no lease there", error)
             name, other = None, None
-        if name is None:
+        if other is not None or self._unsupported:
             yield other
             return
-        self._held.add(name)
+        held = self._held[key] = _Held(name, alone, asked)
         try:
             yield None
         finally:
-            self._held.discard(name)
-            self._delete(name)
+            self._held.pop(key, None)
+            if held.name is not None:
+                self._delete(held.name)
+
+    def confirm(self, key: str) -> None:
+        """Makes sure that the run which this process holds by `acquire` is still its own; to call before each write.
+
+        Asks the store if CONFIRM_SECONDS have passed since it was last asked, by either clock. Raises LeaseLost if
+        another launch has taken the run over; then nothing more may be written. Raises StoreUnavailable.
+        """
+        held = self._held.get(key)
+        if held is None or self._unsupported:
+            return
+        if held.name is None:
+            asked = _clocks()
+            held.name, other = self._try_acquire(key, held.alone)
+            if other is not None:
+                raise LeaseLost(f"{other} is training it")
+            held.seen = asked
+        elif not held.lost and _seconds_since(held.seen) > CONFIRM_SECONDS:
+            self._look(key, held)
+        if held.lost:
+            raise LeaseLost("another launch has taken it over, since this one was stopped or out of touch for too long")
+
+    def _look(self, key: str, held: _Held) -> None:
+        """Asks the store whether a lease is there and the newest of its run."""
+        asked = _clocks()
+        leases = self._find(f"{key}-")
+        if leases and leases[-1].name == held.name:
+            held.seen = asked
+        else:
+            held.lost = True
 
     def left_here(self) -> set[str]:
         """Returns the keys leased through this folder by other processes, alive or dead."""
-        return {lease.key for lease in self._find("") if lease.owner == self._owner and lease.name not in self._held}
+        return {lease.key for lease in self._find("") if lease.owner == self._owner and not self._is_held(lease)}
 
     def drop(self, key: str) -> None:
         """Removes the leases on a run that is done, which remain if a process was killed before it removed them."""
@@ -161,16 +209,23 @@ class Leases:
 
     def _is_dead(self, lease: _Lease, alone: bool) -> bool:
         ours = lease.launch == self._launch or (alone and lease.owner == self._owner)
-        return lease.age > LEASE_SECONDS or (ours and lease.name not in self._held)
+        return lease.age > LEASE_SECONDS or (ours and not self._is_held(lease))
+
+    def _is_held(self, lease: _Lease) -> bool:
+        return any(held.name == lease.name for held in list(self._held.values()))
 
     def _renew(self) -> None:
         from mlflow import MlflowClient
 
         client = MlflowClient(self._uri, self._uri)
         while not self._over.wait(RENEW_SECONDS):
-            for name in list(self._held):
+            for key, held in list(self._held.items()):
+                if held.name is None or held.lost:
+                    continue
                 with contextlib.suppress(Exception):  # the store is unavailable; the next attempt is soon enough
-                    client.set_registered_model_tag(name, RENEWED, str(time.time()))
+                    self._look(key, held)
+                    if not held.lost:
+                        client.set_registered_model_tag(held.name, RENEWED, str(time.time()))
 
 
 @contextlib.contextmanager
@@ -180,13 +235,24 @@ def in_turn(key: str, checkpoints: Path, leases: Leases) -> Iterator[None]:
     After TURN_SECONDS of waiting for another launch it runs the block anyway: twice is better than never.
     """
     until = time.monotonic() + TURN_SECONDS
-    with FileLock(checkpoints / "launch.lock"):
+    with locked_file(checkpoints / "launch.lock"):
         while True:
             with leases.acquire(key, alone=True) as other:
                 if other is None or time.monotonic() > until:
                     yield
                     return
             time.sleep(0.2)
+
+
+def _clocks() -> tuple[float, float]:
+    """Returns the seconds since the start of the machine, with those of its suspension if it can tell; and the time."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None) or getattr(time, "CLOCK_MONOTONIC", None)
+    return (time.monotonic() if clock is None else time.clock_gettime(clock)), time.time()
+
+
+def _seconds_since(clocks: tuple[float, float]) -> float:
+    """Returns the seconds since `_clocks` returned this, by the clock that says more."""
+    return max(abs(now - then) for now, then in zip(_clocks(), clocks, strict=True))
 
 
 def _lease(model: "RegisteredModel") -> _Lease:

@@ -1,6 +1,6 @@
 """Parent runs: one per study (with profile, data set and overrides), and one per search."""
 
-import json
+import contextlib
 import logging
 import tempfile
 import time
@@ -11,6 +11,7 @@ from experiments.tracking import provenance
 from experiments.tracking.errors import asking
 from experiments.tracking.store import Store
 from records import names
+from records.reading import parse_json
 from records.study_json import StudyRecord, unite
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,22 @@ def finish_parent(store: Store, run_id: str, outcome: str) -> None:
         store.client.set_terminated(run_id, names.MLFLOW_STATUS[outcome])
 
 
-def summarize(store: Store, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """Logs a search's own metrics on its parent."""
-    now = int(time.time() * 1000)
-    store.log_points(run_id, [(key, step, value, now) for key, value in metrics.items()])
+def summarize(
+    store: Store, run_id: str, metrics: Mapping[str, float], step: int, turn: contextlib.AbstractContextManager[None]
+) -> None:
+    """Logs a search's own metrics on its parent.
+
+    A step that the parent has already stays as it is: of two launches that share a search, one writes it. `turn` is a
+    context in which no other launch does this (leases.in_turn), entered only if there is something to write.
+    """
+
+    def new() -> list[tuple[str, int, float, int]]:
+        there, now = store.points(run_id), int(time.time() * 1000)
+        return [(key, step, value, now) for key, value in metrics.items() if (key, step) not in there]
+
+    if new():
+        with turn:
+            store.log_points(run_id, new())
 
 
 def _open(
@@ -73,7 +86,7 @@ def _study_record(store: Store, run_id: str) -> StudyRecord | None:
     with tempfile.TemporaryDirectory() as folder:
         content = store.download(run_id, names.STUDY_JSON, Path(folder)).read_bytes()
     try:
-        return StudyRecord.from_json(json.loads(content))
+        return StudyRecord.from_json(parse_json(content))
     except ValueError as error:  # a launch that died while it wrote the file, or somebody's edit
         logger.warning(
             "the %s of parent run %s cannot be read and is written anew: %s", names.STUDY_JSON, run_id, error

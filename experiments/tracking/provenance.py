@@ -58,8 +58,9 @@ def diff() -> str:
     """
     ignored = (_git("ls-files", "--cached", "--ignored", "--exclude-standard") or "").splitlines()
     text = _git("diff", "HEAD", "--", ".", *(f":(exclude,top,literal){name}" for name in ignored)) or ""
-    text = mask_secrets(text)
-    return text if len(text) <= DIFF_BYTES else f"{text[:DIFF_BYTES]}\n(cut)\n"
+    if len(text) > DIFF_BYTES:  # at the end of a line, so that no part of a token stays
+        text = f"{text[:DIFF_BYTES].rpartition(chr(10))[0]}\n(cut)\n"
+    return mask_secrets(text)
 
 
 def how(config: "RunConfig", device: "torch.device") -> str:

@@ -1,12 +1,12 @@
 """Runs as the tracking store holds them, and how a run's record begins."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from records import names
+from records.reading import UnreadableError, parse_object
 from records.schema import schema_of
 
 if TYPE_CHECKING:
@@ -55,15 +55,23 @@ class StoredRun:
             study=tags.get(names.STUDY, ""),
             profile=tags.get(names.PROFILE, ""),
             dataset=tags.get(names.DATASET, ""),
-            resumes=int(resumes) if (resumes := tags.get(names.RESUMES, "0")).isdecimal() else 0,
+            resumes=int(resumes) if (resumes := tags.get(names.RESUMES, "0")).isdecimal() and len(resumes) < 10 else 0,
             reason=tags.get(names.REASON, ""),
             images_per_s=metrics.get(names.COST_IMAGES_PER_S),
             val_err=metrics.get(names.FINAL_VAL_ERR),
             test_err=metrics.get(names.FINAL_TEST_ERR),
             schema=schema_of(tags),
             plain_fingerprint=tags.get(names.PLAIN_FINGERPRINT, ""),
-            user_code=json.loads(tags.get(names.USER_CODE, "{}")),
+            user_code=_texts(tags.get(names.USER_CODE, "{}")),
         )
+
+
+def _texts(text: str) -> dict[str, str]:
+    """Returns the texts of a JSON object in a tag, which anybody can have edited; none if it is something else."""
+    try:
+        return {key: value for key, value in parse_object(text).items() if isinstance(value, str)}
+    except UnreadableError:
+        return {}
 
 
 def by_fingerprint(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:

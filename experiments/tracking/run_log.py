@@ -9,19 +9,19 @@ file, or computed again; and a point that the store already has is not written t
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from experiments.tracking import spool
-from experiments.tracking.errors import StoreUnavailable, TrackingError
+from experiments.tracking.errors import StoreUnavailable, Superseded, TrackingError
 from experiments.tracking.records import RunOpening
 from experiments.tracking.store import Store
 from experiments.tracking.system_metrics import SystemMetrics
 from records import names
 from records.files import writing
-from records.secrets import mask_secrets
+from records.secrets import mask_secrets, mask_values
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,9 @@ its duration, so that attempts cost training a tenth of its time."""
 class RunLog:
     """The log of one run as a list of entries: first `open`, then points, tags and artifacts, last `close`."""
 
-    def __init__(self, store: Store, folder: Path, entries: list[dict[str, Any]]):
+    def __init__(self, store: Store, folder: Path, entries: list[dict[str, Any]], confirm: Callable[[], None]):
         self._store, self._folder = store, folder
+        self._confirm = confirm
         self._entries = entries
         self._safe = len(entries)
         """number of entries that the spool file has"""
@@ -52,14 +53,17 @@ class RunLog:
         self._system_metrics: SystemMetrics | None = None
 
     @classmethod
-    def open(cls, store: Store, folder: Path, opening: RunOpening, *, absent: bool = False) -> "RunLog":
+    def open(
+        cls, store: Store, folder: Path, opening: RunOpening, confirm: Callable[[], None], *, absent: bool = False
+    ) -> "RunLog":
         """Returns the log of a run that starts or resumes now, preceded by what an earlier attempt left in the spool.
 
+        `confirm` is called before each write to the store and raises LeaseLost if this process may not write any more.
         `absent`: the caller holds the lease on the run and knows that the store does not have it. Raises Superseded if
         the store has a result of this run after all.
         """
         entries = spool.read(folder, store.uri)
-        log = cls(store, folder, entries)
+        log = cls(store, folder, entries, confirm)
         log._trains = True
         log._absent = absent and not entries
         before = [entry["resumes"] for entry in entries if entry["do"] == "open"]
@@ -68,9 +72,9 @@ class RunLog:
         return log
 
     @classmethod
-    def waiting(cls, store: Store, folder: Path) -> "RunLog":
+    def waiting(cls, store: Store, folder: Path, confirm: Callable[[], None]) -> "RunLog":
         """Returns the log in a folder's spool file, to deliver it. Raises SpoolError if it is for another store."""
-        return cls(store, folder, spool.read(folder, store.uri))
+        return cls(store, folder, spool.read(folder, store.uri), confirm)
 
     @property
     def artifacts(self) -> Path:
@@ -97,18 +101,20 @@ class RunLog:
 
     def artifact(self, name: str) -> None:
         """Logs the file with this name in the folder `artifacts`; the file is removed when the store has it."""
-        if Path(name).name != name or name in ("", ".", ".."):
+        if not spool.is_plain_name(name):
             raise ValueError(f"an artifact needs a plain file name, got {name!r}")
         self._append("artifact", name=name)
 
     def json(self, name: str, content: Mapping[str, Any]) -> None:
-        self.text(name, json.dumps(content, indent=2))
+        self._file(name, json.dumps(mask_values(content), indent=2))
 
     def text(self, name: str, content: str) -> None:
-        path = self.artifacts / name
-        with writing(path):
+        self._file(name, mask_secrets(content))
+
+    def _file(self, name: str, content: str) -> None:
+        with writing(self.artifacts / name):
             self.artifacts.mkdir(parents=True, exist_ok=True)
-            path.write_text(mask_secrets(content))
+            (self.artifacts / name).write_text(content)
         self.artifact(name)
 
     def drop_points(self) -> None:
@@ -131,22 +137,29 @@ class RunLog:
         Without `sync` a power cut may lose them, until the next flush.
 
         Raises WriteError if neither can be written. Raises TrackingError, with the entries in the spool file, if the
-        store reports a permanent error, e.g. because its run was deleted.
+        store reports a permanent error, e.g. because its run was deleted. Raises Superseded if another launch has a
+        result of the run or has taken it over; then nothing is written.
         """
-        if self._entries and time.monotonic() >= self._retry_at:
+        if time.monotonic() >= self._retry_at:
             began = time.monotonic()
             try:
-                self._deliver()
-                if sync:
-                    self._store.sync()
+                self._confirm()
+                if self._entries:
+                    self._deliver()
+                    if sync:
+                        self._store.sync()
             except StoreUnavailable as error:
                 if self._trains and self._retry_at == 0.0:
                     logger.warning("%s; training continues, and its log is kept in %s", error, self._folder)
                 ended = time.monotonic()
                 self._retry_at = ended + max(RETRY_SECONDS, 10 * (ended - began))
                 self._seen = None  # the failed call may have written some
+            except Superseded:
+                self._stop_system_metrics()
+                raise
             except TrackingError:
-                self._spool()
+                if self._entries:
+                    self._spool()
                 raise
         if self._entries:
             self._spool()
@@ -165,10 +178,11 @@ class RunLog:
         """Sends the entries to the store one by one. Each is idempotent, so it can be repeated after a lost answer."""
         while self._entries:
             entry = self._entries[0]
+            self._confirm()
             if entry["do"] == "open":
                 opening = RunOpening(**{key: value for key, value in entry.items() if key != "do"})
                 absent, self._absent = self._absent, False
-                self._run_id, existed = self._store.open_run(opening, absent=absent)
+                self._run_id, existed = self._store.open_run(opening, absent=absent, confirm=self._confirm)
                 self._opened = {**entry, "run_id": self._run_id}
                 if not existed:
                     self._seen = set()
@@ -194,15 +208,18 @@ class RunLog:
                     if where not in self._seen and where not in new:
                         points.append(point)
                         new.add(where)
+                self._confirm()
                 store.log_points(run_id, points)
                 self._seen |= new
             case "tags":
                 store.set_tags(run_id, entry["tags"])
             case "artifact":
                 path = self.artifacts / entry["name"]
-                if path.exists():  # else the store has it, and the process died before it removed the entry
+                # Else the store has it, and the process died before it removed the entry; or it is not ours.
+                if path.is_file() and not path.is_symlink():
                     store.log_file(run_id, path)
-                    path.unlink()
+                    with writing(path):
+                        path.unlink(missing_ok=True)
             case "close":
                 store.close_run(run_id, entry["outcome"], entry["reason"], entry["end_ms"])
                 self._run_id = None

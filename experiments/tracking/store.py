@@ -6,19 +6,19 @@ parents.py, and a child per cell and seed, which is found by its fingerprint alo
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from experiments.tracking import provenance, sqlite
-from experiments.tracking.errors import Superseded, asks, unusable
+from experiments.tracking.errors import LeaseLost, Superseded, asks, unusable
 from experiments.tracking.records import RunOpening, StoredRun, by_fingerprint
 from records import names
 from records.errors import first_line
+from records.files import locked_file
 from records.mlflow_uri import artifact_location, sqlite_path
-from records.sqlite_store import creation_lock, holds_mlflow, open_or_create
+from records.sqlite_store import creation_lock, holds_mlflow, is_unfinished, open_or_create
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -50,11 +50,11 @@ class Store:
     @classmethod
     def open(cls, uri: str) -> "Store":
         """Returns the store, created if it is a sqlite file that does not exist."""
-        return open_or_create(uri, lambda: cls(uri))
+        return open_or_create(uri, cls)
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
-        """Returns the store for reading, or None if it is a sqlite file that does not exist yet or is empty.
+        """Returns the store for reading, or None if it is a sqlite file that does not exist yet, or was never finished.
 
         Waits while another process creates it: MLflow would create the same tables again.
         """
@@ -63,8 +63,8 @@ class Store:
             if not path.exists() or not holds_mlflow(path, uri):
                 return None
             if os.access(lock := creation_lock(path), os.W_OK):
-                with FileLock(lock):
-                    return cls(uri)
+                with locked_file(lock):
+                    return None if is_unfinished(path) else cls(uri)
         return cls(uri)
 
     @asks
@@ -130,8 +130,11 @@ class Store:
     def find(self, digits: str) -> list[StoredRun]:
         """Returns the run with this id, else those whose fingerprint starts with `digits`, the oldest first ("": all).
 
-        Of several runs with one fingerprint, only the one that `runs` would return.
+        Of several runs with one fingerprint, only the one that `runs` would return. Other characters than digits match
+        nothing: a checkpoint that somebody else made can name any "fingerprint", also a pattern.
         """
+        if not re.fullmatch(r"[0-9a-f]*", digits):
+            return []
         from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
 
@@ -170,11 +173,14 @@ class Store:
         self.client.delete_run(run.run_id)
 
     @asks
-    def open_run(self, opening: RunOpening, *, absent: bool = False) -> tuple[str, bool]:
+    def open_run(
+        self, opening: RunOpening, *, absent: bool = False, confirm: Callable[[], None] = lambda: None
+    ) -> tuple[str, bool]:
         """Returns the id of the run to log to, and whether it existed before; what it lacks is added.
 
         Idempotent, so it can be repeated after a lost answer. `absent`: the caller knows that the store has no such
-        run. Raises Superseded if another launch has delivered a result of the run.
+        run. `confirm` raises LeaseLost if another launch has taken the run over; it is called around the creation of a
+        run, which is undone then. Raises Superseded if another launch has delivered a result of the run.
         """
         from mlflow.entities import Dataset, DatasetInput, Param
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -189,10 +195,17 @@ class Store:
         existed = run_id is not None
         if run_id is None:
             fixed = {MLFLOW_PARENT_RUN_ID: opening.parent_id, **provenance.tags()}
-            run_id = client.create_run(
-                self.experiment(opening.dataset), opening.start_ms, tags={**fixed, **tags}, run_name=opening.name
-            ).info.run_id
+            experiment_id = self.experiment(opening.dataset)
+            confirm()
+            made = client.create_run(experiment_id, opening.start_ms, tags={**fixed, **tags}, run_name=opening.name)
+            run_id = made.info.run_id
+            try:
+                confirm()
+            except LeaseLost:
+                client.delete_run(run_id)
+                raise
         else:
+            confirm()
             client.update_run(run_id, status="RUNNING")
             there = client.get_run(run_id).data
             for key in there.tags.keys() & {names.OUTCOME, names.REASON}:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ran.data.source import Images, as_images
+from records.arrays import read_npy
 from records.errors import DataError
+from records.reading import UnreadableError
 
 SEVERITIES = 5
 """number of severities in CIFAR-10-C: each file repeats the same images at each one, weakest first"""
@@ -59,9 +61,6 @@ def read_arrays(images: Path, labels: Path, *, size: int, num_classes: int) -> I
 
 def _array(path: Path) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            raise ValueError("an archive of several")
-        return found
-    except (OSError, ValueError, EOFError) as error:
+        return read_npy(path)
+    except (OSError, UnreadableError) as error:
         raise DataError(f"{path} is not a readable NumPy array ({error})") from None

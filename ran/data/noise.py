@@ -1,6 +1,7 @@
 """Wrong training labels: random (section 4.1, eq. 7) or human (CIFAR-10N). Test labels never change."""
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 
 from ran.data.source import DataError
 from ran.rng import stream
+from records.arrays import read_npz
+from records.reading import check_regular
 
 # Name of a set of human labels -> its key in CIFAR-10N's files (arXiv 2110.12088).
 HUMAN_LABELS = {
@@ -18,6 +21,8 @@ HUMAN_LABELS = {
     "random3": "random_label3",
     "worse": "worse_label",
 }
+MOST_BYTES = 64 * 2**20
+"""of a file of human labels, unpacked; the official ones take three million"""
 PACKED, OFFICIAL = "cifar10n.npz", "CIFAR-10_human.pt"
 
 
@@ -74,19 +79,24 @@ def digest(labels: np.ndarray) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        return _read_official(path)
+        return read_npz(path, MOST_BYTES) if path.suffix == ".npz" else _read_official(path)
     except Exception as error:  # a damaged file can provoke nearly any exception
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not CIFAR-10N's labels ({reason[:200]}); download it again") from None
+
+
+def _unpacked(path: Path) -> int:
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())
 
 
 def _read_official(path: Path) -> Mapping[str, Any]:
     """Reads the authors' file, a dict of numpy arrays written by torch.save, and allows no other types."""
     import torch
 
+    check_regular(path)
+    if path.stat().st_size > MOST_BYTES or (zipfile.is_zipfile(path) and _unpacked(path) > MOST_BYTES):
+        raise ValueError("it is larger than CIFAR-10N can be")
     core = np._core.multiarray  # type: ignore[attr-defined]
     kinds = [type(np.dtype(kind)) for kind in ("i1", "u1", "i2", "i4", "i8")]
     admitted = [core._reconstruct, (core._reconstruct, "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from records.errors import UserError
 from records.files import write_whole
+from records.reading import check_regular, parse_object
 
 log = logging.getLogger("ran.engine")
 
@@ -97,13 +98,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 
     Raises SafetensorError, OSError or ValueError.
     """
+    check_regular(path)  # a pipe would be waited for
     with safe_open(path, framework="pt") as file:
         entries = dict(file.metadata() or {})
     if METADATA not in entries:  # written by an earlier version, or by another program
         return entries
-    content = json.loads(entries[METADATA])
-    if not isinstance(content, dict):
-        raise ValueError("its metadata are no JSON object")
+    content = parse_object(entries[METADATA])
     return {key: str(value) for key, value in content.items()}
 
 

@@ -16,10 +16,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from records.errors import UserError
 from records.files import write_whole
+from records.private_folder import cache_folder, check_own, make_private
 
 log = logging.getLogger("ran.kernels")
 
@@ -61,7 +63,7 @@ def compiler_version() -> str:
 def is_built() -> bool:
     """Returns whether the kernels can be loaded without building them first."""
     try:
-        return _target(_compiler()).is_file() and not why_not()
+        return _cached(_compiler()) is not None and not why_not()
     except KernelError:
         return False
 
@@ -81,14 +83,41 @@ def _built() -> Path:
     if sys.platform != "linux":
         raise KernelError(f"the kernels are built on Linux only, this is {sys.platform}")
     compiler = _compiler()
-    target = _target(compiler)
-    if not target.is_file():
-        _build(compiler, target)
-    return target
+    return _cached(compiler) or _build(compiler)
 
 
-def _target(compiler: list[str]) -> Path:
-    return _cache() / f"channels_last-{_key(compiler)}.so"
+def _cached(compiler: list[str]) -> Path | None:
+    """Returns the kernels of the cache folder, None if they are not there or damaged. Their name has their hash.
+
+    Raises KernelError if another user can have written them, as ssh refuses such a key: loading is executing.
+    """
+    with _one_line():
+        folder = cache_folder()
+        if not folder.exists():
+            return None
+        check_own(folder)
+        for path in sorted(folder.glob(f"{_prefix(compiler)}*.so")):
+            check_own(path)
+            if path.name == _name(compiler, path.read_bytes()):
+                return path
+    return None
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Turns errors of the cache folder into KernelError."""
+    try:
+        yield
+    except (OSError, UserError) as error:
+        raise KernelError(str(error)) from None
+
+
+def _prefix(compiler: list[str]) -> str:
+    return f"channels_last-{_key(compiler)}-"
+
+
+def _name(compiler: list[str], content: bytes) -> str:
+    return f"{_prefix(compiler)}{hashlib.sha256(content).hexdigest()[:16]}.so"
 
 
 def _compiler() -> list[str]:
@@ -97,11 +126,6 @@ def _compiler() -> list[str]:
         if words and shutil.which(words[0]):
             return words
     raise KernelError("no C++ compiler (Debian: apt install g++)")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "residual-attention-networks"
 
 
 def _key(compiler: list[str]) -> str:
@@ -128,18 +152,20 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _build(compiler: list[str], target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+def _build(compiler: list[str]) -> Path:
+    with _one_line():
+        cache = cache_folder()
+        make_private(cache)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
             compiled, linked = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
             _run([*compiler, *FLAGS, "-c", str(SOURCE), "-o", str(compiled)])
             # Not linked with OpenMP: its functions are found in the library that torch has loaded, so that there is
             # one pool of threads, of torch's size.
             _run([*compiler, "-shared", str(compiled), "-o", str(linked)])
-            write_whole(target, linked.read_bytes())
-    except (OSError, UserError) as error:
-        raise KernelError(f"{target.parent}: {error}") from None
+            content = linked.read_bytes()
+        target = cache / _name(compiler, content)
+        write_whole(target, content)
+        return target
 
 
 def _run(command: list[str]) -> None:

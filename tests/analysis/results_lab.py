@@ -1,5 +1,6 @@
 """Studies and their runs as Results, without a store: cells with test errors, metrics and probes by seed."""
 
+import hashlib
 import io
 import itertools
 import json
@@ -109,7 +110,7 @@ def study_with_runs(
     group = json.dumps([profile, dataset, overrides or {}])
 
     def mark(cell: Mapping[str, Any], seed: int) -> str:
-        return f"{name} {group} {json.dumps(cell)} {seed}"
+        return hashlib.sha256(f"{name} {group} {json.dumps(cell)} {seed}".encode()).hexdigest()
 
     record = {
         "schema": 1, "study": name, "title": title, "table": table, "profile": profile, "dataset": dataset,

@@ -172,7 +172,7 @@ def test_lines_without_a_start_are_added_once(archived: Path, capsys: pytest.Cap
 def test_a_parent_that_is_there_lists_the_archived_plan_too(archived: Path) -> None:
     lines = [json.loads(line) for line in FILE.read_text().splitlines()]
     cell = {"depth": 56, "learning": "arl"}
-    other = study_json(runs=[{"fingerprint": "seventh", "cell": cell, "seed": 7}])
+    other = study_json(runs=[{"fingerprint": "5e7e", "cell": cell, "seed": 7}])
     first = [line | {"study": other} if line["kind"] == "study" else line for line in lines]
     earlier = Path("kept/earlier.jsonl")
     earlier.write_text("".join(f"{json.dumps(line)}\n" for line in first if line.get("study", other) == other))
@@ -180,7 +180,7 @@ def test_a_parent_that_is_there_lists_the_archived_plan_too(archived: Path) -> N
     assert restore() == 0
     found = {found.parent.key: found.record for found in read_contents(NEW).parents}
     planned = {run.fingerprint for run in StudyRecord.from_json(study_json()).runs}
-    assert {run.fingerprint for run in found["a" * 16].runs} == planned | {"seventh"}
+    assert {run.fingerprint for run in found["a" * 16].runs} == planned | {"5e7e"}
 
 
 def test_what_cannot_be_restored_is_one_line(archived: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """Kills a run with SIGKILL at random moments, launches it again and compares it with one that was never stopped.
 
     python tests/experiments/kill.py --moments 50
+    python tests/experiments/kill.py --phase creation --moments 100   # of the tracking store: kill_creation.py
+    python tests/experiments/kill.py --phase pause --moments 20       # SIGSTOP beyond the lease: pause.py
 
 Every second moment is a time, at which the kill comes from outside; every other is the entry or the return of a call
 of our own code, drawn function by function, so that the short moments between two writes are met as often as the long
@@ -172,24 +174,46 @@ def harness(folder: Path, migrated: Path, moments: int, seed: int) -> list[tuple
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--phase", choices=("run", "creation", "pause"), default="run")
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    from experiments.tracking.store import Store
-
     folder = Path(tempfile.mkdtemp(prefix="kill-"))
-    migrated = folder / "migrated.db"
-    Store.open(f"sqlite:///{migrated}")
-    with sqlite3.connect(migrated) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    found = harness(folder, migrated, arguments.moments, arguments.seed)
-    well = sum(not wrong for _, wrong, _ in found)
-    print(f"{well} of {len(found)} moments: as a run that was never stopped")
-    if well < len(found):
+    phase = {"run": _run, "creation": _creation, "pause": _pause}[arguments.phase]
+    wrong = phase(folder, arguments.moments, arguments.seed)
+    print(f"{arguments.moments - len(wrong)} of {arguments.moments} moments: as a run that was never stopped")
+    if wrong:
         print(f"what went wrong lies in {folder}")
         return 1
     shutil.rmtree(folder)
     return 0
+
+
+def _creation(folder: Path, moments: int, seed: int) -> list[str]:
+    import kill_creation
+
+    return [wrong for _, wrong in kill_creation.harness(folder, moments, seed) if wrong]
+
+
+def _pause(folder: Path, moments: int, seed: int) -> list[str]:
+    import pause
+
+    return [wrong for wrong, _ in pause.harness(folder, _migrated(folder), moments, seed) if wrong]
+
+
+def _run(folder: Path, moments: int, seed: int) -> list[str]:
+    return [wrong for _, wrong, _ in harness(folder, _migrated(folder), moments, seed) if wrong]
+
+
+def _migrated(folder: Path) -> Path:
+    """Returns the path of a new store in `folder`, to be copied."""
+    from experiments.tracking.store import Store
+
+    migrated = folder / "migrated.db"
+    Store.open(f"sqlite:///{migrated}")
+    with sqlite3.connect(migrated) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return migrated
 
 
 if __name__ == "__main__":

@@ -386,3 +386,20 @@ def test_a_yes_and_a_short_launch_start(lab, monkeypatch):
     assert lab.launch("--cells", "learning=arl").status == 2
     assert lab.launch("--cells", "learning=arl", "--yes").status == 0
     assert lab.launch("--cells", "learning=arl").status == 0, "nothing to do takes no time"
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkdir, lambda path: os.symlink("nowhere/x", path)], ids=["folder", "dangling link"]
+)
+def test_a_lock_that_is_no_file(make, lab):
+    lab.checkpoints.mkdir()
+    make(lab.checkpoints / "launch.lock")
+    said = lab.launch("--cells", "learning=arl")
+    assert said.status == 2
+    assert len(said.err.splitlines()) == 2, said.err  # what is to be done, and why not
+    assert "launch.lock" in said.err
+
+
+def test_a_value_of_thousands_of_letters_is_not_echoed(lab):
+    said = refused(lab, "--profile", "x" * 5_000, says="unknown profile")
+    assert len(said) < 2_000

@@ -414,7 +414,7 @@ def test_retention(keep, steps, lab, often):
     assert lab.steps() == sorted(steps), "a later launch leaves what was to stay"
     run = lab.children()["arl s0"]
     weights = lab.artifact(run, names.WEIGHTS)
-    assert checkpoint.read_metadata(weights).keys() == {"fingerprint", "sha256"}
+    assert checkpoint.read_metadata(weights).keys() == {"fingerprint", "sha256", names.CONFIG_JSON, names.MODEL_JSON}
     assert run.data.tags[names.WEIGHTS_SHA256] == checkpoint.tensors_sha256(checkpoint.read_tensors(weights))
 
 

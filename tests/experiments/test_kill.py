@@ -2,6 +2,8 @@
 
 import shutil
 
+import kill_creation
+import pause
 import pytest
 from kill import Moment, check, harness, launch
 from lab import Lab
@@ -28,6 +30,17 @@ WRITES = [
 def test_random_moments(tmp_path, migrated_store):
     found = harness(tmp_path, migrated_store, moments=4, seed=11)
     assert [(str(moment), wrong) for moment, wrong, _ in found if wrong] == []
+
+
+def test_random_moments_of_the_creation_of_a_store(tmp_path):
+    found = kill_creation.harness(tmp_path, moments=8, seed=3)
+    assert [(str(moment), wrong) for moment, wrong in found if wrong] == []
+
+
+def test_pauses_beyond_the_lease(tmp_path, migrated_store):
+    found = pause.harness(tmp_path, migrated_store, moments=3, seed=3)
+    assert [wrong for wrong, _ in found if wrong] == []
+    assert ("", "taken over") in found, "not so for one that is stopped inside a transaction"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import math
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ from ran.engine.evaluate import evaluate
 from ran.engine.optim import sgd
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
-from ran.trained import FORMAT, Interface, ModelError, Trained, from_run, load, save
+from ran.trained import FORMAT, Interface, ModelError, Trained, companions, from_run, load, save
 from records import names
 
 
@@ -39,9 +42,10 @@ def run_folder(config, tmp_path) -> Path:
     folder = tmp_path / "run"
     network = build(config_spec(config.model), num_classes=10)
     initialize(network, 3)
-    write_tensors(folder / names.WEIGHTS, network.state_dict(), {"fingerprint": "0123"})
-    (folder / names.CONFIG_JSON).write_text(json.dumps(flatten(config)))
     face = Interface.of(open_source(config.data), load_splits(config.data, 0).normalization)
+    header = {"fingerprint": "0123", **companions(flatten(config), face.to_json())}
+    write_tensors(folder / names.WEIGHTS, network.state_dict(), header)
+    (folder / names.CONFIG_JSON).write_text(json.dumps(flatten(config)))
     (folder / names.MODEL_JSON).write_text(json.dumps(face.to_json()))
     return folder
 
@@ -143,6 +147,19 @@ def spoil(folder: Path, what: str) -> None:
             model.write_text(json.dumps({k: v for k, v in json.loads(model.read_text()).items() if k != "scale"}))
         case "classes":
             model.write_text(json.dumps(json.loads(model.read_text()) | {"classes": ["a", "b"]}))
+            write_tensors(weights, load_file(weights), {})  # they do not say to what files they belong
+        case "deep":
+            config.write_text("[" * 100_000 + "]" * 100_000)
+        case "null":
+            model.write_text("null")
+        case "pipe":
+            config.unlink()
+            os.mkfifo(config)
+        case "changed config":
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"seed": 4}))
+        case "changed model":
+            content = json.loads(model.read_text())
+            model.write_text(json.dumps(content | {"classes": content["classes"][::-1]}))
         case "nan":
             trained: Trained = load(folder)
             state = trained.network.state_dict()
@@ -152,21 +169,57 @@ def spoil(folder: Path, what: str) -> None:
 
 @pytest.mark.parametrize(("what", "message"), [
     ("no config", "contains no finished run: config.json: "),
-    ("list", "config.json contains no JSON object"),
+    ("list", "config.json: it holds no JSON object, but a list"),
     ("garbled", "contains no finished run: model.json: "),
     ("schema", "model.json of another version"),
-    ("field", "a configuration of another version"),
+    ("field", "a configuration that this program cannot use"),
     ("no weights", "weights.safetensors is not a safetensors file|is damaged"),
     ("cut", "is damaged|is not a safetensors file"),
     ("no scale", "model.json is damaged .KeyError: 'scale'"),
     ("classes", r"does not fit attention32c with 2 classes: .*head\.weight"),
     ("nan", "not finite; the run diverged"),
+    ("deep", "config.json: it is nested too deeply"),
+    ("null", "model.json: it holds no JSON object, but null"),
+    ("pipe", "config.json: it is no regular file"),
+    ("changed config", "belongs to another config.json: that file was changed"),
+    ("changed model", "belongs to another model.json: that file was changed"),
 ])  # fmt: skip
 def test_refused(run_folder, what, message):
     spoil(run_folder, what)
     with pytest.raises(ModelError, match=message) as caught:
         load(run_folder)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize(("file", "field", "value"), [
+    *((names.CONFIG_JSON, key, value) for key, value in {
+        "model.t": 1_000_000, "model.width": 1e300, "data.test_images": 0, "data.difficulty": 9, "seed": -1,
+        "data.image_size": 10**9, "train.batch_size": 10**5_000, "data.root": "a\x1b[2Jb", "data.name": "x" * 10**6,
+        "optim.lr": "0.1",
+    }.items()),
+    *((names.MODEL_JSON, key, value) for key, value in {
+        "scale": 0, "mean": [[[math.nan]]] * 3, "size": 10**9, "share": -1, "classes": ["a"] * 10, "dataset": 5,
+        "data_digest": [1], "schema": [],
+    }.items()),
+    (names.MODEL_JSON, "scale", [1.0, 2.0]), (names.MODEL_JSON, "scale", "x"), (names.MODEL_JSON, "mean", [1, [2]]),
+    (names.MODEL_JSON, "mean", 10**400), (names.MODEL_JSON, "scale", 1e999),
+    *((names.MODEL_JSON, "classes", classes) for classes in (
+        "abcdefghij", ["x" * 10**5, *"bcdefghij"], ["a\u202e", *"bcdefghij"])),
+], ids=lambda value: str(value)[:20] if isinstance(value, (str, float)) else type(value).__name__)  # fmt: skip
+def test_values_that_no_launch_accepts_are_refused(run_folder, file, field, value, monkeypatch):
+    """A million units took hours to build; others ended in tracebacks or in wrong predictions."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    content = json.dumps(json.loads((run_folder / file).read_text()) | {field: value})
+    sys.set_int_max_str_digits(limit)
+    (run_folder / file).write_text(content)
+    tensors = load_file(run_folder / names.WEIGHTS)
+    write_tensors(run_folder / names.WEIGHTS, tensors, {"fingerprint": "0123"})  # whoever made it left the hashes out
+    with pytest.raises(ModelError) as caught:
+        load(run_folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1_000
 
 
 def test_a_damaged_header_is_refused(run_folder, tmp_path):

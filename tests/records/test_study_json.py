@@ -49,7 +49,7 @@ def content(**changes: Any) -> dict[str, Any]:
         "axes": [DEPTH, LEARNING],
         "compare": {"axis": "learning", "baseline": "arl"},
         "runs": [
-            {"fingerprint": f"{cell['depth']} {cell['learning']} {seed}", "cell": cell, "seed": seed}
+            {"fingerprint": f"{cell['depth']} {cell['learning']} {seed}".encode().hex(), "cell": cell, "seed": seed}
             for seed in (0, 1, 2)
             for cell in cells
         ],
@@ -135,8 +135,8 @@ def test_records_that_are_no_objects_are_refused() -> None:
 
 def test_a_later_entry_replaces_an_earlier_one() -> None:
     cell = {"depth": 56, "learning": "arl"}
-    study = read(runs=[{"fingerprint": f, "cell": cell, "seed": 0} for f in ("old", "new")])
-    assert study.cells() == {(56, "arl"): {0: "new"}}
+    study = read(runs=[{"fingerprint": f, "cell": cell, "seed": 0} for f in ("01d", "2e3")])
+    assert study.cells() == {(56, "arl"): {0: "2e3"}}
 
 
 def test_command_and_networks() -> None:
@@ -216,7 +216,7 @@ def test_the_planned_seeds_are_those_of_the_newer_record() -> None:
 def test_a_plan_alone_replaces_no_result() -> None:
     """The same cells under new fingerprints, planned on another machine: what has run stays until they have run."""
     older = read()
-    newer = read(runs=[run | {"fingerprint": f"new {i}"} for i, run in enumerate(content()["runs"])])
+    newer = read(runs=[run | {"fingerprint": f"4e{i}"} for i, run in enumerate(content()["runs"])])
     over = {run.fingerprint for run in older.runs[:5]}
     found = prints(unite(newer, older, over))
     assert over <= found

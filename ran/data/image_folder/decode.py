@@ -5,7 +5,11 @@ compares it with other decoders.
 """
 
 import errno
+import functools
+import io
 import math
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,7 +18,13 @@ from PIL import Image, ImageOps
 
 from ran.data.image_folder.random_crops import Box
 from records.errors import DataError
+from records.reading import check_regular
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "PPM", "TIFF", "GIF", "AVIF", "JPEG2000")
+"""formats that are read, whatever the suffix; EPS is not among them, for which Pillow starts Ghostscript"""
+MOST_PIXELS = 100_000_000
+"""of an image, and of all images that are decoded at the same time: up to 15 bytes each. ImageNet's largest has 61
+million. A file of 700 kB can claim any number."""
 TRANSIENT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 """errors of the operating system that say nothing about a file's content"""
 
@@ -57,7 +67,7 @@ def damage(path: str) -> str | None:
     Raises DataError if this cannot be decided, because of a disk error or lack of memory.
     """
     try:
-        with Image.open(path) as image:
+        with _admitted(path) as image:
             image.draft(None, (1, 1))
             _rgb(image)
     except Exception as error:  # a damaged image can provoke nearly any exception
@@ -67,10 +77,65 @@ def damage(path: str) -> str | None:
     return None
 
 
+class _InFlight:
+    """Counts the pixels of the images that threads decode at the same time."""
+
+    def __init__(self) -> None:
+        self._pixels = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def room_for(self, pixels: int) -> Iterator[None]:
+        """Waits until there is room for so many pixels, at most MOST_PIXELS, and takes it during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pixels + pixels <= MOST_PIXELS)
+            self._pixels += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= pixels
+                self._changed.notify_all()
+
+
+_in_flight = _InFlight()
+
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is another one
+
+
+@contextmanager
+def _admitted(path: str) -> Iterator[Image.Image]:
+    """Opens an image if it is a file of a known format and not too large, when there is memory for its pixels."""
+    check_regular(path)
+    with Image.open(path, formats=_formats()) as image:
+        pixels = image.size[0] * image.size[1]
+        if pixels > MOST_PIXELS:
+            raise ValueError(f"{pixels:,} pixels, more than the {MOST_PIXELS:,} that are read")
+        with _in_flight.room_for(pixels):
+            yield image
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """Returns the FORMATS that this Pillow has."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def is_image(content: bytes) -> bool:
+    """Returns whether this is an image file of a known format, by its beginning."""
+    try:
+        with Image.open(io.BytesIO(content), formats=_formats()):
+            return True
+    except Exception:  # as in `damage`
+        return False
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as image:
+        with _admitted(path) as image:
             yield image
     except Exception as error:  # as in `damage`
         raise DataError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from records.errors import DataError
+from records.reading import UnreadableError, read_bytes
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -131,9 +132,9 @@ def digest(version: int, *listings: Listing) -> str:
 def read_lines(path: str | Path, option: str) -> list[str]:
     """Returns the lines of the text file of an option. Raises DataError if it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
+        return read_bytes(path).decode().splitlines()
+    except (OSError, UnicodeDecodeError, UnreadableError) as error:
+        reason = "not text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
         raise DataError(f"{option}: {path} cannot be read ({reason})") from None
 
 

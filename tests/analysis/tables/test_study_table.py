@@ -199,9 +199,9 @@ def test_other_outcomes(make_study: Any, make_runs: Any) -> None:
 
 
 def test_a_study_without_paper_table_or_comparison(make_study: Any, half_done: Any) -> None:
-    table = build_table(make_study(table=None, compare=None, study="my/own"), half_done)
+    table = build_table(make_study(table=None, compare=None, study="my.own"), half_done)
     assert [column.header for column in table.columns] == ["network", "learning", "n", "test error (%)"]
-    assert table.stem == "my_own-cluttershapes-quick-1"
+    assert table.stem == "my.own-cluttershapes-quick-1"
     assert not table.title.startswith("Table")
     assert "Published" not in " ".join(table.caption)
 
@@ -213,9 +213,11 @@ def test_three_values_are_compared_with_the_named_baseline(make_study: Any, make
         "values": ["mixed", "channel", "spatial"],
         "labels": ["f1", "f2", "f3"],
     }
-    planned = [{"fingerprint": v, "cell": {"mask_activation": v}, "seed": 0} for v in axis["values"]]
+    planned = [{"fingerprint": v.encode().hex(), "cell": {"mask_activation": v}, "seed": 0} for v in axis["values"]]
     study = make_study(table="1", axes=[axis], runs=planned, compare={"axis": "mask_activation", "baseline": "mixed"})
-    runs = make_runs([{"fingerprint": "mixed", "test_err": 6.0}, {"fingerprint": "spatial", "test_err": 5.0}])
+    runs = make_runs(
+        [{"fingerprint": b"mixed".hex(), "test_err": 6.0}, {"fingerprint": b"spatial".hex(), "test_err": 5.0}]
+    )
     table = build_table(study, runs)
     assert table.columns[-1].header == "difference to f1 [95 % interval]"
     assert rows(study, runs) == [

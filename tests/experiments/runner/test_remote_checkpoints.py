@@ -1,7 +1,10 @@
 """Checkpoints at a URI: where a run goes on, on whatever machine, what it needs is there."""
 
 import shutil
+import stat
+from pathlib import Path
 
+import fsspec
 import pytest
 from lab import STEPS, main, same_bits
 
@@ -13,6 +16,7 @@ from experiments.runner.remote_checkpoints import RemoteCheckpoints, RemoteError
 from experiments.tracking.errors import StoreUnavailable
 from experiments.tracking.store import Store
 from records import names
+from records.errors import UserError
 
 
 class Died(BaseException):
@@ -166,3 +170,41 @@ def test_what_is_there_is_not_copied_again(tmp_path, machines, monkeypatch):
         "step-00000002.safetensors", "step-00000003.safetensors",
     ]  # fmt: skip
     assert (folder / "artifacts" / "a.json").read_text() == "artifacts/a.json"
+
+
+@pytest.mark.parametrize("plant", ["link", "open folder"])
+@pytest.mark.parametrize("level", ["user", "uri"])
+def test_what_somebody_has_put_into_the_temporary_folder_is_not_used(plant, level, tmp_path, machines):
+    """Everybody can write to /tmp: a link there would overwrite a victim's file."""
+    place = f"file://{tmp_path}/bucket"
+    remote = RemoteCheckpoints(place)
+    target = remote.local if level == "uri" else remote.local.parent
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (tmp_path / "victim").mkdir()
+    if plant == "link":
+        target.symlink_to(tmp_path / "victim")
+    else:
+        target.mkdir()
+        target.chmod(0o777)
+    for use in (remote.check, lambda: remote.fetch("run"), lambda: mirrors.checkpoint_root(place)):
+        with pytest.raises(UserError, match=r"is a link|others can write"):
+            use()
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_the_folder_of_this_machine_is_its_users_alone(tmp_path, machines):
+    remote = RemoteCheckpoints(f"file://{tmp_path}/bucket")
+    remote.check()
+    for folder in (remote.local, remote.local.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_name_at_the_uri_that_leads_out_of_the_folder_is_passed_over(tmp_path, machines, monkeypatch):
+    """Object stores have such names."""
+    remote = RemoteCheckpoints("memory://bucket")
+    system = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(system), "find", lambda self, path: ["/bucket/run/../../../outside", "/bucket/run/in"])
+    monkeypatch.setattr(type(system), "exists", lambda self, path: True)
+    monkeypatch.setattr(type(system), "get_file", lambda self, path, to: Path(to).touch())
+    remote.fetch("run")
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["in"]

@@ -373,7 +373,7 @@ def test_ctrl_c_leaves_no_trial_running(lab, made_up):
     assert found[3].params == found[2].params
     assert found[3].intermediate_values == {1: by_rate(_of(found[3]), 0.5), 2: by_rate(_of(found[3]), 1)}
     names_ = sorted(lab.children())
-    assert names_ == ["t0 s0", "t1 s0", "t2 s0", "t4 s0", "t5 s0"], "trial 3 went on in the run of trial 2"
+    assert names_ == ["t0 s0", "t1 s0", "t3 s0", "t4 s0", "t5 s0"], "trial 3 went on in the run of trial 2, named anew"
 
 
 def _of(trial):

@@ -90,24 +90,28 @@ def test_a_copy_that_mlflow_refuses_is_replaced(cache, tmp_path, creations):
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0 and no more"])
-def test_a_damaged_copy_is_not_used(cache, tmp_path, content):
-    cache.mkdir(parents=True)
+def test_a_damaged_copy_is_not_used(cache, content):
+    cache.mkdir(parents=True, mode=0o700)
     prefix = empty_store._prefix()
     for digest in ("0" * 16, empty_store._digest(content)):
         (cache / f"{prefix}{digest}.db").write_bytes(content)
-    path = tmp_path / "mlflow.db"
-    assert not empty_store.fill(path)
-    if path.exists():
-        with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    assert empty_store.remembered() is None
+
+
+def test_a_copy_that_others_can_write_is_not_used(cache, migrated_store):
+    empty_store.remember(empty_store.content_of(migrated_store))
+    assert empty_store.remembered() is not None
+    (copy,) = cache.iterdir()
+    copy.chmod(0o666)
+    assert empty_store.remembered() is None
+    copy.chmod(0o600)
+    cache.chmod(0o777)
+    assert empty_store.remembered() is None
 
 
 def test_no_cache_folder_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    path = tmp_path / "mlflow.db"
-    assert not empty_store.fill(path)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("CREATE TABLE experiments (id); CREATE TABLE experiment_tags (id);")
-    empty_store.remember(path)
+    assert empty_store.remembered() is None
+    empty_store.remember(b"any")
     assert (tmp_path / "file").read_bytes() == b""

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from experiments.tracking import leases
-from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.errors import LeaseLost, StoreUnavailable
 from experiments.tracking.leases import Leases
 from experiments.tracking.store import Store
 
@@ -116,6 +116,83 @@ def test_a_living_one_renews_its_lease(store, machine, monkeypatch):
             time.sleep(0.01)
         with machine("two").acquire(RUN, alone=True) as other:
             assert other == one._owner
+
+
+def gap(leases_of, key=RUN):
+    """Makes the last look at the store as long ago as after a pause of the process."""
+    held = leases_of._held[key]
+    held.seen = held.seen[0] - 1_000, held.seen[1]
+
+
+def test_after_a_pause_the_newer_number_decides(store, machine):
+    """The first one was stopped for longer than the lease; it asks before it writes again."""
+    one, two = machine("one"), machine("two")
+    with one.acquire(RUN, alone=True):
+        age(store, 0)
+        with two.acquire(RUN, alone=True) as other:
+            assert other is None
+            one.confirm(RUN)  # no gap, no look
+            gap(one)
+            with pytest.raises(LeaseLost, match="taken it over"):
+                one.confirm(RUN)
+            with pytest.raises(LeaseLost):
+                one.confirm(RUN)
+            gap(two)
+            two.confirm(RUN)
+    assert names_in(store) == [], "the one that was stopped removes nothing of the other's, which removes its own"
+
+
+def test_after_a_pause_that_nobody_used_it_goes_on(store, machine):
+    with machine("one") as one, one.acquire(RUN, alone=True):
+        age(store, 0)
+        gap(one)
+        one.confirm(RUN)
+
+
+def test_a_clock_that_jumps_is_a_gap_too(store, machine):
+    """A suspended virtual machine notices its pause by the time alone."""
+    one = machine("one")
+    with one.acquire(RUN, alone=True):
+        store.client.delete_registered_model(f"ran-claim-{RUN}-0")  # taken over, and ended already
+        one._held[RUN].seen = one._held[RUN].seen[0], one._held[RUN].seen[1] - 1_000
+        with pytest.raises(LeaseLost):
+            one.confirm(RUN)
+
+
+def test_a_lease_that_was_lost_is_not_renewed(store, machine, monkeypatch):
+    """Else the other one would be taken for dead as soon as it dies or sleeps itself."""
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.02)
+    one = machine("one")
+    with one.acquire(RUN, alone=True):
+        age(store, 0)
+        store.client.create_registered_model(f"ran-claim-{RUN}-1", {"renewed": "0"})
+        with one:
+            end = time.monotonic() + 30
+            while not one._held[RUN].lost and time.monotonic() < end:
+                time.sleep(0.01)
+        assert renewed(store, 0) == 0
+
+
+def test_who_had_no_lease_asks_for_one_when_the_store_is_back(store, machine, monkeypatch):
+    def away(*arguments, **options):
+        raise ConnectionError("refused")
+
+    one, two = machine("one"), machine("two")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_registered_model", away)
+        held = one.acquire(RUN, alone=True)
+        assert held.__enter__() is None
+        with pytest.raises(StoreUnavailable):
+            one.confirm(RUN)
+    with two.acquire(RUN, alone=True) as other:
+        assert other is None
+        with pytest.raises(LeaseLost, match="is training it"):
+            one.confirm(RUN)
+    one.confirm(RUN)
+    with two.acquire(RUN, alone=True) as other:
+        assert other == one._owner
+    held.__exit__(None, None, None)
+    assert names_in(store) == []
 
 
 def test_of_many_that_ask_at_once_one_wins(store, machine):

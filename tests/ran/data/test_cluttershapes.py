@@ -140,10 +140,47 @@ def test_difficulty_is_continuous():
 def test_the_whole_set_is_kept_and_read_again(few, tmp_path, monkeypatch):
     first = [pictures(tmp_path / "new", split=split) for split in ("train", "test")]
     assert [p.name for p in (tmp_path / "new").iterdir()] == [f"cluttershapes-{digest(0.5)[:12]}.npz"]
-    monkeypatch.setattr(cluttershapes, "draw", None)  # drawing would raise
+    drawn = []
+    monkeypatch.setattr(
+        cluttershapes, "draw", lambda split, which, *how: (drawn.append(split), draw(split, which, *how))[1]
+    )
     again = [pictures(tmp_path / "new", split=split) for split in ("train", "test")]
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert drawn == ["train", "test"] * 2, "one picture of each, to compare"
     assert np.array_equal(pictures(tmp_path / "new", 4), first[0][4:5])
+
+
+def rewrite(path, **changes):
+    """A file under the right name and digest, with a hash that fits, whose pictures are others."""
+    with np.load(path) as file:
+        content = {**file, **changes}
+    pixels = {split: np.asarray(content[f"{split}_pixels"]) for split in ("train", "test")}
+    np.savez(path, **{**content, "sha256": cluttershapes._sha256(pixels)})
+
+
+@pytest.mark.parametrize("change", [
+    lambda pixels: 255 - pixels, lambda pixels: pixels[:3], lambda pixels: pixels.astype(np.float32),
+    lambda pixels: pixels[:, :2], lambda pixels: pixels[::-1],
+], ids=["others", "fewer", "floats", "two channels", "another order"])  # fmt: skip
+def test_a_file_is_not_trusted_by_its_name(few, tmp_path, change):
+    """It trained under the fingerprint of the set that would be drawn."""
+    expected = pictures(tmp_path)
+    (path,) = tmp_path.iterdir()
+    rewrite(path, train_pixels=change(expected))
+    assert np.array_equal(pictures(tmp_path), expected)
+
+
+def test_the_sets_that_everybody_uses_are_known(tmp_path, monkeypatch):
+    pixels = {s: draw(s, range(n), cluttershapes.DIFFICULTY, 16)[0] for s, n in cluttershapes.COUNTS.items()}
+    content = digest(cluttershapes.DIFFICULTY, 16)
+    assert cluttershapes.KNOWN[content] == cluttershapes._sha256(pixels)
+    path = tmp_path / "set.npz"
+    cluttershapes._write(path, content, pixels)
+    assert cluttershapes._read(path, content, cluttershapes.DIFFICULTY, 16) is not None
+    changed = pixels["train"].copy()
+    changed[17, 0, 0, 0] ^= 1
+    rewrite(path, train_pixels=changed)
+    assert cluttershapes._read(path, content, cluttershapes.DIFFICULTY, 16) is None
 
 
 def test_few_images_are_those_of_the_whole_set_and_not_kept(few, tmp_path):

@@ -176,7 +176,7 @@ class HalfAFile:
     ("records.files.os.replace", crash),
     ("records.files.os.fsync", crash),
     ("builtins.open", crash),
-    ("builtins.open", lambda path, mode, real=open: HalfAFile(real(path, mode))),
+    ("builtins.open", lambda path, mode, real=open, **options: HalfAFile(real(path, mode, **options))),
 ], ids=["replace", "fsync", "open", "write"])  # fmt: skip
 def test_a_crash_while_writing_leaves_the_old_one(where, how, path, config, state, monkeypatch):
     before = path.read_bytes()

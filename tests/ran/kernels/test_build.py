@@ -80,6 +80,53 @@ def test_a_cache_that_cannot_be_written(unbuilt, monkeypatch):
     assert f"{unbuilt}/file" in build.why_not()
 
 
+LOADS = 'for last; do :; done; [ "$1" = --version ] || echo built > "$last"'
+
+
+@pytest.mark.parametrize("change", [
+    lambda file: file.chmod(0o666), lambda file: file.chmod(0o620), lambda file: file.parent.chmod(0o777),
+    lambda file: file.symlink_to(file.rename(file.with_suffix(".elsewhere"))),
+], ids=["all", "group", "folder", "link"])  # fmt: skip
+def test_what_others_can_write_is_not_loaded(change, unbuilt, monkeypatch):
+    """To load a library is to execute it."""
+    monkeypatch.setenv("CXX", compiler(unbuilt, LOADS))
+    file = build._built()
+    assert build._built() == file
+    change(file)
+    with pytest.raises(build.KernelError, match=r"others can write|is a link"):
+        build._built()
+
+
+def test_what_belongs_to_another_user_is_not_loaded(unbuilt, monkeypatch):
+    monkeypatch.setenv("CXX", compiler(unbuilt, LOADS))
+    build._built()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(build.KernelError, match="belongs to another user"):
+        build._built()
+
+
+def test_a_damaged_library_is_built_again(unbuilt, monkeypatch):
+    monkeypatch.setenv("CXX", compiler(unbuilt, LOADS))
+    file = build._built()
+    file.write_text("damaged")
+    assert build._cached([str(unbuilt / "cxx")]) is None
+    assert build._built().read_text() == "built\n"
+
+
+@pytest.mark.parametrize("home", ["/proc/1/root/x", "/dev/null"])
+def test_a_home_folder_that_cannot_be_read_is_one_line(home, unbuilt, monkeypatch):
+    monkeypatch.setenv("CXX", compiler(unbuilt, LOADS))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", home)
+
+    def refused(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)  # the superuser is refused nothing
+    assert "Permission denied" in build.why_not()
+    assert "\n" not in build.why_not()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(build.library() is None, reason=f"no kernels here: {build.why_not()}")
 def test_built_once_by_several_at_once(tmp_path):

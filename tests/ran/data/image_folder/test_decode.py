@@ -152,9 +152,10 @@ def test_a_missing_file_is_damaged(tmp_path):
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
 def test_what_passes_is_no_damage(error, tmp_path, monkeypatch):
-    def fails(path):
+    def fails(path, **options):
         raise error
 
+    (tmp_path / "x.png").touch()
     monkeypatch.setattr(decode.Image, "open", fails)
     with pytest.raises(DataError, match=r"x\.png: cannot be read now"):
         decode.damage(str(tmp_path / "x.png"))

@@ -406,7 +406,7 @@ def test_lines_that_fit_no_image_or_several_are_refused(exclude, config, folder)
 
 def test_a_list_that_cannot_be_read_is_refused(config, folder):
     refuse(replace(config, exclude=str(folder / "none.txt")), "none.txt cannot be read (No such file")
-    refuse(replace(config, exclude=str(folder)), "cannot be read (Is a directory)")
+    refuse(replace(config, exclude=str(folder)), "cannot be read (it is a folder)")
     (folder / "binary").write_bytes(b"\xff\xfe\x00")
     refuse(replace(config, exclude=str(folder / "binary")), "cannot be read (not text)")
 
