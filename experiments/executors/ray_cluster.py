@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends no usage statistics
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # the error repeats what it warns about while connecting
 # Else a worker without GPUs is warned about CUDA_VISIBLE_DEVICES.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -83,6 +82,8 @@ def connect(placement: Placement) -> None:
         # Said, not found out: without GPUs of its own count Ray would wait for one for ever.
         options["num_gpus"] = math.ceil((placement.workers or 1) * placement.gpus - 1e-9)
     else:
+        # The error repeats what Ray warns about while it connects. Ray says on stderr that this is set, so not above.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
         # Every node runs the code of this checkout, whatever version is installed there.
         root = Path(__file__).parents[2]
         options["runtime_env"] = {"py_modules": [str(root / name) for name in ("records", "ran", "experiments")]}
