@@ -94,7 +94,7 @@ def _claims(arguments: str) -> str:
     results, studies = _chosen(arguments)
     rows = ["| claim | paper | ours | verdict |", "|---|---|---|---|"]
     for one in judge_all(results, studies):
-        if one.study is None:
+        if not any(measured.n for measured in one.measured):
             continue
         paper, ours = (", ".join(map(part, one.findings)) for part in (_paper, _ours))
         rows.append(f"| {one.claim.sentence} ({one.claim.where}) | {paper} | {ours} | {verdict_text(one)} |")
