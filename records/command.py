@@ -24,8 +24,10 @@ class OneLineParser(argparse.ArgumentParser):
 def entry(name: str, main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
     mask_stderr()
+    before = None
     with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # temporary folders are removed
+        # An exit by an exception removes temporary folders.
+        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± or ─ must not end in a traceback
     try:
@@ -46,6 +48,9 @@ def entry(name: str, main: Callable[[], int]) -> NoReturn:
         _drop_output()
         print(f"{name}: the output cannot be written ({error.strerror})", file=sys.stderr)
         status = 2
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     sys.exit(status)
 
 

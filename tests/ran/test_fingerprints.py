@@ -19,6 +19,7 @@ FIELDS = list(flatten(BASE))
 OUTSIDE = {
     "data.root", "data.download", "data.damaged", "data.exclude", "data.workers",
     "train.threads", "train.evals", "train.recompute", "train.channels_last", "train.compile", "train.kernels",
+    "train.graph",
 }  # fmt: skip
 # Fields that came after there were runs: in the identity only where they are not the default.
 ADDED = {"data.noise", "data.noise_labels", "data.image_size", "data.test_size"}
