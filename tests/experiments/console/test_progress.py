@@ -41,4 +41,5 @@ def test_a_launch_of_two_seeds_prints_the_table_after_the_first(lab):
     assert "arl s1: start" in rest
     shown = [line.split() for line in rest.splitlines() if line.startswith("ARL")]
     assert [row[3] for row in shown] == ["1"], "the one seed that the study plans"
-    assert [line.split()[3] for line in said.out.splitlines() if line.startswith("ARL")] == ["2"]
+    final = [line.split()[3:5] for line in said.out.splitlines() if line.startswith("ARL")]
+    assert final == [["1", "+1"]], "and one beyond its plan"
