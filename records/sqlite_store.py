@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,11 +26,28 @@ def open_or_create(uri: str, connect: Callable[[], T]) -> T:
         check_writable(uri)
         lock = creation_lock(path)
         if not path.exists() or not holds_mlflow(path, uri) or lock.exists():
-            with FileLock(lock):
+            with FileLock(lock), _artifacts_beside(path):
                 connection = _created(path, uri, connect)
                 lock.unlink(missing_ok=True)
                 return connection
     return connect()
+
+
+@contextlib.contextmanager
+def _artifacts_beside(path: Path) -> Iterator[None]:
+    """Makes MLflow write its own default experiment with a quoted URI beside the store.
+
+    Else it puts the path of the working directory into an SQL statement as it is, and fails at a ' or a :.
+    """
+    variable = "_MLFLOW_SERVER_ARTIFACT_ROOT"
+    before = os.environ.get(variable)
+    os.environ[variable] = (path.resolve().parent / "mlruns").as_uri()
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+        if before is not None:
+            os.environ[variable] = before
 
 
 def _created(path: Path, uri: str, connect: Callable[[], T]) -> T:

@@ -43,7 +43,8 @@ def connect(uri: str) -> "MlflowClient":
         )
     if (path := sqlite_file(uri)) is not None:
         # The driver is named because MLflow makes the folders of a plain sqlite:/// URI, here one called "file:".
-        uri = f"sqlite+pysqlite:///{_read_only(path)}&uri=true"
+        # Quoted twice: SQLAlchemy unquotes the name once, SQLite once more.
+        uri = f"sqlite+pysqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"
     elif dialect in ("http", "https"):
         # MLflow's default keeps a caller waiting for minutes when the server is dead.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
