@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from experiments.console.ending import leave
 from records.collector import collector_paused
 from records.errors import UserError
+from records.streams import prepare_streams
 
 if TYPE_CHECKING:
     from experiments.cli import Launch
@@ -145,4 +146,5 @@ def _table(uri: str, parent_id: str) -> str:
 
 
 if __name__ == "__main__":
+    prepare_streams()
     leave(main())

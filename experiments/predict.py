@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from experiments.after_training.options import add_size, network_parser, resolve_network
 from experiments.after_training.prediction_formats import FORMATS, Lines, Prediction
 from records.command import entry
+from records.streams import has_reader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,17 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         predictor = _Predictor(trained, options, Path(folder) / "stdin")
         longest = max(len(predictor.shown(path)) for path in predictor.paths)
         widths = (longest, max(map(len, predictor.classes)))
-        _print(FORMATS[options.format](predictor, widths, predictor.top))
+        _print(FORMATS[options.format](predictor, widths, predictor.top), to_the_end=options.masks is not None)
     if options.masks is not None:
         print(f"wrote {predictor.done} pictures into {options.masks}", file=sys.stderr)
     return 1 if predictor.left_out else 0
 
 
-def _print(lines: Lines) -> None:
-    """Prints each line immediately, so that an interruption loses nothing."""
+def _print(lines: Lines, *, to_the_end: bool) -> None:
+    """Prints each line immediately, so that an interruption loses nothing.
+
+    If the reader of the output leaves, it stops, unless pictures are drawn `to_the_end`.
+    """
     for line in lines:
         try:
             print(line, flush=True)
+            if not has_reader(sys.stdout) and not to_the_end:
+                return
         except KeyboardInterrupt as stop:
             print(lines.throw(stop))  # the last line of the format; raises it again if the format has none
             raise

@@ -2,13 +2,13 @@
 
 import argparse
 import errno
-import io
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from records.errors import UserError
+from records.streams import prepare_streams
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -20,8 +20,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 def entry(name: str, main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± or ─ must not end in a traceback
+    prepare_streams()
     try:
         status = main()
         sys.stdout.flush()
@@ -31,9 +30,6 @@ def entry(name: str, main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # the reader of our output, as head, has seen enough
-        _drop_output()
-        status = 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
             raise

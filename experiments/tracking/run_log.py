@@ -108,7 +108,7 @@ class RunLog:
         path = self.artifacts / name
         with writing(path):
             self.artifacts.mkdir(parents=True, exist_ok=True)
-            path.write_text(mask_secrets(content))
+            path.write_bytes(mask_secrets(content).encode(errors="backslashreplace"))  # whatever the user's locale is
         self.artifact(name)
 
     def drop_points(self) -> None:

@@ -36,7 +36,7 @@ def read(folder: Path, uri: str) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        content, _, digest = path.read_text().rpartition("\n")
+        content, _, digest = path.read_text(encoding="utf-8").rpartition("\n")
         whole = hashlib.sha256(content.encode()).hexdigest() == digest
     except (OSError, ValueError):
         whole = False

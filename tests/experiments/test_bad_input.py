@@ -1,9 +1,11 @@
 """What cannot be used is refused: exit 2, one line that names the remedy, and nothing is made or changed."""
 
+import io
 import os
 import pickle
 import shutil
 import sqlite3
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from lab import mine
 from safetensors.torch import save_file
 
+import run_ablation
 from experiments import cli
 from ran.engine.checkpoint import read_header
 
@@ -109,6 +112,16 @@ FLAGS = {
 @pytest.mark.parametrize(("arguments", "says"), FLAGS.values(), ids=FLAGS)
 def test_flags(arguments, says, empty_lab):
     refused(empty_lab, *arguments, says=says)
+
+
+def test_a_refusal_is_the_same_line_in_any_encoding(empty_lab, monkeypatch):
+    """tyro draws its boxes by the encoding of stdout, which is none if stdout is closed."""
+    expected = refused(empty_lab, "--dry-ruin", says="run_ablation: Unrecognized options: --dry-ruin. See --help")
+    for encoding in ("ascii", "cp1252", "UTF-8"):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        assert run_ablation.main(["--study", "smoke", "--dry-ruin"]) == 2
+        assert sys.stderr.getvalue() == expected
 
 
 AT_ONCE = {case: flags for case, (flags, _) in FLAGS.items() if case != "more test images than there are"}

@@ -728,3 +728,18 @@ def test_what_a_dry_run_waits_for(tmp_path):
     )  # fmt: skip
     assert said.stdout.splitlines()[-1] == "0 []", said.stderr
     assert list(tmp_path.iterdir()) == [], "no kernels are built where none are asked for"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("behind", ["2>&1 | head -1", "| head -1", "<&- >&- 2>&-", "<&-"])
+def test_a_launch_ends_well_whatever_becomes_of_its_streams(behind, lab):
+    """Piped into head, which leaves before anything is trained, or without streams, as by cron."""
+    command = shlex.join([sys.executable, str(ROOT / "run_ablation.py"), "--study", "smoke", *lab.places()])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"}
+    shell = ["bash", "-o", "pipefail", "-c", f"{command} --workers 1 {behind}"]
+    done = subprocess.run(shell, cwd=lab.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 1 or "| head" not in behind
+    assert {run.data.tags[names.OUTCOME] for run in lab.children().values()} == {names.FINISHED}
+    assert len(lab.children()) == 2
