@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from experiments.console.ending import leave
 from records.collector import collector_paused
+from records.command import prepare_process
 from records.errors import UserError
-from records.streams import prepare_streams
 
 if TYPE_CHECKING:
     from experiments.cli import Launch
@@ -146,5 +146,5 @@ def _table(uri: str, parent_id: str) -> str:
 
 
 if __name__ == "__main__":
-    prepare_streams()
+    prepare_process()
     leave(main())

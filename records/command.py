@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from records.account import prepare_account
 from records.errors import UserError
 from records.streams import prepare_streams
 
@@ -18,9 +19,15 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+def prepare_process() -> None:
+    """Makes streams and user what every part of a command relies on, whatever started it."""
+    prepare_streams()
+    prepare_account()
+
+
 def entry(name: str, main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
-    prepare_streams()
+    prepare_process()
     try:
         status = main()
         sys.stdout.flush()

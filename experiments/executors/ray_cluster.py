@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 import torch
 
+from experiments.executors.ray_folder import session_folder
 from experiments.executors.warm_up import warm_up
 from experiments.placement import Machine, Placement, PlacementError, PlacementRequest
 from ran.engine.device import device_capabilities
@@ -33,12 +35,17 @@ class Session:
 
     def __init__(self, placement: Placement):
         self._placement = placement
+        self._folder: str | None = None
         self._error: BaseException | None = None
         self._started, self._over = threading.Event(), threading.Event()
 
     def begin(self) -> None:
-        """Starts Ray on this machine in a thread, or joins the cluster. Raises PlacementError for a cluster."""
+        """Starts Ray on this machine in a thread, or joins the cluster. Raises PlacementError.
+
+        An error of starting it here is raised by `wait`.
+        """
         if self._placement.address is None:
+            self._folder = session_folder()
             threading.Thread(target=self._run_here, name="ray", daemon=True).start()
         else:
             connect(self._placement)
@@ -55,10 +62,12 @@ class Session:
         self._started.wait()
         disconnect()
         self._over.set()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run_here(self) -> None:
         try:
-            connect(self._placement)
+            connect(self._placement, self._folder)
             task = ray.remote(warm_up).options(**resources(self._placement))
             for _ in range(self._placement.workers or 0):
                 task.remote()
@@ -68,8 +77,11 @@ class Session:
         self._over.wait()  # the kernel kills Ray's processes when the thread that started them ends
 
 
-def connect(placement: Placement) -> None:
-    """Starts Ray on this machine, or joins the cluster at `placement.address`. Raises PlacementError."""
+def connect(placement: Placement, folder: str | None = None) -> None:
+    """Starts Ray on this machine, or joins the cluster at `placement.address`. Raises PlacementError.
+
+    `folder`: of Ray's session on this machine; default: Ray's own choice.
+    """
     if ray.is_initialized():
         return
     address = placement.address
@@ -79,6 +91,7 @@ def connect(placement: Placement) -> None:
     if address is None:
         # "local": without it Ray joins whatever cluster runs here. Nothing large is shared, so the store is small.
         options |= {"num_cpus": placement.workers, "include_dashboard": False, "object_store_memory": 2**27}
+        options |= {} if folder is None else {"_temp_dir": folder}
     else:
         # Every node runs the code of this checkout, whatever version is installed there.
         root = Path(__file__).parents[2]

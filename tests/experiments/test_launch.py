@@ -13,8 +13,10 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -743,3 +745,20 @@ def test_a_launch_ends_well_whatever_becomes_of_its_streams(behind, lab):
     assert len(done.stdout.splitlines()) == 1 or "| head" not in behind
     assert {run.data.tags[names.OUTCOME] for run in lab.children().values()} == {names.FINISHED}
     assert len(lab.children()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user")
+@pytest.mark.parametrize("home", ["HOME", "HOME=/"])
+def test_a_user_without_a_name_and_a_home(home):
+    """As of `docker run --user 12345`; reading is allowed, since the tests' own Python may lie in root's home."""
+    changed = [word for name in ("USER", "LOGNAME", *([home] if home == "HOME" else [])) for word in ("-u", name)]
+    behind = ["env", *changed, *([home] if "=" in home else []), "setpriv", "--reuid=12345", "--regid=12345"]
+    behind += ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are private
+        os.chown(folder, 12345, 12345)
+        lab = Lab(Path(folder))
+        launch = lab.start("--workers", "1", behind=behind)
+        _, err = launch.communicate()
+        assert launch.returncode == 0, err
+        assert {run.data.tags[MLFLOW_USER] for run in lab.children().values()} == {"uid12345"}
