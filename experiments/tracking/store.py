@@ -50,7 +50,9 @@ class Store:
     @classmethod
     def open(cls, uri: str) -> "Store":
         """Returns the store, created if it is a sqlite file that does not exist."""
-        return open_or_create(uri, lambda: cls(uri))
+        store = open_or_create(uri, lambda: cls(uri))
+        store._will_write()
+        return store
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
@@ -66,6 +68,10 @@ class Store:
                 with FileLock(lock):
                     return cls(uri)
         return cls(uri)
+
+    def _will_write(self) -> None:
+        if self._path is not None:
+            sqlite.whole_at_exit(self._path)
 
     @asks
     def sync(self) -> None:
@@ -218,6 +224,7 @@ class Store:
         """Writes (metric, step, value, milliseconds)."""
         from mlflow.entities import Metric
 
+        self._will_write()
         for begin in range(0, len(points), BATCH):
             batch = [Metric(key, value, ms, step) for key, step, value, ms in points[begin : begin + BATCH]]
             self.client.log_batch(run_id, metrics=batch)
