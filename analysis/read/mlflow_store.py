@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from analysis.read.mlflow_client import (
     FIRST_COMMAND,
@@ -25,6 +23,7 @@ from analysis.read.runs import COMMIT, CURVES, Curves, RunData, StudyParent, gro
 from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from records import names
+from records.artifact_place import local_folder, moved_to
 from records.collector import collector_paused
 from records.errors import first_line
 from records.mlflow_uri import resolve_uri
@@ -113,7 +112,7 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
             parents = [run for run in parents if parent in (run.info.run_id, run.data.tags[names.PARENT])]
             if not parents:
                 raise StoreError(f"no parent run {parent} in {shown}")
-        readable, problems = _read_parents(client, parents)
+        readable, problems = _read_parents(client, uri, parents)
         runs = tuple(_run(client, uri, file, run) for run in children)
         return StoreContents(
             uri=shown,
@@ -142,7 +141,7 @@ def read_searches(
         searches, problems = [], []
         for run in sorted(found, key=lambda run: run.info.start_time):
             try:
-                searches.append(SearchRecord.from_json(json.loads(_artifact(client, run, names.SEARCH_JSON))))
+                searches.append(SearchRecord.from_json(json.loads(_artifact(client, uri, run, names.SEARCH_JSON))))
             except (OSError, ValueError) as error:
                 name = run.data.tags.get(names.STUDY, "?")
                 problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
@@ -170,7 +169,7 @@ def _pages(query: Any) -> list[Any]:
             return found
 
 
-def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[ParentRun], list[str]]:
+def _read_parents(client: "MlflowClient", uri: str, runs: Sequence[Any]) -> tuple[list[ParentRun], list[str]]:
     """The oldest readable parent per tag ran.parent (launches keep the oldest, too), and messages about the others."""
     found: dict[str, ParentRun] = {}
     problems = []
@@ -179,7 +178,7 @@ def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Par
         if tag in found:
             continue
         try:
-            record = StudyRecord.from_json(json.loads(_artifact(client, run, names.STUDY_JSON)))
+            record = StudyRecord.from_json(json.loads(_artifact(client, uri, run, names.STUDY_JSON)))
             parent = StudyParent(
                 key=tag, name=run.info.run_name or "", tags=_our_tags(run), note=run.data.tags.get(NOTE, "")
             )
@@ -206,7 +205,7 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
     def artifact(name: str) -> bytes | None:
         try:
             with one_line_errors(uri):
-                return _artifact(client, run, name)
+                return _artifact(client, uri, run, name)
         except (StoreError, OSError):
             return None
 
@@ -253,11 +252,11 @@ def _curve(points: Iterable[tuple[int, int, float]]) -> list[tuple[int, float]]:
     return list({step: value for step, _, value in ordered}.items())
 
 
-def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
-    """The content of an artifact, read directly from a local store. Raises OSError."""
-    uri = urlsplit(run.info.artifact_uri)
-    if uri.scheme in ("", "file"):
-        return (Path(url2pathname(uri.path)) / name).read_bytes()
+def _artifact(client: "MlflowClient", uri: str, run: Any, name: str) -> bytes:
+    """The content of an artifact, read directly from a local store, also one that was moved. Raises OSError."""
+    place = moved_to(uri, run.info.artifact_uri) or local_folder(run.info.artifact_uri)
+    if place is not None:
+        return (place / name).read_bytes()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from experiments.tracking import provenance, sqlite
-from experiments.tracking.errors import Superseded, asks, unusable
+from experiments.tracking.errors import Superseded, TrackingError, asks, unusable
 from experiments.tracking.records import RunOpening, StoredRun, by_fingerprint
 from records import names
+from records.artifact_place import local_folder, moved_to
 from records.errors import first_line
 from records.mlflow_uri import artifact_location, sqlite_path
 from records.sqlite_store import creation_lock, holds_mlflow, open_or_create
@@ -100,8 +101,17 @@ class Store:
             found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
             if found is None:
                 return None
+            self._check_place(found.artifact_location)
             self._experiment_ids[dataset] = found.experiment_id
         return self._experiment_ids[dataset]
+
+    def _check_place(self, location: str) -> None:
+        """Raises TrackingError for artifacts that have moved: MLflow would make their old folder again."""
+        if moved_to(self.uri, location) is not None:
+            raise TrackingError(
+                f"{self.uri} was moved: its artifacts were in {local_folder(location)}; "
+                "`python -m experiments.relocate` corrects their paths, for mlruns beside the store"
+            )
 
     @asks
     def search_runs(self, dataset: str, filter_string: str) -> "list[Run]":
@@ -157,7 +167,15 @@ class Store:
 
     @asks
     def artifacts(self, run_id: str) -> set[str]:
-        """Returns the names of a run's artifacts, of the top level only."""
+        """Returns the names of a run's artifacts, of the top level only.
+
+        Raises TrackingError if they were moved, or if the folder of all artifacts of the experiment was deleted.
+        """
+        info = self.client.get_run(run_id).info
+        self._check_place(info.artifact_uri)
+        folder = local_folder(info.artifact_uri)
+        if self._path is not None and folder is not None and not folder.parents[1].exists():
+            raise TrackingError(f"{folder.parents[1]}, the folder of all artifacts of {self.uri}, was deleted")
         return {file.path for file in self.client.list_artifacts(run_id)}
 
     @asks
