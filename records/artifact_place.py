@@ -1,4 +1,4 @@
-"""Where the artifacts of a sqlite store lie after its folder was renamed, moved or copied: MLflow keeps absolute paths."""
+"""Where the artifacts of a sqlite store lie after its folder was moved or copied: MLflow keeps absolute paths."""
 
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -26,6 +26,7 @@ from records import names
 from records.artifact_place import local_folder, moved_to
 from records.collector import collector_paused
 from records.errors import first_line
+from records.experiments import our_experiments
 from records.mlflow_uri import resolve_uri
 from records.search_json import SearchRecord
 from records.secrets import mask_secrets
@@ -154,9 +155,7 @@ def _nothing(shown: str) -> str:
 
 def _experiments(client: "MlflowClient") -> dict[str, str]:
     """Ids and names of all our experiments."""
-    pattern = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
-    found = _pages(lambda token: client.search_experiments(filter_string=pattern, page_token=token))
-    return {experiment.experiment_id: experiment.name for experiment in found}
+    return {experiment.experiment_id: experiment.name for experiment in our_experiments(client)}
 
 
 def _pages(query: Any) -> list[Any]:

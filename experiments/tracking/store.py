@@ -18,7 +18,8 @@ from experiments.tracking.records import RunOpening, StoredRun, by_fingerprint
 from records import names
 from records.artifact_place import local_folder, moved_to
 from records.errors import first_line
-from records.mlflow_uri import artifact_location, sqlite_path
+from records.experiments import find_experiment, make_experiment, our_experiments
+from records.mlflow_uri import sqlite_path
 from records.sqlite_store import creation_lock, holds_mlflow, open_or_create
 
 if TYPE_CHECKING:
@@ -87,18 +88,16 @@ class Store:
 
         if (known := self._known_experiment(dataset)) is not None:
             return known
-        name = names.EXPERIMENT_PREFIX + dataset
         try:
-            return self.client.create_experiment(name, artifact_location=artifact_location(self.uri, dataset))
+            return make_experiment(self.client, self.uri, dataset)
         except MlflowException:
-            found = self.client.get_experiment_by_name(name)  # another launch has just created it
-            if found is None:
+            if (known := self._known_experiment(dataset)) is None:  # else another launch has just created it
                 raise
-            return found.experiment_id
+            return known
 
     def _known_experiment(self, dataset: str) -> str | None:
         if dataset not in self._experiment_ids:
-            found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
+            found = find_experiment(self.client, dataset)
             if found is None:
                 return None
             self._check_place(found.artifact_location)
@@ -148,7 +147,6 @@ class Store:
 
         Of several runs with one fingerprint, only the one that `runs` would return.
         """
-        from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
 
         if digits:
@@ -156,9 +154,7 @@ class Store:
                 run = self.client.get_run(digits)
                 if names.FINGERPRINT in run.data.tags and run.info.lifecycle_stage == "active":
                     return [StoredRun.of(run)]
-        of_ours = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
-        experiments = self.client.search_experiments(ViewType.ACTIVE_ONLY, filter_string=of_ours)
-        ids = [experiment.experiment_id for experiment in experiments]
+        ids = [experiment.experiment_id for experiment in our_experiments(self.client)]
         if not ids:
             return []
         found = [StoredRun.of(run) for run in self._search(ids, f"tags.`{names.FINGERPRINT}` LIKE '{digits}%'")]
