@@ -10,6 +10,7 @@ module (averaged over channels) and its product with the image.
 """
 
 import argparse
+import codecs
 import io
 import os
 import sys
@@ -185,7 +186,7 @@ def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
         with Image.open(io.BytesIO(content)):
             pass
     except Exception:  # not an image: paths
-        lines = content.decode(errors="surrogateescape").splitlines()
+        lines = content.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape").splitlines()
         lines = [line for line in lines if line.strip() and line != STDIN]
         if not lines or b"\0" in content:
             raise DataError("stdin holds neither an image nor paths of images, one per line") from None

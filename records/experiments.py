@@ -34,7 +34,7 @@ def make_experiment(client: Any, uri: str, dataset: str) -> str:
 
 def our_experiments(client: Any) -> list[Any]:
     """Returns the experiments of all data sets that are not deleted."""
-    found = {}
+    found: dict[str, Any] = {}
     for condition in (f"name LIKE '{names.EXPERIMENT_PREFIX}%'", f"tags.`{names.DATASET}` != ''"):
         token = None
         while True:

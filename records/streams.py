@@ -39,7 +39,8 @@ def prepare_streams() -> None:
 
 def has_reader(stream: TextIO) -> bool:
     """Returns False if the reader of an output is known to have left; then what is written to it is dropped."""
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
     return not (isinstance(raw, _Pipe) and raw.reader_left)
 
 
@@ -57,13 +58,17 @@ class _Pipe(io.FileIO):
 
 
 def _patient(stream: TextIO) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper) or isinstance(getattr(stream.buffer, "raw", None), _Pipe):
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    try:
+        pipe = _Pipe(stream.fileno(), "w", closefd=False)
+    except io.UnsupportedOperation:  # no file, as in a test or a notebook
         return stream
     stream.flush()
-    pipe = _Pipe(stream.fileno(), "w", closefd=False)
+    unbuffered = stream.write_through  # PYTHONUNBUFFERED
     return io.TextIOWrapper(
-        io.BufferedWriter(pipe), stream.encoding, "plain", line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        pipe if unbuffered else io.BufferedWriter(pipe), stream.encoding, "plain",
+        line_buffering=stream.line_buffering, write_through=unbuffered,
     )  # fmt: skip
 
 

@@ -65,3 +65,10 @@ def test_a_reader_that_leaves_early_gets_every_file_written(empty_folder: Path, 
     written = Path("stderr").read_text().replace("wrote ", "").replace("\n", ", ").strip(", ").split(", ")
     assert len(written) == 10
     assert all(Path(path).is_file() for path in written)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "plan", "archive"])
+def test_python_without_docstrings(name: str) -> None:
+    command = [sys.executable, "-OO", "-m", f"analysis.{name}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -43,6 +43,11 @@ def test_a_reader_that_leaves_early_ends_nothing(stream: str, tmp_path: Path) ->
     assert (tmp_path / "end").exists(), "what follows is done, too"
 
 
+def test_nothing_is_held_back_if_the_user_says_so() -> None:
+    done = run("print('one'); sys.stderr.write('two'); os._exit(3)", PYTHONUNBUFFERED="1")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"one\n", b"two")
+
+
 def test_a_closed_stdin_is_an_empty_one() -> None:
     done = run("print(repr(sys.stdin.read()), sys.stdin.isatty(), sys.stdin.buffer.read())", "<&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"'' False b''\n", b"")

@@ -1,4 +1,4 @@
-"""Listing of the images in a folder: in class folders, as <folder>/<class>/<image>, or at any depth."""
+"""Listing of the images in a folder: in class folders, as <folder>/<class>/.../<image>, or at any depth."""
 
 import functools
 import hashlib
@@ -19,7 +19,7 @@ class Listing:
 
     folder: Path
     classes: tuple[str, ...]
-    names: tuple[str, ...]  # <class>/<image>
+    names: tuple[str, ...]  # <class>/<image>, or deeper, as in torchvision
     sizes: tuple[int, ...]  # in bytes
     labels: tuple[int, ...]
 
@@ -91,14 +91,28 @@ def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) 
 
 
 def _images(folder: Path) -> list[tuple[str, int]]:
-    """Returns the sorted names of a folder's images, with their sizes in bytes."""
+    """Returns the sorted relative names of a folder's images at any depth, with their sizes in bytes."""
+    found: list[tuple[str, int]] = []
+    # A link to a folder that contains it would loop for ever.
+    waiting, seen = [""], {os.path.realpath(folder)}
     try:
-        with os.scandir(folder) as entries:
-            return sorted((e.name, e.stat().st_size) for e in entries if _is_image(e.name))
+        while waiting:
+            within = waiting.pop()
+            with os.scandir(os.path.join(folder, within)) as entries:
+                for entry in entries:
+                    name = f"{within}{entry.name}"
+                    if entry.is_dir():
+                        place = os.path.realpath(entry.path)
+                        if entry.name[0] != "." and place not in seen:
+                            seen.add(place)
+                            waiting.append(f"{name}/")
+                    elif _is_image(entry.name):
+                        found.append((name, entry.stat().st_size))
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); repair the image folder"
         ) from error
+    return sorted(found)
 
 
 @functools.lru_cache(maxsize=8)
@@ -131,7 +145,7 @@ def digest(version: int, *listings: Listing) -> str:
 def read_lines(path: str | Path, option: str) -> list[str]:
     """Returns the lines of the text file of an option. Raises DataError if it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        return Path(path).read_text(encoding="utf-8-sig").splitlines()  # Windows writes a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise DataError(f"{option}: {path} cannot be read ({reason})") from None
@@ -144,7 +158,7 @@ def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -
     cannot be read, and for a line that matches no image or several.
     """
     lines = read_lines(path, option)
-    files = [name.partition("/")[2] for name in listing.names]
+    files = [name.rpartition("/")[2] for name in listing.names]
     times = Counter(files)
     # All notations of all images at once, because ImageNet's blacklist has 1,762 lines.
     known = {name: name for name in listing.names}
