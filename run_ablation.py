@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from experiments.study import Study
     from ran.config import RunConfig
 
+UNREAD = (129, 143)
+"""exit statuses after which nobody waits for a table: a terminal was closed, or SIGTERM sent"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 all done, 1 some failed, 2 refused input, 130 Ctrl-C, 143 SIGTERM."""
+    """Returns the exit status: 0 all done, 1 some failed, 2 refused input, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."""
     arguments = sys.argv[1:] if argv is None else argv
     if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun started several processes
         from experiments.runner.torchrun import run_under_torchrun
@@ -103,7 +106,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
         return 0
     ask_if_long(prepared.seconds, yes=launch.yes)
     finished = searching.run(prepared)
-    if finished.table and finished.exit_status != 143:
+    if finished.table and finished.exit_status not in UNREAD:
         print(finished.table)
     for line in finished.problems:
         print(line, file=sys.stderr)
@@ -125,7 +128,7 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
     ask_if_long(prepared.seconds, yes=launch.yes)
     table = functools.partial(_table, prepared.settings.tracking_uri)
     finished = launching.run(prepared, table)
-    if finished.exit_status != 143 and (text := table(finished.parent_id)):  # nobody who sends SIGTERM waits for it
+    if finished.exit_status not in UNREAD and (text := table(finished.parent_id)):
         print(text)
     for line in finished.problems:
         print(line, file=sys.stderr)

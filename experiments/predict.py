@@ -159,7 +159,7 @@ def _named(classes: Sequence[str], path: Path | None) -> list[str]:
 
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     """The image files that the arguments name; an image from stdin is stored as `piped`. Raises DataError."""
-    from ran.data.image_folder.listing import image_files
+    from ran.data.image_folder.listing import image_files, left_out
     from records.errors import DataError
     from records.text import printable
 
@@ -168,6 +168,8 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
             yield from _from_stdin(sys.stdin.buffer.read(), piped)
         elif os.path.isdir(name):  # unlike Path.is_dir, also accepts a name that no file can have
             found = image_files(Path(name))
+            if skipped := left_out(file for _, _, files in os.walk(name) for file in files):
+                print(f"left out of {printable(name)}: {skipped}; name a file to have it read", file=sys.stderr)
             if not found:
                 raise DataError(f"{printable(name)} holds no images")
             yield from (str(Path(name) / file) for file in found)

@@ -1,6 +1,7 @@
 """stdin, stdout and stderr that end no command: of any encoding, closed, or with a reader that leaves early."""
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -47,12 +48,17 @@ def has_reader(stream: TextIO) -> bool:
 class _Pipe(io.FileIO):
     """An output that drops what its reader no longer takes."""
 
-    reader_left = False
+    def __init__(self, descriptor: int):
+        super().__init__(descriptor, "w", closefd=False)
+        self.reader_left = False
+        self._gone = (errno.EPIPE, errno.EIO) if self.isatty() else (errno.EPIPE,)  # EIO: a terminal that was closed
 
     def write(self, content: "ReadableBuffer", /) -> int:
         try:
             return super().write(content)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in self._gone:
+                raise
             self.reader_left = True
             return len(memoryview(content))
 
@@ -61,7 +67,7 @@ def _patient(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     try:
-        pipe = _Pipe(stream.fileno(), "w", closefd=False)
+        pipe = _Pipe(stream.fileno())
     except io.UnsupportedOperation:  # no file, as in a test or a notebook
         return stream
     stream.flush()

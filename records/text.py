@@ -15,13 +15,18 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+def on_one_line(text: str) -> str:
+    """Returns a text with \\n and the like for the characters that would break a line of a table."""
+    return "".join(c if c == " " or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def columns(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
     """Returns a table as lines: headers, a rule, rows. The columns numbered in `right` are right-aligned."""
     table = plain_table()
     for i, header in enumerate(headers):
         table.add_column(header, justify="right" if i in right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(on_one_line, row))
     return render(table)
 
 

@@ -31,6 +31,15 @@ class Space:
     """config under the profile, with the user's overrides"""
     source: Source
 
+    def check_within(self, parameters: Mapping[str, Any]) -> None:
+        """Raises SearchError for a value outside the space, as somebody may enqueue: Optuna only warns of it."""
+        for name, value in parameters.items():
+            distribution: Any = self.parameters[name]
+            choices = getattr(distribution, "choices", None)
+            within = distribution.low <= value <= distribution.high if choices is None else value in choices
+            if not within:
+                raise SearchError(f"{name} = {value!r} lies outside the space of the search: {distribution}")
+
     def settings(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all config fields of a trial, drawn and derived. Raises UserError if nothing fits the budget."""
         settings = dict(parameters)

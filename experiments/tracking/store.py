@@ -19,6 +19,7 @@ from records import names
 from records.artifact_place import local_folder, moved_to
 from records.errors import first_line
 from records.experiments import find_experiment, make_experiment, our_experiments
+from records.mlflow_schema import schema_reason
 from records.mlflow_uri import sqlite_path
 from records.sqlite_store import creation_lock, holds_mlflow, open_or_create
 
@@ -47,7 +48,7 @@ class Store:
             self.client = MlflowClient(uri, uri)  # the model registry is in the same store: leases.py uses it
             self.client.search_experiments(max_results=1)
         except Exception as error:  # of MLflow, sqlalchemy, alembic or requests, which share no base class
-            raise unusable(uri, first_line(error)) from None
+            raise unusable(uri, schema_reason(str(error)) or first_line(error)) from None
 
     @classmethod
     def open(cls, uri: str) -> "Store":

@@ -79,6 +79,9 @@ FLAGS = {
     "device": (["--device", "gpu"], ["--device", "auto, cpu, cuda"]),
     "device of another kind": (["--device", "meta"], "--device"),
     "import": (["--import", "no_such_module"], ["--import no_such_module", "ModuleNotFoundError"]),
+    "import of a file": (["--import", "./my_parts.py"], ["--import ./my_parts.py", "--import my_parts, in the folder"]),
+    "import of a path": (["--import", "parts/mine"], ["--import parts/mine", "--import mine, in the folder parts"]),
+    "import of a relative name": (["--import", ".mine"], ["--import .mine", "--import mine"]),
     "the study's axis": (["--model.learning", "nal"], ["--model.learning", "--cells learning=..."]),
     "the study's axis, with =": (["--model.learning=nal"], "--cells learning=..."),
     "lr nan": (["--optim.lr", "nan"], "optim.lr"),
@@ -200,6 +203,19 @@ def test_another_programs_database_as_store(empty_lab):
         connection.execute("CREATE TABLE notes (text)")
     for flags in ((), ("--dry-run",)):
         refused(empty_lab, *flags, says=["cannot use the tracking store", "another program's database"])
+
+
+@pytest.mark.parametrize(("version", "says"), [
+    ("'fffffffffff1'", "a newer MLflow than the installed"), ("'451aebb31d03'", "`mlflow db upgrade URI` migrates it"),
+])  # fmt: skip
+def test_a_store_of_another_mlflow(version, says, lab):
+    with sqlite3.connect(lab.store) as connection:
+        connection.execute(f"UPDATE alembic_version SET version_num = {version}")
+    connection.close()
+    said = lab.launch()
+    assert (said.status, len(said.err.splitlines())) == (2, 1), said.err
+    assert says in said.err
+    assert ("newer" in says) != ("db upgrade" in said.err)
 
 
 def test_an_empty_file_is_a_store_that_does_not_exist_yet(empty_lab):

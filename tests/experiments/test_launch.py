@@ -543,6 +543,7 @@ def finish(lab: Lab, whole: Lab, resumes: str = "1") -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [
     (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_signal_stops_after_a_checkpoint(number, status, lab, whole):
     process = start_slowly(lab)
@@ -584,6 +585,21 @@ def signal_at(step: int, *numbers: int):
                     os.kill(os.getpid(), number)
 
     return Signals
+
+
+def test_a_hangup_writes_a_checkpoint_unless_nohup_ignores_it(lab, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", signal_at(7, signal.SIGHUP))
+        said = lab.launch(*STEPS)
+        assert said.status == 129
+        assert lab.children()["arl s0"].data.tags[names.REASON] == "stopped at step 7/20"
+        patch.setattr(launching, "reporter", signal_at(9, signal.SIGHUP))
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            assert lab.launch(*STEPS).status == 0
+        finally:
+            signal.signal(signal.SIGHUP, before)
+    assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(19, marks=pytest.mark.slow)])

@@ -125,3 +125,15 @@ def test_cores_are_those_of_the_process(monkeypatch):
         assert placement.cores() == 3
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         assert placement.cores() == 2
+
+
+def test_a_single_core_by_a_variable_is_said(monkeypatch):
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: {1, 2, 5, 7}, raising=False)
+    monkeypatch.setattr(placement, "cores", lambda: 1)  # what OMP_NUM_THREADS=1 makes of any number
+    request = placement.PlacementRequest()
+    here = placement.place_here(request, torch.device("cpu"), threads=None, runs=24)
+    assert str(here) == "one run at a time, because OMP_NUM_THREADS=1; --workers 4 trains several"
+    assert str(placement.if_worth(here, None, 1.0)) == "", "not for work of seconds"
+    assert str(placement.place_here(request, torch.device("cpu"), threads=None, runs=1)) == ""
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: {3})
+    assert str(placement.place_here(request, torch.device("cpu"), threads=None, runs=24)) == ""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,21 @@ def test_a_reader_that_leaves_early_ends_nothing(stream: str, tmp_path: Path) ->
     done = run(body, "| head -1" if stream == "stdout" else "2>&1 >/dev/null | head -1")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"line 0\n", b"")
     assert (tmp_path / "end").exists(), "what follows is done, too"
+
+
+def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> None:
+    """SIGHUP comes with it; a launch still has to write its checkpoint, and says so on the terminal that is gone."""
+    ours, theirs = os.openpty()
+    body = f"sys.stdin.read(); print('one', flush=True); open('{tmp_path}/end', 'w').close()"
+    command = [sys.executable, "-c", COMMAND.format(body)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=theirs, stderr=theirs, env=environment) as process:
+        time.sleep(0.5)
+        os.close(theirs)
+        os.close(ours)
+        process.communicate()
+    assert process.returncode == 0
+    assert (tmp_path / "end").exists()
 
 
 def test_nothing_is_held_back_if_the_user_says_so() -> None:

@@ -2,14 +2,19 @@
 
 import functools
 import hashlib
+import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from records.errors import DataError
 
+logger = logging.getLogger(__name__)
+
+OTHERS = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".jxl", ".svg")
+"""formats of pictures that are left out of data sets, as by torchvision"""
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
@@ -47,6 +52,13 @@ def image_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def left_out(names: Iterable[str]) -> str:
+    """Returns "3 pictures of other formats (2 .heic, 1 .gif)" for those that are left out; "" for none."""
+    found = Counter(suffix for name in names if (suffix := os.path.splitext(name)[1].lower()) in OTHERS)
+    shown = ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.items()))
+    return f"{found.total()} picture{'s' * (found.total() != 1)} of other formats ({shown})" if found else ""
+
+
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and name[0] != "."
 
@@ -79,7 +91,10 @@ def _changes(folder: Path) -> tuple[tuple[str, int], ...]:
 @functools.lru_cache(maxsize=8)
 def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) -> Listing:
     classes = tuple(name for name, _ in changed)
-    images = [_images(folder / name) for name in classes]
+    skipped: list[str] = []
+    images = [_images(folder / name, skipped) for name in classes]
+    if text := left_out(skipped):
+        logger.warning("%s: %s are not used; convert them, for example to .png", folder, text)
     lacking = [folder / name for name, found in zip(classes, images, strict=True) if not found]
     if len(lacking) == len(classes) or (lacking and not some_empty):
         raise DataError(
@@ -90,8 +105,11 @@ def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) 
     return Listing(folder=folder, classes=classes, names=names, sizes=sizes, labels=labels)
 
 
-def _images(folder: Path) -> list[tuple[str, int]]:
-    """Returns the sorted relative names of a folder's images at any depth, with their sizes in bytes."""
+def _images(folder: Path, skipped: list[str]) -> list[tuple[str, int]]:
+    """Returns the sorted relative names of a folder's images at any depth, with their sizes in bytes.
+
+    Adds the names of other files to `skipped`.
+    """
     found: list[tuple[str, int]] = []
     # A link to a folder that contains it would loop for ever.
     waiting, seen = [""], {os.path.realpath(folder)}
@@ -108,6 +126,8 @@ def _images(folder: Path) -> list[tuple[str, int]]:
                             waiting.append(f"{name}/")
                     elif _is_image(entry.name):
                         found.append((name, entry.stat().st_size))
+                    else:
+                        skipped.append(name)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); repair the image folder"

@@ -155,7 +155,7 @@ def test_store_without_our_runs(store_folder: Path) -> None:
     ("change", "hint"),
     [
         ("DROP TABLE params", "an older MLflow: `mlflow db upgrade` migrates it"),
-        ("UPDATE alembic_version SET version_num = 'of the future'", "another version of MLflow"),
+        ("UPDATE alembic_version SET version_num = 'of the future'", "a newer MLflow than the installed"),
         ("DROP TABLE webhook_events; UPDATE alembic_version SET version_num = 'of the future'", "a newer MLflow"),
     ],
 )

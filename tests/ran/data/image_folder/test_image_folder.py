@@ -122,6 +122,17 @@ def test_a_list_with_a_byte_order_mark(folder):
     assert listing.read_exclusions(str(folder / "list.txt"), val) == {"n01/n01_0.png"}
 
 
+def test_pictures_of_other_formats_are_named(config, folder, caplog):
+    for name in ("a.heic", "b.HEIC", "c.gif", "notes.txt"):
+        (folder / "imagenet" / "train" / "n01" / name).write_text("x")
+    listing._list.cache_clear()
+    assert open_source(config).train_images == 24
+    open_source(config)
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "3 pictures of other formats (1 .gif, 2 .heic) are not used; convert them, for example to .png"
+    ]
+
+
 def test_one_class_is_refused(config, folder):
     for split in ("train", "val"):
         for name in CLASSES[1:]:
