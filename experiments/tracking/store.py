@@ -44,6 +44,7 @@ class Store:
             sqlite.sync_late(self._path)
         self._experiment_ids: dict[str, str] = {}
         """ids by data set, cached because a study of thousands of runs needs them again and again"""
+        self._untagged: set[str] = set()
         try:
             self.client = MlflowClient(uri, uri)  # the model registry is in the same store: leases.py uses it
             self.client.search_experiments(max_results=1)
@@ -88,6 +89,9 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         if (known := self._known_experiment(dataset)) is not None:
+            if dataset in self._untagged:  # of an earlier version: with the tag it is found even if it is renamed
+                self.client.set_experiment_tag(known, names.DATASET, dataset)
+                self._untagged.remove(dataset)
             return known
         try:
             return make_experiment(self.client, self.uri, dataset)
@@ -103,6 +107,8 @@ class Store:
                 return None
             self._check_place(found.artifact_location)
             self._experiment_ids[dataset] = found.experiment_id
+            if names.DATASET not in found.tags:
+                self._untagged.add(dataset)
         return self._experiment_ids[dataset]
 
     def _check_place(self, location: str) -> None:

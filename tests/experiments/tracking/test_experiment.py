@@ -4,6 +4,7 @@ from lab import EXPERIMENT
 
 from analysis.read.mlflow_store import read_store
 from experiments import runs
+from experiments.tracking.store import Store
 
 
 def test_a_renamed_experiment_is_found(lab, capsys):
@@ -30,3 +31,12 @@ def test_a_deleted_experiment_is_refused_and_can_be_restored(lab):
         assert f"`mlflow experiments restore --experiment-id {known.experiment_id}`" in said.err
     lab.client.restore_experiment(known.experiment_id)
     assert lab.launch("--dry-run").out.count(" done ") == 1
+
+
+def test_an_experiment_of_an_earlier_version_gets_the_tag(lab):
+    known = lab.client.create_experiment(
+        EXPERIMENT, artifact_location=(lab.folder / "mlruns" / "cluttershapes").as_uri()
+    )
+    assert Store.open(lab.uri).experiment("cluttershapes") == known
+    lab.client.rename_experiment(known, "My shapes")
+    assert Store.open(lab.uri).experiment("cluttershapes") == known
