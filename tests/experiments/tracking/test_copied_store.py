@@ -29,6 +29,7 @@ leave(0)
 """
 
 
+@pytest.mark.slow
 def test_the_file_alone_is_whole_after_a_launch(lab, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", WRITE, lab.uri], env=environment, check=True)
@@ -77,6 +78,7 @@ def test_a_folder_that_was_renamed(moved, capsys):
     assert capsys.readouterr().out.endswith("artifact paths of 0 experiments and runs\n")
 
 
+@pytest.mark.slow
 def test_a_copy_does_not_write_into_the_original(lab):
     assert lab.launch("--cells", "learning=arl").status == 0
     copy = Lab(lab.folder.with_name("copy"))
