@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from experiments.console.ending import leave
 from records.collector import collector_paused
+from records.command import prepare_process
 from records.errors import UserError
-from records.secrets import mask_stderr
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from experiments.study import Study
     from ran.config import RunConfig
 
+UNREAD = (129, 143)
+"""exit statuses after which nobody waits for a table: a terminal was closed, or SIGTERM sent"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 all done, 1 some failed, 2 refused input, 130 Ctrl-C, 143 SIGTERM."""
+    """Returns the exit status: 0 all done, 1 some failed, 2 refused input, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP."""
     arguments = sys.argv[1:] if argv is None else argv
     if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":  # torchrun started several processes
         from experiments.runner.torchrun import run_under_torchrun
@@ -104,7 +107,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
         return 0
     ask_if_long(prepared.seconds, yes=launch.yes)
     finished = searching.run(prepared)
-    if finished.table and finished.exit_status != 143:
+    if finished.table and finished.exit_status not in UNREAD:
         print(finished.table)
     for line in finished.problems:
         print(line, file=sys.stderr)
@@ -126,7 +129,7 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
     ask_if_long(prepared.seconds, yes=launch.yes)
     uri = prepared.settings.tracking_uri
     finished = launching.run(prepared, lambda parent_id: _page().table_so_far(uri, parent_id))
-    if finished.exit_status != 143 and (text := _page().table_so_far(uri, finished.parent_id)):  # SIGTERM: nobody waits
+    if finished.exit_status not in UNREAD and (text := _page().table_so_far(uri, finished.parent_id)):
         print(text, flush=True)
         _page().finish(uri, finished.parent_id, figures=profile.name != "smoke")
     for line in finished.problems:
@@ -141,5 +144,5 @@ def _page() -> "ModuleType":
 
 
 if __name__ == "__main__":
-    mask_stderr()
+    prepare_process()
     leave(main())

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = OneLineParser("archive", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser("archive", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="export | show | restore")
     export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
     export.add_argument("--profile", required=True, help="profile with its version, e.g. short-1")

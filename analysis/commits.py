@@ -2,13 +2,13 @@
 
 import itertools
 import shlex
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.read.runs import COMMIT, RunData
 from records import names
+from records.git import run_git
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("experiments/studies", "experiments/searches")
@@ -76,12 +76,7 @@ class _Git:
 
     def _exists(self, name: str) -> bool:
         if name not in self._known:
-            command = ["git", "-C", str(self._root), "cat-file", "-e", name]
-            try:
-                done = subprocess.run(command, capture_output=True, timeout=10)
-                self._known[name] = done.returncode == 0
-            except (OSError, subprocess.SubprocessError):
-                self._known[name] = False
+            self._known[name] = run_git(self._root, "cat-file", "-e", name) is not None
         return self._known[name]
 
 

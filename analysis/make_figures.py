@@ -71,7 +71,7 @@ def _write(figure: CaptionedFigure, folder: Path, formats: list[str]) -> None:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser("make_figures", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser("make_figures", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument(
         "--figure",
         action="append",

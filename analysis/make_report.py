@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser("make_report", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser("make_report", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     add_arguments(parser)
     return parser.parse_args(argv)
 

@@ -188,7 +188,7 @@ def _command(number: str, profile: str | None = None) -> str:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser("make_tables", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser("make_tables", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument(
         "--table",
         action="append",

@@ -111,7 +111,7 @@ def _cost(runs: "Sequence[RunResult]") -> float | None:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = OneLineParser("plan", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = OneLineParser("plan", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("claim", nargs="?", metavar="CLAIM", help="only this claim, by its id (default: all)")
     add_arguments(parser, out=False)
     return parser.parse_args(argv)

@@ -17,7 +17,7 @@ from analysis.read.mlflow_client import connect_to_write, one_line_errors
 from analysis.read.mlflow_store import NOTE
 from analysis.read.runs import RunData, RunGroup, StudyParent, group_runs, is_same_run
 from records import names
-from records.mlflow_uri import artifact_location
+from records.experiments import find_experiment, make_experiment
 from records.sqlite_store import open_or_create
 from records.study_json import RecordError, StudyKey, StudyRecord, unite
 
@@ -215,12 +215,9 @@ class _Writer:
 
     def _experiment(self, dataset: str) -> str:
         if dataset not in self._experiments:
-            name = names.EXPERIMENT_PREFIX + dataset
-            found = self._client.get_experiment_by_name(name)
+            found = find_experiment(self._client, dataset)
             self._experiments[dataset] = (
-                self._client.create_experiment(name, artifact_location=artifact_location(self._uri, dataset))
-                if found is None
-                else found.experiment_id
+                make_experiment(self._client, self._uri, dataset) if found is None else found.experiment_id
             )
         return self._experiments[dataset]
 

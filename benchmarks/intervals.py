@@ -64,7 +64,7 @@ def _excludes_zero(d: np.ndarray) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     options = parser.parse_args()
     print(f"{options.repetitions:,} repetitions with {IMAGES:,} test images; % of intervals that exclude zero\n")

@@ -113,7 +113,7 @@ def _line(values: object) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file, or checks it with --check. Returns 0, or 1 if the check finds it stale. Raises WriteError."""
-    parser = OneLineParser("python -m benchmarks.network_costs", description=(__doc__ or "").splitlines()[0])
+    parser = OneLineParser("python -m benchmarks.network_costs", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; say whether the file is up to date")
     options = parser.parse_args(argv)
     due = list(costs_csv(zoo.list_models()))

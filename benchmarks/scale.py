@@ -33,7 +33,7 @@ STUDY = Study(
 
 def main(argv: list[str] | None = None) -> int:
     """Prints a table of seconds and writes it as JSON; returns 0."""
-    parser = argparse.ArgumentParser("benchmarks.scale", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("benchmarks.scale", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", type=int, default=1_000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--tracking-uri", help="default: a sqlite file of its own")

@@ -28,7 +28,7 @@ CLIENTS = (1, 4, 16)
 
 def main(argv: list[str] | None = None) -> int:
     """Prints a table and writes it as JSON; returns 0."""
-    parser = argparse.ArgumentParser("benchmarks.server", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser("benchmarks.server", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--backend", action="append", help="sqlite, or a database URL; repeatable (default: sqlite)")
     parser.add_argument("--workers", type=int, default=2, help="number of server processes")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each measurement")

@@ -115,6 +115,14 @@ def import_module(name: str) -> None:
 
     The module may lie in the current folder, where Python looks for modules only with `python -m`.
     """
+    path = Path(name)
+    if path.suffix == ".py" or len(path.parts) > 1:
+        raise StudyError(
+            f"--import {name}: takes the name of a module, not of a file: --import {path.stem}, in the folder "
+            f"{path.parent} or with it on PYTHONPATH"
+        )
+    if name.startswith("."):
+        raise StudyError(f"--import {name}: a relative name has no meaning here; --import {name.lstrip('.')}")
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
     try:

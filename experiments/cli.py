@@ -158,8 +158,10 @@ def _help() -> None:
 def _quietly(kind: type[T], arguments: Sequence[str], **options: Any) -> Any:
     """Calls tyro.cli and turns its boxed message into one line."""
     complaint = io.StringIO()
+    # tyro draws the box that _one_line takes apart only for a stdout of this encoding.
+    of_utf8 = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(of_utf8):
             return tyro.cli(kind, args=list(arguments), prog="run_ablation.py", **options)
     except SystemExit:
         raise UsageError(_one_line(complaint.getvalue())) from None

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")
     if out.exists():
         raise UserError(f"{out} exists already; move it or choose another --out")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")  # renamed after the comparison
+    partial = out.with_name(f".{out.stem}.{os.getpid()}.partial{out.suffix}")  # renamed after the comparison
     try:
         with writing(out):
             write = _mlflow if options.format == "mlflow" else functools.partial(export.export, name=options.format)

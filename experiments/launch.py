@@ -14,7 +14,7 @@ from experiments.runner.execute import Ended, RunServices
 from experiments.runner.run_dir import is_kept, locked, tidy
 from experiments.runner.settings import RunSettings
 from experiments.tracking import parents
-from experiments.tracking.errors import TrackingError
+from experiments.tracking.errors import NotPermitted, TrackingError
 from experiments.tracking.leases import Leases, in_turn
 from experiments.tracking.store import Store
 from ran.fingerprints import SCHEMA_VERSION
@@ -45,7 +45,13 @@ def run(prepared: PreparedStudy, table: Callable[[str], str] = lambda parent_id:
     plan, settings = prepared.plan, prepared.settings
     estimates = {run.name: prepared.estimates[run.fingerprint] for run in plan.todo}
     with opened(settings) as store, stop_request() as stop, Leases(store, settings.checkpoints) as leases:
-        parent_id = _parent(prepared, store, leases)
+        try:
+            parent_id = _parent(prepared, store, leases)
+        except NotPermitted:
+            known = parents.study_id(store, plan.source.name, plan.parent_key)
+            if plan.todo or known is None:
+                raise
+            return LaunchResult(known, exit_status(plan, []), tuple(_problems(plan, [], Delivery())))
         _sweep(prepared, leases)
         outcome = names.KILLED
         try:

@@ -105,6 +105,14 @@ def cores() -> int:
     return min(allowed, int(said)) if said.isdecimal() and int(said) else allowed
 
 
+def _held_back(runs: int) -> str:
+    """What to say if OMP_NUM_THREADS alone keeps several runs from training at once."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores() > 1 or min(allowed, runs) == 1:
+        return ""
+    return f"one run at a time, because OMP_NUM_THREADS=1; --workers {min(allowed, runs)} trains several"
+
+
 def has_ray() -> bool:
     """Returns whether the extra `cluster` is installed, without importing it."""
     return importlib.util.find_spec("ray") is not None
@@ -194,7 +202,7 @@ def place_here(
     each = threads or max(1, cores() // max(1, min(cores(), runs)))
     best = max(1, min(cores() // each, runs, room))
     if best == 1:
-        return Placement(threads=threads)
+        return Placement(threads=threads, hint=_held_back(runs))
     if not has_ray():
         return Placement(threads=threads, hint=f"one run at a time ({INSTALL} trains {best} at once)")
     return Placement(workers=best, threads=each)
@@ -229,5 +237,5 @@ def if_worth(placement: Placement, requested: int | None, seconds: float) -> Pla
     Workers that were requested are started for any work at all.
     """
     if placement.address is None and (seconds == 0 or (requested is None and seconds < WORTH_SECONDS)):
-        return replace(placement, workers=1, gpus=0.0)
+        return replace(placement, workers=1, gpus=0.0, hint="")
     return placement

@@ -10,6 +10,7 @@ module (averaged over channels) on a scale from 0 to 1, its product with the ima
 """
 
 import argparse
+import codecs
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from experiments.after_training.options import add_size, network_parser, resolve_network
 from experiments.after_training.prediction_formats import FORMATS, Lines, Prediction
 from records.command import entry
+from records.streams import has_reader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,17 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         predictor = _Predictor(trained, options, Path(folder) / "stdin")
         longest = max(len(predictor.shown(path)) for path in predictor.paths)
         widths = (longest, max(map(len, predictor.classes)))
-        _print(FORMATS[options.format](predictor, widths, predictor.top))
+        _print(FORMATS[options.format](predictor, widths, predictor.top), to_the_end=options.masks is not None)
     if options.masks is not None:
         print(f"wrote {predictor.done} pictures into {options.masks}", file=sys.stderr)
     return 1 if predictor.left_out else 0
 
 
-def _print(lines: Lines) -> None:
-    """Prints each line immediately, so that an interruption loses nothing."""
+def _print(lines: Lines, *, to_the_end: bool) -> None:
+    """Prints each line immediately, so that an interruption loses nothing.
+
+    If the reader of the output leaves, it stops, unless pictures are drawn `to_the_end`.
+    """
     for line in lines:
         try:
             print(line, flush=True)
+            if not has_reader(sys.stdout) and not to_the_end:
+                return
         except KeyboardInterrupt as stop:
             print(lines.throw(stop))  # the last line of the format; raises it again if the format has none
             raise
@@ -153,7 +160,7 @@ def _named(classes: Sequence[str], path: Path | None) -> list[str]:
 
 def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
     """The image files that the arguments name; an image from stdin is stored as `piped`. Raises DataError."""
-    from ran.data.image_folder.listing import image_files
+    from ran.data.image_folder.listing import image_files, left_out
     from records.errors import DataError
     from records.text import printable
 
@@ -162,6 +169,8 @@ def _paths(given: Sequence[str], piped: Path) -> Iterator[str]:
             yield from _from_stdin(sys.stdin.buffer.read(MOST_BYTES + 1), piped)
         elif os.path.isdir(name):  # unlike Path.is_dir, also accepts a name that no file can have
             found = image_files(Path(name))
+            if skipped := left_out(file for _, _, files in os.walk(name) for file in files):
+                print(f"left out of {printable(name)}: {skipped}; name a file to have it read", file=sys.stderr)
             if not found:
                 raise DataError(f"{printable(name)} holds no images")
             yield from (str(Path(name) / file) for file in found)
@@ -178,7 +187,7 @@ def _from_stdin(content: bytes, piped: Path) -> Iterator[str]:
     if len(content) > MOST_BYTES:
         raise DataError(f"stdin holds more than {MOST_BYTES:,} bytes")
     if not is_image(content):  # but paths
-        lines = content.decode(errors="surrogateescape").splitlines()
+        lines = content.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape").splitlines()
         lines = [line for line in lines if line.strip() and line != STDIN]
         if not lines or b"\0" in content:
             raise DataError("stdin holds neither an image nor paths of images, one per line") from None

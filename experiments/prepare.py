@@ -38,6 +38,7 @@ from experiments.runner.settings import RunSettings, checkpoint_seconds
 from experiments.search_spec import Search
 from experiments.study import Study
 from experiments.tracking.records import StoredRun
+from experiments.tracking.server_check import check_server
 from experiments.tracking.spool import SPOOL
 from experiments.tracking.store import Store
 from ran.config import DataConfig, RunConfig, check, override
@@ -171,6 +172,8 @@ def prepare(launch: Launch, study: Study, profile: Profile, config: RunConfig) -
         capabilities=machine.capabilities,
     )  # fmt: skip
     if not launch.dry_run:
+        if plan.todo and (store := Store.peek(settings.tracking_uri)) is not None:
+            check_server(store, source.name)
         # A damaged file is found now. One seed is enough: others train on other images of the same files.
         for data, seed in {run.config.data: run.seed for run in reversed(plan.todo)}.items():
             load_splits(data, seed)

@@ -3,15 +3,16 @@
 import argparse
 import contextlib
 import errno
-import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from records.account import prepare_account
 from records.errors import UserError
 from records.secrets import mask_stderr
+from records.streams import prepare_streams
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -21,15 +22,20 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+def prepare_process() -> None:
+    """Makes streams and user what every part of a command relies on, whatever started it."""
+    prepare_streams()
+    prepare_account()
+    mask_stderr()
+
+
 def entry(name: str, main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits: with its status, 2 after one line for what it refuses, or 130 after Ctrl-C."""
-    mask_stderr()
+    prepare_process()
     before = None
     with contextlib.suppress(ValueError):  # not in the main thread
         # An exit by an exception removes temporary folders.
         before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ± or ─ must not end in a traceback
     try:
         status = main()
         sys.stdout.flush()
@@ -39,9 +45,6 @@ def entry(name: str, main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # the reader of our output, as head, has seen enough
-        _drop_output()
-        status = 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
             raise

@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,7 +39,7 @@ def open_or_create(uri: str, connect: Callable[[str], T]) -> T:
         lock = creation_lock(path)
         if not path.exists() or not holds_mlflow(path, uri) or lock.exists():
             try:
-                with locked_file(lock):
+                with locked_file(lock), _artifacts_beside(path):
                     connection = _created(path, uri, connect)
                     lock.unlink(missing_ok=True)
                     return connection
@@ -48,6 +48,23 @@ def open_or_create(uri: str, connect: Callable[[str], T]) -> T:
             except (OSError, UserError, sqlite3.Error) as error:
                 raise unusable(uri, error) from None
     return connect(uri)
+
+
+@contextlib.contextmanager
+def _artifacts_beside(path: Path) -> Iterator[None]:
+    """Makes MLflow write its own default experiment with a quoted URI beside the store.
+
+    Else it puts the path of the working directory into an SQL statement as it is, and fails at a ' or a :.
+    """
+    variable = "_MLFLOW_SERVER_ARTIFACT_ROOT"
+    before = os.environ.get(variable)
+    os.environ[variable] = (path.resolve().parent / "mlruns").as_uri()
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+        if before is not None:
+            os.environ[variable] = before
 
 
 def _created(path: Path, uri: str, connect: Callable[[str], T]) -> T:

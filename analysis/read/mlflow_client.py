@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from records.errors import UserError, first_line, shown
+from records.mlflow_schema import schema_reason
 from records.mlflow_uri import absolute, is_sqlite, sqlite_path
 from records.secrets import mask_secrets
 
@@ -20,7 +21,6 @@ FIRST_COMMAND = "python run_ablation.py --study arl_vs_nal"
 
 # MLflow's messages about another schema; "readonly" comes from its attempt to migrate an old one.
 _HINTS = {
-    "out-of-date database schema": " (another version of MLflow wrote it)",
     "readonly database": " (written by an older MLflow: `mlflow db upgrade` migrates it)",
     "Can't locate revision": " (written by a newer MLflow than is installed)",
 }
@@ -46,7 +46,8 @@ def connect(uri: str) -> "MlflowClient":
         )
     if (path := sqlite_file(uri)) is not None:
         # The driver is named because MLflow makes the folders of a plain sqlite:/// URI, here one called "file:".
-        uri = f"sqlite+pysqlite:///{_read_only(path)}&uri=true"
+        # Quoted twice: SQLAlchemy unquotes the name once, SQLite once more.
+        uri = f"sqlite+pysqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"
     elif dialect in ("http", "https"):
         # MLflow's default keeps a caller waiting for minutes when the server is dead.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -118,7 +119,8 @@ def one_line_errors(uri: str, what: str = "read") -> Iterator[None]:
         raise
     except Exception as error:  # foreign code: any type may come
         hint = next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
-        raise StoreError(f"cannot {what} {mask_secrets(uri)}: {first_line(str(error))}{hint}") from error
+        reason = schema_reason(str(error)) or f"{first_line(str(error))}{hint}"
+        raise StoreError(f"cannot {what} {mask_secrets(uri)}: {reason}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from analysis.read.mlflow_client import (
     FIRST_COMMAND,
@@ -26,8 +24,10 @@ from analysis.read.runs import RUN_COLUMNS as RUN_COLUMNS
 from analysis.read.runs import RUNNING as RUNNING
 from analysis.read.sane_run import checked, checked_curves, checked_json, checked_parent
 from records import names
+from records.artifact_place import local_folder, moved_to
 from records.collector import collector_paused
 from records.errors import first_line
+from records.experiments import our_experiments
 from records.mlflow_uri import resolve_uri
 from records.reading import UnreadableError, parse_json, read_bytes
 from records.sane import OutOfRangeError
@@ -117,7 +117,7 @@ def read_contents(uri: str | None = None, *, parent: str | None = None, experime
             parents = [run for run in parents if parent in (run.info.run_id, run.data.tags[names.PARENT])]
             if not parents:
                 raise StoreError(f"no parent run {parent} in {shown}")
-        readable, problems = _read_parents(client, parents)
+        readable, problems = _read_parents(client, uri, parents)
         runs = tuple(_checked_runs((_run(client, uri, file, run) for run in children), problems))
         return StoreContents(
             uri=shown,
@@ -146,7 +146,7 @@ def read_searches(
         searches, problems = [], []
         for run in sorted(found, key=lambda run: run.info.start_time):
             try:
-                searches.append(SearchRecord.from_json(parse_json(_artifact(client, run, names.SEARCH_JSON))))
+                searches.append(SearchRecord.from_json(parse_json(_artifact(client, uri, run, names.SEARCH_JSON))))
             except (OSError, ValueError) as error:
                 name = run.data.tags.get(names.STUDY, "?")
                 problems.append(first_line(f"parent run {run.info.run_id} of search {name} is left out: {error}"))
@@ -159,9 +159,7 @@ def _nothing(shown: str) -> str:
 
 def _experiments(client: "MlflowClient") -> dict[str, str]:
     """Ids and names of all our experiments."""
-    pattern = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
-    found = _pages(lambda token: client.search_experiments(filter_string=pattern, page_token=token))
-    return {experiment.experiment_id: experiment.name for experiment in found}
+    return {experiment.experiment_id: experiment.name for experiment in our_experiments(client)}
 
 
 def _pages(query: Any) -> list[Any]:
@@ -174,7 +172,7 @@ def _pages(query: Any) -> list[Any]:
             return found
 
 
-def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[ParentRun], list[str]]:
+def _read_parents(client: "MlflowClient", uri: str, runs: Sequence[Any]) -> tuple[list[ParentRun], list[str]]:
     """The oldest readable parent per tag ran.parent (launches keep the oldest, too), and messages about the others."""
     found: dict[str, ParentRun] = {}
     problems = []
@@ -183,7 +181,7 @@ def _read_parents(client: "MlflowClient", runs: Sequence[Any]) -> tuple[list[Par
         if tag in found:
             continue
         try:
-            record = StudyRecord.from_json(parse_json(_artifact(client, run, names.STUDY_JSON)))
+            record = StudyRecord.from_json(parse_json(_artifact(client, uri, run, names.STUDY_JSON)))
             parent = checked_parent(StudyParent(
                 key=tag, name=run.info.run_name or "", tags=_our_tags(run), note=run.data.tags.get(NOTE, "")
             ))  # fmt: skip
@@ -220,7 +218,7 @@ def _run(client: "MlflowClient", uri: str, file: Path | None, run: Any) -> RunDa
     def artifact(name: str) -> bytes | None:
         try:
             with one_line_errors(uri):
-                content = _artifact(client, run, name)
+                content = _artifact(client, uri, run, name)
                 return checked_json(name, content) if name.endswith(".json") else content
         except (StoreError, OSError):
             return None
@@ -268,11 +266,11 @@ def _curve(points: Iterable[tuple[int, int, float]]) -> list[tuple[int, float]]:
     return list({step: value for step, _, value in ordered}.items())
 
 
-def _artifact(client: "MlflowClient", run: Any, name: str) -> bytes:
-    """The content of an artifact, read directly from a local store. Raises OSError."""
-    uri = urlsplit(run.info.artifact_uri)
-    if uri.scheme in ("", "file"):
-        return _read(Path(url2pathname(uri.path)) / name)
+def _artifact(client: "MlflowClient", uri: str, run: Any, name: str) -> bytes:
+    """The content of an artifact, read directly from a local store, also one that was moved. Raises OSError."""
+    place = moved_to(uri, run.info.artifact_uri) or local_folder(run.info.artifact_uri)
+    if place is not None:
+        return _read(place / name)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
         try:

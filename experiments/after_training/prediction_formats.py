@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
+from records.text import plain
+
 Lines = Generator[str, None, None]
 
 
@@ -30,7 +32,7 @@ def as_table(predictions: Iterable[Prediction], widths: tuple[int, int], top: in
         if i == 0:
             yield line(*headers)
             yield "─" * (sum(columns) + 2 * top)
-        yield line(one.image, *(f"{name} {100 * p:.1f} %" for name, p in one.classes))
+        yield line(plain(one.image), *(f"{plain(name)} {100 * p:.1f} %" for name, p in one.classes))
 
 
 def as_csv(predictions: Iterable[Prediction], *_: object) -> Lines:

@@ -78,7 +78,7 @@ def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> Re
             raise RunError(_without_weights(run))
         for name in (names.CONFIG_JSON, names.MODEL_JSON):
             if name not in artifacts:
-                why = "it was trained with --keep none, or by an earlier version"
+                why = "it was trained with --keep none or by an earlier version, or its artifacts were deleted"
                 raise RunError(f"{run.name} ({run.run_id}) has no {name}: {why}")
         config, model = (
             read_json(store.download(run.run_id, name, Path(folder))) for name in (names.CONFIG_JSON, names.MODEL_JSON)
@@ -93,7 +93,7 @@ def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> Re
 
 def _without_weights(run: StoredRun) -> str:
     if run.is_result:
-        return f"{run.name} has no weights: it was trained with --keep none"
+        return f"{run.name} has no weights: it was trained with --keep none, or its artifacts were deleted"
     state = "is unfinished" if run.outcome is None else f"is {run.outcome}"
     return (
         f"{run.name} {state} and has no final weights; repeat its launch to continue it, or give one of its "

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the runs to stop at their next step, the second stops immediately."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the runs to stop at their next step, the second stops immediately."""
 
 import contextlib
 import signal
@@ -9,7 +9,10 @@ from types import FrameType
 
 
 class StopRequest:
-    """A callable that returns whether to stop; `exit_status` is 130 after Ctrl-C, 143 after SIGTERM, else None."""
+    """A callable that returns whether to stop; `exit_status` is 130 after Ctrl-C, 143 after SIGTERM, else None.
+
+    It is 129 after SIGHUP, which a terminal sends when it is closed.
+    """
 
     def __init__(self) -> None:
         self.exit_status: int | None = None
@@ -28,7 +31,9 @@ class StopRequest:
 def stop_request() -> Iterator[StopRequest]:
     """Installs the signal handlers during the block; yields the request."""
     request = StopRequest()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, request._handle) for number in numbers]
     try:
         yield request

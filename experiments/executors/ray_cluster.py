@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 import torch
 
+from experiments.executors.ray_folder import session_folder
 from experiments.executors.warm_up import warm_up
 from experiments.placement import Machine, Placement, PlacementError, PlacementRequest
 from ran.engine.device import device_capabilities
@@ -33,12 +35,17 @@ class Session:
 
     def __init__(self, placement: Placement):
         self._placement = placement
+        self._folder: str | None = None
         self._error: BaseException | None = None
         self._started, self._over = threading.Event(), threading.Event()
 
     def begin(self) -> None:
-        """Starts Ray on this machine in a thread, or joins the cluster. Raises PlacementError for a cluster."""
+        """Starts Ray on this machine in a thread, or joins the cluster. Raises PlacementError.
+
+        An error of starting it here is raised by `wait`.
+        """
         if self._placement.address is None:
+            self._folder = session_folder()
             threading.Thread(target=self._run_here, name="ray", daemon=True).start()
         else:
             connect(self._placement)
@@ -55,10 +62,12 @@ class Session:
         self._started.wait()
         disconnect()
         self._over.set()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run_here(self) -> None:
         try:
-            connect(self._placement)
+            connect(self._placement, self._folder)
             task = ray.remote(warm_up).options(**resources(self._placement))
             for _ in range(self._placement.workers or 0):
                 task.remote()
@@ -68,8 +77,11 @@ class Session:
         self._over.wait()  # the kernel kills Ray's processes when the thread that started them ends
 
 
-def connect(placement: Placement) -> None:
-    """Starts Ray on this machine, or joins the cluster at `placement.address`. Raises PlacementError."""
+def connect(placement: Placement, folder: str | None = None) -> None:
+    """Starts Ray on this machine, or joins the cluster at `placement.address`. Raises PlacementError.
+
+    `folder`: of Ray's session on this machine; default: Ray's own choice.
+    """
     if ray.is_initialized():
         return
     address = placement.address
@@ -81,6 +93,7 @@ def connect(placement: Placement) -> None:
         options |= {"num_cpus": placement.workers, "include_dashboard": False, "object_store_memory": 2**27}
         # Said, not found out: without GPUs of its own count Ray would wait for one for ever.
         options["num_gpus"] = math.ceil((placement.workers or 1) * placement.gpus - 1e-9)
+        options |= {} if folder is None else {"_temp_dir": folder}
     else:
         # The error repeats what Ray warns about while it connects. Ray says on stderr that this is set, so not above.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")

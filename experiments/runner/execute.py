@@ -40,7 +40,7 @@ from ran.models.zoo import config_spec
 from ran.trained import Interface
 from records import names
 from records.errors import one_line
-from records.files import WriteError
+from records.files import WriteError, write_whole
 from records.secrets import mask_secrets
 
 logger = logging.getLogger(__name__)
@@ -352,7 +352,8 @@ def _open_log(
         log.json(names.CONFIG_JSON, flatten(run.config))
         log.json(names.SPEC_JSON, asdict(config_spec(run.config.model)))
         if diff := provenance.diff():
-            log.text(names.GIT_DIFF, diff)
+            write_whole(log.artifacts / names.GIT_DIFF, diff)  # its bytes, so that `git apply` accepts it
+            log.artifact(names.GIT_DIFF)
         for module in modules:
             log.text(module.path.name, module.text)
     return log

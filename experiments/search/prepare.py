@@ -28,6 +28,7 @@ from experiments.search.storage import DEFAULT, check_definition, find_study
 from experiments.search.trial_state import count_over, frozen_trials
 from experiments.search_spec import DERIVED_FIELDS, Search, SearchError
 from experiments.study import Study
+from experiments.tracking.server_check import check_server
 from experiments.tracking.store import Store
 from ran.config import RunConfig, check, identity, override
 from ran.data.datasets import load_splits, open_source
@@ -229,7 +230,9 @@ def prepare(launch: Launch, search: Search, profile: Profile, config: RunConfig)
         check_writable_places(prepared.settings)
         load_splits(config.data, prepared.seeds[0])  # a damaged file is found now
     prepared = _with_study(prepared, confirms=launch.confirm)
-    return prepared if launch.confirm or not prepared.todo else _placed(launch.placement, prepared, base)
+    if launch.confirm or not prepared.todo:
+        return prepared
+    return _placed(launch.placement, prepared, base, dry_run=launch.dry_run)
 
 
 def _with_study(prepared: PreparedSearch, *, confirms: bool) -> PreparedSearch:
@@ -243,10 +246,12 @@ def _with_study(prepared: PreparedSearch, *, confirms: bool) -> PreparedSearch:
     return replace(prepared, study=study)
 
 
-def _placed(request: PlacementRequest, prepared: PreparedSearch, base: RunConfig) -> PreparedSearch:
+def _placed(request: PlacementRequest, prepared: PreparedSearch, base: RunConfig, *, dry_run: bool) -> PreparedSearch:
     """Adds where the trials train and how long one takes, planned as a study of one cell, the base."""
     search, config, source, settings = prepared.search, prepared.space.base, prepared.space.source, prepared.settings
     store = Store.peek(settings.tracking_uri)
+    if store is not None and not dry_run:
+        check_server(store, source.name)
     stored = store.runs(source.name) if store else {}
     plan = make_plan(
         Study(name=search.name, title=search.title, axes=()), prepared.profile, config, base,

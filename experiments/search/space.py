@@ -39,6 +39,15 @@ class Space:
         own = {f"model.{key}": value for key, value in vars(config_spec(self.base.model)).items()}
         return {key: own.get(key) if value is None else value for key, value in flatten(self.base).items()}
 
+    def check_within(self, parameters: Mapping[str, Any]) -> None:
+        """Raises SearchError for a value outside the space, as somebody may enqueue: Optuna only warns of it."""
+        for name, value in parameters.items():
+            distribution: Any = self.parameters[name]
+            choices = getattr(distribution, "choices", None)
+            within = distribution.low <= value <= distribution.high if choices is None else value in choices
+            if not within:
+                raise SearchError(f"{name} = {value!r} lies outside the space of the search: {distribution}")
+
     def settings(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all config fields of a trial, drawn and derived. Raises UserError if nothing fits the budget."""
         settings = dict(parameters)

@@ -191,6 +191,7 @@ class Trials:
 
     def _begin(self, trial: Trial) -> None:
         try:
+            self._space.check_within(trial.params)
             settings = self._space.settings(trial.params)
             base, source = self._space.base, self._space.source
             configs = tuple(

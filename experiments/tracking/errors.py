@@ -21,12 +21,22 @@ class StoreUnavailable(TrackingError):
     """A store that does not answer or cannot be written now; a later attempt may succeed."""
 
 
+class NotPermitted(StoreUnavailable):
+    """A write that the store does not permit this user; the right may be granted, or a token renewed."""
+
+
 class Superseded(TrackingError):
     """A run for which another launch has already delivered a result."""
 
 
 class LeaseLost(Superseded):
     """A run that another launch has taken over, e.g. while this process was stopped or its machine was suspended."""
+
+
+_VERBS: dict[type[TrackingError], str] = {
+    StoreUnavailable: "does not answer",
+    NotPermitted: "does not permit this",
+}
 
 
 @contextlib.contextmanager
@@ -38,7 +48,7 @@ def asking(uri: str) -> Iterator[None]:
         kind = _kind(error)
         if kind is None:
             raise
-        verb = "does not answer" if kind is StoreUnavailable else "refuses"
+        verb = _VERBS.get(kind, "refuses")
         raise kind(f"the tracking store {uri} {verb}: {first_line(error)}") from error
 
 
@@ -60,6 +70,8 @@ def _kind(error: Exception) -> type[TrackingError] | None:
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
+        if error.error_code == "PERMISSION_DENIED":
+            return NotPermitted
         return TrackingError if error.error_code in REFUSALS else StoreUnavailable
     unavailable = (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException, OSError)
     return StoreUnavailable if isinstance(error, unavailable) else None

@@ -31,6 +31,12 @@ def open_study(store: Store, key: str, name: str, *, tags: Mapping[str, str], no
     return run_id
 
 
+def study_id(store: Store, dataset: str, key: str) -> str | None:
+    """Returns the id of the study's parent run with this key, None if there is none; nothing is written."""
+    found = store.search_runs(dataset, f"tags.`{names.PARENT}` = '{key}'")
+    return found[0].info.run_id if found else None
+
+
 def open_search(store: Store, dataset: str, key: str, name: str, tags: Mapping[str, str], note: str) -> str:
     """Returns the id of the search's parent run with this key, created if absent."""
     return _open(store, dataset, names.SEARCH, key, name, tags, note)[0]

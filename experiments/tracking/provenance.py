@@ -12,8 +12,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.tracking import working_tree
 from records import names
-from records.secrets import mask_secrets
+from records.git import is_tracked, run_git
 
 if TYPE_CHECKING:
     import torch
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
     from ran.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
-DIFF_BYTES = 1_000_000
+OWN = Path("experiments", "tracking", "provenance.py")
+"""this file below ROOT"""
 
 
 # Once per process: it runs the code that it has loaded, even if the files change later.
 @functools.cache
 def tags() -> dict[str, str]:
-    """Returns the user and the commit as MLflow's own tags, and whether the working tree has changes."""
+    """Returns the user and the commit as MLflow's own tags, and whether the working tree has changes.
+
+    There is no commit if git does not track this program: it may be installed inside another repository.
+    """
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_USER
 
     found = {MLFLOW_SOURCE_NAME: "run_ablation.py"}
@@ -45,22 +50,13 @@ def tags() -> dict[str, str]:
 def is_committed(path: Path) -> bool:
     """Returns whether a file is in the commit of its repository as it is now."""
     where = path.resolve()
-    if _output("git", "-C", str(where.parent), "ls-files", "--error-unmatch", "--", where.name) is None:
-        return False
-    return _output("git", "-C", str(where.parent), "diff", "HEAD", "--quiet", "--", where.name) is not None
+    return is_tracked(where) and run_git(where.parent, "diff", "HEAD", "--quiet", "--", where.name) is not None
 
 
 @functools.cache
-def diff() -> str:
-    """Returns the uncommitted changes of tracked files, "" if there are none.
-
-    Without ignored and binary files; passwords and tokens are masked; cut at one megabyte.
-    """
-    ignored = (_git("ls-files", "--cached", "--ignored", "--exclude-standard") or "").splitlines()
-    text = _git("diff", "HEAD", "--", ".", *(f":(exclude,top,literal){name}" for name in ignored)) or ""
-    if len(text) > DIFF_BYTES:  # at the end of a line, so that no part of a token stays
-        text = f"{text[:DIFF_BYTES].rpartition(chr(10))[0]}\n(cut)\n"
-    return mask_secrets(text)
+def diff() -> bytes:
+    """Returns the uncommitted changes of tracked files as a patch, b"" if there are none; see working_tree.py."""
+    return working_tree.patch(ROOT) if is_tracked(ROOT / OWN) else b""
 
 
 def how(config: "RunConfig", device: "torch.device") -> str:
@@ -159,8 +155,9 @@ def _first_group(pattern: str, text: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """The output of git in the project's folder; None without git or a repository."""
-    return _output("git", "-C", str(ROOT), *arguments)
+    """The output of git in the project's folder; None without git, or if git does not track this program."""
+    found = run_git(ROOT, *arguments) if is_tracked(ROOT / OWN) else None
+    return None if found is None else found.decode(errors="replace").strip()
 
 
 def _output(*command: str) -> str | None:

@@ -112,9 +112,10 @@ class RunLog:
         self._file(name, mask_secrets(content))
 
     def _file(self, name: str, content: str) -> None:
-        with writing(self.artifacts / name):
+        path = self.artifacts / name
+        with writing(path):
             self.artifacts.mkdir(parents=True, exist_ok=True)
-            (self.artifacts / name).write_text(content)
+            path.write_bytes(content.encode(errors="backslashreplace"))  # whatever the user's locale is
         self.artifact(name)
 
     def drop_points(self) -> None:

@@ -1,5 +1,6 @@
 """When a tracking store in a sqlite file is written to disk; records/sqlite_store.py creates it."""
 
+import atexit
 import contextlib
 import functools
 import os
@@ -43,3 +44,21 @@ def sync(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def whole_at_exit(path: Path) -> None:
+    """Lets this process, when it exits, move all commits into the file, so that a copy of it alone is whole."""
+    _move_at_exit(path.resolve())
+
+
+@functools.cache
+def _move_at_exit(path: Path) -> None:
+    atexit.register(_move_commits, path)
+
+
+def _move_commits(path: Path) -> None:
+    # Another launch that is writing has the commits moved when it ends.
+    with contextlib.suppress(sqlite3.Error):
+        uri = f"{path.as_uri()}?mode=rw"  # a file that was removed is not created
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.tracking import provenance, sqlite
-from experiments.tracking.errors import LeaseLost, Superseded, asks, unusable
+from experiments.tracking.errors import LeaseLost, Superseded, TrackingError, asks, unusable
 from experiments.tracking.records import RunOpening, StoredRun, by_fingerprint
 from records import names
+from records.artifact_place import local_folder, moved_to
 from records.errors import first_line
+from records.experiments import find_experiment, make_experiment, our_experiments
 from records.files import locked_file
-from records.mlflow_uri import artifact_location, sqlite_path
+from records.mlflow_schema import schema_reason
+from records.mlflow_uri import sqlite_path
 from records.sqlite_store import creation_lock, holds_mlflow, is_unfinished, open_or_create
 
 if TYPE_CHECKING:
@@ -41,16 +44,19 @@ class Store:
             sqlite.sync_late(self._path)
         self._experiment_ids: dict[str, str] = {}
         """ids by data set, cached because a study of thousands of runs needs them again and again"""
+        self._untagged: set[str] = set()
         try:
             self.client = MlflowClient(uri, uri)  # the model registry is in the same store: leases.py uses it
             self.client.search_experiments(max_results=1)
         except Exception as error:  # of MLflow, sqlalchemy, alembic or requests, which share no base class
-            raise unusable(uri, first_line(error)) from None
+            raise unusable(uri, schema_reason(str(error)) or first_line(error)) from None
 
     @classmethod
     def open(cls, uri: str) -> "Store":
         """Returns the store, created if it is a sqlite file that does not exist."""
-        return open_or_create(uri, cls)
+        store = open_or_create(uri, cls)
+        store._will_write()
+        return store
 
     @classmethod
     def peek(cls, uri: str) -> "Store | None":
@@ -67,6 +73,10 @@ class Store:
                     return None if is_unfinished(path) else cls(uri)
         return cls(uri)
 
+    def _will_write(self) -> None:
+        if self._path is not None:
+            sqlite.whole_at_exit(self._path)
+
     @asks
     def sync(self) -> None:
         """Makes all writes so far survive a power cut; a server takes care of that itself."""
@@ -79,23 +89,35 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         if (known := self._known_experiment(dataset)) is not None:
+            if dataset in self._untagged:  # of an earlier version: with the tag it is found even if it is renamed
+                self.client.set_experiment_tag(known, names.DATASET, dataset)
+                self._untagged.remove(dataset)
             return known
-        name = names.EXPERIMENT_PREFIX + dataset
         try:
-            return self.client.create_experiment(name, artifact_location=artifact_location(self.uri, dataset))
+            return make_experiment(self.client, self.uri, dataset)
         except MlflowException:
-            found = self.client.get_experiment_by_name(name)  # another launch has just created it
-            if found is None:
+            if (known := self._known_experiment(dataset)) is None:  # else another launch has just created it
                 raise
-            return found.experiment_id
+            return known
 
     def _known_experiment(self, dataset: str) -> str | None:
         if dataset not in self._experiment_ids:
-            found = self.client.get_experiment_by_name(names.EXPERIMENT_PREFIX + dataset)
+            found = find_experiment(self.client, dataset)
             if found is None:
                 return None
+            self._check_place(found.artifact_location)
             self._experiment_ids[dataset] = found.experiment_id
+            if names.DATASET not in found.tags:
+                self._untagged.add(dataset)
         return self._experiment_ids[dataset]
+
+    def _check_place(self, location: str) -> None:
+        """Raises TrackingError for artifacts that have moved: MLflow would make their old folder again."""
+        if moved_to(self.uri, location) is not None:
+            raise TrackingError(
+                f"{self.uri} was moved: its artifacts were in {local_folder(location)}; "
+                "`python -m experiments.relocate` corrects their paths, for mlruns beside the store"
+            )
 
     @asks
     def search_runs(self, dataset: str, filter_string: str) -> "list[Run]":
@@ -135,7 +157,6 @@ class Store:
         """
         if not re.fullmatch(r"[0-9a-f]*", digits):
             return []
-        from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
 
         if digits:
@@ -143,9 +164,7 @@ class Store:
                 run = self.client.get_run(digits)
                 if names.FINGERPRINT in run.data.tags and run.info.lifecycle_stage == "active":
                     return [StoredRun.of(run)]
-        of_ours = f"name LIKE '{names.EXPERIMENT_PREFIX}%'"
-        experiments = self.client.search_experiments(ViewType.ACTIVE_ONLY, filter_string=of_ours)
-        ids = [experiment.experiment_id for experiment in experiments]
+        ids = [experiment.experiment_id for experiment in our_experiments(self.client)]
         if not ids:
             return []
         found = [StoredRun.of(run) for run in self._search(ids, f"tags.`{names.FINGERPRINT}` LIKE '{digits}%'")]
@@ -154,7 +173,15 @@ class Store:
 
     @asks
     def artifacts(self, run_id: str) -> set[str]:
-        """Returns the names of a run's artifacts, of the top level only."""
+        """Returns the names of a run's artifacts, of the top level only.
+
+        Raises TrackingError if they were moved, or if the folder of all artifacts of the experiment was deleted.
+        """
+        info = self.client.get_run(run_id).info
+        self._check_place(info.artifact_uri)
+        folder = local_folder(info.artifact_uri)
+        if self._path is not None and folder is not None and not folder.parents[1].exists():
+            raise TrackingError(f"{folder.parents[1]}, the folder of all artifacts of {self.uri}, was deleted")
         return {file.path for file in self.client.list_artifacts(run_id)}
 
     @asks
@@ -231,6 +258,7 @@ class Store:
         """Writes (metric, step, value, milliseconds)."""
         from mlflow.entities import Metric
 
+        self._will_write()
         for begin in range(0, len(points), BATCH):
             batch = [Metric(key, value, ms, step) for key, step, value, ms in points[begin : begin + BATCH]]
             self.client.log_batch(run_id, metrics=batch)

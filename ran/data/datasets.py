@@ -62,8 +62,11 @@ def open_source(config: DataConfig) -> Source:
             )
         if (config.damaged, config.exclude) != ("refuse", None):
             raise DataError(f"data.damaged and data.exclude are of image folders, not of {config.name}")
-    if config.noise > 0 and source.num_classes < 2:
-        raise DataError(f"data.noise={config.noise}: {config.name} has one class, so no label can be wrong")
+    if source.num_classes < 2:
+        where = f" ({source.folder})" if source.folder is not None else ""
+        raise DataError(
+            f"{config.name}{where} has one class, {', '.join(source.classes)}: a network needs at least two"
+        )
     if config.noise_labels is None:
         return source
     if config.name != "cifar10":

@@ -131,7 +131,7 @@ def _compiler() -> list[str]:
 def _key(compiler: list[str]) -> str:
     """Returns a hash of everything that affects the build, because different machines may share a home folder."""
     said = _version(compiler)
-    parts = [SOURCE.read_text(), repr(FLAGS), repr(compiler), said, platform.machine(), _processor()]
+    parts = [SOURCE.read_text(encoding="utf-8"), repr(FLAGS), repr(compiler), said, platform.machine(), _processor()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

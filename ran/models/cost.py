@@ -240,7 +240,7 @@ def usual_heads(name: str) -> tuple[tuple[int, int], ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints one network's costs by stage and branch. Returns 0; raises UserError."""
 
-    parser = OneLineParser("python -m ran.models.cost", description=(__doc__ or "").splitlines()[0])
+    parser = OneLineParser("python -m ran.models.cost", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", help="network")
     parser.add_argument("--classes", type=int, help="number of classes (default: its data set's)")
     parser.add_argument("--size", type=int, help="side of the square input in pixels (default: its data set's)")

@@ -51,3 +51,24 @@ def test_a_terminal_without_signs_gets_the_table(empty_folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_a_reader_that_leaves_early_gets_every_file_written(empty_folder: Path, encoding: str) -> None:
+    command = f"{sys.executable} -m analysis.make_tables --table 2,networks --archive none"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} 2>stderr | head -1"], capture_output=True, env=environment
+    )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    written = Path("stderr").read_text().replace("wrote ", "").replace("\n", ", ").strip(", ").split(", ")
+    assert len(written) == 10
+    assert all(Path(path).is_file() for path in written)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "plan", "archive"])
+def test_python_without_docstrings(name: str) -> None:
+    command = [sys.executable, "-OO", "-m", f"analysis.{name}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")

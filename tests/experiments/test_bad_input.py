@@ -1,9 +1,11 @@
 """What cannot be used is refused: exit 2, one line that names the remedy, and nothing is made or changed."""
 
+import io
 import os
 import pickle
 import shutil
 import sqlite3
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from lab import main, mine
 from safetensors.torch import save_file
 
+import run_ablation
 from experiments import cli
 from ran.engine.checkpoint import read_header
 
@@ -76,6 +79,9 @@ FLAGS = {
     "device": (["--device", "gpu"], ["--device", "auto, cpu, cuda"]),
     "device of another kind": (["--device", "meta"], "--device"),
     "import": (["--import", "no_such_module"], ["--import no_such_module", "ModuleNotFoundError"]),
+    "import of a file": (["--import", "./my_parts.py"], ["--import ./my_parts.py", "--import my_parts, in the folder"]),
+    "import of a path": (["--import", "parts/mine"], ["--import parts/mine", "--import mine, in the folder parts"]),
+    "import of a relative name": (["--import", ".mine"], ["--import .mine", "--import mine"]),
     "the study's axis": (["--model.learning", "nal"], ["--model.learning", "--cells learning=..."]),
     "the study's axis, with =": (["--model.learning=nal"], "--cells learning=..."),
     "lr nan": (["--optim.lr", "nan"], "optim.lr"),
@@ -113,6 +119,16 @@ FLAGS = {
 @pytest.mark.parametrize(("arguments", "says"), FLAGS.values(), ids=FLAGS)
 def test_flags(arguments, says, empty_lab):
     refused(empty_lab, *arguments, says=says)
+
+
+def test_a_refusal_is_the_same_line_in_any_encoding(empty_lab, monkeypatch):
+    """tyro draws its boxes by the encoding of stdout, which is none if stdout is closed."""
+    expected = refused(empty_lab, "--dry-ruin", says="run_ablation: Unrecognized options: --dry-ruin. See --help")
+    for encoding in ("ascii", "cp1252", "UTF-8"):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        assert run_ablation.main(["--study", "smoke", "--dry-ruin"]) == 2
+        assert sys.stderr.getvalue() == expected
 
 
 AT_ONCE = {case: flags for case, (flags, _) in FLAGS.items() if case != "more test images than there are"}
@@ -191,6 +207,19 @@ def test_another_programs_database_as_store(empty_lab):
         connection.execute("CREATE TABLE notes (text)")
     for flags in ((), ("--dry-run",)):
         refused(empty_lab, *flags, says=["cannot use the tracking store", "another program's database"])
+
+
+@pytest.mark.parametrize(("version", "says"), [
+    ("'fffffffffff1'", "a newer MLflow than the installed"), ("'451aebb31d03'", "`mlflow db upgrade URI` migrates it"),
+])  # fmt: skip
+def test_a_store_of_another_mlflow(version, says, lab):
+    with sqlite3.connect(lab.store) as connection:
+        connection.execute(f"UPDATE alembic_version SET version_num = {version}")
+    connection.close()
+    said = lab.launch()
+    assert (said.status, len(said.err.splitlines())) == (2, 1), said.err
+    assert says in said.err
+    assert ("newer" in says) != ("db upgrade" in said.err)
 
 
 def test_an_empty_file_is_a_store_that_does_not_exist_yet(empty_lab):

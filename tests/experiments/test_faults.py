@@ -483,6 +483,8 @@ def repository(tmp_path, monkeypatch):
         who = ["-c", "user.name=me", "-c", "user.email=me@here"]
         subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
 
+    (root / provenance.OWN).parent.mkdir(parents=True)
+    (root / provenance.OWN).touch()
     (root / "code.py").write_text("rate = 1\n")
     (root / ".gitignore").write_text(".env\n")
     (root / ".env").write_text("KEY=old\n")
@@ -498,7 +500,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def test_a_clean_tree_leaves_no_diff(repository):
-    assert provenance.diff() == ""
+    assert provenance.diff() == b""
     assert provenance.tags()[names.GIT_DIRTY] == "false"
 
 
@@ -520,6 +522,6 @@ def test_without_git_nothing_is_known(monkeypatch, tmp_path):
     provenance.tags.cache_clear()
     provenance.diff.cache_clear()
     assert provenance.tags()[names.GIT_DIRTY] == "unknown"
-    assert provenance.diff() == ""
+    assert provenance.diff() == b""
     provenance.tags.cache_clear()
     provenance.diff.cache_clear()

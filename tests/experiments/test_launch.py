@@ -13,8 +13,10 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -561,6 +563,7 @@ def finish(lab: Lab, whole: Lab, resumes: str = "1") -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [
     (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_signal_stops_after_a_checkpoint(number, status, lab, whole):
     process = start_slowly(lab)
@@ -602,6 +605,21 @@ def signal_at(step: int, *numbers: int):
                     os.kill(os.getpid(), number)
 
     return Signals
+
+
+def test_a_hangup_writes_a_checkpoint_unless_nohup_ignores_it(lab, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "reporter", signal_at(7, signal.SIGHUP))
+        said = lab.launch(*STEPS)
+        assert said.status == 129
+        assert lab.children()["arl s0"].data.tags[names.REASON] == "stopped at step 7/20"
+        patch.setattr(launching, "reporter", signal_at(9, signal.SIGHUP))
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            assert lab.launch(*STEPS).status == 0
+        finally:
+            signal.signal(signal.SIGHUP, before)
+    assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
 
 
 @pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(19, marks=pytest.mark.slow)])
@@ -750,3 +768,35 @@ def test_what_a_dry_run_waits_for(tmp_path):
     )  # fmt: skip
     assert said.stdout.splitlines()[-1] == "0 []", said.stderr
     assert list(tmp_path.iterdir()) == [], "no kernels are built where none are asked for"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("behind", ["2>&1 | head -1", "| head -1", "<&- >&- 2>&-", "<&-"])
+def test_a_launch_ends_well_whatever_becomes_of_its_streams(behind, lab):
+    """Piped into head, which leaves before anything is trained, or without streams, as by cron."""
+    command = shlex.join([sys.executable, str(ROOT / "run_ablation.py"), "--study", "smoke", *lab.places()])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "ascii"}
+    shell = ["bash", "-o", "pipefail", "-c", f"{command} --workers 1 {behind}"]
+    done = subprocess.run(shell, cwd=lab.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 1 or "| head" not in behind
+    assert {run.data.tags[names.OUTCOME] for run in lab.children().values()} == {names.FINISHED}
+    assert len(lab.children()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user")
+@pytest.mark.parametrize("home", ["HOME", "HOME=/"])
+def test_a_user_without_a_name_and_a_home(home):
+    """As of `docker run --user 12345`; reading is allowed, since the tests' own Python may lie in root's home."""
+    changed = [word for name in ("USER", "LOGNAME", *([home] if home == "HOME" else [])) for word in ("-u", name)]
+    behind = ["env", *changed, *([home] if "=" in home else []), "setpriv", "--reuid=12345", "--regid=12345"]
+    behind += ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are private
+        os.chown(folder, 12345, 12345)
+        lab = Lab(Path(folder))
+        launch = lab.start("--workers", "1", behind=behind)
+        _, err = launch.communicate()
+        assert launch.returncode == 0, err
+        assert {run.data.tags[MLFLOW_USER] for run in lab.children().values()} == {"uid12345"}

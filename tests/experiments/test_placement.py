@@ -166,3 +166,15 @@ def test_without_ray_a_gpu_trains_one_run_at_a_time_and_the_plan_says_so(machine
     found = place_here(PlacementRequest(), CUDA, threads=None, runs=24, per_gpu=4)
     assert (found.executor, found.gpus) == ("inline", 0.0)
     assert "trains 4 at once" in str(found)
+
+
+def test_a_single_core_by_a_variable_is_said(monkeypatch):
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: {1, 2, 5, 7}, raising=False)
+    monkeypatch.setattr(placement, "cores", lambda: 1)  # what OMP_NUM_THREADS=1 makes of any number
+    request = placement.PlacementRequest()
+    here = placement.place_here(request, torch.device("cpu"), threads=None, runs=24)
+    assert str(here) == "one run at a time, because OMP_NUM_THREADS=1; --workers 4 trains several"
+    assert str(placement.if_worth(here, None, 1.0)) == "", "not for work of seconds"
+    assert str(placement.place_here(request, torch.device("cpu"), threads=None, runs=1)) == ""
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda pid: {3})
+    assert str(placement.place_here(request, torch.device("cpu"), threads=None, runs=24)) == ""

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from ran.data.image_folder.random_crops import Box
 from records.errors import DataError
 from records.reading import check_regular
 
+# A sound PNG may have megabytes of text, as image editors write; Pillow takes one by default.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "PPM", "TIFF", "GIF", "AVIF", "JPEG2000")
 """formats that are read, whatever the suffix; EPS is not among them, for which Pillow starts Ghostscript"""
 MOST_PIXELS = 100_000_000

@@ -1,16 +1,21 @@
-"""Listing of the images in a folder: in class folders, as <folder>/<class>/<image>, or at any depth."""
+"""Listing of the images in a folder: in class folders, as <folder>/<class>/.../<image>, or at any depth."""
 
 import functools
 import hashlib
+import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from records.errors import DataError
 from records.reading import UnreadableError, read_bytes
 
+logger = logging.getLogger(__name__)
+
+OTHERS = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".jxl", ".svg")
+"""formats of pictures that are left out of data sets, as by torchvision"""
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
@@ -20,7 +25,7 @@ class Listing:
 
     folder: Path
     classes: tuple[str, ...]
-    names: tuple[str, ...]  # <class>/<image>
+    names: tuple[str, ...]  # <class>/<image>, or deeper, as in torchvision
     sizes: tuple[int, ...]  # in bytes
     labels: tuple[int, ...]
 
@@ -46,6 +51,13 @@ def image_files(folder: Path) -> list[str]:
         inside[:] = [i for i in inside if i[0] != "." and os.path.realpath(os.path.join(place, i)) not in seen]
         found += [os.path.relpath(os.path.join(place, file), folder) for file in files if _is_image(file)]
     return sorted(found)
+
+
+def left_out(names: Iterable[str]) -> str:
+    """Returns "3 pictures of other formats (2 .heic, 1 .gif)" for those that are left out; "" for none."""
+    found = Counter(suffix for name in names if (suffix := os.path.splitext(name)[1].lower()) in OTHERS)
+    shown = ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.items()))
+    return f"{found.total()} picture{'s' * (found.total() != 1)} of other formats ({shown})" if found else ""
 
 
 def _is_image(name: str) -> bool:
@@ -80,7 +92,10 @@ def _changes(folder: Path) -> tuple[tuple[str, int], ...]:
 @functools.lru_cache(maxsize=8)
 def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) -> Listing:
     classes = tuple(name for name, _ in changed)
-    images = [_images(folder / name) for name in classes]
+    skipped: list[str] = []
+    images = [_images(folder / name, skipped) for name in classes]
+    if text := left_out(skipped):
+        logger.warning("%s: %s are not used; convert them, for example to .png", folder, text)
     lacking = [folder / name for name, found in zip(classes, images, strict=True) if not found]
     if len(lacking) == len(classes) or (lacking and not some_empty):
         raise DataError(
@@ -91,15 +106,34 @@ def _list(folder: Path, changed: tuple[tuple[str, int], ...], some_empty: bool) 
     return Listing(folder=folder, classes=classes, names=names, sizes=sizes, labels=labels)
 
 
-def _images(folder: Path) -> list[tuple[str, int]]:
-    """Returns the sorted names of a folder's images, with their sizes in bytes."""
+def _images(folder: Path, skipped: list[str]) -> list[tuple[str, int]]:
+    """Returns the sorted relative names of a folder's images at any depth, with their sizes in bytes.
+
+    Adds the names of other files to `skipped`.
+    """
+    found: list[tuple[str, int]] = []
+    # A link to a folder that contains it would loop for ever.
+    waiting, seen = [""], {os.path.realpath(folder)}
     try:
-        with os.scandir(folder) as entries:
-            return sorted((e.name, e.stat().st_size) for e in entries if _is_image(e.name))
+        while waiting:
+            within = waiting.pop()
+            with os.scandir(os.path.join(folder, within)) as entries:
+                for entry in entries:
+                    name = f"{within}{entry.name}"
+                    if entry.is_dir():
+                        place = os.path.realpath(entry.path)
+                        if entry.name[0] != "." and place not in seen:
+                            seen.add(place)
+                            waiting.append(f"{name}/")
+                    elif _is_image(entry.name):
+                        found.append((name, entry.stat().st_size))
+                    else:
+                        skipped.append(name)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); repair the image folder"
         ) from error
+    return sorted(found)
 
 
 @functools.lru_cache(maxsize=8)
@@ -132,7 +166,7 @@ def digest(version: int, *listings: Listing) -> str:
 def read_lines(path: str | Path, option: str) -> list[str]:
     """Returns the lines of the text file of an option. Raises DataError if it cannot be read."""
     try:
-        return read_bytes(path).decode().splitlines()
+        return read_bytes(path).decode("utf-8-sig").splitlines()  # Windows writes a byte order mark
     except (OSError, UnicodeDecodeError, UnreadableError) as error:
         reason = "not text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
         raise DataError(f"{option}: {path} cannot be read ({reason})") from None
@@ -145,7 +179,7 @@ def read_exclusions(path: str, listing: Listing, option: str = "data.exclude") -
     cannot be read, and for a line that matches no image or several.
     """
     lines = read_lines(path, option)
-    files = [name.partition("/")[2] for name in listing.names]
+    files = [name.rpartition("/")[2] for name in listing.names]
     times = Counter(files)
     # All notations of all images at once, because ImageNet's blacklist has 1,762 lines.
     known = {name: name for name in listing.names}

@@ -31,6 +31,8 @@ from experiments.tracking.store import Store
 from ran.data import cluttershapes
 from records import names
 from records.command import entry
+from records.errors import UserError
+from records.text import columns
 
 COMMANDS = {
     "evaluate": evaluate.main, "predict": predict.main, "export": export.main, "response": response.main,
@@ -643,3 +645,38 @@ def test_help_reads_well_at_80_columns(command):
     )
     assert said.returncode == 0, said.stderr
     assert max(map(len, said.stdout.splitlines())) <= 80
+
+
+def test_a_folder_with_pictures_of_other_formats_names_them(trained_lab, images, tmp_path):
+    shutil.copytree(images, tmp_path / "photos")
+    for name in ("a.heic", "b.gif", "c.avif", "d.jfif", "notes.txt"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    run = trained_lab.children()["arl s0"].info.run_id
+    said = of_store(trained_lab, "predict", run, str(tmp_path / "photos"), "--format", "csv", "--top", "1")
+    assert (said.status, len(said.out.splitlines())) == (0, 4)
+    skipped = "4 pictures of other formats (1 .avif, 1 .gif, 1 .heic, 1 .jfif)"
+    assert said.err.splitlines() == [f"left out of {tmp_path}/photos: {skipped}; name a file to have it read"]
+
+
+def test_names_with_a_newline_keep_tables_whole():
+    line = Prediction("two\nlines.png", [("a\tclass\nof lines", 0.5)])
+    table = list(FORMATS["table"](iter([line]), (20, 20), 1))
+    assert table[2].startswith("two lines.png")
+    assert "a class of lines 50.0 %" in table[2]
+    assert len("\n".join(table).splitlines()) == 3
+    assert columns(("class",), [("a\nb",)]).splitlines()[-1] == "a b"
+
+
+def test_the_file_of_an_export_has_its_suffix_while_it_is_written(trained_lab, monkeypatch, caplog):
+    """torch warns that it is unable to load a package of another name, and then loads it."""
+    paths = []
+
+    def write(trained, path, *, name):
+        paths.append(path)
+        raise UserError("enough")
+
+    monkeypatch.setattr("ran.export.export", write)
+    run = trained_lab.children()["arl s0"].info.run_id
+    assert of_store(trained_lab, "export", run, "--format", "pt2", "--out", "net.pt2").err.endswith("enough\n")
+    assert paths[0].suffix == ".pt2"
+    assert paths[0] != Path("net.pt2")

@@ -741,3 +741,17 @@ def test_the_lists_name_searches():
     assert said.status == 0
     assert "attention56" in said.out
     assert "noise_robust" in said.out
+
+
+def test_a_value_outside_the_space_is_not_trained(lab, monkeypatch):
+    """Optuna only warns if such a value is enqueued, as from its dashboard or a notebook."""
+    monkeypatch.setattr(execute, "train", pretend(by_rate))
+    monkeypatch.setattr(execute, "log_probes", lambda *arguments: None)
+    assert search(lab, "--trials", "1").status == 0
+    optuna_study(lab).enqueue_trial({"optim.lr": 50.0, "train.batch_size": 8})
+    said = search(lab, "--trials", "3")
+    assert (
+        "trial 1: failed: optim.lr = 50.0 lies outside the space of the search: FloatDistribution(high=1.0" in said.err
+    )
+    assert states(trials(lab)) == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert sorted(lab.children()) == ["t0 s0", "t2 s0"]

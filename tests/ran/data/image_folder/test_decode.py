@@ -4,7 +4,7 @@ import errno
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms import functional as reference
 
@@ -185,3 +185,12 @@ def test_pixels_of_an_unknown_range_are_refused(tmp_path):
     with pytest.raises(DataError, match="floating-point pixels"):
         decode.centre(str(tmp_path / "float.tiff"), 4, 1.0)
     assert "floating-point pixels" in decode.damage(str(tmp_path / "float.tiff"))
+
+
+def test_a_png_with_megabytes_of_text_is_sound(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "x" * 2_000_000, zip=True)
+    text.add_itxt("prompt", "y" * 2_000_000, zip=True)
+    picture(20, 20).save(tmp_path / "x.png", pnginfo=text)
+    assert decode.damage(str(tmp_path / "x.png")) is None
+    assert decode.centre(str(tmp_path / "x.png"), 16, 1.0).shape == (16, 16, 3)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from refusals import refuse
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as reference
 
 from ran.config import DataConfig
@@ -90,6 +91,54 @@ def test_other_files_are_not_images(config, folder):
     (folder / "imagenet" / "train" / "classes.json").write_text("{}")
     listing._list.cache_clear()
     assert open_source(config) == before
+
+
+def test_images_deeper_in_a_class_folder_count_as_in_torchvision(config, folder):
+    train = folder / "imagenet" / "train"
+    save(train / "n01" / "second camera" / "n01_9.png", picture(40, 40))
+    save(train / "n10" / "a" / "b" / "n10_9.png", picture(40, 40))
+    save(train / "n10" / ".cache" / "n10_9.png", picture(40, 40))
+    (train / "n10" / "a" / "loop").symlink_to(train / "n10")
+    (train / "n11" / "folder.jpg").mkdir()
+    listing._list.cache_clear()
+    names = listing.list_images(train).names
+    assert set(names) - {path.relative_to(train).as_posix() for path in train.glob("*/*.png")} == {
+        "n01/second camera/n01_9.png",
+        "n10/a/b/n10_9.png",
+    }
+    (train / "n10" / "a" / "loop").unlink()  # torchvision would follow it 40 times
+    expected = {Path(path).relative_to(train).as_posix() for path, _ in ImageFolder(train).samples}
+    assert set(names) == {name for name in expected if "/." not in name}
+    source = open_source(config)
+    assert source.train_images == 26
+    load_splits(replace(config, val_images=5), 0)
+    (folder / "list.txt").write_text("n10_9.png\n")
+    assert listing.read_exclusions(str(folder / "list.txt"), listing.list_images(train)) == {"n10/a/b/n10_9.png"}
+
+
+def test_a_list_with_a_byte_order_mark(folder):
+    (folder / "list.txt").write_text("n01_0.png\n", encoding="utf-8-sig")
+    val = listing.list_images(folder / "imagenet" / "val")
+    assert listing.read_exclusions(str(folder / "list.txt"), val) == {"n01/n01_0.png"}
+
+
+def test_pictures_of_other_formats_are_named(config, folder, caplog):
+    for name in ("a.heic", "b.HEIC", "c.gif", "notes.txt"):
+        (folder / "imagenet" / "train" / "n01" / name).write_text("x")
+    listing._list.cache_clear()
+    assert open_source(config).train_images == 24
+    open_source(config)
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "3 pictures of other formats (1 .gif, 2 .heic) are not used; convert them, for example to .png"
+    ]
+
+
+def test_one_class_is_refused(config, folder):
+    for split in ("train", "val"):
+        for name in CLASSES[1:]:
+            shutil.rmtree(folder / "imagenet" / split / name)
+    with pytest.raises(DataError, match=r"imagenet \(.*imagenet\) has one class, n01: a network needs at least two"):
+        open_source(config)
 
 
 def test_the_digest_is_of_paths_and_sizes(config, folder, tmp_path_factory):
