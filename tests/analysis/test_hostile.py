@@ -257,7 +257,7 @@ def test_a_store_through_tables(statement, store_folder, capsys):
     dumped(replaced(RECORD, ("title",), "\x1b[2J")).encode(),
 ])  # fmt: skip
 def test_a_record_in_a_store(content, store_folder, monkeypatch):
-    monkeypatch.setattr(mlflow_store, "_artifact", lambda client, run, name: content)
+    monkeypatch.setattr(mlflow_store, "_artifact", lambda client, uri, run, name: content)
     found = read_contents()
     assert found.runs
     assert not found.parents

@@ -608,17 +608,17 @@ def signal_at(step: int, *numbers: int):
 
 
 def test_a_hangup_writes_a_checkpoint_unless_nohup_ignores_it(lab, whole, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(launching, "reporter", signal_at(7, signal.SIGHUP))
-        said = lab.launch(*STEPS)
-        assert said.status == 129
-        assert lab.children()["arl s0"].data.tags[names.REASON] == "stopped at step 7/20"
-        patch.setattr(launching, "reporter", signal_at(9, signal.SIGHUP))
-        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(launching, "reporter", signal_at(7, signal.SIGHUP))
+            assert lab.launch(*STEPS).status == 129
+            assert lab.children()["arl s0"].data.tags[names.REASON] == "stopped at step 7/20"
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            patch.setattr(launching, "reporter", signal_at(9, signal.SIGHUP))
             assert lab.launch(*STEPS).status == 0
-        finally:
-            signal.signal(signal.SIGHUP, before)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert same_bits(lab.weights("arl s0"), whole.weights("arl s0"))
 
 

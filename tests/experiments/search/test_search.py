@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from searchlab import NAME, by_rate, optuna_study, pretend, record, search, start, states, tiny, trials
 
 from analysis import archive, make_figures, make_report, make_tables
-from experiments import estimate, search_spec
+from experiments import estimate, relocate, search_spec
 from experiments.plan import network_cost
 from experiments.runner import execute
 from experiments.search import sampler
@@ -98,6 +98,7 @@ def test_the_command_of_the_figures_draws_them(done, tmp_path, monkeypatch, caps
     """Also those of a search with overrides, beside one without."""
     lab = Lab(tmp_path / "both")
     shutil.copytree(done[0].folder, lab.folder)
+    assert relocate.main(["--tracking-uri", lab.uri]) == 0
     made_up()
     said = search(lab, "--trials", "2", "--train.steps", "8")
     (command,) = [line for line in said.out.splitlines() if line.startswith("Figures: ")]
