@@ -23,9 +23,6 @@ from records.files import write_whole, writing
 logger = logging.getLogger(__name__)
 
 
-MLFLOW_RUN_NAME = "mlflow.runName"
-
-
 def log_results(run: PlannedRun, result: Result, log: RunLog, interface: Interface | None) -> None:
     """Logs the final metrics of a run; with its interface its weights too and, if it finished, what it got right.
 
@@ -35,8 +32,6 @@ def log_results(run: PlannedRun, result: Result, log: RunLog, interface: Interfa
     if result.outcome == names.DIVERGED:
         final[names.DIVERGED_STEP] = result.step
     log.metrics(result.step, final)
-    shown = f"{final[names.FINAL_TEST_ERR]:.2f} %" if result.outcome == names.FINISHED else result.outcome
-    log.tag(MLFLOW_RUN_NAME, names.with_result(run.name, shown))
     if result.outcome == names.FINISHED:
         log.tag(names.WEIGHTS_SHA256, tensors_sha256(result.network.state_dict()))
     if interface is not None:

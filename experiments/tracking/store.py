@@ -275,8 +275,17 @@ class Store:
 
     @asks
     def close_run(self, run_id: str, outcome: str, reason: str, end_ms: int) -> None:
-        """Ends a run. The outcome is written last, so a run that has one is complete."""
+        """Ends a run. The outcome is written last, so a run that has one is complete.
+
+        MLflow's list of runs shows names and no error, so the error of a result is added to its name.
+        """
         if reason:
             self.client.set_tag(run_id, names.REASON, reason)
+        if outcome in (names.FINISHED, names.DIVERGED):
+            run = self.client.get_run(run_id)
+            error = run.data.metrics.get(names.FINAL_TEST_ERR)
+            shown = outcome if error is None or outcome == names.DIVERGED else f"{error:.2f} %"
+            name = names.without_result(run.info.run_name or "")
+            self.client.update_run(run_id, name=names.with_result(name, shown))
         self.client.set_terminated(run_id, names.MLFLOW_STATUS[outcome], end_ms)
         self.client.set_tag(run_id, names.OUTCOME, outcome)
