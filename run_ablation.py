@@ -127,9 +127,9 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
     from experiments import launch as launching
 
     ask_if_long(prepared.seconds, yes=launch.yes)
-    uri = prepared.settings.tracking_uri
-    finished = launching.run(prepared, lambda parent_id: _page().table_so_far(uri, parent_id))
-    if finished.exit_status not in UNREAD and (text := _page().table_so_far(uri, finished.parent_id)):
+    uri, cells = prepared.settings.tracking_uri, {run.cell.key for run in prepared.plan.runs}
+    finished = launching.run(prepared, lambda parent_id: _page().table_so_far(uri, parent_id, cells))
+    if finished.exit_status not in UNREAD and (text := _page().table_so_far(uri, finished.parent_id, cells)):
         print(text, flush=True)
         _page().finish(uri, finished.parent_id, figures=profile.name != "smoke")
     for line in finished.problems:

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from analysis.tables.formats import FORMATS, to_markdown, to_text
 from analysis.tables.study_table import build_table, study_table
 from records import names
 from records.mlflow_uri import DEFAULT_URI, sqlite_path
-from records.study_json import StudyRecord
+from records.study_json import CellKey, StudyRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,10 +47,10 @@ class Address:
         return self.url if self.command is None else f"{self.command}, then {self.url}"
 
 
-def table_so_far(tracking_uri: str, parent_id: str) -> str:
-    """Returns the table of a study as text; "" if there is none, and why on stderr."""
+def table_so_far(tracking_uri: str, parent_id: str, cells: Collection[CellKey]) -> str:
+    """Returns the table of some cells of a study as text; "" if there is none, and why on stderr."""
     try:
-        return to_text(study_table(tracking_uri, parent_id))
+        return to_text(study_table(tracking_uri, parent_id, cells))
     except StoreError as error:
         print(f"no table: {error}", file=sys.stderr)
         return ""

@@ -1,8 +1,9 @@
 """The table of a study from its record and the runs: one row per cell, measured beside published."""
 
+import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from analysis.read.mlflow_store import read_store
@@ -37,10 +38,20 @@ _NOISE = {
 }
 
 
-def study_table(tracking_uri: str | None, parent: str) -> Table:
-    """Returns the table of one parent run, named by its run id or its tag ran.parent. Raises StoreError."""
+def study_table(tracking_uri: str | None, parent: str, only: Collection[CellKey] | None = None) -> Table:
+    """Returns the table of one parent run, named by its run id or its tag ran.parent; with `only`, of these cells.
+
+    Raises StoreError.
+    """
     store = read_store(tracking_uri, parent)
-    return build_table(store.studies[0], index_runs(store.runs, store.kept))
+    study = store.studies[0]
+    table = build_table(study, index_runs(store.runs, store.kept))
+    if only is None:
+        return table
+    rows = tuple(row for cell, row in zip(study.cells(), table.rows, strict=True) if cell in only)
+    hidden = len(table.rows) - len(rows)
+    said = (f"Not shown: {hidden} of {len(table.rows)} cells, which --cells did not choose.",) if hidden else ()
+    return dataclasses.replace(table, rows=rows, caption=(*table.caption, *said))
 
 
 def build_table(

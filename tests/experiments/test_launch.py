@@ -357,7 +357,8 @@ def test_list_creates_nothing(empty_lab):
 
 
 def test_seeds_and_cells(lab):
-    assert lab.launch("--seeds", "3,4", "--cells", "learning=nal").status == 0
+    first = lab.launch("--seeds", "3,4", "--cells", "learning=nal")
+    assert first.status == 0
     assert sorted(lab.children()) == ["nal s3", "nal s4"]
     said = lab.launch("--seeds", "3", "--cells", "learning=arl")
     assert said.status == 0
@@ -365,11 +366,16 @@ def test_seeds_and_cells(lab):
     (parent,) = lab.parents()
     study = json.loads(lab.artifact(parent, names.STUDY_JSON).read_text())
     assert sorted({run["seed"] for run in study["runs"]}) == [3, 4], "what an earlier launch listed stays listed"
-    row = next(line for line in said.out.splitlines() if line.startswith("NAL"))
+    row = next(line for line in first.out.splitlines() if line.startswith("NAL"))
     errors = [lab.children()[f"nal s{seed}"].data.metrics[names.FINAL_TEST_ERR] for seed in (3, 4)]
     assert f"{statistics.fmean(errors):.2f}" in row
     ours = next(line for line in said.out.splitlines() if line.startswith("ARL"))
     assert " 1/2 " in ours, "of the two that were launched; of the plan there is none"
+    assert not [line for line in said.out.splitlines() if line.startswith("NAL")]
+    assert "Not shown: 1 of 2 cells, which --cells did not choose." in " ".join(said.out.split())
+    whole = lab.artifact(parent, "results/table.txt").read_text()
+    assert "NAL" in whole
+    assert "Not shown" not in whole
 
 
 def costless(table):
