@@ -175,12 +175,13 @@ class Store:
     def artifacts(self, run_id: str) -> set[str]:
         """Returns the names of a run's artifacts, of the top level only.
 
-        Raises TrackingError if they were moved, or if the folder of all artifacts of the experiment was deleted.
+        Raises TrackingError if they were moved, or if the folder of all artifacts of the experiment was deleted, which
+        an ended run shows: before the first artifact there is no folder.
         """
-        info = self.client.get_run(run_id).info
-        self._check_place(info.artifact_uri)
-        folder = local_folder(info.artifact_uri)
-        if self._path is not None and folder is not None and not folder.parents[1].exists():
+        run = self.client.get_run(run_id)
+        self._check_place(run.info.artifact_uri)
+        folder, ended = local_folder(run.info.artifact_uri), names.OUTCOME in run.data.tags
+        if self._path is not None and folder is not None and ended and not folder.parents[1].exists():
             raise TrackingError(f"{folder.parents[1]}, the folder of all artifacts of {self.uri}, was deleted")
         return {file.path for file in self.client.list_artifacts(run_id)}
 

@@ -25,9 +25,25 @@ EVERY = (*TEXTS, *NUMBERS, *SHAPES)
 
 TAGS = {
     "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td",
-    "section", "div", "nav", "ul", "li", "a", "details", "summary", "code", "img",
+    "section", "div", "nav", "header", "main", "h3", "figure", "figcaption", "strong",
+    "ul", "li", "a", "details", "summary", "code", "img",
 }  # fmt: skip
-ATTRIBUTES = {"lang", "charset", "name", "content", "class", "rowspan", "colspan", "id", "href", "title", "alt", "src"}
+ATTRIBUTES = {
+    "lang",
+    "charset",
+    "name",
+    "content",
+    "class",
+    "rowspan",
+    "colspan",
+    "id",
+    "href",
+    "title",
+    "alt",
+    "src",
+    "loading",
+    "open",
+}
 
 
 def leaves(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

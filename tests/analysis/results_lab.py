@@ -226,7 +226,7 @@ def fill(path: Path, *, runs: int, points: int) -> None:
             run = f"{i:032x}"
             start, uri = 1_700_000_000_000 + i, f"/nowhere/{run}"
             rows["runs"].append((run, f"run {i}", "", "FINISHED", start, "active", uri, experiment))
-            tags = {names.FINGERPRINT: f"{i:064x}", names.OUTCOME: names.FINISHED, names.SEED: str(i)}
+            tags = {names.FINGERPRINT: f"a{i:063x}", names.OUTCOME: names.FINISHED, names.SEED: str(i)}
             tags |= {names.SCHEMA: str(CURRENT)}
             rows["tags"] += [(key, value, run) for key, value in tags.items()]
             rows["params"] += [(f"param.{k}", str(k), run) for k in range(20)]

@@ -206,10 +206,12 @@ def test_two_studies_of_one_table_have_files_of_their_own() -> None:
 def test_all_tables_of_a_thousand_runs_take_seconds(own_artifacts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(Path("mlflow.db"), runs=1000, points=50)  # 200 points each
     cells = [{"depth": depth, "learning": way} for depth in (56, 92) for way in ("arl", "nal")]
-    planned = [{"fingerprint": f"{i:064x}", "cell": cells[i % 4], "seed": 100 + i // 4} for i in range(1000)]
+    planned = [{"fingerprint": f"a{i:063x}", "cell": cells[i % 4], "seed": 100 + i // 4} for i in range(1000)]
     for path in own_artifacts.rglob(names.STUDY_JSON):
         record = json.loads(path.read_text())
-        path.write_text(json.dumps(record | {"runs": record["runs"] + planned}))
+        path.write_text(
+            json.dumps(record | {"runs": record["runs"] + planned, "planned_seeds": [0, 1, 2, *range(100, 350)]})
+        )
     assert main([]) == 0  # imports
     assert "252/253" in capsys.readouterr().out.replace(" ", "  ")
     start = time.process_time()

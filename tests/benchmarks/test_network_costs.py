@@ -88,8 +88,10 @@ def test_write_and_check(one_network: Path, capsys: pytest.CaptureFixture[str]) 
         "name,width,mask_structure,num_classes,image_size,depth,params,params_with_bn,macs,mask_params,mask_macs\n"
         "attention32a,1,encoder_decoder,10,32,32,282458,287738,64268800,44800,12705792\n"
         "attention32a,1,encoder_decoder,100,32,32,305588,310868,64291840,44800,12705792\n"
+        "attention32a,1,encoder_decoder,10,16,32,282458,287738,16069120,44800,3176448\n"
         "attention32a,0.5,encoder_decoder,10,32,32,72690,75330,16178432,11648,3176448\n"
         "attention32a,0.5,encoder_decoder,100,32,32,84300,86940,16189952,11648,3176448\n"
+        "attention32a,0.5,encoder_decoder,10,16,32,72690,75330,4045568,11648,794112\n"
     )
     assert [path.name for path in one_network.parent.iterdir()] == ["costs.csv"]
     assert main(["--check"]) == 0

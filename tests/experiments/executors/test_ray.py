@@ -177,7 +177,9 @@ def test_two_workers_do_what_this_process_does(lab, whole):
     as_whole(lab, whole, "arl s0", "nal s0")
     for run in lab.children().values():
         assert attempt_of(lab, run)["command"] == shlex.join(sys.argv), "of the launch, not of Ray's worker"
-        assert run.data.tags[names.HOW] == whole.children()[run.info.run_name].data.tags[names.HOW]
+        assert (
+            run.data.tags[names.HOW] == whole.children()[names.without_result(run.info.run_name)].data.tags[names.HOW]
+        )
     assert [path.name for path in lab.checkpoints.iterdir()] == ["launch.lock"]
     assert not lab.client.search_registered_models()
     assert len(set(re.findall(r"process (\d+)", said.err))) == 2
