@@ -214,7 +214,7 @@ def test_an_archive_of_old_lines_gives_what_it_can_and_says_the_rest() -> None:
     assert [one.kind for one in drawn] == ["claims", "depth", "cost", "curves"]
     assert [gap.kind for gap in skipped] == ["1", "2", "3", "4", "4", "noise", "budget"]
     assert all("\n" not in gap.message and "`python run_ablation.py --study " in gap.message for gap in skipped)
-    assert skipped[-1].message == (
+    assert skipped[-2].message == (
         "no figure noise of CIFAR-10 · profile quick-1: no finished run of noisy_labels; "
         "`python run_ablation.py --study noisy_labels --profile quick`"
     )
