@@ -4,7 +4,7 @@ python docs/quotes.py
 
 A quote is a bash block whose last line makes tables or a plan, and the text block that follows it. README.md quotes the
 table alone and the lines of the caption that it quoted before; the other documents quote everything. Below the line
-"<!-- claims: ... -->" stands the short table of the claims of these runs, and below "<!-- figure: NAME ... -->" an
+"<!-- claims: ... -->" stands the short table of the paper's claims with these runs, and below "<!-- figure: ... -->" an
 image that this script draws, with its caption.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from analysis import make_tables, plan
-from analysis.claims.claim import RESPONSE
+from analysis.claims.claim import OURS, RESPONSE
 from analysis.claims.table import verdict_text
 from analysis.claims.verdicts import Finding, judge_all
 from analysis.figures import CaptionedFigure, collect_figures, render
@@ -94,7 +94,7 @@ def _claims(arguments: str) -> str:
     results, studies = _chosen(arguments)
     rows = ["| claim | paper | ours | verdict |", "|---|---|---|---|"]
     for one in judge_all(results, studies):
-        if not any(measured.n for measured in one.measured):
+        if one.claim.where == OURS or not any(measured.n for measured in one.measured):
             continue
         paper, ours = (", ".join(map(part, one.findings)) for part in (_paper, _ours))
         rows.append(f"| {one.claim.sentence} ({one.claim.where}) | {paper} | {ours} | {verdict_text(one)} |")
