@@ -51,10 +51,10 @@ def quoted(text: str, *, whole: bool) -> str:
 
 def _renewed(found: re.Match[str], *, whole: bool) -> str:
     command = found["commands"].splitlines()[-1].partition("  #")[0].strip()
-    maker = next((maker for start, maker in _MAKERS.items() if command.startswith(start)), None)
-    if maker is None:
+    start = next((start for start in _MAKERS if command.startswith(start)), None)
+    if start is None:
         return found[0]
-    start = next(start for start in _MAKERS if command.startswith(start))
+    maker = _MAKERS[start]
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
         written = ["--formats", "text"] if maker is make_tables.main else []

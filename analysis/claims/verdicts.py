@@ -77,11 +77,6 @@ class JudgedClaim:
     """warnings about the data, as sentences"""
 
     @property
-    def planned(self) -> int:
-        """Seeds that the study plans; 0 without a plan on record."""
-        return 0 if self.study is None else len(self.study.planned_seeds)
-
-    @property
     def measured(self) -> tuple[MeasuredContrast, ...]:
         """Of the hypotheses that need runs."""
         return tuple(found.measured for found in self.findings if found.measured is not None)
