@@ -43,17 +43,15 @@ def _main(arguments: Sequence[str]) -> int:
         if launch.list:
             print(listing())
             return 0
-        return _study(launch, rest) if launch.search is None else _search(launch, rest)
+        if launch.search is not None:
+            return _search(launch, rest)
+        return _run_study(launch, *_chosen_study(launch, rest))
     except UserError as error:
         print(f"run_ablation: {with_import_hint(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("run_ablation: stopped at once; the same command continues from the last checkpoints", file=sys.stderr)
         return 130
-
-
-def _study(launch: "Launch", rest: Sequence[str]) -> int:
-    return _run_study(launch, *_chosen_study(launch, rest))
 
 
 @collector_paused()
@@ -116,6 +114,7 @@ def _search(launch: "Launch", rest: Sequence[str]) -> int:
 
 def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, config: "RunConfig") -> int:
     from experiments.cli import ask_if_long
+    from experiments.plan import select_cells
     from experiments.prepare import deliver_waiting, describe, headline, prepare
 
     deliver_waiting(launch)
@@ -127,7 +126,8 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
     from experiments import launch as launching
 
     ask_if_long(prepared.seconds, yes=launch.yes)
-    uri, cells = prepared.settings.tracking_uri, {run.cell.key for run in prepared.plan.runs}
+    # The cells of --cells: those of another --shard are being trained elsewhere and stay in the table.
+    uri, cells = prepared.settings.tracking_uri, {cell.key for cell in select_cells(study.cells, launch.cells)}
     finished = launching.run(prepared, lambda parent_id: _page().table_so_far(uri, parent_id, cells))
     if finished.exit_status not in UNREAD and (text := _page().table_so_far(uri, finished.parent_id, cells)):
         print(text, flush=True)
