@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 POWER = 0.8
+MIN_SEEDS = 3
+"""fewest seeds on which anything is judged: with two, up to 10 % of the intervals over seeds and images exclude zero"""
 FAR = 1000  # greatest number of seeds that is computed
 NEVER = 0  # in the place of a number of seeds: none is enough
 
@@ -95,8 +97,10 @@ def contrast(differences: "Sequence[float] | np.ndarray[Any, Any]") -> Contrast 
 
     By seed: Student's t with n - 1 degrees of freedom. By seed and image, with d of shape (n, N): the mean squares of
     seeds, of images and of their interaction give var = (S + E) / (n N), S = max(MS_seeds, MS_interaction),
-    E = max(MS_images - MS_interaction, 0), and df = (n - 1) (S + E)² / S². S is never below the interaction: seeds that
-    agree by chance cannot look more precise than their test images. Raises ValueError for a value that is not finite.
+    E = max(MS_images - MS_interaction, 0). S is never below the interaction: seeds that agree by chance cannot look
+    more precise than their test images. Of Satterthwaite's degrees of freedom, df = (n - 1) (max(M, MS_interaction) +
+    E)² / M², MS_seeds alone is uncertain, and M = MS_seeds n / (n - 1) because a small one shortens the interval twice,
+    by its error and by its degrees of freedom. Raises ValueError for a value that is not finite.
     """
     import numpy as np
 
@@ -120,11 +124,21 @@ def contrast(differences: "Sequence[float] | np.ndarray[Any, Any]") -> Contrast 
     by_seed, by_image = d.mean(axis=1), d.mean(axis=0)
     rest = d - by_seed[:, None] - by_image[None, :] + mean
     of_rest = float((rest**2).sum()) / ((n - 1) * (images - 1))
-    s = max(images * float(by_seed.var(ddof=1)), of_rest)
-    e = max(n * float(by_image.var(ddof=1)) - of_rest, 0.0)
-    df = (n - 1) * ((s + e) / s) ** 2 if s > 0 else math.inf
+    of_seeds = images * float(by_seed.var(ddof=1))
+    s, e = max(of_seeds, of_rest), max(n * float(by_image.var(ddof=1)) - of_rest, 0.0)
+    df = _degrees(n, of_seeds, max(of_rest - _widened(n, of_seeds), 0.0) + e)
     size = n * images
     return _with_interval(mean, math.sqrt((s + e) / size), df, math.sqrt(s / size), math.sqrt(e / size), n, images)
+
+
+def _widened(n: float, of_seeds: float) -> float:
+    return of_seeds * n / (n - 1)
+
+
+def _degrees(n: float, of_seeds: float, known: float) -> float:
+    """Satterthwaite's, of a widened mean square of n seeds plus one that is known."""
+    uncertain = _widened(n, of_seeds)
+    return (n - 1) * ((uncertain + known) / uncertain) ** 2 if uncertain > 0 else math.inf
 
 
 def _with_interval(
@@ -211,8 +225,9 @@ def seeds_needed(assumed: Sequence[tuple[Claimed, float]], power: float = POWER,
     """Returns how many seeds in all show a whole claim with this power, if the true value of each contrast is as given.
 
     The variance between seeds falls with their number, that of the test images stays. The power of the conjunction is
-    at least 1 minus the sum of what each lacks. FAR + 1 means more than FAR; NEVER: no number of seeds does, because of
-    the images or because an effect is not on the claimed side. Raises ValueError for fewer than two seeds.
+    at least 1 minus the sum of what each lacks. At least MIN_SEEDS; FAR + 1 means more than FAR; NEVER: no number of
+    seeds does, because of the images or because an effect is not on the claimed side. Raises ValueError for fewer than
+    two seeds.
     """
 
     def reached(n: float) -> float:
@@ -222,7 +237,7 @@ def seeds_needed(assumed: Sequence[tuple[Claimed, float]], power: float = POWER,
         return NEVER
     if reached(FAR) < power:
         return FAR + 1
-    low, high = 1, FAR  # the power grows with n
+    low, high = MIN_SEEDS - 1, FAR  # the power grows with n
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) >= power else (middle, high)
@@ -236,7 +251,7 @@ def _power_of(one: Claimed, effect: float, n: float, alpha: float) -> float:
         raise ValueError("the spread over seeds needs two seeds")
     between, images = found.n * found.se_seeds**2, (found.se_images or 0.0) ** 2
     se = math.sqrt(between / n + images)
-    df = (n - 1) * (se**2 * n / between) ** 2 if between > 0 else math.inf
+    df = _degrees(n, between / n, images)
     if one.side:
         return _power(one.side * (effect - one.bound), se, df, alpha)
     margin = one.margin or 0.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from analysis.claims.claim import ERROR, ERROR5, MACS, MARGIN, OURS, PARAMS, RESPONSE, Claim
 from analysis.claims.verdicts import INTERIM, NOT_RUN, Finding, JudgedClaim
 from analysis.read.published import published_text
-from analysis.stats import FAR, NEVER, UNDECIDED, Contrast
+from analysis.stats import FAR, MIN_SEEDS, NEVER, UNDECIDED, Contrast
 from analysis.tables import captions
 from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Judgement, Label, Published, Table, TableCell
 from analysis.tables.contrasts import mixed
@@ -97,8 +97,8 @@ def seeds_text(one: JudgedClaim) -> str:
     if one.study is None:
         return ""
     planned = len(one.study.planned_seeds)
-    if planned < 2:
-        return "one seed is planned" if planned else "no plan on record"
+    if planned < MIN_SEEDS:
+        return f"{planned} of at least {MIN_SEEDS} seeds planned" if planned else "no plan on record"
     counts = sorted({measured.n for measured in one.measured}) or [0]
     found = f"{counts[0]} of {planned} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} of {planned} seeds"
     lost = max((m.diverged for m in one.measured if not m.complete), default=0)

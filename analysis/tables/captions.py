@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from analysis.read.runs import RUNNING, repeated_text
-from analysis.stats import Contrast
+from analysis.stats import MIN_SEEDS, Contrast
 from analysis.tables.cell_results import NO_ERROR, NOT_RUN, CellRuns, RunResult
 from analysis.tables.contrasts import MeasuredContrast, marked
 from records import names
@@ -119,8 +119,8 @@ def marks_sentences(differences: Mapping[Any, MeasuredContrast]) -> list[str]:
         said.append(f"*: differs {what}." if marked(differences) else f"No difference is marked: none differs {what}.")
     if not all(one.planned for one in differences.values()):
         said.append("Nothing is judged: no plan of seeds is on record.")
-    elif any(one.planned == 1 for one in differences.values()):
-        said.append("Nothing is judged: one seed is planned.")
+    elif (fewest := min((one.planned for one in differences.values()), default=MIN_SEEDS)) < MIN_SEEDS:
+        said.append(f"Nothing is judged: {fewest} of at least {MIN_SEEDS} seeds planned.")
     elif len(judged) < len(differences):
         said.append("Interim: a difference is judged when all planned seeds are there.")
     diverged = sum(one.diverged for one in differences.values())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.stats import Contrast, contrast, holm, p_value
+from analysis.stats import MIN_SEEDS, Contrast, contrast, holm, p_value
 from analysis.tables.cell_results import CellRuns
 from records import names
 from records.study_json import CellKey, StudyRecord
@@ -29,7 +29,7 @@ class MeasuredContrast:
     planned: int
     """seeds that the study plans; 0: no plan is on record, as before there was one"""
     complete: bool = False
-    """whether all planned seeds are there, so that it may be judged; a plan of one seed never is"""
+    """whether all planned seeds are there, so that it may be judged; a plan of fewer than MIN_SEEDS never is"""
     diverged: int = 0
     """seeds with a diverged run"""
     guesses: bool = False
@@ -101,7 +101,7 @@ def _measured(study: StudyRecord, terms: Terms, found: Contrast | None, seeds: S
     return MeasuredContrast(
         contrast=found,
         planned=len(plan),
-        complete=len(plan) > 1 and set(seeds) == plan,
+        complete=len(plan) >= MIN_SEEDS and set(seeds) == plan,
         diverged=len(set.union(*diverged)),
         guesses=bool(seeds) and set(seeds) <= set.intersection(*diverged),
     )

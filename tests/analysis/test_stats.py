@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from analysis.stats import (
     CONTRADICTED,
     FAR,
+    MIN_SEEDS,
     NEVER,
     NO_DIFFERENCE,
     SUPPORTED,
@@ -72,6 +74,11 @@ def test_one_sided_p_is_scipys(values: list[float], bound: float) -> None:
         assert p_value(measured(values), bound, side) == pytest.approx(theirs, abs=1e-9)
 
 
+def formula_df(n: int, ms_s: Any, ms_si: float, e: float) -> Any:
+    m = ms_s * n / (n - 1)
+    return (np.maximum(m, ms_si) + e) ** 2 / (m**2 / (n - 1))
+
+
 def literal(d: np.ndarray) -> dict[str, float]:
     """Rule 2 of the method, a loop for each sum."""
     n, images = d.shape
@@ -81,7 +88,7 @@ def literal(d: np.ndarray) -> dict[str, float]:
     rest = sum((d[s, i] - rows[s] - columns[i] + mean) ** 2 for s in range(n) for i in range(images))
     ms_si = rest / ((n - 1) * (images - 1))
     s, e = max(ms_s, ms_si), max(ms_i - ms_si, 0.0)
-    df = (s + e) ** 2 / (s**2 / (n - 1))
+    df = formula_df(n, ms_s, ms_si, e)
     half = scipy.stats.t.ppf(0.975, df) * math.sqrt((s + e) / (n * images))
     return {
         "mean": mean, "low": mean - half, "high": mean + half, "df": df, "se": math.sqrt((s + e) / (n * images)),
@@ -110,7 +117,7 @@ def test_two_seeds_that_agree_by_chance_are_no_precision() -> None:
     assert (by_seed.mean, by_seed.low, by_seed.high) == pytest.approx((-0.36, -0.49, -0.23), abs=0.01)
     assert both.high is not None
     assert both.low is not None
-    assert both.high - both.low > 8
+    assert both.high - both.low > 4
     assert p_value(by_seed, side=-1) < 0.05 < p_value(both, side=-1)  # type: ignore[operator]
 
 
@@ -226,19 +233,27 @@ def test_verdicts(conjunction: list[Claimed], expected: str) -> None:
 
 
 @pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize("shift", [0.0, 0.03])
+@pytest.mark.parametrize("shift", [0.0, 0.03, 0.1])
 def test_false_positives_are_near_5_percent_where_a_paired_t_has_twice_that(n: int, shift: float) -> None:
     """Images drawn anew, with and without variance between seeds. The whole table: python -m benchmarks.intervals."""
     both, alone = false_positives(n, Spread(networks=0.5, runs=0.35, seeds=shift), repetitions=3_000)
     assert 0.02 <= both <= 0.07
-    assert alone > 0.08
+    assert alone > 0.08 or shift == 0.1
 
 
-def test_the_worst_row_of_the_table_is_no_worse_than_it_says() -> None:
-    """Three seeds whose shifts are as large as what images do: the degrees of freedom are a coarse approximation."""
-    both, alone = false_positives(3, Spread(networks=0.5, runs=0.35, seeds=0.1), repetitions=3_000)
-    assert 0.05 < both < 0.09
-    assert alone < 0.07
+@pytest.mark.parametrize("n", [3, 4, 5, 10])
+@pytest.mark.parametrize("of_seeds", [0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0])
+@pytest.mark.parametrize("of_images", [1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
+def test_false_positives_stay_between_2_and_7_percent(n: int, of_seeds: float, of_images: float) -> None:
+    """With many images the mean squares of images and of the rest are known, that of seeds is a chi-square: no draws.
+
+    In units of the rest. That images differ by less than the rest, which these networks do not show, makes intervals
+    too long, down to 1 % that exclude zero.
+    """
+    chi = scipy.stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, n - 1) / (n - 1)
+    ms_s = (1 + of_seeds) * chi
+    half = scipy.stats.t.ppf(0.975, formula_df(n, ms_s, 1.0, of_images)) * np.sqrt(np.maximum(ms_s, 1) + of_images)
+    assert 0.02 <= np.mean(2 * scipy.stats.norm.sf(half / math.sqrt(1 + of_seeds + of_images))) <= 0.07
 
 
 def test_a_verdict_needs_a_contrast() -> None:
@@ -267,7 +282,8 @@ def test_the_power_is_that_of_the_noncentral_t(spread: float, effect: float, ima
     def power(n: int) -> float:
         of_seeds = spread**2 * found.n / n
         se = math.sqrt(of_seeds + images**2)
-        df = (n - 1) * (se**2 / of_seeds) ** 2
+        wide = of_seeds * n / (n - 1)
+        df = (n - 1) * ((wide + images**2) / wide) ** 2
         return float(scipy.stats.nct.sf(scipy.stats.t.ppf(0.95, df), df, -effect / se))
 
     if needed == NEVER:
@@ -276,7 +292,7 @@ def test_the_power_is_that_of_the_noncentral_t(spread: float, effect: float, ima
         assert power(FAR) < 0.8
     else:
         assert power(needed) >= 0.8 - 1e-6
-        assert needed == 2 or power(needed - 1) < 0.8 + 1e-6
+        assert needed == MIN_SEEDS or power(needed - 1) < 0.8 + 1e-6
 
 
 def test_seeds_that_are_never_enough() -> None:

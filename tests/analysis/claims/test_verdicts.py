@@ -182,13 +182,14 @@ def test_nothing_is_judged_before_its_plan_is_done() -> None:
     assert "*" not in row[4]
     unplanned = only("arl_beats_nal", study_with_runs("arl_vs_nal", cells, seeds=(0, 1), plan=()))
     assert (unplanned.verdict, verdict_text(unplanned)) == (INTERIM, "interim: no plan on record")
-    done = only("arl_beats_nal", study_with_runs("arl_vs_nal", cells, seeds=(0, 1)))
-    assert done.verdict == SUPPORTED, "planned as two"
-    one = only("arl_beats_nal", study_with_runs("arl_vs_nal", learning(40, 45, seeds=1), seeds=(0,)))
-    assert verdict_text(one) == "interim: one seed is planned"
-    equal = {cell: dict.fromkeys(range(2), 40.0 if cell[1] == "arl" else 40.1) for cell in cells}
-    alike = only("arl_beats_nal", study_with_runs("arl_vs_nal", equal, seeds=(0, 1)))
-    assert alike.verdict == UNDECIDED, "two differences that are equal to the digit"
+    two = only("arl_beats_nal", study_with_runs("arl_vs_nal", cells, seeds=(0, 1)))
+    assert verdict_text(two) == "interim: 2 of at least 3 seeds planned"
+    three = learning(40, 45, spread=0.01, seeds=3)
+    done = only("arl_beats_nal", study_with_runs("arl_vs_nal", three, seeds=(0, 1, 2)))
+    assert done.verdict == SUPPORTED, "planned as three"
+    equal = {cell: dict.fromkeys(range(3), 40.0 if cell[1] == "arl" else 40.1) for cell in cells}
+    alike = only("arl_beats_nal", study_with_runs("arl_vs_nal", equal, seeds=(0, 1, 2)))
+    assert alike.verdict == UNDECIDED, "three differences that are equal to the digit"
 
 
 def test_seeds_beyond_the_plan_are_not_judged() -> None:
@@ -339,13 +340,13 @@ def test_attention_with_arl_responds_like_resnet_or_not() -> None:
 
 
 def test_responses_of_the_other_study_count_where_the_first_has_none() -> None:
-    done: Any = dict.fromkeys(range(2), 40.0)
+    done: Any = dict.fromkeys(range(3), 40.0)
     cells = {(f"attention164_{way}",): done for way in ("arl", "nal")}
     responses = {("attention164_arl",): vary([2.0, 1.0, 0.6]), ("attention164_nal",): vary([2.0, 0.02, 0.01])}
     found = only(
         "nal_vanishes",
         study_with_runs("arl_vs_nal", {}),
-        study_with_runs("depth_response", cells, responses=responses, plan=(0, 1)),
+        study_with_runs("depth_response", cells, responses=responses, plan=(0, 1, 2)),
     )
     assert found.study is not None
     assert found.study.name == "depth_response"
@@ -400,8 +401,11 @@ def only_of(found: list[JudgedClaim], id: str) -> JudgedClaim:
 
 
 def test_a_count_on_the_other_side_contradicts_a_claim_with_runs() -> None:
-    cells: Any = {("attention236",): {0: 30.0, 1: 31.1}, ("resnet1001",): {0: 40.0, 1: 41.0}}
-    results = results_of(study_with_runs("cifar", cells, plan=(0, 1)))
+    cells: Any = {
+        ("attention236",): {0: 30.0, 1: 31.1, 2: 32.0},
+        ("resnet1001",): {0: 40.0, 1: 41.0, 2: 42.0},
+    }
+    results = results_of(study_with_runs("cifar", cells, plan=(0, 1, 2)))
     assert only_of(judge_all(results, results.studies), "attention236_with_less").verdict == SUPPORTED
     costs = read_costs()
     larger = {key: dict(c, params=c["params"] * (9 if key.name == "attention236" else 1)) for key, c in costs.items()}
