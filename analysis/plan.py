@@ -67,21 +67,23 @@ def _planned(options: argparse.Namespace) -> str:
 
 def _effort(one: "JudgedClaim", runs: "Mapping[str, RunResult]", costs: "Costs") -> tuple[str, str]:
     """In print: the seeds in all that a claim needs, and the core hours of what is not trained yet."""
-    from analysis.claims.table import needed_text
     from analysis.claims.verdicts import INTERIM, NOT_RUN
-    from analysis.stats import FAR, NEVER
+    from analysis.stats import FAR, MIN_SEEDS, NEVER
     from analysis.tables.cell_results import collect
 
     if one.study is None:
         study = f"--study {one.claim.study}" if one.claim.study else "networks that we lack"
         return study if one.verdict == NOT_RUN else "", ""
-    seeds = len(one.study.planned_seeds) if one.verdict == INTERIM else one.needed
-    if not seeds or seeds == NEVER or seeds > FAR:
-        return "" if seeds is None or one.verdict == INTERIM else needed_text(seeds).replace("no number", "none"), ""
+    planned = len(one.study.planned_seeds)
+    needed = one.needed if one.verdict != INTERIM else max(planned, MIN_SEEDS) if planned else None
+    if needed is None:
+        return "", ""
+    if needed == NEVER or needed > FAR:
+        return "none" if needed == NEVER else f"over {FAR}", ""
     cells = collect(one.study, runs)
     used = {key: cells[key] for found in one.findings for key in found.cells}
-    hours = _hours(used, seeds, costs)
-    return str(seeds), "" if hours is None else f"{hours:.1f}"
+    hours = _hours(used, needed, costs)
+    return str(needed), "" if hours is None else f"{hours:.1f}"
 
 
 def _hours(cells: "Mapping[CellKey, CellRuns]", seeds: int, costs: "Costs") -> float | None:
