@@ -37,6 +37,7 @@ class Session:
         self._placement = placement
         self._folder: str | None = None
         self._error: BaseException | None = None
+        self._warming: list[Any] = []
         self._started, self._over = threading.Event(), threading.Event()
 
     def begin(self) -> None:
@@ -52,10 +53,12 @@ class Session:
             self._started.set()
 
     def wait(self) -> None:
-        """Returns when Ray has started. Raises PlacementError if it cannot start."""
+        """Returns when Ray has started, and here its workers. Raises PlacementError if it cannot start."""
         self._started.wait()
         if self._error is not None:
             raise self._error
+        if self._warming:  # a run that waits for a worker would make Ray start one more
+            ray.wait(self._warming, num_returns=len(self._warming))
 
     def end(self) -> None:
         """Disconnects from Ray; on this machine its workers end."""
@@ -69,8 +72,7 @@ class Session:
         try:
             connect(self._placement, self._folder)
             task = ray.remote(warm_up).options(**resources(self._placement))
-            for _ in range(self._placement.workers or 0):
-                task.remote()
+            self._warming = [task.remote() for _ in range(self._placement.workers or 0)]
         except BaseException as error:
             self._error = error
         self._started.set()

@@ -12,8 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +20,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from experiments.executors.event_bus import EventBus
 from experiments.executors.ray_cluster import resources, room, waited_for
 from experiments.executors.ray_worker import WorkerJob, train_in_worker
 from experiments.placement import Placement
@@ -43,26 +43,6 @@ MAX_RETRIES = 20
 """retries of a run whose worker or node died; three deaths in a row without progress end it sooner (run_dir.py)"""
 STOP_SECONDS = 120.0
 """time that workers have to write their checkpoints after the launch ended by itself"""
-
-
-class EventBus:
-    """An actor on the launch's node, through which workers report events and receive orders."""
-
-    def __init__(self) -> None:
-        self.events: deque[tuple[str, tuple[Any, ...]]] = deque()
-        self.orders: tuple[bool, Mapping[str, str]] = (False, {})
-
-    def report(self, events: list[tuple[str, tuple[Any, ...]]]) -> tuple[bool, Mapping[str, str]]:
-        """Takes the events of a worker; returns whether all stop, and the runs to end with their reasons."""
-        self.events.extend(events)
-        return self.orders
-
-    def exchange(self, stop: bool, cut: Mapping[str, str]) -> list[tuple[str, tuple[Any, ...]]]:
-        """Sets the orders; returns the events since the last call."""
-        self.orders = (stop, cut)
-        events = list(self.events)
-        self.events.clear()
-        return events
 
 
 def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -> Iterator[Ended]:
