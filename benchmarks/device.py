@@ -39,8 +39,8 @@ class Planned:
 
 
 PLAN = (
-    Planned("machine", 15, 8), Planned("tests", 70, 20), Planned("speed", 110, 12), Planned("profile", 20, 10),
-    Planned("sharing", 60, 14), Planned("training", 110, 6), Planned("commands", 50, 34), Planned("cells", 45, 16),
+    Planned("machine", 10, 8), Planned("tests", 85, 20), Planned("speed", 125, 12), Planned("profile", 15, 10),
+    Planned("sharing", 55, 14), Planned("training", 110, 6), Planned("commands", 45, 34), Planned("cells", 35, 16),
 )  # fmt: skip
 DONE, FAILED, STOPPED = "done", "failed", "stopped at its limit"
 

@@ -21,7 +21,7 @@ WORTH_SECONDS = 60.0
 WORKER_BYTES = 3 * 2**29
 """memory that a worker with a small network needs; measured 0.8 to 1.2 GiB"""
 INSTALL = "pip install -e '.[cluster]'"
-NOT_HERE_CAPABILITIES = DeviceCapabilities(bf16=True, tf32=True, no_kernels="they are for the CPU")
+NOT_HERE_CAPABILITIES = DeviceCapabilities(bf16=True, tf32=True, no_kernels="")
 NOT_HERE = (
     "this machine has no CUDA device: the plan assumes one with bfloat16 and TensorFloat-32 (compute capability 8.0 or "
     "newer); how long the runs take, how many train at once and whether they fit its memory was not measured"

@@ -123,7 +123,7 @@ class TrainConfig:
     compile: bool = _outside(False)
     """whether to torch.compile the network; measured slower than eager on CPUs"""
     kernels: str = _outside("auto")
-    """eager (PyTorch's operations), fused (our own, on CPUs with channels_last), or auto = fused if possible"""
+    """eager (PyTorch's operations), fused (our own; channels_last), or auto = fused on a CPU that can, else eager"""
     graph: str = _outside("auto")
     """on = each step as one CUDA graph (fewer launches, the same kernels), off, or auto = off until it is measured"""
     recompute: bool = _outside(False)

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import report
 from benchmarks.stages import Found, Work
 from ran.config import RunConfig
-from ran.engine.device import device_capabilities, synchronize
+from ran.engine.device import device_capabilities, no_kernels, synchronize
 from ran.engine.train import TrainHooks
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -21,7 +21,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "bf16": {"train__precision": "bf16"},
     "float32 graph": {"train__precision": "float32", "train__graph": "on"},
     "bf16 graph": {"train__precision": "bf16", "train__graph": "on"},
+    "float32 fused": {"train__precision": "float32", "train__kernels": "fused"},
+    "bf16 fused": {"train__precision": "bf16", "train__kernels": "fused"},
+    "bf16 graph fused": {"train__precision": "bf16", "train__graph": "on", "train__kernels": "fused"},
 }
+"""ways to train; `fused` means the kernels of this kind of device, on the CPU those for the CPU"""
 NETWORKS = ("attention56", "attention92", "attention164")
 BEFORE, MEASURED = 10, 30
 """steps before and between the two synchronisations"""
@@ -48,16 +52,18 @@ def machine(work: Work) -> Iterator[Found]:
 
 
 def speed(work: Work) -> Iterator[Found]:
-    """Steps per second of the training loop and its peak memory, by network and way."""
+    """Steps per second of the training loop and its peak memory, by network and way; why one was skipped."""
     rows: list[Found] = []
-    cases = [(name, *way) for name in (NETWORKS if work.full else NETWORKS[:1]) for way in WAYS.items()]
+    lacking = no_kernels(work.device)
+    cases = [(name, *way) for way in WAYS.items() for name in (NETWORKS if work.full else NETWORKS[:1])]
     if work.full:
         cases.append((NETWORKS[0], "bf16 compiled", {"train__precision": "bf16", "train__compile": True}))
     for name, way, settings in cases:
         config = work.config(name, **settings)
         row: Found = {"network": config.model.name, "way": way}
         try:
-            row |= steps_per_second(work, config)
+            skipped = lacking and config.train.kernels == "fused"
+            row |= {"skipped": lacking} if skipped else steps_per_second(work, config)
         except Exception as error:  # the others may work
             row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         rows.append(row)

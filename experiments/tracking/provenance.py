@@ -94,13 +94,11 @@ def how(config: "RunConfig", device: "torch.device") -> str:
 def machine(device: "torch.device", *, kernels: bool) -> dict[str, Any]:
     """Returns the hardware and software of this process as a JSON object; what cannot be found out is None.
 
-    `kernels`: whether our own kernels are used, which may build them; else `kernels_compiler` is None. `gpu` is None on
-    the CPU.
+    `kernels`: whether our own kernels are used, which may build them; else `kernels_compiler` is None. On CUDA it is
+    Triton. `gpu` is None on the CPU.
     """
     import numpy as np
     import torch
-
-    from ran.kernels import build
 
     config = torch.__config__.show()
     return {
@@ -115,9 +113,20 @@ def machine(device: "torch.device", *, kernels: bool) -> dict[str, Any]:
         "onednn": _first_group(r"(?:MKL-DNN|oneDNN) v(\S+)", config),
         "mkl": _first_group(r"Math Kernel Library Version (\S+)", config),
         "torch_compiler": _first_group(r"^\s*- ((?:GCC|clang|MSVC|Apple)\b.*)$", config),
-        "kernels_compiler": (build.compiler_version() or None) if kernels else None,
+        "kernels_compiler": _kernels_compiler(device) if kernels else None,
         "gpu": _gpu(device) if device.type == "cuda" else None,
     }
+
+
+def _kernels_compiler(device: "torch.device") -> str | None:
+    """Returns what compiles our own kernels for a device, with its version."""
+    from importlib.metadata import version
+
+    from ran.kernels import build
+
+    if device.type == "cuda":
+        return f"triton {version('triton')}"
+    return build.compiler_version() or None
 
 
 def processor() -> str | None:

@@ -15,6 +15,8 @@ from ran.kernels import build, ops
 
 UNTRIED = ("mps", "xpu")
 """devices that are accepted by name, on which nothing here has ever run"""
+OF_TRITON = (8, 0)
+"""the least compute capability of a GPU that Triton supports"""
 
 logger = logging.getLogger(__name__)
 
@@ -98,15 +100,26 @@ def device_capabilities(device: torch.device, *, kernels: bool = True) -> Device
 
 
 def no_kernels(device: torch.device) -> str:
-    """Returns why our own kernels cannot be used on a device, "" if they can. May build them."""
-    return build.why_not() if device.type == "cpu" else "they are for the CPU"
+    """Returns why our own kernels cannot be used on a device of this machine, "" if they can. May build them."""
+    if device.type == "cpu":
+        return build.why_not()
+    if device.type != "cuda":
+        return "they are for the CPU and for CUDA"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OF_TRITON:
+        needed, found = (".".join(map(str, numbers)) for numbers in (OF_TRITON, capability))
+        return f"Triton needs a GPU of compute capability {needed}, this one has {found}"
+    return ops.why_no_triton()
 
 
 def pick_kernels(train: TrainConfig, device: torch.device) -> str:
-    """Returns the kernels that a run asks for: of "auto" ours if they can be used on this device, else PyTorch's."""
+    """Returns the kernels that a run asks for: of "auto" ours on a CPU where they can be used, else PyTorch's.
+
+    On CUDA "auto" is PyTorch's, because ours were never measured there.
+    """
     if train.kernels != "auto":
         return train.kernels
-    fits = train.channels_last and not train.compile
+    fits = train.channels_last and not train.compile and device.type == "cpu"
     return "fused" if fits and not no_kernels(device) else "eager"
 
 

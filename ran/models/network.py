@@ -294,7 +294,7 @@ def _first_and_again(block: nn.Module) -> tuple[AbstractContextManager, Abstract
 
 
 @contextlib.contextmanager
-def _again(block: nn.Module, fused: bool) -> Iterator[None]:
+def _again(block: nn.Module, fused: bool | None) -> Iterator[None]:
     """Keeps the running statistics unchanged in the block, because the first forward pass has updated them."""
     kept = [(buffer, buffer.clone()) for buffer in block.buffers()]
     try:

@@ -16,6 +16,8 @@ WAYS = {
     "recomputed": {"train__recompute": True},
     "graph": {"train__graph": "on"},
     "graph bf16": {"train__graph": "on", "train__precision": "bf16"},
+    "fused": {"train__kernels": "fused"},
+    "fused bf16": {"train__kernels": "fused", "train__precision": "bf16"},
     "spatial": {"model__mask_activation": "spatial"},
     "channel": {"model__mask_activation": "channel"},
     "cbam": {"model__mask_structure": "cbam"},
@@ -40,8 +42,8 @@ def test_twice_and_after_a_stop(way, device, tmp_path):
 
 @pytest.mark.parametrize("options", [
     {}, {"train__precision": "bf16"}, {"train__micro_batch": 8}, {"train__recompute": True},
-    {"model__name": "wrn16_8"}, {"model__learning": "nal"},
-][:: 6 if REHEARSED else 1], ids=str)  # fmt: skip
+    {"model__name": "wrn16_8"}, {"model__learning": "nal"}, {"train__kernels": "fused"},
+][: 1 if REHEARSED else None], ids=str)  # fmt: skip
 def test_a_graph_computes_what_eager_steps_do(options, device, tmp_path):
     """If this holds, train.graph=auto may become on for CUDA (`uses_graph` in ran/engine/device.py)."""
     eager, graph = (

@@ -68,6 +68,14 @@ def test_kernels_are_not_built_for_a_run_without_them(monkeypatch):
     assert provenance.machine(CPU, kernels=False)["kernels_compiler"] is None
 
 
+def test_the_kernels_for_cuda_are_tritons(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "3.8.0")
+    monkeypatch.setattr(provenance, "_gpu", lambda device: {})
+    provenance.machine.cache_clear()
+    assert provenance.machine(torch.device("cuda"), kernels=True)["kernels_compiler"] == "triton 3.8.0"
+    assert provenance.machine(torch.device("cuda"), kernels=False)["kernels_compiler"] is None
+
+
 CPUINFO = """processor\t: 0
 model name\t: AMD EPYC 7763 64-Core Processor
 model\t\t: 1

@@ -159,8 +159,8 @@ def test_kernels_that_are_asked_for_and_not_there():
 
 def test_kernels_that_are_asked_for_and_not_on_this_device(monkeypatch):
     train = override(RunConfig(), {"train.precision": "float32", "train.kernels": "fused"}).train
-    with pytest.raises(ConfigError, match=r"train\.kernels=fused: they are for the CPU"):
-        Arithmetic.of(train, torch.device("cuda"))
+    with pytest.raises(ConfigError, match=r"train\.kernels=fused: they are for the CPU and for CUDA"):
+        Arithmetic.of(train, torch.device("mps"))
     monkeypatch.setattr(build, "why_not", lambda: "no C++ compiler")
     with pytest.raises(ConfigError, match=r"train\.kernels=fused: no C\+\+ compiler"):
         Arithmetic.of(train, torch.device("cpu"))
