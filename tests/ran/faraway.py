@@ -1,12 +1,60 @@
 """The meta device in place of a GPU: what is computed there, what is sent to it, and what is fetched from it."""
 
+import contextlib
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 FAR = torch.device("meta")
 COPIES = {"_to_copy", "copy_"}
+
+
+LOWER = {torch.conv2d, torch.conv1d, F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm}
+FLOAT32 = {torch.ops.aten.upsample_bilinear2d.vec, torch.sum, Tensor.sum, F.normalize}
+WIDEST = {torch.addcmul, torch.cat}
+FLOATS = (torch.float32, torch.bfloat16)
+
+
+class AutocastToBf16(TorchFunctionMode):
+    """In the block, casts the inputs of operations as autocast to bfloat16 does on CUDA; the meta device has none.
+
+    It knows the operations of the networks here. `as_on_cuda` has the real one, on a device that is faked.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        floats = [x.dtype for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and x.dtype in FLOATS]
+        if func in LOWER:
+            dtype = torch.bfloat16
+        elif func in FLOAT32 or (func in WIDEST and torch.float32 in floats):
+            dtype = torch.float32
+        else:
+            return func(*args, **kwargs)
+
+        def cast(x):
+            return x.to(dtype) if isinstance(x, Tensor) and x.dtype in FLOATS else x
+
+        return func(*tree_map(cast, args), **tree_map(cast, kwargs))
+
+
+@contextlib.contextmanager
+def as_on_cuda():
+    """Autocast to bfloat16 of CUDA in the block: torch.autocast switches itself off where there is no GPU."""
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+        torch.set_autocast_enabled("cuda", before[0])
+        torch.set_autocast_dtype("cuda", before[1])
 
 
 class FarAway(TorchDispatchMode):

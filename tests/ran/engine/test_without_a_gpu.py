@@ -1,14 +1,19 @@
 """What a GPU would be given, walked without one: every operation lies on one device, and no step fetches anything.
 
-The meta device computes shapes only, so it refuses what does not fit and what was left on the CPU (faraway.py).
+The meta device computes shapes and types only, so it refuses what does not fit and what was left on the CPU
+(faraway.py). It has no autocast, so for bfloat16 faraway.py casts in its place. That these casts are those of CUDA is
+checked of forward passes only, on a faked CUDA device. What cannot be had without a GPU: autocast's own casts in a
+backward pass, its cache of cast weights, and any value.
 """
 
+import contextlib
 import itertools
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
-from faraway import FAR, FarAway
+from faraway import FAR, AutocastToBf16, FarAway, as_on_cuda
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ran.config import ModelConfig, RunConfig, TrainConfig
@@ -32,6 +37,11 @@ ONE_OF_EACH_KIND = {"attention32a", "wrn16_8"}
 EVERY_NETWORK = [
     pytest.param(name, marks=[] if name in ONE_OF_EACH_KIND else pytest.mark.slow) for name in NETWORKS
 ]  # fmt: skip
+OF_EACH_KIND = [
+    pytest.param(name, marks=[] if name in ONE_OF_EACH_KIND else pytest.mark.slow)
+    for name in (*sorted(ONE_OF_EACH_KIND), "attention56", "attentionnext56_imagenet", "attentioninception56_imagenet")
+]
+"""networks with all kinds of operations; deeper ones repeat them"""
 GATES = {"se", "eca", "cbam"}  # end in their own sigmoid
 MASKS = [
     (structure, activation, learning)
@@ -44,13 +54,26 @@ IN_BRIEF = [
 ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class FarArithmetic(Arithmetic):
+    """Arithmetic with autocast on the meta device."""
+
+    @contextlib.contextmanager
+    def on(self, device):
+        with AutocastToBf16() if self.precision == "bf16" else contextlib.nullcontext():
+            yield
+
+
+PRECISIONS = ["float32", "bf16"]
+
+
 @pytest.fixture
 def fused_sgd(monkeypatch):
     """The optimizer's check of devices lets the meta device through."""
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
 
 
-def far(name, batch=4, clean=False, **options):
+def far(name, batch=4, clean=False, precision="float32", **options):
     """Returns the step and the scoring of a run on the meta device."""
     with torch.device(FAR):
         network = create_model(name, num_classes=10, width=0.25, **options).train()
@@ -67,11 +90,12 @@ def far(name, batch=4, clean=False, **options):
     )
     with FarAway():
         optimizer = sgd(network.parameters(), lr=torch.tensor(0.1, device=FAR), momentum=0.9, weight_decay=1e-4)
+    arithmetic = FarArithmetic(precision)
     step = TrainStep(
         config=RunConfig(ModelConfig(name), train=TrainConfig(batch_size=batch)), data=data, forward=network,
-        optimizer=optimizer, window=LogWindow(FAR, clean=clean), arithmetic=Arithmetic(), size=batch,
+        optimizer=optimizer, window=LogWindow(FAR, clean=clean), arithmetic=arithmetic, size=batch,
     )  # fmt: skip
-    scoring = Scoring(network=network, data=data, arithmetic=Arithmetic(), stop=lambda: False, processes=ALONE)
+    scoring = Scoring(network=network, data=data, arithmetic=arithmetic, stop=lambda: False, processes=ALONE)
     return step, scoring
 
 
@@ -84,15 +108,19 @@ def take(step, count=1):
     return seen.sent, seen.fetched
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_every_network_takes_a_step(name, fused_sgd):
-    assert take(far(name)[0]) == (1, 0), "the draws are sent, nothing is fetched"
+def test_every_network_takes_a_step(name, precision, fused_sgd):
+    step, _ = far(name, precision=precision)
+    assert take(step) == (1, 0), "the draws are sent, nothing is fetched"
+    assert {p.dtype for p in step.forward.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("structure", "activation", "learning"), IN_BRIEF)
-def test_every_mask_takes_a_step(structure, activation, learning, fused_sgd):
+def test_every_mask_takes_a_step(structure, activation, learning, precision, fused_sgd):
     options = {"mask_structure": structure, "mask_activation": activation, "learning": learning}
-    assert take(far("attention32c", **options)[0]) == (1, 0)
+    assert take(far("attention32c", precision=precision, **options)[0]) == (1, 0)
 
 
 @pytest.mark.parametrize("options", [{}, {"clean": True}], ids=["", "noisy labels"])
@@ -118,7 +146,15 @@ def test_a_left_behind_tensor_is_noticed(fused_sgd):
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_network_is_evaluated_and_probed(name, fused_sgd):
-    _, scoring = far(name)
+    evaluate_and_probe(far(name)[1])
+
+
+@pytest.mark.parametrize("name", OF_EACH_KIND)
+def test_networks_of_each_kind_are_evaluated_and_probed_in_bf16(name, fused_sgd):
+    evaluate_and_probe(far(name, precision="bf16")[1])
+
+
+def evaluate_and_probe(scoring):
     with FarAway() as seen:
         score = scoring.score("test")
         few = seen.fetched
@@ -139,13 +175,60 @@ def test_memorisation_needs_no_shape_from_the_device():
     assert seen.fetched == 4
 
 
+def made(name, **options):
+    """Returns a network on the current device and images for it."""
+    network = create_model(name, num_classes=10, width=0.25, **options)
+    side = max(16, network.smallest_input)
+    return network, torch.zeros(2, 3, side, side).contiguous(memory_format=torch.channels_last)
+
+
+def on_faked_cuda(name, precision="float32", **options):
+    """Returns the logits in training mode and in evaluation, and the types of all modules' outputs."""
+    # A mask that matches another's operations builds that one on the meta device, which is not faked.
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, torch.device("cuda"), as_on_cuda() if precision == "bf16" else contextlib.nullcontext():
+        network, images = made(name, **options)
+        fake.allow_non_fake_inputs = False
+        return passes(network, images)
+
+
+def passes(network, images):
+    types = types_of_outputs(network)
+    return [network.train(mode)(images) for mode in (True, False)], types
+
+
+def types_of_outputs(network):
+    """Returns a dictionary that the network's forward passes fill: module -> type of its output."""
+    types = {}
+    for name, module in network.named_modules():
+        if name:
+            module.register_forward_hook(lambda m, i, y, name=name: types.update({name: getattr(y, "dtype", None)}))
+    return types
+
+
 @pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_network_runs_forward_on_cuda_as_far_as_it_can_be_faked(name):
-    """Without a CUDA context autocast switches itself off and `backward` does not run."""
-    with FakeTensorMode(), torch.device("cuda"):
-        network = create_model(name, num_classes=10, width=0.25)
-        side = max(16, network.smallest_input)
-        images = torch.zeros(2, 3, side, side).contiguous(memory_format=torch.channels_last)
-        for mode in (True, False):
-            logits = network.train(mode)(images)
-            assert (logits.shape, logits.device.type) == ((2, 10), "cuda")
+    """Without a CUDA context `backward` does not run."""
+    logits, _ = on_faked_cuda(name)
+    for found in logits:
+        assert (found.shape, found.device.type, found.dtype) == ((2, 10), "cuda", torch.float32)
+
+
+def same_types_on_both(name, **options):
+    """autocast switches itself off without a CUDA context, so it is switched on by hand."""
+    with torch.device(FAR), AutocastToBf16():
+        _, far_away = passes(*made(name, **options))
+    logits, on_cuda = on_faked_cuda(name, "bf16", **options)
+    assert {found.dtype for found in logits} == {torch.bfloat16}
+    assert far_away == on_cuda
+
+
+@pytest.mark.parametrize("name", OF_EACH_KIND)
+def test_networks_of_each_kind_are_cast_on_the_meta_device_as_on_cuda(name):
+    same_types_on_both(name)
+
+
+@pytest.mark.parametrize(("structure", "activation", "learning"), IN_BRIEF)
+def test_every_mask_is_cast_on_the_meta_device_as_on_cuda(structure, activation, learning):
+    options = {"mask_structure": structure, "mask_activation": activation, "learning": learning}
+    same_types_on_both("attention32c", **options)
