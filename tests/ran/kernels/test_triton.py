@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from ran.config import ConfigError, RunConfig, TrainConfig
 from ran.engine.device import Arithmetic, DeviceCapabilities, no_kernels, pick_kernels, resolve
@@ -40,48 +41,53 @@ def test_the_interpreter_computes_large_maps_and_a_network():
     interpreted("slow")
 
 
-F32, TILE, STAGE_TWO = "*fp32", {"ROWS": 32, "COLUMNS": 64}, {"DEPTH": 32, "COLUMNS": 16}
-SIZES = ("i32", "i32")
-STATISTICS = {"affine": (F32, F32), "statistics": F32, "sizes": SIZES}
-NORM = {"EPS": 1e-5}
-KERNELS = {
-    "_add_squares": ({"x": "T", "sums": F32, "sizes": SIZES, "tiles": "i32"}, TILE),
-    "_finish": (
-        {"x": "T", "sums": F32, "running": (F32, F32), "statistics": F32, "sizes": (*SIZES, "i32")},
-        STAGE_TWO | NORM | {"MOMENTUM": 0.1},
-    ),
-    "_activate": ({"x": "T", "y": "T"} | STATISTICS, TILE),
-    "_infer": ({"x": "T", "y": "T", "tables": (F32,) * 4, "sizes": SIZES}, TILE | NORM),
-    "_add_gradients": ({"maps": ("T", "T"), "sums": F32, "tiles": "i32"} | STATISTICS, TILE),
-    "_finish_gradients": ({"sums": F32, "statistics": F32, "gradients": (F32, F32), "sizes": SIZES}, STAGE_TWO),
-    "_descend": ({"maps": ("T",) * 4, "gradients": (F32, F32)} | STATISTICS, TILE | {"PASSED": True}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("element", [pytest.param("*fp32", marks=pytest.mark.slow), "*bf16"])
-def test_every_kernel_compiles_for_a_gpu_and_has_no_atomics(element, tmp_path, monkeypatch):
-    """For compute capability 9.0, by Triton's own compiler and assembler. Nothing is launched."""
+@pytest.fixture
+def compiled(tmp_path, monkeypatch):
+    """Names and results of what would be launched: Triton specialises and compiles each call, and launches nothing."""
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+    from triton.runtime import driver
+    from triton.runtime.jit import JITFunction
 
-    from ran.kernels import channels_last_triton
+    made, original = [], JITFunction.run
 
+    def run(kernel, *arguments, warmup, **options):
+        made.append((kernel.fn.__name__, original(kernel, *arguments, warmup=True, **options)))
+
+    target = GPUTarget("cuda", 90, 32)
+    gpu = SimpleNamespace(
+        get_current_device=lambda: 0, get_current_target=lambda: target, get_current_stream=lambda index: 0
+    )  # fmt: skip
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    for name, (types, constants) in KERNELS.items():
-        kernel = getattr(channels_last_triton, name)
-        names = kernel.arg_names
-        assert set(names) == {*types, *constants}, name
+    monkeypatch.setattr(JITFunction, "run", run)
+    driver.set_active(gpu)
+    yield made
+    driver.set_active(None)  # the real one is found when it is needed
 
-        def typed(value):
-            return tuple(map(typed, value)) if isinstance(value, tuple) else element if value == "T" else value
 
-        source = ASTSource(
-            kernel, {key: typed(types.get(key, "constexpr")) for key in names},
-            {(names.index(key),): value for key, value in constants.items()}, {},
-        )  # fmt: skip
-        made = triton.compile(source, target=GPUTarget("cuda", 90, 32))
-        assert made.asm["cubin"], name
-        assert not re.search(r"\b(atom|red)\.", made.asm["ptx"]), name
+@pytest.mark.parametrize(("dtype", "shape"), [
+    (torch.bfloat16, (3, 70, 16, 9)),
+    pytest.param(torch.float32, (3, 70, 16, 9), marks=pytest.mark.slow),
+    pytest.param(torch.bfloat16, (2, 1, 3, 3), marks=pytest.mark.slow),  # numbers that are 1 become constants
+], ids=str)  # fmt: skip
+def test_every_call_compiles_for_a_gpu_without_atomics(dtype, shape, compiled, monkeypatch):
+    """For compute capability 9.0, by Triton's own compiler and assembler."""
+    from ran.kernels import channels_last_triton as kernels
+
+    monkeypatch.setattr(kernels, "CHUNKS", 4)  # several tiles each
+    x, norm = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last), nn.BatchNorm2d(shape[1])
+    weight, bias = norm.weight.detach(), norm.bias.detach()
+    y, statistics = kernels.forward(x, weight, bias, norm)
+    kernels.backward(y, None, x, weight, bias, statistics)
+    kernels.backward(y, x, x, weight, bias, statistics)
+    kernels.infer(x, norm)
+    kernels.infer(x[:1, :, :1, :1].contiguous(memory_format=torch.channels_last), norm)
+    backward = ["_add_gradients", "_finish_gradients", "_descend"]
+    assert [name for name, _ in compiled] == [
+        "_add_squares", "_finish", "_activate", *backward, *backward, "_infer", "_infer"
+    ]  # fmt: skip
+    for name, kernel in compiled:
+        assert kernel.asm["cubin"], name
+        assert not re.search(r"\b(atom|red)\.", kernel.asm["ptx"]), name
 
 
 def test_auto_is_pytorchs_on_cuda():
