@@ -6,6 +6,9 @@
 Each stage is a process with a limit of its own; time that one leaves goes to those after it, and one that fails or is
 too slow leaves the others alone. Written to OUT, anew after each stage: device.json (everything), device.md (tables),
 tests.txt, profile.txt, log.txt (what the stages print), and cells.db (a tracking store, where MLflow is installed).
+
+Real training takes CIFAR-10 from data/; else the part of it in data/cifar10-sheets/ (`python -m benchmarks.sheets`
+makes one of 23 MB); else the built-in data set. device.md says which it was.
 """
 
 import argparse

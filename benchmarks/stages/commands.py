@@ -23,7 +23,7 @@ def tests(work: Work) -> Iterator[Found]:
     """pytest's summary of tests/gpu; its output is kept as tests.txt."""
     chosen = ["-m", "gpu and not slow", "tests/gpu", "-rs", "--durations", "10", "-p", "no:cacheprovider"]
     if not work.full:
-        chosen += ["-k", "ieee or a_graph_computes"]
+        chosen += ["-k", "ieee or a_graph_computes or test_evaluation"]
     environment = {**os.environ, "RAN_TEST_DEVICE": work.device.type, "PYTHONPATH": str(ROOT)}
     path = work.kept / "tests.txt"
     with path.open("w") as output:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import torch
 
+from benchmarks import sheets
 from benchmarks.stages import Found, Work
 from ran.config import RunConfig, override
-from ran.data.datasets import load_splits
+from ran.data.datasets import Splits, load_splits
 from ran.engine.train import Result, TrainHooks
 from records import names
 from records.errors import DataError
@@ -21,20 +22,36 @@ LEAST = FULL | {
     "model.name": "attention32c", "model.width": 0.125, "train.steps": 6, "train.batch_size": 8, "train.evals": 2,
     "data.val_images": 20, "data.test_images": 20, "data.train_images": 40, "train.precision": "float32",
 }  # fmt: skip
-BUILT_IN = {"data.name": "cluttershapes", "data.image_size": 32}
-"""where CIFAR-10 is not at hand"""
+BUILT_IN = {"data.name": "cluttershapes", "data.image_size": 32, "data.val_images": 500}
+"""where CIFAR-10 is not at hand, nor a part of it"""
+SMALLEST = {"data.image_size": 8, "data.val_images": 20}
+
+
+def images(work: Work) -> tuple[RunConfig, Splits, str]:
+    """Returns the run's config, its images, and which they are: CIFAR-10, the part of it at hand, or the built-in set.
+
+    A rehearsal takes few images, and not the whole of CIFAR-10, which takes seconds to read. Raises DataError for
+    damaged files.
+    """
+    config = override(RunConfig(), FULL if work.full else LEAST)
+    if work.full:
+        try:
+            return config, load_splits(config.data, config.seed), "cifar10, whole"
+        except DataError as error:
+            reason = str(error)
+    else:
+        reason = "a rehearsal does without the whole of CIFAR-10"
+    if sheets.FOLDER.is_dir():
+        splits = sheets.part(config.data, config.seed, folder=sheets.FOLDER, most=None if work.full else 1)
+        counts = f"{len(splits.train):,} training, {len(splits.val):,} validation, {len(splits.test):,} test images"
+        return config, splits, f"cifar10, the part in {sheets.FOLDER.name}: {counts}"
+    config = override(config, BUILT_IN | ({} if work.full else SMALLEST))
+    return config, load_splits(config.data, config.seed), f"{config.data.name}: no {sheets.FOLDER.name}, and {reason}"
 
 
 def training(work: Work) -> Iterator[Found]:
     """The errors of a run, its images per second, and which tensors differ after a stop."""
-    config = override(RunConfig(), FULL if work.full else LEAST)
-    if not work.full:
-        config = override(config, BUILT_IN | {"data.image_size": 8})
-    try:
-        splits = load_splits(config.data, config.seed)
-    except DataError:
-        config = override(config, BUILT_IN | {"data.val_images": 500})
-        splits = load_splits(config.data, config.seed)
+    config, splits, data = images(work)
     curve: list[tuple[int, float]] = []
     taken = [0]
 
@@ -51,7 +68,7 @@ def training(work: Work) -> Iterator[Found]:
     whole = run("whole")
     seconds = time.monotonic() - began
     found: Found = {
-        "data": config.data.name, "network": config.model.name, "steps": config.train.steps, "seconds": seconds,
+        "data": data, "network": config.model.name, "steps": config.train.steps, "seconds": seconds,
         "curve": list(curve), "metrics": whole.metrics, "outcome": whole.outcome,
     }  # fmt: skip
     yield found
