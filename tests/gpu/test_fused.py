@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ran.engine.device import no_kernels
 from ran.kernels import ops
-from ran.kernels.ops import norm_relu, norm_relu_and_input, using
+from ran.kernels.ops import norm_relu, norm_relu_and_input, residual_attention, using
 
 pytestmark = pytest.mark.gpu
 
@@ -79,6 +79,16 @@ def test_evaluation(dtype, limit, device):
     with torch.inference_mode(), using(True):
         y = norm_relu(norm, x)
     assert error(y, F.relu(copy.deepcopy(norm).double()(x.double()))) < limit
+
+
+def test_residual_attention(device):
+    trunk, mask = (torch.randn(2, 8, 5, 5, device=device, requires_grad=True) for _ in range(2))
+    found = []
+    for fused in (True, False):
+        with using(fused):
+            y = residual_attention(trunk, mask)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (trunk, mask))))
+    torch.testing.assert_close(*found)
 
 
 def test_only_where_it_is_asked_for(cuda, monkeypatch):

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.gpu
 SMALL = {"model__width": 0.125, "model__name": "attention32c", "train__evals": 1} if REHEARSED else {"train__evals": 1}
 
 
-@pytest.mark.parametrize("options", [{}, {"train__precision": "bf16"}, {"train__graph": "on"}], ids=str)
+@pytest.mark.parametrize("options", [
+    {}, {"train__precision": "bf16"}, {"train__graph": "on"}, {"train__kernels": "fused"},
+], ids=str)  # fmt: skip
 def test_no_step_waits_for_the_device(options, cuda, tmp_path):
     """A synchronising call between two log points raises; that of a log point and of a capture is let through."""
 

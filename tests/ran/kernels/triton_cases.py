@@ -101,6 +101,17 @@ def test_gradients_reach_what_is_used_alone(small_tiles):
     assert torch.equal(only_passed, torch.ones_like(x))
 
 
+def test_zero_lets_no_gradient_through(small_tiles):
+    """As in PyTorch; a norm whose weights begin at zero gives nothing else."""
+    norm = norm_of(4)
+    nn.init.zeros_(norm.weight)
+    nn.init.zeros_(norm.bias)
+    x = channels_last(2, 4, 5, 5).requires_grad_()
+    with using(True):
+        found = torch.autograd.grad(norm_relu(norm, x).sum(), (x, norm.weight, norm.bias))
+    assert [value.abs().sum() for value in found] == [0, 0, 0]
+
+
 def test_pytorch_does_what_was_not_asked_for(monkeypatch):
     monkeypatch.setattr(ops, "_triton", lambda: pytest.fail("the kernels were called"))
     x = channels_last(2, 4, 5, 5)
