@@ -49,11 +49,11 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> tu
     y, statistics = torch.empty_like(x), _of_channels(x, 2)
     sizes, tile = _sizes(x), _tile(x)
     sums, chunks, tiles = _chunks(x)
-    running = (norm.running_mean, norm.running_var)
+    tables = (norm.running_mean, norm.running_var, statistics)
     with torch.cuda.device_of(x):
         _add_squares[chunks, _columns(x, tile)](x, sums, sizes, tiles, **tile)
         _finish[(_columns(x, STAGE_TWO),)](
-            x, sums, running, statistics, (*sizes, chunks), MOMENTUM=norm.momentum, EPS=norm.eps, **STAGE_TWO
+            x, sums, tables, (*sizes, chunks), MOMENTUM=norm.momentum, EPS=norm.eps, **STAGE_TWO
         )
         _activate[_tiles(x, tile), _columns(x, tile)](x, y, (weight, bias), statistics, sizes, **tile)
     return y, statistics
@@ -209,9 +209,9 @@ def _totals(sums, c, channels, chunks, DEPTH: tl.constexpr, COLUMNS: tl.constexp
 
 @triton.jit
 def _finish(
-    x, sums, running, statistics, sizes, MOMENTUM: tl.constexpr, EPS: tl.constexpr, DEPTH: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    x, sums, tables, sizes, MOMENTUM: tl.constexpr, EPS: tl.constexpr, DEPTH: tl.constexpr, COLUMNS: tl.constexpr
 ):  # fmt: skip
+    running_means, running_vars, statistics = tables
     pixels, channels, chunks = sizes
     c = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     here = c < channels
@@ -222,11 +222,11 @@ def _finish(
     mean = _pivot(x, c, (pixels, channels)).to(tl.float64) + off
     tl.store(statistics + c, mean.to(tl.float32), here)
     tl.store(statistics + channels + c, (1.0 / tl.sqrt(var + EPS)).to(tl.float32), here)
-    running_mean = tl.load(running[0] + c, here, 0.0).to(tl.float64)
-    running_var = tl.load(running[1] + c, here, 0.0).to(tl.float64)
+    running_mean = tl.load(running_means + c, here, 0.0).to(tl.float64)
+    running_var = tl.load(running_vars + c, here, 0.0).to(tl.float64)
     unbiased = var * pixels / (pixels - 1)
-    tl.store(running[0] + c, ((1.0 - MOMENTUM) * running_mean + MOMENTUM * mean).to(tl.float32), here)
-    tl.store(running[1] + c, ((1.0 - MOMENTUM) * running_var + MOMENTUM * unbiased).to(tl.float32), here)
+    tl.store(running_means + c, ((1.0 - MOMENTUM) * running_mean + MOMENTUM * mean).to(tl.float32), here)
+    tl.store(running_vars + c, ((1.0 - MOMENTUM) * running_var + MOMENTUM * unbiased).to(tl.float32), here)
 
 
 @triton.jit
