@@ -14,7 +14,7 @@ def load_runs(uri: str | None = None, archive: bool | str | Path = True) -> "pd.
     """Returns all runs of a tracking store and an archive, a row per fingerprint.
 
     The columns are those of `analysis.read.runs.RUN_COLUMNS` (outcome, seed, cell, study, test_err in %, hours, source,
-    ...), then one for each parameter ("model.learning") and each metric ("final/test_err"); what a run did not log is
+    ...), then one for each parameter ("model.learning") and each metric ("final_test_err"); what a run did not log is
     NaN.
 
     Args:
@@ -37,7 +37,7 @@ def load_curves(
 ) -> "pd.DataFrame":
     """Returns the curves of runs, a row per point, with the columns fingerprint, curve, step and value.
 
-    `curve` is train/loss, train/err (%), val/err (%), response/stage1 and so on; `step` counts optimizer steps. `uri`,
+    `curve` is train/loss, train/err (%), val/err (%), response_stage1 and so on; `step` counts optimizer steps. `uri`,
     `archive` and errors as of `load_runs`; `fingerprints`: only of these runs, which saves reading the others.
     """
     import pandas as pd

@@ -122,7 +122,7 @@ def _missing(group: RunGroup, there: "dict[str, list[Run]]") -> "Iterator[tuple[
 
 def _is(stored: "Run", run: RunData) -> bool:
     metrics = {key: value for key, value in stored.data.metrics.items() if not key.startswith("system/")}
-    return is_same_run(run.start_time, run.metrics, stored.info.start_time, metrics)
+    return is_same_run(run.start_time, run.metrics, stored.info.start_time, names.current_metrics(metrics))
 
 
 class _Writer:

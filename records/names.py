@@ -1,6 +1,13 @@
 """Names of metrics, tags and artifacts, and of networks in print: what `experiments` and `analysis` share."""
 
-# Metrics. Errors are in %, rates in images/s, times in hours; step = number of optimizer steps taken.
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Metrics. Errors are in %, rates in images/s, times in hours; step = number of optimizer steps taken. MLflow
+# shows charts in a section for each prefix, in alphabetical order, and metrics without a prefix in the last section. So
+# only the curves of loss and error have a prefix: they come first.
 TRAIN_LOSS = "train/loss"  # mean over the steps since the last point
 TRAIN_ERR = "train/err"  # on the augmented training batches, same window, against the labels trained on
 TRAIN_ERR_CLEAN = "train/err_clean"  # the same against the true labels; runs with label noise only
@@ -9,26 +16,26 @@ VAL_LOSS = "val/loss"
 VAL_ERR = "val/err"
 TEST_LOSS = "test/loss"  # curves over the test set exist in the paper profile only
 TEST_ERR = "test/err"
-FINAL_VAL_ERR = "final/val_err"
-FINAL_VAL_LOSS = "final/val_loss"
-FINAL_TEST_ERR = "final/test_err"
-FINAL_TEST_LOSS = "final/test_loss"
-FINAL_TEST_ERR5 = "final/test_err5"  # top-5; data sets of more than five classes only
+FINAL_VAL_ERR = "final_val_err"
+FINAL_VAL_LOSS = "final_val_loss"
+FINAL_TEST_ERR = "final_test_err"
+FINAL_TEST_LOSS = "final_test_loss"
+FINAL_TEST_ERR5 = "final_test_err5"  # top-5; data sets of more than five classes only
 # On the training images as they are (not augmented); runs with label noise only.
-FINAL_TRAIN_ERR = "final/train_err"  # against the labels trained on
-FINAL_TRAIN_ERR_CLEAN = "final/train_err_clean"  # against the true labels
-FINAL_MEMORISED = "final/memorised"  # of the wrongly labelled, the share predicted as their wrong label
-NOISE_RATE = "noise/rate"  # % of the training labels that are wrong
-RESPONSE = "response/stage{}"  # mean absolute response of a stage (Figure 4), from 1; a curve
-COST_HOURS = "cost/hours"  # training and evaluation, summed over resumes
-COST_CPU_HOURS = "cost/cpu_hours"  # processor time of the process that trains, all its threads, summed over resumes
-COST_IMAGES_PER_S = "cost/images_per_s"  # training steps only
+FINAL_TRAIN_ERR = "final_train_err"  # against the labels trained on
+FINAL_TRAIN_ERR_CLEAN = "final_train_err_clean"  # against the true labels
+FINAL_MEMORISED = "final_memorised"  # of the wrongly labelled, the share predicted as their wrong label
+NOISE_RATE = "noise_rate"  # % of the training labels that are wrong
+RESPONSE = "response_stage{}"  # mean absolute response of a stage (Figure 4), from 1; a curve
+COST_HOURS = "cost_hours"  # training and evaluation, summed over resumes
+COST_CPU_HOURS = "cost_cpu_hours"  # processor time of the process that trains, all its threads, summed over resumes
+COST_IMAGES_PER_S = "cost_images_per_s"  # training steps only
 # Counts of the network. New runs have them as parameters, so that they have no chart; runs of before as these metrics.
-COST_PARAMS = "cost/params"
-COST_MACS = "cost/macs"
+COST_PARAMS = "cost_params"
+COST_MACS = "cost_macs"
 COUNTS = {COST_PARAMS: "network.params", COST_MACS: "network.macs"}
 """the parameter of a run that holds each count"""
-DIVERGED_STEP = "diverged/step"
+DIVERGED_STEP = "diverged_step"
 # On the parent of a search: the lowest validation error so far and how many trials are over.
 SUMMARY_BEST = "best_val_err"
 SUMMARY_TRIALS = "trials"
@@ -116,3 +123,21 @@ def with_result(name: str, result: str) -> str:
 def without_result(name: str) -> str:
     """Returns the name of a run as its study gives it."""
     return name.partition(_RESULT)[0]
+
+
+# Runs and archives of before have these names with a prefix, e.g. "cost/hours".
+_PREFIXES_BEFORE = ("cost/", "diverged/", "final/", "noise/", "response/")
+
+
+def current_metric(stored: str) -> str:
+    """Returns the present name of a metric from the one that a run or an archive has."""
+    return stored.replace("/", "_", 1) if stored.startswith(_PREFIXES_BEFORE) else stored
+
+
+def current_metrics(stored: Mapping[str, T]) -> dict[str, T]:
+    """Returns what a run or an archive has of its metrics, by their present names.
+
+    A run that was begun before and continued has some metrics by both names: the value of the present name counts.
+    """
+    ordered = sorted(stored.items(), key=lambda item: item[0] == current_metric(item[0]))
+    return {current_metric(key): value for key, value in ordered}

@@ -5,8 +5,9 @@ A study is {"kind": "study", "study": study.json, "parent": {"key", "name", "tag
 value], ...]}, "spec", "probes", "provenance", "masks": base64 of masks.npz, "test_correct": {"count", "bits": base64 of
 the packed bits}}. An attempt that failed or was killed is {"kind": "ended"}, the same without curves and artifacts.
 
-Archives of before lack "parent", "name", "end_time", "provenance", "test_correct" and ended attempts. Lines of the
-first version have no kind: they are runs without start_time, spec and probes. Numbers that are not finite are null.
+Archives of before lack "parent", "name", "end_time", "provenance", "test_correct" and ended attempts, and have other
+names of metrics, which `decode` replaces. Lines of the first version have no kind: they are runs without start_time,
+spec and probes. Numbers that are not finite are null.
 """
 
 import base64
@@ -55,9 +56,12 @@ def encode(line: Line) -> str:
 
 
 def decode(text: str) -> Line:
-    """Returns a line from its text. Raises ValueError, of which OutOfRangeError if the text is JSON beyond measure."""
+    """Returns a line from its text, metrics and curves by their present names.
+
+    Raises ValueError, of which OutOfRangeError if the text is JSON beyond measure.
+    """
     try:
-        return _object(json.loads(text), "the line")
+        line = _object(json.loads(text), "the line")
     except json.JSONDecodeError:
         raise
     except RecursionError:
@@ -66,6 +70,8 @@ def decode(text: str) -> Line:
         if "digits" in str(error):
             raise OutOfRangeError("it has a number of thousands of digits") from None
         raise
+    by_name = {key: line[key] for key in ("metrics", "curves") if isinstance(line.get(key), dict)}
+    return line | {key: names.current_metrics(held) for key, held in by_name.items()}
 
 
 def study_line(study: StudyLine) -> Line:

@@ -46,7 +46,7 @@ class Results:
         return list(map(plain, lines))
 
     def curves(self, fingerprint: str) -> Curves:
-        """Returns name -> [(step, value), ...] of train/*, val/*, test/* and response/*; {} if there are none."""
+        """Returns name -> [(step, value), ...] of train/*, val/*, test/* and response_*; {} if there are none."""
         return next((curves for run in self.kept.get(fingerprint, ()) if (curves := run.curves())), {})
 
     def probes(self, fingerprint: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ RUNNING = "running"  # no outcome yet: running now, or its process was killed
 RESULTS = (names.FINISHED, names.DIVERGED)
 ENDED = (names.FAILED, names.KILLED)
 COMMIT = "mlflow.source.git.commit"  # the one tag of MLflow's own that is read and kept
-CURVES = ("train/", "val/", "test/", "response/")
+CURVES = ("train/", "val/", "test/", names.RESPONSE.format(""))
 
 RUN_COLUMNS = (
     "fingerprint", "outcome", "seed", "test_err", "val_err", "hours", "start_time", "run_id",

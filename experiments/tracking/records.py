@@ -46,7 +46,7 @@ class StoredRun:
     @classmethod
     def of(cls, run: "Run") -> "StoredRun":
         """Returns the record of an MLflow run with a fingerprint."""
-        tags, metrics = run.data.tags, run.data.metrics
+        tags, metrics = run.data.tags, names.current_metrics(run.data.metrics)
         return cls(
             run_id=run.info.run_id,
             fingerprint=tags[names.FINGERPRINT],

@@ -284,7 +284,7 @@ class Store:
             self.client.set_tag(run_id, names.REASON, reason)
         if outcome in (names.FINISHED, names.DIVERGED):
             run = self.client.get_run(run_id)
-            error = run.data.metrics.get(names.FINAL_TEST_ERR)
+            error = names.current_metrics(run.data.metrics).get(names.FINAL_TEST_ERR)
             shown = outcome if error is None or outcome == names.DIVERGED else f"{error:.2f} %"
             name = names.without_result(run.info.run_name or "")
             self.client.update_run(run_id, name=names.with_result(name, shown))

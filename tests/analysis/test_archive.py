@@ -15,7 +15,7 @@ import pytest
 from golden import HALF_DONE, correct_npz, fingerprint, masks_npz, probes_json, study_json
 
 from analysis import archive
-from analysis.read.archive_file import read_file, unite_lines
+from analysis.read.archive_file import read_file, read_folder, unite_lines
 from analysis.read.mlflow_store import StoreError
 from records import names
 
@@ -172,7 +172,7 @@ def test_what_a_file_holds_stays(store_folder: Path) -> None:
         "fingerprint": "0" * 64,
         "tags": {names.SCHEMA: "2"},
         "params": {},
-        "metrics": {"final/test_err": 5.123456789},
+        "metrics": {names.FINAL_TEST_ERR: 5.123456789},
         "curves": {},
     }
     other = study_json(study="mask_type", axes=study_json()["axes"][:1], compare=None, runs=[])
@@ -193,6 +193,25 @@ def test_what_a_file_holds_stays(store_folder: Path) -> None:
     forget(BASELINE)
     assert export() == 0
     assert lines_of_any_kind() == kept
+
+
+def test_names_of_metrics_of_before(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export() == 0
+    present = FILE.read_text()
+    before = present
+    for name in ("final", "cost", "response"):
+        before = before.replace(f'"{name}_', f'"{name}/')
+    assert before != present
+    FILE.write_text(before)
+    (file,) = read_folder(FILE.parent)
+    FILE.write_text(present)
+    (expected,) = read_folder(FILE.parent)
+    assert [run.metrics for run in file.runs] == [run.metrics for run in expected.runs]
+    assert [run.curves() for run in file.runs] == [run.curves() for run in expected.runs]
+    FILE.write_text(before)
+    capsys.readouterr()
+    assert export() == 0, "the same runs in the store are no further results"
+    assert FILE.read_text() == present
 
 
 def lines_of_any_kind() -> list[dict[str, Any]]:

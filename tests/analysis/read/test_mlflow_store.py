@@ -65,6 +65,32 @@ def test_curves_hold_a_point_a_step(store_folder: Path, monkeypatch: pytest.Monk
         assert run.curves() == {names.TRAIN_LOSS: [(1, 2.0), (2, 1.0), (3, 2 / 3)]}
 
 
+@pytest.mark.parametrize("by_query", [True, False])
+def test_a_run_that_was_begun_with_the_names_of_before(
+    store_folder: Path, monkeypatch: pytest.MonkeyPatch, by_query: bool
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    if not by_query:
+        monkeypatch.setattr(store_module, "query", _refuse)
+    client = MlflowClient(f"sqlite:///{store_folder}/mlflow.db")  # MLflow keeps a connection by its URI
+    experiment = client.get_experiment_by_name("ran/cluttershapes").experiment_id
+    run = client.create_run(experiment, tags={names.FINGERPRINT: "e" * 64}).info.run_id
+    response = names.RESPONSE.format(1)
+    client.log_batch(run, metrics=[
+        Metric("response/stage1", 1.0, 10, 5), Metric("response/stage1", 2.0, 20, 10),
+        Metric("cost/hours", 9.0, 20, 10),
+        Metric(response, 2.5, 30, 10), Metric(response, 3.0, 40, 15), Metric("final/test_err", 12.5, 40, 15),
+        Metric(names.COST_HOURS, 0.5, 40, 15), Metric(names.VAL_ERR, 14.0, 40, 15),
+    ])  # fmt: skip
+    (found,) = (one for one in read_contents().runs if one.run_id == run)
+    assert found.curves() == {response: [(5, 1.0), (10, 2.5), (15, 3.0)], names.VAL_ERR: [(15, 14.0)]}
+    assert found.metrics == {
+        response: 3.0, names.COST_HOURS: 0.5, names.FINAL_TEST_ERR: 12.5, names.VAL_ERR: 14.0
+    }  # fmt: skip
+
+
 def _refuse(*_: Any) -> Any:
     raise sqlite3.OperationalError("no such column: is_nan")
 

@@ -89,7 +89,7 @@ def assert_same(one: Result, other: Result) -> None:
     a, b = one.network.state_dict(), other.network.state_dict()
     assert [key for key in a if not torch.equal(a[key], b[key])] == []
     for key in one.metrics.keys() | other.metrics.keys():
-        assert key.startswith("cost/") or one.metrics[key] == other.metrics[key]
+        assert key.startswith("cost_") or one.metrics[key] == other.metrics[key]
 
 
 @pytest.mark.slow
