@@ -131,7 +131,7 @@ def _run_study(launch: "Launch", study: "Study", profile: "Profile", why: str, c
     finished = launching.run(prepared, lambda parent_id: _page().table_so_far(uri, parent_id, cells))
     if finished.exit_status not in UNREAD and (text := _page().table_so_far(uri, finished.parent_id, cells)):
         print(text, flush=True)
-        _page().finish(uri, finished.parent_id, figures=profile.name != "smoke")
+        _page().finish(uri, finished.parent_id, figures=profile.name != "smoke", may_write=finished.may_write)
     for line in finished.problems:
         print(line, file=sys.stderr)
     return finished.exit_status

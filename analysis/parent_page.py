@@ -56,10 +56,11 @@ def table_so_far(tracking_uri: str, parent_id: str, cells: Collection[CellKey]) 
         return ""
 
 
-def finish(tracking_uri: str, parent_id: str, *, figures: bool) -> None:
-    """Does `show`, and says on stderr where a browser shows the runs, or what went wrong."""
+def finish(tracking_uri: str, parent_id: str, *, figures: bool, may_write: bool = True) -> None:
+    """Does `show` if this user may write, and says on stderr where a browser shows the runs, or what went wrong."""
     try:
-        show(tracking_uri, parent_id, figures=figures)
+        if may_write:
+            show(tracking_uri, parent_id, figures=figures)
         print(f"in a browser: {address(tracking_uri, parent_id)}", file=sys.stderr)
     except StoreError as error:
         print(f"table and figures are not in the store: {error}", file=sys.stderr)

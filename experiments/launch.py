@@ -35,6 +35,8 @@ class LaunchResult:
     exit_status: int
     problems: tuple[str, ...]
     """lines about runs that failed or are left"""
+    may_write: bool = True
+    """False if the tracking store lets this user only read"""
 
 
 def run(prepared: PreparedStudy, table: Callable[[str], str] = lambda parent_id: "") -> LaunchResult:
@@ -51,7 +53,8 @@ def run(prepared: PreparedStudy, table: Callable[[str], str] = lambda parent_id:
             known = parents.study_id(store, plan.source.name, plan.parent_key)
             if plan.todo or known is None:
                 raise
-            return LaunchResult(known, exit_status(plan, []), tuple(_problems(plan, [], Delivery())))
+            problems = tuple(_problems(plan, [], Delivery()))
+            return LaunchResult(known, exit_status(plan, []), problems, may_write=False)
         _sweep(prepared, leases)
         outcome = names.KILLED
         try:

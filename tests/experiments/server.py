@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +22,12 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """An MLflow server over a sqlite file and an artifact folder of its own."""
+    """An MLflow server over a sqlite file and an artifact folder of its own, unless `arguments` name another store."""
 
     folder: Path
+    arguments: tuple[str, ...] = ("server",)
+    """subcommand of mlflow and further options"""
+    environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -36,13 +40,16 @@ class Server:
 
     def start(self) -> None:
         command = [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
-            *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}", "--workers", "1"),
-            *("--artifacts-destination", str(self.folder / "artifacts")),
+            *(sys.executable, "-m", "mlflow", *self.arguments),
+            *("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
         ]
+        if "--backend-store-uri" not in command:
+            command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+            command += ["--artifacts-destination", str(self.folder / "artifacts")]
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")},
             "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            **self.environment,
         }  # fmt: skip
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
