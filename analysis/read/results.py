@@ -29,7 +29,7 @@ class Results:
     """All studies and runs; each run once by its fingerprint, whether from the store or the archive."""
 
     sources: tuple[str, ...]
-    """as printed: "sqlite:///mlflow.db: 24 runs", the number of runs used from there"""
+    """as printed: "sqlite:///mlflow.db: 24 runs", the number of runs used from there, and of others"""
     studies: tuple[StudyRecord, ...]
     """one per (name, profile, data set, overrides), sorted by them"""
     runs: "pd.DataFrame"
@@ -104,9 +104,12 @@ def read_results(
     studies = tuple(records[key] for key in sorted(records))
     repeated = repeated_text(len(group.results) for group in groups.values())
     counts = Counter(group.counts.source for group in groups.values())
+    later = Counter(
+        run.source for group in groups.values() for run in group.results if run.source != group.counts.source
+    )
     sources = [*([store.uri] if store else []), *(str(file.path) for file in files)]
     return Results(
-        sources=tuple(f"{source}: {counts[source]} run{'' if counts[source] == 1 else 's'}" for source in sources),
+        sources=tuple(_source_text(source, counts[source], later[source]) for source in sources),
         studies=studies,
         runs=tidy(chosen.runs),
         problems=(
@@ -126,12 +129,19 @@ def results_of_parent(tracking_uri: str, parent: str) -> Results:
     store = read_contents(tracking_uri, parent=parent)
     groups = group_runs(store.runs)
     return Results(
-        sources=(f"{store.uri}: {len(groups)} run{'' if len(groups) == 1 else 's'}",),
+        sources=(_source_text(store.uri, len(groups)),),
         studies=tuple(found.record for found in store.parents),
         runs=tidy(store.runs),
         problems=store.problems,
         kept={fingerprint: group.copies for fingerprint, group in groups.items()},
     )
+
+
+def _source_text(source: str, runs: int, later: int = 0) -> str:
+    """Returns e.g. "sqlite:///mlflow.db: 22 runs; 2 others have an earlier result elsewhere"."""
+    text = f"{source}: {runs} run{'' if runs == 1 else 's'}"
+    others = "1 other has" if later == 1 else f"{later} others have"
+    return f"{text}; {others} an earlier result elsewhere" if later else text
 
 
 def _store(tracking_uri: str | None, experiment: str | None, *, may_be_missing: bool) -> StoreContents | None:

@@ -134,7 +134,8 @@ def test_the_first_of_two_results_counts_wherever_it_is(archived: Path) -> None:
         line(lambda run, by=later: run.update(start_time=run["start_time"] + by, metrics={}), chosen)
     line(lambda run: run.pop("start_time"), timeless)  # as in the first archives: the same metrics are the same run
     results = read_results()
-    assert results.sources == ("sqlite:///mlflow.db: 9 runs", f"{FILE}: 1 run")
+    store = "sqlite:///mlflow.db: 9 runs; 1 other has an earlier result elsewhere"
+    assert results.sources == (store, f"{FILE}: 1 run; 1 other has an earlier result elsewhere")
     rows = results.runs.set_index("fingerprint")
     found = rows.loc[[first, second, timeless], ["source", "results"]].values.tolist()
     assert found == [[str(FILE), 2], ["sqlite:///mlflow.db", 2], ["sqlite:///mlflow.db", 1]]
