@@ -3,6 +3,9 @@
     python tests/experiments/kill.py --moments 50
     python tests/experiments/kill.py --phase creation --moments 100   # of the tracking store: kill_creation.py
     python tests/experiments/kill.py --phase pause --moments 20       # SIGSTOP beyond the lease: pause.py
+    python tests/experiments/kill.py --phase launch --moments 400     # again and again: kill_often.py
+    python tests/experiments/kill.py --phase launches --moments 400   # of two launches side by side
+    python tests/experiments/kill.py --phase workers --moments 60     # of a launch with two workers of Ray's
 
 Every second moment is a time, at which the kill comes from outside; every other is the entry or the return of a call
 of our own code, drawn function by function, so that the short moments between two writes are met as often as the long
@@ -10,6 +13,8 @@ ones in a training step. Weights must agree bit by bit, every metric step by ste
 """
 
 import argparse
+import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -21,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -60,6 +66,38 @@ def _ours(frame: FrameType) -> str | None:
     return f"{Path(file).relative_to(ROOT)}:{frame.f_code.co_qualname}"
 
 
+def redirect(output: Path) -> None:
+    """Appends what this process prints to a file."""
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+@contextlib.contextmanager
+def count_calls(moment: Moment | None, counts: Path | None) -> Iterator[None]:
+    """Kills this process at a moment that is a call, or writes the number of calls by function to the file `counts`."""
+    seen: Counter[str] = Counter()
+    name = "" if moment is None else moment.function.partition(":")[2]
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        if event in ("call", "return") and (function := _ours(frame)):
+            seen[f"{event} {function}"] += 1
+
+    def kill(frame: FrameType, event: str, _: Any) -> None:
+        # The name first: this is called at each call of every library.
+        if moment is not None and frame.f_code.co_qualname == name and event == moment.event:
+            seen[event] += _ours(frame) == moment.function
+            if seen[event] == moment.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if counts is not None or name:
+        sys.setprofile(count if counts is not None else kill)
+    yield
+    sys.setprofile(None)
+    if counts is not None:
+        counts.write_text(json.dumps(seen))
+
+
 def _child(lab: Lab, moment: Moment | None, counts: Path | None) -> None:
     """A launch in this process, with a checkpoint after every step. Killed at its moment, or counted."""
     import torch
@@ -69,28 +107,10 @@ def _child(lab: Lab, moment: Moment | None, counts: Path | None) -> None:
 
     torch.set_num_threads(1)
     os.chdir(lab.folder)
-    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    redirect(lab.folder / "output.txt")
     settings.CHECKPOINT_SECONDS = 0.0
-    seen: Counter[str] = Counter()
-
-    def count(frame: FrameType, event: str, _: Any) -> None:
-        if event in ("call", "return") and (function := _ours(frame)):
-            seen[f"{event} {function}"] += 1
-            if (
-                moment is not None
-                and (event, function) == (moment.event, moment.function)
-                and seen[f"{event} {function}"] == moment.number
-            ):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    if counts is not None or (moment is not None and moment.seconds is None):
-        sys.setprofile(count)
-    status = run_ablation.main(["--study", "smoke", *lab.places(), *RUN])
-    sys.setprofile(None)
-    if counts is not None:
-        counts.write_text(json.dumps(seen))
+    with count_calls(moment, counts):
+        status = run_ablation.main(["--study", "smoke", *lab.places(), *RUN])
     os._exit(status)
 
 
@@ -117,25 +137,44 @@ def check(lab: Lab, whole: Lab, moment: Moment) -> tuple[str, str]:
         return f"ended with {status} in place of the kill", state
     if (again := launch(lab)) != 0:
         return f"the second launch ended with {again}", state
-    run = lab.children()[NAME]
-    wrong = [
-        what
-        for what, holds in {
-            "weights": same_bits(lab.weights(NAME), whole.weights(NAME)),
-            "points": lab.comparable(NAME) == whole.comparable(NAME) and lab.each_point_once(NAME),
-            "outcome": (run.data.tags[names.OUTCOME], run.info.status) == (names.FINISHED, "FINISHED"),
-            "resumes": run.data.tags[names.RESUMES] == expected,
-            "parameters": run.data.params == whole.children()[NAME].data.params | {"data.root": lab.data},
-            "artifacts": lab.files(run) == whole.files(whole.children()[NAME]),
-            "runs": (len(lab.all_runs()), len(lab.parents())) == (2, 1),
-            "claims": not lab.client.search_registered_models(),
-            "left over": sorted(p.name for p in lab.checkpoints.iterdir()) == ["launch.lock"],
-            "store": sqlite3.connect(lab.store).execute("PRAGMA integrity_check").fetchone() == ("ok",),
-            "traceback": "Traceback" not in (lab.folder / "output.txt").read_text(),
-        }.items()
-        if not holds
-    ]
+    wrong = compare(lab, whole)
+    if lab.children()[NAME].data.tags[names.RESUMES] != expected:
+        wrong.append("resumes")
     return ", ".join(wrong), state
+
+
+def compare(lab: Lab, whole: Lab) -> list[str]:
+    """Returns in what the runs of a lab, the store and what is left over differ from launches that were not killed."""
+    runs, others = lab.children(), whole.children()
+    if runs.keys() != others.keys():
+        return [f"runs {sorted(runs)}"]
+    (parent,), (other,) = lab.parents(), whole.parents()
+    said = "".join(path.read_text() for path in lab.folder.glob("output*.txt"))
+    holds = {
+        "weights": all(same_bits(lab.weights(name), whole.weights(name)) for name in runs),
+        "points": all(lab.comparable(name) == whole.comparable(name) and lab.each_point_once(name) for name in runs),
+        "outcome": all(
+            (run.data.tags[names.OUTCOME], run.info.status) == (names.FINISHED, "FINISHED") for run in runs.values()
+        ),
+        "parameters": all(
+            run.data.params == others[name].data.params | {"data.root": lab.data} for name, run in runs.items()
+        ),
+        "artifacts": all(lab.files(run) == whole.files(others[name]) for name, run in runs.items()),
+        "runs": len(lab.all_runs()) == 1 + len(others),
+        "parent": parent.info.status == "FINISHED" and lab.tables(parent) == whole.tables(other),
+        "claims": not lab.client.search_registered_models(),
+        "left over": {p.name for place in lab.folder.glob("checkpoints*") for p in place.iterdir()} == {"launch.lock"},
+        "store": sqlite3.connect(lab.store).execute("PRAGMA integrity_check").fetchone() == ("ok",),
+        "traceback": "Traceback" not in said,
+    }
+    return [what for what, right in holds.items() if not right]
+
+
+def drawn(counts: Mapping[str, int], generator: random.Random) -> Moment:
+    """Returns a call, drawn function by function, of those in a file of `count_calls`."""
+    key = generator.choice(sorted(counts))
+    event, _, function = key.partition(" ")
+    return Moment(None, function, event, generator.randint(1, counts[key]))
 
 
 def harness(folder: Path, migrated: Path, moments: int, seed: int) -> list[tuple[Moment, str, str]]:
@@ -158,12 +197,7 @@ def harness(folder: Path, migrated: Path, moments: int, seed: int) -> list[tuple
     generator = random.Random(seed)
     found = []
     for i in range(moments):
-        if i % 2:
-            moment = Moment(seconds=generator.uniform(0, seconds))
-        else:
-            key = generator.choice(sorted(counts))
-            event, _, function = key.partition(" ")
-            moment = Moment(None, function, event, generator.randint(1, counts[key]))
+        moment = Moment(seconds=generator.uniform(0, seconds)) if i % 2 else drawn(counts, generator)
         one = lab(f"moment{i}")
         found.append((moment, *check(one, whole, moment)))
         print(f"{i + 1:>4} {moment}: {found[-1][2]}: {found[-1][1] or 'as uninterrupted'}", flush=True)
@@ -174,14 +208,13 @@ def harness(folder: Path, migrated: Path, moments: int, seed: int) -> list[tuple
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--phase", choices=("run", "creation", "pause"), default="run")
+    parser.add_argument("--phase", choices=sorted(PHASES), default="run")
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kill-"))
-    phase = {"run": _run, "creation": _creation, "pause": _pause}[arguments.phase]
-    wrong = phase(folder, arguments.moments, arguments.seed)
-    print(f"{arguments.moments - len(wrong)} of {arguments.moments} moments: as a run that was never stopped")
+    tried, wrong = PHASES[arguments.phase](folder, arguments.moments, arguments.seed)
+    print(f"{tried - len(wrong)} of {tried}: as a run that was never stopped")
     if wrong:
         print(f"what went wrong lies in {folder}")
         return 1
@@ -189,20 +222,37 @@ def main() -> int:
     return 0
 
 
-def _creation(folder: Path, moments: int, seed: int) -> list[str]:
+def _creation(folder: Path, moments: int, seed: int) -> tuple[int, list[str]]:
     import kill_creation
 
-    return [wrong for _, wrong in kill_creation.harness(folder, moments, seed) if wrong]
+    return moments, [wrong for _, wrong in kill_creation.harness(folder, moments, seed) if wrong]
 
 
-def _pause(folder: Path, moments: int, seed: int) -> list[str]:
+def _pause(folder: Path, moments: int, seed: int) -> tuple[int, list[str]]:
     import pause
 
-    return [wrong for wrong, _ in pause.harness(folder, _migrated(folder), moments, seed) if wrong]
+    return moments, [wrong for wrong, _ in pause.harness(folder, _migrated(folder), moments, seed) if wrong]
 
 
-def _run(folder: Path, moments: int, seed: int) -> list[str]:
-    return [wrong for _, wrong, _ in harness(folder, _migrated(folder), moments, seed) if wrong]
+def _run(folder: Path, moments: int, seed: int) -> tuple[int, list[str]]:
+    return moments, [wrong for _, wrong, _ in harness(folder, _migrated(folder), moments, seed) if wrong]
+
+
+def _often(way: str, folder: Path, moments: int, seed: int) -> tuple[int, list[str]]:
+    import kill_often
+
+    studies = kill_often.harness(folder, _migrated(folder), way, moments, seed)
+    print(f"{sum(study.kills for study in studies)} kills in {len(studies)} studies")
+    return len(studies), [study.wrong for study in studies if study.wrong]
+
+
+PHASES = {
+    "run": _run,
+    "creation": _creation,
+    "pause": _pause,
+    **{way: functools.partial(_often, way) for way in ("launch", "launches", "workers")},
+}
+"""what each tries, and what was found wrong"""
 
 
 def _migrated(folder: Path) -> Path:

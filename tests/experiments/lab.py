@@ -179,6 +179,10 @@ class Lab:
         """Names of a run's artifacts, but for the diff of a working tree that may have changed between two runs."""
         return {file.path for file in self.client.list_artifacts(run.info.run_id)} - {names.GIT_DIFF}
 
+    def tables(self, parent: Run) -> tuple[str, ...]:
+        """The plan and the table of a study, as its parent run has them."""
+        return tuple(self.artifact(parent, name).read_text() for name in (names.STUDY_JSON, "results/table.csv"))
+
     def steps(self) -> list[int]:
         """The steps of all checkpoints."""
         return sorted(int(path.stem.removeprefix("step-")) for path in self.checkpoints.glob("*/step-*.safetensors"))
