@@ -39,6 +39,7 @@ SMALL = (
     *("--data.train_images", "16", "--data.val_images", "8", "--data.test_images", "16", "--import", "many_deaths"),
 )
 LEASE = 2.0
+"""seconds, of launches that are apart"""
 LOOK = 0.6
 """longest time between two looks at a launch with workers, in seconds"""
 LONGEST = 300.0
@@ -65,7 +66,7 @@ class Place:
 
 
 @dataclass
-class Study:
+class KilledStudy:
     """What happened to a study so far."""
 
     places: tuple[Place, ...]
@@ -76,6 +77,7 @@ class Study:
 
 
 def _child(place: Place, moment: Moment | None, counts: Path | None) -> None:
+    """A launch in this process. Killed at its moment, or counted."""
     import torch
 
     import run_ablation
@@ -118,7 +120,7 @@ class Running:
     """when it is killed, unless it kills itself at a call before"""
 
 
-def kill_launches(study: Study, draw: Callable[[], Moment], most: int) -> None:
+def kill_launches(study: KilledStudy, draw: Callable[[], Moment], most: int) -> None:
     """Launches a study at each of its places, again whenever a launch was killed, until all have ended."""
 
     def start(place: Place) -> Running:
@@ -146,7 +148,7 @@ def kill_launches(study: Study, draw: Callable[[], Moment], most: int) -> None:
                 study.wrong = f"a launch ended with {status}"
 
 
-def kill_workers(study: Study, generator: random.Random, most: int) -> None:
+def kill_workers(study: KilledStudy, generator: random.Random, most: int) -> None:
     """Launches a study, kills the launch or one of Ray's processes that do its work, until a launch ends by itself."""
     (place,) = study.places
     status: int | None = -signal.SIGKILL
@@ -166,7 +168,7 @@ def kill_workers(study: Study, generator: random.Random, most: int) -> None:
                         study.kills += 1
                         study.of_workers += 1
         status = process.exitcode
-        study.kills += status == -signal.SIGKILL
+        study.kills += status == -signal.SIGKILL and not study.wrong
     if status != 0 and not study.wrong:
         study.wrong = f"a launch ended with {status}"
 
@@ -184,8 +186,11 @@ def _victim(launch: BaseProcess, generator: random.Random) -> psutil.Process | N
     return None
 
 
-def harness(folder: Path, migrated: Path, way: str, kills: int, seed: int) -> list[Study]:
-    """Kills launches in a way of WAYS until `kills` were killed; returns what happened to each study."""
+def harness(folder: Path, migrated: Path, way: str, kills: int, seed: int) -> list[KilledStudy]:
+    """Kills until there were `kills` of them; returns what happened to each study.
+
+    `way`: launch, launches or workers, as kill.py calls its phases.
+    """
 
     def lab(name: str) -> Lab:
         made = Lab(folder / name)
@@ -207,15 +212,15 @@ def harness(folder: Path, migrated: Path, way: str, kills: int, seed: int) -> li
             return Moment(seconds=generator.uniform(0, seconds / EARLY))
         return drawn(counts, generator)
 
-    found: list[Study] = []
+    found: list[KilledStudy] = []
     while (left := kills - sum(study.kills for study in found)) > 0:
         one, most, began = lab(f"study{len(found)}"), min(STUDY_KILLS, left), time.monotonic()
         if way == "workers":
-            study = Study((Place(one, workers=2),))
+            study = KilledStudy((Place(one, workers=2),))
             kill_workers(study, generator, most)
         else:
             is_apart = way == "launches" and len(found) % 3 == 2
-            study = Study(tuple(Place(one, number, is_apart) for number in range(1 if way == "launch" else 2)))
+            study = KilledStudy(tuple(Place(one, number, is_apart) for number in range(1 if way == "launch" else 2)))
             kill_launches(study, draw, most)
         killed = time.monotonic()
         for place in study.places:

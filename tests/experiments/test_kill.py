@@ -3,6 +3,7 @@
 import shutil
 
 import kill_creation
+import kill_often
 import pause
 import pytest
 from kill import Moment, check, harness, launch
@@ -41,6 +42,17 @@ def test_pauses_beyond_the_lease(tmp_path, migrated_store):
     found = pause.harness(tmp_path, migrated_store, moments=3, seed=3)
     assert [wrong for wrong, _ in found if wrong] == []
     assert ("", "taken over") in found, "not so for one that is stopped inside a transaction"
+
+
+@pytest.mark.parametrize(
+    ("way", "kills"), [("launch", 6), ("launches", 8), pytest.param("workers", 3, marks=pytest.mark.cluster)]
+)
+def test_launches_and_workers_that_are_killed_again_and_again(way, kills, tmp_path, migrated_store):
+    if way == "workers":
+        pytest.importorskip("ray", reason="needs the extra cluster")
+    found = kill_often.harness(tmp_path, migrated_store, way, kills, seed=11)
+    assert [study.wrong for study in found if study.wrong] == []
+    assert sum(study.kills for study in found) >= kills
 
 
 @pytest.fixture(scope="module")
