@@ -145,9 +145,10 @@ def check(lab: Lab, whole: Lab, moment: Moment) -> tuple[str, str]:
 
 def compare(lab: Lab, whole: Lab) -> list[str]:
     """Returns in what the runs of a lab, the store and what is left over differ from launches that were not killed."""
+    there, right = (sorted(str(run.info.run_name) for run in one.all_runs()) for one in (lab, whole))
+    if there != right:
+        return [f"runs {', '.join(there)}"]
     runs, others = lab.children(), whole.children()
-    if runs.keys() != others.keys():
-        return [f"runs {sorted(runs)}"]
     (parent,), (other,) = lab.parents(), whole.parents()
     said = "".join(path.read_text() for path in lab.folder.glob("output*.txt"))
     holds = {
@@ -160,14 +161,13 @@ def compare(lab: Lab, whole: Lab) -> list[str]:
             run.data.params == others[name].data.params | {"data.root": lab.data} for name, run in runs.items()
         ),
         "artifacts": all(lab.files(run) == whole.files(others[name]) for name, run in runs.items()),
-        "runs": len(lab.all_runs()) == 1 + len(others),
         "parent": parent.info.status == "FINISHED" and lab.tables(parent) == whole.tables(other),
         "claims": not lab.client.search_registered_models(),
         "left over": {p.name for place in lab.folder.glob("checkpoints*") for p in place.iterdir()} == {"launch.lock"},
         "store": sqlite3.connect(lab.store).execute("PRAGMA integrity_check").fetchone() == ("ok",),
         "traceback": "Traceback" not in said,
     }
-    return [what for what, right in holds.items() if not right]
+    return [what for what, is_so in holds.items() if not is_so]
 
 
 def drawn(counts: Mapping[str, int], generator: random.Random) -> Moment:
