@@ -570,7 +570,9 @@ def finish(lab: Lab, whole: Lab, resumes: str = "1") -> None:
     pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_signal_stops_after_a_checkpoint(number, status, lab, whole):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and so by what is started
     process = start_slowly(lab)
+    signal.signal(signal.SIGHUP, before)
     process.send_signal(number)
     lab.go()
     out, err = process.communicate(timeout=180)
