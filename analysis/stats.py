@@ -126,19 +126,18 @@ def contrast(differences: "Sequence[float] | np.ndarray[Any, Any]") -> Contrast 
     of_rest = float((rest**2).sum()) / ((n - 1) * (images - 1))
     of_seeds = images * float(by_seed.var(ddof=1))
     s, e = max(of_seeds, of_rest), max(n * float(by_image.var(ddof=1)) - of_rest, 0.0)
-    df = _degrees(n, of_seeds, max(of_rest - _widened(n, of_seeds), 0.0) + e)
+    df = _degrees(n, of_seeds, of_rest, e)
     size = n * images
     return _with_interval(mean, math.sqrt((s + e) / size), df, math.sqrt(s / size), math.sqrt(e / size), n, images)
 
 
-def _widened(n: float, of_seeds: float) -> float:
-    return of_seeds * n / (n - 1)
-
-
-def _degrees(n: float, of_seeds: float, known: float) -> float:
-    """Satterthwaite's, of a widened mean square of n seeds plus one that is known."""
-    uncertain = _widened(n, of_seeds)
-    return (n - 1) * ((uncertain + known) / uncertain) ** 2 if uncertain > 0 else math.inf
+def _degrees(n: float, of_seeds: float, of_rest: float, of_images: float) -> float:
+    """Satterthwaite's, of a sum in which the mean square of n seeds alone is uncertain; see `contrast`."""
+    uncertain = of_seeds * n / (n - 1)
+    if uncertain == 0:
+        return math.inf
+    ratio = (max(uncertain, of_rest) + of_images) / uncertain
+    return (n - 1) * ratio * ratio
 
 
 def _with_interval(
@@ -251,7 +250,7 @@ def _power_of(one: Claimed, effect: float, n: float, alpha: float) -> float:
         raise ValueError("the spread over seeds needs two seeds")
     between, images = found.n * found.se_seeds**2, (found.se_images or 0.0) ** 2
     se = math.sqrt(between / n + images)
-    df = _degrees(n, between / n, images)
+    df = _degrees(n, between / n, 0.0, images)
     if one.side:
         return _power(one.side * (effect - one.bound), se, df, alpha)
     margin = one.margin or 0.0

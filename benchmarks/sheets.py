@@ -7,7 +7,6 @@ images 3500 to 3999. train.tsv.gz has a line for each image of the whole set: it
 make a part. `python -m benchmarks.device` trains on the part that it finds; git ignores data/.
 """
 
-import argparse
 import gzip
 import zlib
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from ran.data.augment import cifar_normalization
 from ran.data.cifar import open_cifar
 from ran.data.datasets import Splits, split_indices
 from ran.data.source import Images, as_images
-from records.command import entry
+from records.command import OneLineParser, entry
 from records.errors import DataError
 
 FOLDER = report.ROOT / "data" / "cifar10-sheets"
@@ -32,8 +31,8 @@ SPLITS = ("train", "test")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes sheets of the CIFAR-10 under --root; returns 0. Raises DataError where there is none."""
-    parser = argparse.ArgumentParser("python -m benchmarks.sheets", description=(__doc__ or "").splitlines()[0])
+    """Writes sheets of the CIFAR-10 under --root; returns 0. Raises DataError where there is none, or too little."""
+    parser = OneLineParser("python -m benchmarks.sheets", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", default="data", help="folder that has cifar-10-batches-py (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the sheets (default: %(default)s)")
     parser.add_argument("--train", type=int, default=24, help="number of training sheets (default: %(default)s)")
@@ -42,11 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     splits = open_cifar("cifar10", options.root, download=False).load()
     for name, images in zip(SPLITS, splits, strict=True):
         write(images, options.out, name, getattr(options, name))
+    print(f"{options.train} training and {options.test} test sheets of {ON_A_SHEET} images in {options.out}")
     return 0
 
 
 def write(images: Images, folder: Path, name: str, sheets: int) -> None:
-    """Writes the first `sheets` sheets of a split, uint8 (N, 3, 32, 32), and all its labels."""
+    """Writes the first `sheets` sheets of a split, uint8 (N, 3, 32, 32), and all its labels.
+
+    Raises DataError for a number of sheets that the split does not have.
+    """
+    if not 1 <= sheets <= len(images.images) // ON_A_SHEET:
+        raise DataError(f"--{name} {sheets}: there are 1 to {len(images.images) // ON_A_SHEET} sheets")
     (folder / name).mkdir(parents=True, exist_ok=True)
     pixels = np.asarray(images.images).transpose(0, 2, 3, 1)
     for sheet in range(sheets):

@@ -46,6 +46,13 @@ def test_what_was_written_is_read(folder, originals):
         assert torch.equal(found.labels, images.labels)
 
 
+@pytest.mark.parametrize("count", [-1, 0, 4])
+def test_sheets_that_the_set_does_not_have_are_refused(count, originals, tmp_path):
+    with pytest.raises(DataError, match=f"--train {count}: there are 1 to 3 sheets"):
+        sheets.write(originals["train"], tmp_path, "train", count)
+    assert not list(tmp_path.iterdir())
+
+
 def test_any_sheets_make_a_part(folder, originals):
     (folder / "train" / "001.webp").unlink()
     found = sheets.read(folder, "train")

@@ -181,10 +181,7 @@ def harness(folder: Path, migrated: Path, moments: int, seed: int) -> list[tuple
     """Returns, of each moment, what was found wrong and what the kill left."""
 
     def lab(name: str) -> Lab:
-        made = Lab(folder / name)
-        made.folder.mkdir(parents=True)
-        shutil.copy(migrated, made.store)
-        return made
+        return Lab.with_store(folder / name, migrated)
 
     whole, counted = lab("whole"), lab("counted")
     assert launch(whole) == 0, (whole.folder / "output.txt").read_text()

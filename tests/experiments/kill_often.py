@@ -193,10 +193,7 @@ def harness(folder: Path, migrated: Path, way: str, kills: int, seed: int) -> li
     """
 
     def lab(name: str) -> Lab:
-        made = Lab(folder / name)
-        made.folder.mkdir(parents=True)
-        shutil.copy(migrated, made.store)
-        return made
+        return Lab.with_store(folder / name, migrated)
 
     whole = lab("whole")
     began = time.monotonic()

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -88,6 +89,14 @@ class Lab:
     """A folder with store, checkpoints and data of its own."""
 
     folder: Path
+
+    @classmethod
+    def with_store(cls, folder: Path, migrated: Path) -> "Lab":
+        """A lab in a new folder, with a copy of a migrated store."""
+        made = cls(folder)
+        made.folder.mkdir(parents=True)
+        shutil.copy(migrated, made.store)
+        return made
 
     @property
     def store(self) -> Path:

@@ -106,10 +106,7 @@ def harness(folder: Path, migrated: Path, moments: int, seed: int) -> list[tuple
     """Returns, of each pause, what was found wrong and what happened."""
 
     def lab(name: str) -> Lab:
-        made = Lab(folder / name)
-        made.folder.mkdir(parents=True)
-        shutil.copy(migrated, made.store)
-        return made
+        return Lab.with_store(folder / name, migrated)
 
     whole = lab("whole")
     assert launch(whole) == 0, (whole.folder / "output.txt").read_text()

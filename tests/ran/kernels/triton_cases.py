@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from test_ops import SHAPES, channels_last, error, norm_of, results
+from test_ops import SHAPES, channels_last, compare, compare_bf16, error, norm_of, results
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,39 +34,25 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(channels_last_triton, "STAGE_TWO", {"DEPTH": 2, "COLUMNS": 64})
 
 
-def compare(shape, offset=0.0, spread=1.0):
-    norm, x = norm_of(shape[1]), channels_last(*shape, offset=offset, spread=spread)
-    exact = results(copy.deepcopy(norm).double(), x.double(), False)
-    ours, theirs = results(norm, x, True), results(norm, x, False)
-    for found, other, reference in zip(ours, theirs, exact, strict=True):
-        assert found.shape == reference.shape
-        assert error(found, reference) <= max(3e-6, 4 * error(other, reference))
-
-
 @pytest.mark.parametrize("shape", SEVERAL, ids=str)
 def test_as_exact_as_pytorch(shape, small_tiles):
-    compare(shape)
+    compare(shape, tolerance=3e-6)
 
 
 @pytest.mark.parametrize(("offset", "spread"), [(50.0, 1.0), (-3.0, 1e-3)])
 def test_a_large_mean_costs_no_digits(offset, spread, small_tiles):
-    compare(SEVERAL[2], offset, spread)
+    compare(SEVERAL[2], offset, spread, tolerance=3e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_as_exact_as_pytorch_in_tiles_of_full_size(shape):
-    compare(shape)
+    compare(shape, tolerance=3e-6)
 
 
 @pytest.mark.parametrize("shape", SEVERAL[2:], ids=str)
 def test_bf16(shape, small_tiles):
-    norm, x = norm_of(shape[1]), channels_last(*shape, dtype=torch.bfloat16)
-    exact = results(copy.deepcopy(norm).double(), x.double(), False)
-    ours = results(norm, x, True)
-    assert [value.dtype for value in ours] == [torch.bfloat16] * 3 + [torch.float32] * 4
-    for found, reference in zip(ours, exact, strict=True):
-        assert error(found, reference) < 2 * 2**-8
+    compare_bf16(shape)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
