@@ -114,9 +114,13 @@ class _SharedStep:
         self.old = [k**count for k in kept]
         self.weights = [[k ** (count - 1 - index) for k in kept] for index in share.indices]
         self.others = count - len(share.indices)
+        self.rehearsed = False
 
     def assign(self, parts: Iterable[T]) -> Iterator[T]:
         """Yields the micro-batches of this process; the backward pass of the last one reduces the gradients."""
+        parts = list(parts)
+        if not self.rehearsed:
+            yield from self._rehearse(parts[0])
         totals = list(torch._foreach_mul(self.running, self.old)) if self.running else []
         if not self.processes.leads:  # the value before the step counts once
             _zero([*totals, *self.window])
@@ -137,6 +141,19 @@ class _SharedStep:
         torch._foreach_copy_(kept, [total.view_as(value) for value, total in zip(kept, found, strict=True)])
         if self.tracked:
             torch._foreach_add_(self.tracked, self.others)
+
+    def _rehearse(self, part: T) -> Iterator[T]:
+        """Yields a micro-batch whose results are discarded.
+
+        DistributedDataParallel puts the gradients in another order after the first backward pass, and the order decides
+        how a sum over three processes or more is rounded. Without this, the first step after a resume would differ.
+        """
+        state = [*self.window, *self.network.buffers()]
+        kept = [value.clone() for value in state]
+        yield part
+        self.network.zero_grad()
+        torch._foreach_copy_(state, kept)
+        self.rehearsed = True
 
 
 def _zero(tensors: list[Tensor]) -> None:
