@@ -1,6 +1,6 @@
 """Keeps runs as small files in git, because a tracking store may be lost, and fills a store from them.
 
-    python -m analysis.archive export --profile short-1 --data cifar10
+    python -m analysis.archive export --profile short-2 --data cifar10
     python -m analysis.archive show
     python -m analysis.archive restore          # into the tracking store of another machine
 
@@ -51,7 +51,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("archive", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="export | show | restore")
     export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
-    export.add_argument("--profile", required=True, help="profile with its version, e.g. short-1")
+    export.add_argument("--profile", required=True, help="profile with its version, e.g. short-2")
     export.add_argument("--data", required=True, help="data set, e.g. cifar10")
     export.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db")
     export.add_argument(

@@ -3,7 +3,7 @@
     python -m benchmarks.overhead --seconds 30 600
 
 For each number of seconds, one launch trains one run of Attention-56 at the quick profile's size (quarter width,
-built-in data, one thread) for as many steps as take that long, with an existing store. Evaluation is the profile's: two
+built-in data, one thread) for as many steps as take that long, with an existing store. Evaluation is the profile's: one
 on the 500 validation images, one on the 2,000 test images. A second table has the times of commands that do not train.
 """
 

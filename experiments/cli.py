@@ -61,9 +61,10 @@ class Launch:
     dry_run: Flag = False
     """print the plan with the state and cost of each run; train nothing and write nothing to the store"""
     profile: Annotated[str | None, _text("NAME")] = None
-    """size of the runs: smoke, quick, short or paper; default: paper if CUDA and the data are available, else quick"""
+    """size of the runs: smoke, quick, short or paper; default: the study's own, else paper if CUDA and the data are
+    available, else quick"""
     seeds: Annotated[str | None, _text("LIST")] = None
-    """seeds, e.g. 0,1,2; default: those of the study or search"""
+    """seeds, e.g. 0,1,2; default: those of the study or search, else of the profile"""
     cells: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], _text("FILTER")] = ()
     """run only these cells, e.g. depth=92,learning=arl; a comma is AND, a second --cells is OR"""
     shard: Annotated[str, _text("I/N")] = "1/1"
@@ -91,7 +92,7 @@ class Launch:
     checkpoints: Annotated[str, _text("PLACE")] = "checkpoints"
     """folder, or URI such as s3://bucket/folder, for the state of unfinished runs; default: checkpoints"""
     checkpoint_seconds: Annotated[float | None, _text("SECONDS")] = None
-    """time between two checkpoints of a run; default: 60"""
+    """time between two checkpoints of a run, shorter at its start; default: 60"""
     keep: Annotated[str, _text("WHAT")] = "final"
     """what to keep after a run finishes, besides the final weights: final = nothing else, last = its last two
     checkpoints, all = all checkpoints; none = not even weights or other artifacts, for thousands of runs"""

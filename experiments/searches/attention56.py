@@ -12,7 +12,7 @@ The first command searches for the lowest error on the validation images at seed
 compares the best trial with the base at seeds that the search did not use; that comparison is the result. With
 `--objectives error,macs` the width is sampled too, between half and one and a half times the base, without pruning.
 
-Cost: a trial costs at most as much as a run of Attention-56. quick: about half a minute each on two cores. paper: 160k
+Cost: a trial costs at most as much as a run of Attention-56. quick: about half a minute each on a core. paper: 160k
 steps of 64 images each, on 45,000 training images, for a GPU.
 Expect: learning rate and batch size matter most. Part of the best trial's gain over the base is luck, which --confirm
 removes.

@@ -11,8 +11,8 @@ validation error is about 40 %, and differences are about half as large as with 
 The first command prunes by Hyperband. The second compares the best trial with the base at other seeds, on true test
 labels.
 
-Cost: a trial is a run of Attention-92. quick: about a minute each on two cores. short: 20 passes over 2,000 images,
-about 5 minutes each. paper: 160k steps of 64 images each, on 45,000 training images, for a GPU.
+Cost: a trial is a run of Attention-92. quick: less than a minute each on a core. short: 20 passes over 2,000 images,
+7 to 12 minutes each. paper: 160k steps of 64 images each, on 45,000 training images, for a GPU.
 Expect: more weight decay and label smoothing than without noise, and a learning rate that ends near 0.
 """
 

@@ -5,7 +5,7 @@ BatchNorm statistics and the loss are float32. Seeds are paired: same images, sa
 
     python run_ablation.py --study precision
 
-Cost: 6 runs of 3 to 6 minutes each on two cores with bfloat16 instructions; without them it is emulated, slowly.
+Cost: 6 runs of 3 to 6 minutes each on a core with bfloat16 instructions; without them it is emulated, slowly.
 Expect: no difference beyond the spread between seeds.
 """
 

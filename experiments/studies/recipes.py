@@ -8,7 +8,7 @@ each was tuned.
 
     python run_ablation.py --study recipes
 
-Cost: 7 runs of 4 to 6 minutes each on two cores.
+Cost: 7 runs of 4 to 7 minutes each on a core.
 Expect: lower errors with more and smaller steps at so few images; the paper's protocol needs many more images.
 """
 
