@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From training to an exported network on the built-in data, in four minutes on two cores: train, tables, figures, test,
-# look, export. Run it in an empty folder. ROOT is this repository.
+# From training to an exported network on the built-in data, in a few minutes: train, tables, figures, test, look,
+# export. Run it in an empty folder. ROOT is this repository.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
