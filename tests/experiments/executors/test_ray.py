@@ -1,5 +1,6 @@
 """Runs in workers that Ray places: the same bits as in this process, whatever dies meanwhile."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -138,6 +139,11 @@ def all_go(pids, seconds=120.0):
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
         assert time.monotonic() < end, "workers outlive their launch"
         time.sleep(0.2)
+
+
+def kill(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def as_whole(lab, whole, *runs):
@@ -286,13 +292,16 @@ def test_a_cluster_that_loses_a_node_and_a_worker(lab, migrated_store, tmp_path,
         lab.hold(5)
         process = start(*GRID, "--ray-address", cluster.address, *slowly(lab), study="arl_vs_nal")
         wait_for(lambda: len(workers(lab)) == 2, process)  # a run on each node
-        ((killed, pid), (lost, orphan)) = sorted(workers(lab), key=lambda run: psutil.Process(run[1]).ppid() == raylet)
+        on_second = {run: psutil.Process(run[1]).ppid() == raylet for run in workers(lab)}
+        assert sorted(on_second.values()) == [False, True], said(lab)
+        (killed, pid), (lost, orphan) = sorted(on_second, key=lambda run: on_second[run])
         wait_for(lambda: has_checkpoint(lab, killed) and has_checkpoint(lab, lost), process)
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
         lab.hold(5, lost)
         wait_for(lambda: [run for run, _ in workers(lab)].count(killed) == 2, process)
         cluster.remove_node(second, allow_graceful=False)
-        all_go([orphan])  # a worker outlives its node for a moment, in which it could end its run
+        kill(orphan)  # else a worker outlives its node for a moment, in which it could end its run
+        all_go([orphan])
         lab.go()
         process.communicate(timeout=300)
     finally:
@@ -300,7 +309,7 @@ def test_a_cluster_that_loses_a_node_and_a_worker(lab, migrated_store, tmp_path,
     assert process.returncode == 0, said(lab)
     assert sorted(lab.children()) == sorted(EIGHT)
     # By the log: a store that is locked at that moment, as on a busy machine, counts no resume in its tag.
-    assert {killed, lost} <= {name for name in EIGHT if f"{name}: resume at step" in said(lab)}
+    assert {killed, lost} <= {name for name in EIGHT if f"{name}: resume at step" in said(lab)}, said(lab)
     assert said(lab).count(f"{lost}: resume at step") == 1  # on the node that is left, not from the start
     as_whole(lab, inline, *EIGHT)
     assert not lab.client.search_registered_models()
