@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     report.publish(
         "benchmarks.overhead", argv, options.out, report.torch_machine(),
-        "Where the time of a launch of one run goes (Attention-56 at a quarter of its width, 32 images a step, one "
+        "Where the time of a launch of one run goes (Attention-56 at a quarter of its width, 96 images a step, one "
         "thread)", columns, flat,
     )  # fmt: skip
     report.publish(
