@@ -37,6 +37,9 @@ _VERBS: dict[type[TrackingError], str] = {
     StoreUnavailable: "does not answer",
     NotPermitted: "does not permit this",
 }
+_ADVICE: dict[type[TrackingError], str] = {
+    NotPermitted: "; ask its administrator for the permission EDIT, or name another store with --tracking-uri",
+}
 
 
 @contextlib.contextmanager
@@ -49,7 +52,7 @@ def asking(uri: str) -> Iterator[None]:
         if kind is None:
             raise
         verb = _VERBS.get(kind, "refuses")
-        raise kind(f"the tracking store {uri} {verb}: {first_line(error)}") from error
+        raise kind(f"the tracking store {uri} {verb}: {first_line(error)}{_ADVICE.get(kind, '')}") from error
 
 
 def asks(method: F) -> F:

@@ -12,6 +12,7 @@ from base64 import b64encode
 
 import pytest
 from lab import ROOT, Said
+from searchlab import tiny
 from server import Server, ServerLab
 
 pytestmark = [
@@ -59,14 +60,14 @@ def ask(server, path, content):
         assert answer.status == 200
 
 
-def launch(server, user, *arguments, password=PASSWORD):
-    """A launch of the smoke study in a process of its own."""
-    lab = ServerLab(server.folder / f"lab-{user}", server)
+def launch(server, user, *arguments, password=PASSWORD, what=("--study", "smoke"), folder=None):
+    """A launch in a process of its own, of the smoke study unless `what` names something else."""
+    lab = ServerLab(server.folder / (folder or f"lab-{user}"), server)
     lab.folder.mkdir(exist_ok=True)
     environment = {
         **os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password,
     }  # fmt: skip
-    command = [sys.executable, str(ROOT / "run_ablation.py"), "--study", "smoke", *lab.places(), *arguments]
+    command = [sys.executable, str(ROOT / "run_ablation.py"), *what, *lab.places(), *arguments]
     done = subprocess.run(command, cwd=lab.folder, env=environment, capture_output=True, text=True, timeout=300)
     return Said(done.returncode, done.stdout, done.stderr)
 
@@ -90,7 +91,9 @@ def test_who_may_only_read_gets_the_table_of_a_finished_study(server):
 
 def test_who_may_only_read_is_refused_before_training(server):
     began = time.monotonic()
-    assert f"the tracking store {server.uri} does not permit this" in refused(launch(server, "reader", "--seeds", "1"))
+    line = refused(launch(server, "reader", "--seeds", "1"))
+    assert f"the tracking store {server.uri} does not permit this" in line
+    assert line.endswith("; ask its administrator for the permission EDIT, or name another store with --tracking-uri")
     assert time.monotonic() - began < 60, "at once, but for the imports of a slow machine"
 
 
@@ -98,6 +101,23 @@ def test_who_may_edit_trains(server):
     said = launch(server, "editor", "--seeds", "0,1")
     assert said.status == 0, said.err
     assert said.err.count("finished") == 2, "the runs of the other seed"
+
+
+def test_who_may_only_read_gets_the_table_of_a_finished_search_and_is_refused_more_trials(server):
+    (server.folder / "tiny.py").write_text(tiny())
+
+    def search(user, trials):
+        what = ("--search", str(server.folder / "tiny.py"), "--trials", trials)
+        return launch(server, user, what=what, folder="lab-search")
+
+    of_admin = search("admin", "1")
+    assert of_admin.status == 0, of_admin.err
+    of_reader = search("reader", "1")
+    assert (of_reader.status, of_reader.out) == (0, of_admin.out), of_reader.err
+    assert "1 of 1 trials done" in of_reader.err.splitlines()[0]
+    line = refused(search("reader", "2"))
+    assert line.startswith(f"run_ablation: the tracking store {server.uri} does not permit this: ")
+    assert line.endswith("; ask its administrator for the permission EDIT, or name another store with --tracking-uri")
 
 
 @pytest.mark.parametrize("options", [(), ("--seeds", "1"), ("--dry-run",)])
