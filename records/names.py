@@ -85,9 +85,9 @@ PROBES_JSON = "probes.json"  # response by stage and receptive fields
 TEST_CORRECT = "test_correct.npz"  # whether each test image was classified right: packed bits, and their number
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
 
-# Of experiments.evaluate: metrics "evaluation/<data>/err" (also err5, loss, ece, images_per_s), and artifacts.
-EVALUATION = "evaluation/{}/{}"
-EVALUATIONS = "evaluation"
+# Of experiments.evaluate: metrics "evaluation_<data>_err" (also err5, loss, ece, images_per_s), and artifacts.
+EVALUATION = "evaluation_{}_{}"
+EVALUATIONS = "evaluation"  # folder
 
 EXPERIMENT_PREFIX = "ran/"  # experiment = "ran/<data set>"
 
@@ -125,13 +125,13 @@ def without_result(name: str) -> str:
     return name.partition(_RESULT)[0]
 
 
-# Runs and archives of before have these names with a prefix, e.g. "cost/hours".
-_PREFIXES_BEFORE = ("cost/", "diverged/", "final/", "noise/", "response/")
+# Runs and archives of before have these names with a prefix, e.g. "cost/hours" and "evaluation/cifar10/err".
+_PREFIXES_BEFORE = ("cost/", "diverged/", "evaluation/", "final/", "noise/", "response/")
 
 
 def current_metric(stored: str) -> str:
     """Returns the present name of a metric from the one that a run or an archive has."""
-    return stored.replace("/", "_", 1) if stored.startswith(_PREFIXES_BEFORE) else stored
+    return stored.replace("/", "_") if stored.startswith(_PREFIXES_BEFORE) else stored
 
 
 def current_metrics(stored: Mapping[str, T]) -> dict[str, T]:

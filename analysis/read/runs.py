@@ -106,7 +106,7 @@ def is_same_run(
 
 
 def _plain(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    prefix = f"{names.EVALUATIONS}/"
+    prefix = names.EVALUATION.partition("{")[0]
     return {
         key: value if value is not None and math.isfinite(value) else None
         for key, value in metrics.items()

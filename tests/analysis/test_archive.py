@@ -268,7 +268,7 @@ def test_an_evaluation_after_its_end_makes_no_second_result(store_folder: Path) 
     )
     assert export() == 0
     assert forms_of(BASELINE) == [("run", "finished", 10.0)]
-    assert runs()[BASELINE]["metrics"]["evaluation/cifar10.1/err"] == 5.0
+    assert runs()[BASELINE]["metrics"]["evaluation_cifar10.1_err"] == 5.0
 
 
 def test_an_attempt_that_was_continued_is_the_result(store_folder: Path) -> None:

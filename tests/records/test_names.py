@@ -7,7 +7,7 @@ from records import names
 METRICS = [
     value
     for key, value in vars(names).items()
-    if key in ("LR", "RESPONSE") or key.startswith(("TRAIN_", "VAL_", "TEST_L", "TEST_E", "FINAL_", "COST_", "NOISE_R"))
+    if key in ("LR", "RESPONSE", "EVALUATION") or key.startswith(("TRAIN_", "VAL_", "TEST_L", "TEST_E", "FINAL_", "COST_", "NOISE_R"))
 ]
 
 
@@ -26,7 +26,7 @@ def test_only_curves_of_loss_and_error_have_a_prefix():
         ("response/stage3", names.RESPONSE.format(3)),
         ("diverged/step", names.DIVERGED_STEP),
         (names.VAL_ERR, names.VAL_ERR),
-        ("evaluation/final/err", "evaluation/final/err"),
+        ("evaluation/cifar10.1/err5", names.EVALUATION.format("cifar10.1", "err5")),
     ],
 )
 def test_a_name_of_before(stored, present):

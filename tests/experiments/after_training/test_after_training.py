@@ -85,7 +85,7 @@ def test_evaluation_gives_the_runs_own_error_and_is_logged_to_it(trained_lab):
     error = run.data.metrics[names.FINAL_TEST_ERR]
     assert f"top-1 {error:.2f} %, top-5 {run.data.metrics[names.FINAL_TEST_ERR5]:.2f} %" in said.out
     logged = trained_lab.children()["arl s0"]
-    assert logged.data.metrics["evaluation/cluttershapes/err"] == error
+    assert logged.data.metrics["evaluation_cluttershapes_err"] == error
     assert logged.info.status == "FINISHED"
     record = json.loads(trained_lab.artifact(logged, "evaluation/cluttershapes.json").read_text())
     assert record["fingerprint"] == run.data.tags[names.FINGERPRINT]
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_a_run_that_goes_on(lab):
     said = call("evaluate", str(before), "--tracking-uri", lab.uri)
     assert said.out.startswith(f"arl s0 at step {step}/20 on cluttershapes: ")
     assert of_store(lab, "evaluate", run).status == 0
-    points = lab.points(lab.children()["arl s0"])["evaluation/cluttershapes/loss"]
+    points = lab.points(lab.children()["arl s0"])["evaluation_cluttershapes_loss"]
     assert [at for at, _ in points] == [step, 20]
     assert json.loads(lab.artifact(lab.children()["arl s0"], "evaluation/cluttershapes.json").read_text())["step"] == 20
     assert lab.artifact(lab.children()["arl s0"], f"evaluation/cluttershapes-step-{step}.json").exists()
@@ -165,7 +165,7 @@ def test_a_reader_that_leaves_early_takes_no_log_with_it(trained_lab):
     assert process.returncode == 0, said
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
-    assert "evaluation/cluttershapes/err" in trained_lab.children()["nal s0"].data.metrics
+    assert "evaluation_cluttershapes_err" in trained_lab.children()["nal s0"].data.metrics
 
 
 def test_what_was_computed_is_told_even_if_it_cannot_be_logged(trained_lab, images, monkeypatch):
@@ -222,7 +222,7 @@ def test_no_evaluation_overwrites_another(tmp_path, migrated_store):
         assert said.status == 0, said.err
         assert ("has other images of imagenet than the run" in said.err) is (str(other) in arguments)
     logged = lab.client.get_run(run.info.run_id)
-    named = {key.split("/")[1] for key in logged.data.metrics if key.startswith("evaluation/")}
+    named = {key.split("_")[1] for key in logged.data.metrics if key.startswith("evaluation_")}
     (of_other,) = (name for name in named if re.fullmatch("imagenet-[0-9a-f]{8}", name))
     assert named == {
         "imagenet", "imagenet-48", "imagenet-without-first", of_other,
@@ -291,7 +291,7 @@ def test_other_images_by_folder(trained_lab, images):
         ("fog", "snow", "spatter"), ("fog", "snow")))  # fmt: skip
     assert f"mean top-1 error over the 3: {all_three:.2f} %; over 2, without gaussian_blur" in said.out
     assert said.out.endswith(f": {two:.2f} %\n")
-    assert {"evaluation/arrays-fog/err", "evaluation/arrays-snow/ece"} <= trained_lab.children()[
+    assert {"evaluation_arrays-fog_err", "evaluation_arrays-snow_ece"} <= trained_lab.children()[
         "arl s0"
     ].data.metrics.keys()
 
