@@ -164,7 +164,7 @@ def _side_by_side(shown: Sequence[_CellCurves], kinds: Sequence[str], title: str
     for i, (axes, panel) in enumerate(zip(grid.flat, panels, strict=True)):
         for _, c in panel.cells:
             if behind is not None and i:
-                axes.plot(behind.steps, behind.mean, **BACKGROUND)
+                style.curve(axes, behind.steps, behind.mean, None, BACKGROUND)
             for number, kind in enumerate(kinds):
                 _line(axes, c, kind, style.line_look(number))
         axes.set_title(panel.title)
@@ -181,9 +181,7 @@ def _side_by_side(shown: Sequence[_CellCurves], kinds: Sequence[str], title: str
 def _line(axes: "Axes", c: _CellCurves, kind: str, look: dict[str, Any]) -> None:
     found = c.bands.get(kind)
     if found is not None:
-        axes.plot(found.steps, found.mean, **look)
-        if spread := found.deviation():
-            axes.fill_between(found.steps, *spread, color=look["color"], alpha=0.2, linewidth=0)
+        style.curve(axes, found.steps, found.mean, found.deviation(), look)
     for broken in c.diverged.get(kind, []):
         steps, values = [step for step, _ in broken], [value for _, value in broken]
         axes.plot(steps, values, **look | {"linewidth": 0.6})

@@ -75,9 +75,12 @@ def response(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Cap
             yield MissingFigure(
                 "4", captions.missing_message("4", "no run of depth 164 with probes", "depth_response", group[0])
             )
-        if over:
+        if len(_steps(over)) > 1:
             caption = tuple(_caption(over, over=True))
             yield _drawn("training", f"{TITLE}, over training", over, caption, _draw_over)
+        elif over:
+            where = captions.data_line(group[0])
+            yield MissingFigure("4", f"no figure 4 over training of {where}: its runs were evaluated once, at the end")
         else:
             what = "no run of depth 164 with its response over training"
             yield MissingFigure("4", captions.missing_message("4", what, "depth_response", group[0]))
@@ -164,6 +167,11 @@ def _over_training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[in
     }
 
 
+def _steps(shown: Sequence[_Responses]) -> set[int]:
+    """The steps of all curves."""
+    return {step for f in shown for run in f.curves.values() for curve in run.values() for step, _ in curve}
+
+
 def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
     cells = [cell for f in shown for cell in f.cells]
     counts = captions.seeds_text(len(f.curves if over else f.trained) for f in shown)
@@ -226,7 +234,7 @@ def _draw_over(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: 
         style.PAGE if len(shown) > 1 else style.COLUMN, 2.2, title, f"{captions.source_line(cells)} · {counts} · {line}"
     )
     row = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    last = max(curve[-1][0] for f in shown for run in f.curves.values() for curve in run.values())
+    last = max(_steps(shown))
     for axes, f in zip(row, shown, strict=True):
         stages = sorted({stage for run in f.curves.values() for stage in run})
         theirs = _published(f.network, max(stages))
@@ -235,10 +243,8 @@ def _draw_over(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: 
             found = band(run[stage] for run in f.curves.values() if stage in run)
             if found is None:
                 continue
-            look = style.line_look(stage - 2)
-            axes.plot(found.steps, found.mean, **look, label=f"stage {stage}")
-            if spread := found.extent():
-                axes.fill_between(found.steps, *spread, color=look["color"], alpha=0.2, linewidth=0)
+            look = style.line_look(stage - 2) | {"label": f"stage {stage}"}
+            style.curve(axes, found.steps, found.mean, found.extent(), look)
             if len(theirs) >= stage:
                 axes.plot(
                     [last],

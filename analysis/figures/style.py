@@ -97,6 +97,18 @@ def line_look(i: int) -> dict[str, Any]:
     return {key: value for key, value in look(i).items() if key != "marker"}
 
 
+def curve(axes: "Axes", steps: Any, mean: Any, spread: tuple[Any, Any] | None, look: dict[str, Any]) -> None:
+    """Draws a curve with its band; a curve of one point, which no line shows, as a marker with a bar."""
+    if len(steps) == 1:
+        axes.plot(steps, mean, **look, marker="o")
+        if spread is not None:
+            axes.vlines(steps, *spread, color=look["color"], linewidth=0.8)
+        return
+    axes.plot(steps, mean, **look)
+    if spread is not None:
+        axes.fill_between(steps, *spread, color=look["color"], alpha=0.2, linewidth=0)
+
+
 def grid(axes: "Axes", axis: str = "y") -> None:
     """Draws faint lines to read values by."""
     axes.grid(visible=True, axis=axis)  # type: ignore[arg-type]
@@ -153,5 +165,7 @@ def step_axis(axes: "Axes", last: float) -> None:
 
 
 def _wrap(text: str, width: float, size: float) -> list[str]:
+    held = text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")  # "n = 3" stays on one line
     # A character of DejaVu Sans takes about half of its size; lines of many capitals need the rest.
-    return textwrap.wrap(text, int((width - 0.1) * 72 / (0.53 * size))) or [""]
+    lines = textwrap.wrap(held, int((width - 0.1) * 72 / (0.53 * size))) or [""]
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

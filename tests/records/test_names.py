@@ -7,7 +7,8 @@ from records import names
 METRICS = [
     value
     for key, value in vars(names).items()
-    if key in ("LR", "RESPONSE", "EVALUATION") or key.startswith(("TRAIN_", "VAL_", "TEST_L", "TEST_E", "FINAL_", "COST_", "NOISE_R"))
+    if key in ("LR", "RESPONSE", "EVALUATION")
+    or key.startswith(("TRAIN_", "VAL_", "TEST_L", "TEST_E", "FINAL_", "COST_", "NOISE_R"))
 ]
 
 

@@ -25,7 +25,7 @@ from analysis.figures import FIGURES, CaptionedFigure, collect_figures, render
 from analysis.figures.cost import _free, _hits
 from analysis.figures.curves_over_seeds import band, windows
 from analysis.figures.error_vs_axis import _limits
-from analysis.figures.style import look, styled
+from analysis.figures.style import look, new_figure, styled
 from analysis.options import select
 from analysis.read.results import Results
 from records import names
@@ -79,6 +79,15 @@ def errors(results: Results, cell: dict[str, Any], study: str = "arl_vs_nal") ->
 
 
 # What a reader sees of all kinds.
+
+
+def test_a_number_of_seeds_stays_on_one_line() -> None:
+    subtitle = new_figure(
+        3.5, 2.0, "title", "arl_vs_nal · cluttershapes (built-in, synthetic) · profile quick-2 · n = 3 seeds"
+    )
+    lines = subtitle.texts[1].get_text().splitlines()
+    assert len(lines) == 2
+    assert any("n = 3" in text for text in lines)
 
 
 def faults(figure: Figure) -> list[str]:
@@ -327,6 +336,21 @@ def test_curves_of_one_seed_have_no_band() -> None:
     assert [len(axes.collections) for axes in three.axes] == [3, 3]
     assert "line: the one run" in texts(one)
     assert "band: mean ± sample standard deviation" in texts(three)
+
+
+def test_one_evaluation_is_a_marker_with_a_bar_and_no_figure_over_training() -> None:
+    lines = study_lines("arl_vs_nal")
+    for one in lines[1:]:
+        for name in (names.VAL_ERR, *(names.RESPONSE.format(stage) for stage in (1, 2, 3))):
+            one["curves"][name] = one["curves"][name][-1:]
+    results = results_of(Path("archive"), lines)
+    (of_errors,), _ = collect_figures(results, results.studies, ["curves"])
+    evaluated = draw(of_errors).axes[0]
+    assert [(len(one.get_xdata()), one.get_marker()) for one in evaluated.lines] == [(1, "o")] * 2
+    assert len(evaluated.collections) == 2, "the bars"
+    (trained,), (missing,) = collect_figures(results, results.studies, ["4"])
+    assert "over training" not in trained.title
+    assert "evaluated once, at the end" in missing.message
 
 
 def test_noise_studies_have_a_row_for_each_kind_of_label() -> None:
