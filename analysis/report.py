@@ -251,6 +251,7 @@ STYLE = (
     "table{border-collapse:collapse;border-block:2px solid;font-size:.8rem}"
     "th,td{padding:.2rem .5rem;text-align:left;vertical-align:top;white-space:nowrap}"
     "thead th{border-bottom:1px solid;white-space:normal}td.words{white-space:normal;min-width:10rem}"
+    "tr.group td{border-top:1px solid #ccc}"
     ".number{text-align:right;font-variant-numeric:tabular-nums}td.number{white-space:normal}"
     "p,li,figcaption{font-size:.875rem;overflow-wrap:anywhere}img{max-width:100%;height:auto}"
     "details{font-size:.85rem}code{font-size:.8rem}nav ul{padding-left:1rem;margin:.25rem 0}nav li{margin:.2rem 0}"

@@ -25,7 +25,7 @@ from analysis.claims.verdicts import Finding, judge_all
 from analysis.figures import CaptionedFigure, collect_figures, render
 from analysis.options import select
 from analysis.read.results import Results, read_results
-from analysis.tables.cells import MISSING, signed
+from analysis.tables.cells import MISSING, ratio_text, signed
 from records.study_json import StudyRecord
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +114,7 @@ def _ours(found: Finding) -> str:
 
 def _number(found: Finding, value: float) -> str:
     if found.hypothesis.ratio:
-        return f"{value:.{3 if found.hypothesis.quantity in RESPONSE.values() else 2}f}"
+        return ratio_text(value, 3 if found.hypothesis.quantity in RESPONSE.values() else 2)
     return signed(value)
 
 

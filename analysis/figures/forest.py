@@ -12,7 +12,7 @@ from analysis.figures import captions, style
 from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.stats import CONTRADICTED, NO_DIFFERENCE, SUPPORTED, UNDECIDED
 from analysis.tables.captions import interval_text, overrides_sentence
-from analysis.tables.cells import signed
+from analysis.tables.cells import ratio_text, signed
 from records.study_json import StudyRecord
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _row(axes: "Axes", found: Finding, y: float, colour: str) -> None:
     hypothesis = found.hypothesis
     if found.exact is not None:
         ours, theirs = (
-            "none" if value is None else f"{value:.2f}" if hypothesis.ratio else signed(value)
+            "none" if value is None else ratio_text(value) if hypothesis.ratio else signed(value)
             for value in (found.exact, found.paper)
         )
         axes.text(0.5, y, f"{ours} (paper {theirs})", transform=axes.get_yaxis_transform(), fontsize=5.5, va="center",

@@ -190,7 +190,7 @@ def _mean_std(stats: MeanStd) -> str:
 
 def _interval(cell: Difference, contrast: Contrast) -> str:
     def text(value: float) -> str:
-        return f"{math.exp(value):.{cell.digits}f}" if cell.ratio else signed(value, cell.digits)
+        return ratio_text(math.exp(value), cell.digits) if cell.ratio else signed(value, cell.digits)
 
     if contrast.low is None or contrast.high is None:
         return text(contrast.mean)
@@ -200,3 +200,9 @@ def _interval(cell: Difference, contrast: Contrast) -> str:
 def signed(value: float, digits: int = 2) -> str:
     """Returns a difference with its sign, a true minus."""
     return f"{value:+z.{digits}f}".replace("-", MINUS)
+
+
+def ratio_text(value: float, digits: int = 2) -> str:
+    """Returns a ratio, which is above 0: one that would be printed as 0 is printed as below the last digit."""
+    text = f"{value:.{digits}f}"
+    return text if float(text) else f"<{10**-digits:.{digits}f}"

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.tables.cells import Ditto, Table, TableCell, format_cell
+from analysis.tables.cells import Ditto, Table, format_cell
 from records.text import plain_table, render
 
 WIDTH = 100  # columns of a terminal that the text fits
@@ -29,6 +29,14 @@ def dittos(table: Table, at: int, i: int) -> int:
     """Returns how many rows below row `at` repeat its cell in column `i`."""
     rest = (isinstance(row[i], Ditto) for row in table.rows[at + 1 :])
     return sum(1 for _ in itertools.takewhile(bool, rest))
+
+
+def glued(text: str, *, numeric: bool) -> str:
+    """Returns a cell with spaces only where a line may end: in numbers before an interval, a remark or a count."""
+    if not numeric:
+        return _glue(text)
+    hard = text.replace(" ", _HARD)
+    return re.sub(rf"(,){_HARD}(?![^\[]*\])|(){_HARD}(?=[\[(])", r"\1 ", hard)
 
 
 def _panels(table: Table) -> list[tuple[list[int], list[int]]]:
@@ -84,7 +92,10 @@ def _panel(table: Table, columns: Sequence[int], widths: Sequence[int]) -> list[
         above = [""] * (max(map(len, headers)) - len(header))
         justify: Any = "right" if table.columns[i].numeric else "left"
         panel.add_column("\n".join(above + header), justify=justify, no_wrap=True)
-    lines = [[_wrap(_soft(table, row[i], i), width) for i, width in places] for row in table.rows]
+    lines = [
+        [_wrap(glued(format_cell(row[i]), numeric=table.columns[i].numeric), width) for i, width in places]
+        for row in table.rows
+    ]
     broken = any(
         len(cell) > 1 for row in lines for cell, i in zip(row, columns, strict=True) if not table.columns[i].numeric
     )
@@ -116,18 +127,9 @@ def _total(widths: Sequence[int]) -> int:
 
 def _least_width(table: Table, i: int) -> int:
     """The width below which a column must not shrink: its longest word, or twelve letters if it holds words."""
-    texts = [_soft(table, row[i], i) for row in table.rows]
+    texts = [glued(format_cell(row[i]), numeric=table.columns[i].numeric) for row in table.rows]
     words = [word for text in [*texts, _glue(table.columns[i].header)] for word in text.split(" ")]
     return max([len(word) for word in words] + ([] if table.columns[i].numeric else [12]))
-
-
-def _soft(table: Table, cell: TableCell, i: int) -> str:
-    """The cell with spaces only where a line may end: in numbers before an interval, a remark or a count."""
-    text = format_cell(cell)
-    if not table.columns[i].numeric:
-        return _glue(text)
-    hard = text.replace(" ", _HARD)
-    return re.sub(rf"(,){_HARD}(?![^\[]*\])|(){_HARD}(?=[\[(])", r"\1 ", hard)
 
 
 def _glue(text: str) -> str:

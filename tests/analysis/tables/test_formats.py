@@ -4,6 +4,7 @@
 
 import csv
 import io
+import math
 import os
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,19 @@ import pytest
 from results_lab import interval
 
 from analysis.stats import MeanStd
-from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Label, Measure, Published, Table
+from analysis.tables.cells import (
+    Blank,
+    Column,
+    Count,
+    Difference,
+    Ditto,
+    Label,
+    Measure,
+    Published,
+    Table,
+    format_cell,
+    ratio_text,
+)
 from analysis.tables.formats import FORMATS, html_fragment, to_csv, to_html, to_latex, to_markdown, to_text, write
 from records.files import WriteError
 
@@ -94,7 +107,7 @@ class _Page(HTMLParser):
         assert not any(name in ("src", "href") for name, _ in attrs)
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_html_is_one_page_with_every_cell_escaped() -> None:
@@ -173,6 +186,18 @@ def test_html_spans_a_repeated_label() -> None:
     assert fragment.count("<td") == 3 * 6 - 1
     assert "<html" not in fragment
     assert fragment in to_html(wide_table(group="", words=20))
+
+
+def test_html_breaks_numbers_before_an_interval_or_a_remark_only() -> None:
+    assert "−0.50 [−1.00,\N{NO-BREAK SPACE}+0.00] (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}2)" in html_fragment(table())
+
+
+def test_a_ratio_is_not_printed_as_nothing() -> None:
+    low, mean, high = (math.log(value) for value in (0.00002, 0.0004, 0.339))
+    found = Difference(interval(mean, low, high, 3), 3, digits=3, ratio=True)
+    assert format_cell(found) == "<0.001 [<0.001, 0.339]"
+    assert ratio_text(0.0006, 3) == "0.001"
+    assert ratio_text(0.0, 2) == "<0.01"
 
 
 def test_latex_breaks_sentences() -> None:
