@@ -156,7 +156,7 @@ class Trials:
             with in_turn(self._turn, self._checkpoints, self._leases), asking(self._storage):
                 trials = frozen_trials(self._study)
                 others = self._others(trials)
-                if others and self._store_answers():
+                if others:
                     self.problems += take_over(self._study, trials, others, self._is_dead)
                     trials = frozen_trials(self._study)
                 if count(trials) >= self._total:
@@ -180,14 +180,6 @@ class Trials:
 
     def _is_dead(self, launch: str) -> bool:
         return launch == self._me or is_dead(launch, self._checkpoints, self._leases)
-
-    def _store_answers(self) -> bool:
-        """Returns whether the tracking store answers; if not, a dead launch cannot be told from a silent one."""
-        try:
-            self._store.experiment(self._space.source.name)
-        except TrackingError:
-            return False
-        return True
 
     def _begin(self, trial: Trial) -> None:
         try:
