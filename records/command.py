@@ -19,7 +19,8 @@ class OneLineParser(argparse.ArgumentParser):
     """A parser that refuses with one line and exit status 2, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        name = self.prog.rpartition(".")[2]  # as `entry` has it, e.g. of "python -m experiments.evaluate"
+        self.exit(2, f"{name}: {message}\n")
 
 
 def prepare_process() -> None:

@@ -26,6 +26,8 @@ from ran.engine.device import device_capabilities
 from records.errors import first_line
 
 CONNECT_SECONDS = 10.0
+WARM_SECONDS = 60.0
+"""longest wait for workers of this machine before its runs are given to Ray, which says what it waits for"""
 
 T = TypeVar("T")
 
@@ -58,7 +60,7 @@ class Session:
         if self._error is not None:
             raise self._error
         if self._warming:  # a run that waits for a worker would make Ray start one more
-            ray.wait(self._warming, num_returns=len(self._warming))
+            ray.wait(self._warming, num_returns=len(self._warming), timeout=WARM_SECONDS)
 
     def end(self) -> None:
         """Disconnects from Ray; on this machine its workers end."""

@@ -1,9 +1,13 @@
-"""How a command ends."""
+"""How a command ends, and how it refuses arguments."""
 
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from records.command import OneLineParser
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -27,3 +31,11 @@ def test_a_command_that_is_terminated_removes_its_temporary_folder(tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("program", "name"), [("plan", "plan"), ("python -m experiments.evaluate", "evaluate")])
+def test_a_refusal_begins_with_the_name_of_the_command(program, name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        OneLineParser(program).parse_args(["--no-such-option"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{name}: unrecognized arguments: --no-such-option\n"

@@ -358,6 +358,19 @@ def test_a_part_of_a_gpu(lab, monkeypatch):
         cluster.shutdown()
 
 
+def test_workers_that_do_not_start_are_not_waited_for_in_silence(monkeypatch):
+    """The driver waits for them, and says so."""
+    from experiments.executors import ray_cluster as clusters
+
+    longest = []
+    session = clusters.Session(Placement(2, 1))
+    session._warming = ["never", "never"]
+    session._started.set()
+    monkeypatch.setattr(clusters.ray, "wait", lambda tasks, num_returns, timeout=None: longest.append(timeout))
+    session.wait()
+    assert longest == [clusters.WARM_SECONDS]
+
+
 def test_ray_on_this_machine_is_told_of_its_gpus(monkeypatch):
     """Else it looks for them itself, finds none, and runs that need a share of one wait for ever."""
     from experiments.executors import ray_cluster as clusters
