@@ -120,12 +120,12 @@ def machine(device: "torch.device", *, kernels: bool) -> dict[str, Any]:
 
 def _kernels_compiler(device: "torch.device") -> str | None:
     """Returns what compiles our own kernels for a device, with its version."""
-    from importlib.metadata import version
-
     from ran.kernels import build
 
     if device.type == "cuda":
-        return f"triton {version('triton')}"
+        import triton  # its packages have several names, e.g. pytorch-triton
+
+        return f"triton {triton.__version__}"
     return build.compiler_version() or None
 
 

@@ -1,6 +1,9 @@
 """What a run says of the machine and the way that computed it."""
 
 import platform
+import sys
+from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,7 +72,11 @@ def test_kernels_are_not_built_for_a_run_without_them(monkeypatch):
 
 
 def test_the_kernels_for_cuda_are_tritons(monkeypatch):
-    monkeypatch.setattr("importlib.metadata.version", lambda package: "3.8.0")
+    def nothing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("importlib.metadata.version", nothing)  # PyTorch's nightly has it as pytorch-triton
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.8.0"))
     monkeypatch.setattr(provenance, "_gpu", lambda device: {})
     provenance.machine.cache_clear()
     assert provenance.machine(torch.device("cuda"), kernels=True)["kernels_compiler"] == "triton 3.8.0"
