@@ -27,7 +27,7 @@ def key(row: dict[str, str]) -> tuple[str, Setting]:
 
 @pytest.mark.slow
 def test_costs_csv_holds_every_network() -> None:
-    """Names and settings are fresh, and parameters at each network's first; `pytest -m long` counts all anew."""
+    """Names and settings agree, and the parameters in each network's first row; `pytest -m long` counts every row."""
     assert tuple(rows()[0]) == FIELDS
     there = {key(row): row for row in rows()}
     assert list(there) == [(name, setting) for name in list_models() for setting in settings(name)]
@@ -68,7 +68,7 @@ def test_a_line_is_what_the_network_costs(name: str, setting: Setting) -> None:
 
 @pytest.mark.long
 def test_costs_csv_is_fresh() -> None:
-    """Minutes: each of the networks classifies an image, at each width."""
+    """Takes minutes: each network classifies an image at each width."""
     assert main(["--check"]) == 0
 
 

@@ -53,7 +53,7 @@ def test_sheets_that_the_set_does_not_have_are_refused(count, originals, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_any_sheets_make_a_part(folder, originals):
+def test_sheets_that_are_left_are_read(folder, originals):
     (folder / "train" / "001.webp").unlink()
     found = sheets.read(folder, "train")
     kept = torch.cat((torch.arange(500), torch.arange(1000, 1500)))
@@ -62,7 +62,7 @@ def test_any_sheets_make_a_part(folder, originals):
     assert len(sheets.read(folder, "train", most=1)) == 500
 
 
-def test_a_part_has_the_splits_of_a_run(folder):
+def test_the_splits_of_a_run_from_a_part(folder):
     config = DataConfig(name="cifar10", val_images=100, train_images=200, test_images=50)
     splits = sheets.part(config, 0, folder=folder)
     assert [len(split) for split in (splits.train, splits.val, splits.test)] == [200, 100, 50]
@@ -75,7 +75,7 @@ def test_a_part_has_the_splits_of_a_run(folder):
         sheets.part(DataConfig(name="cifar10", val_images=10, test_images=600), 0, folder=folder)
 
 
-def test_what_is_damaged_is_named(folder, tmp_path):
+def test_an_error_names_the_damaged_file(folder, tmp_path):
     with pytest.raises(DataError, match="no sheets"):
         sheets.read(tmp_path / "elsewhere", "train")
     (folder / "train" / "000.webp").write_bytes(b"RIFF")

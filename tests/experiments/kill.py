@@ -99,7 +99,7 @@ def count_calls(moment: Moment | None, counts: Path | None) -> Iterator[None]:
 
 
 def _child(lab: Lab, moment: Moment | None, counts: Path | None) -> None:
-    """A launch in this process, with a checkpoint after every step. Killed at its moment, or counted."""
+    """A launch with a checkpoint after every step, which kills itself at its moment or counts its calls."""
     import torch
 
     import run_ablation
@@ -144,7 +144,7 @@ def check(lab: Lab, whole: Lab, moment: Moment) -> tuple[str, str]:
 
 
 def compare(lab: Lab, whole: Lab) -> list[str]:
-    """Returns in what the runs of a lab, the store and what is left over differ from launches that were not killed."""
+    """Returns how the runs, the store and the leftover files of a lab differ from those of `whole`, never killed."""
     there, right = (sorted(str(run.info.run_name) for run in one.all_runs()) for one in (lab, whole))
     if there != right:
         return [f"runs {', '.join(there)}"]

@@ -77,7 +77,7 @@ class KilledStudy:
 
 
 def _child(place: Place, moment: Moment | None, counts: Path | None) -> None:
-    """A launch in this process. Killed at its moment, or counted."""
+    """A launch in this process, which kills itself at its moment or counts its calls."""
     import torch
 
     import run_ablation

@@ -91,7 +91,7 @@ def test_residual_attention(device):
     torch.testing.assert_close(*found)
 
 
-def test_only_where_it_is_asked_for(cuda, monkeypatch):
+def test_kernels_are_used_only_if_selected(cuda, monkeypatch):
     seen = []
     original = ops._triton
     monkeypatch.setattr(ops, "_triton", lambda: seen.append(1) or original())
@@ -104,7 +104,7 @@ def test_only_where_it_is_asked_for(cuda, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_run_starts_like_that_of_pytorchs_operations(precision, device, tmp_path):
+def test_the_first_step_of_a_run_agrees_with_pytorch(precision, device, tmp_path):
     """Of one step: rounding grows from then on. The statistics of a norm are those of the forward pass."""
     small = {"model__width": 0.125, "model__name": "attention32c"} if REHEARSED else {}
     fused, eager = (

@@ -79,7 +79,7 @@ def refused(said):
     return line
 
 
-def test_who_may_only_read_gets_the_table_of_a_finished_study(server):
+def test_a_reader_gets_the_table_of_a_finished_study(server):
     of_admin = launch(server, "admin")
     said = launch(server, "reader")
     assert (said.status, said.out) == (0, of_admin.out)
@@ -89,7 +89,7 @@ def test_who_may_only_read_gets_the_table_of_a_finished_study(server):
     assert second == f"in a browser: {server.uri}/#/experiments/1/runs?workflowType=machine_learning"
 
 
-def test_who_may_only_read_is_refused_before_training(server):
+def test_a_reader_is_refused_before_training(server):
     began = time.monotonic()
     line = refused(launch(server, "reader", "--seeds", "1"))
     assert f"the tracking store {server.uri} does not permit this" in line
@@ -97,13 +97,13 @@ def test_who_may_only_read_is_refused_before_training(server):
     assert time.monotonic() - began < 60, "at once, but for the imports of a slow machine"
 
 
-def test_who_may_edit_trains(server):
+def test_an_editor_trains(server):
     said = launch(server, "editor", "--seeds", "0,1")
     assert said.status == 0, said.err
     assert said.err.count("finished") == 2, "the runs of the other seed"
 
 
-def test_who_may_only_read_gets_the_table_of_a_finished_search_and_is_refused_more_trials(server):
+def test_a_reader_gets_the_table_of_a_finished_search_and_no_more_trials(server):
     (server.folder / "tiny.py").write_text(tiny())
 
     def search(user, trials):
@@ -121,7 +121,7 @@ def test_who_may_only_read_gets_the_table_of_a_finished_search_and_is_refused_mo
 
 
 @pytest.mark.parametrize("options", [(), ("--seeds", "1"), ("--dry-run",)])
-def test_a_wrong_password(server, options):
+def test_a_wrong_password_is_refused_in_one_line(server, options):
     line = refused(launch(server, "reader", *options, password="wrong"))
     assert line.startswith(f"run_ablation: cannot use the tracking store {server.uri}: ")
     assert "You are not authenticated" in line

@@ -71,7 +71,7 @@ def test_kernels_are_not_built_for_a_run_without_them(monkeypatch):
     assert provenance.machine(CPU, kernels=False)["kernels_compiler"] is None
 
 
-def test_the_kernels_for_cuda_are_tritons(monkeypatch):
+def test_triton_compiles_the_kernels_for_cuda(monkeypatch):
     def nothing(package):
         raise PackageNotFoundError(package)
 

@@ -112,7 +112,7 @@ def test_evaluation():
 
 @needs_kernels
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_stays_visible(bad):
+def test_non_finite_values_are_passed_on(bad):
     """A divergence must reach loss and weights."""
     norm, x = norm_of(5), channels_last(2, 5, 40, 40)
     x[1, 2, 30, 3] = bad
@@ -138,7 +138,7 @@ def test_the_bits_do_not_depend_on_the_threads(dtype):
         assert torch.equal(one, three)
 
 
-def test_gradients_reach_what_is_used_alone():
+def test_the_gradients_of_one_output_alone():
     x = channels_last(2, 4, 5, 5).requires_grad_()
     norm = norm_of(4)
     y, passed = norm_relu_and_input(norm, x)

@@ -90,13 +90,13 @@ def test_every_call_compiles_for_a_gpu_without_atomics(dtype, shape, compiled, m
         assert not re.search(r"\b(atom|red)\.", kernel.asm["ptx"]), name
 
 
-def test_auto_is_pytorchs_on_cuda():
+def test_auto_selects_pytorch_on_cuda():
     assert pick_kernels(TrainConfig(), CUDA) == "eager"
     assert Arithmetic.of(TrainConfig(), CUDA).kernels == "eager"
     assert pick_kernels(TrainConfig(kernels="fused"), CUDA) == "fused"
 
 
-def test_on_cuda_only_what_is_asked_for_is_selected():
+def test_kernels_are_used_on_cuda_only_if_selected():
     x = SimpleNamespace(device=CUDA)
     assert not ops._selected(x), "a network of create_model"
     for fused in (True, False):

@@ -68,7 +68,7 @@ def test_evaluation(dtype, small_tiles):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_stays_visible(bad, small_tiles):
+def test_non_finite_values_are_passed_on(bad, small_tiles):
     norm, x = norm_of(5), channels_last(2, 5, 9, 9)
     x[1, 2, 7, 3] = bad
     found = results(norm, x, True)
@@ -77,7 +77,7 @@ def test_what_is_not_finite_stays_visible(bad, small_tiles):
     assert found[0][:, [0, 1, 3, 4]].isfinite().all()
 
 
-def test_gradients_reach_what_is_used_alone(small_tiles):
+def test_the_gradients_of_one_output_alone(small_tiles):
     norm, x = norm_of(4), channels_last(2, 4, 5, 5).requires_grad_()
     plain = torch.autograd.grad((F.relu(copy.deepcopy(norm)(x)) ** 2).sum(), x)
     with using(True):
@@ -87,7 +87,7 @@ def test_gradients_reach_what_is_used_alone(small_tiles):
     assert torch.equal(only_passed, torch.ones_like(x))
 
 
-def test_zero_lets_no_gradient_through(small_tiles):
+def test_no_gradient_where_the_output_is_zero(small_tiles):
     """As in PyTorch; a norm whose weights begin at zero gives nothing else."""
     norm = norm_of(4)
     nn.init.zeros_(norm.weight)
@@ -98,7 +98,7 @@ def test_zero_lets_no_gradient_through(small_tiles):
     assert [value.abs().sum() for value in found] == [0, 0, 0]
 
 
-def test_pytorch_does_what_was_not_asked_for(monkeypatch):
+def test_pytorch_computes_unless_the_kernels_are_selected(monkeypatch):
     monkeypatch.setattr(ops, "_triton", lambda: pytest.fail("the kernels were called"))
     x = channels_last(2, 4, 5, 5)
     norm_relu(norm_of(4), x)
