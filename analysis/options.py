@@ -43,7 +43,8 @@ def from_arguments(options: argparse.Namespace) -> "Results":
     named = options.archive not in (None, "none")
     archive = None if options.archive == "none" else Path(options.archive or ARCHIVE)
     if named and archive != ARCHIVE and archive is not None and not archive.is_dir():
-        raise StoreError(f"no archive folder {archive}")
+        hint = f": --archive takes its folder, {archive.parent}" if archive.exists() else ""
+        raise StoreError(f"no archive folder {archive}{hint}")
     return read_results(options.tracking_uri, archive, experiment=options.experiment, named=named)
 
 

@@ -168,10 +168,20 @@ def _quietly(kind: type[T], arguments: Sequence[str], **options: Any) -> Any:
         raise UsageError(_one_line(complaint.getvalue())) from None
 
 
+_KINDS = {
+    r"invalid literal for int\(\) with base 10": "a whole number",
+    "could not convert string to float": "a number",
+}
+"""what an option takes, by what Python says of a text that is something else"""
+
+
 def _one_line(box: str) -> str:
     lines = [line.strip("│ ").strip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     sections = re.split(r"─{8,}", "\n".join(lines))
-    message = " ".join(sections[0].split())
+    message = " ".join(sections[0].split()).rstrip(".")
+    for complaint, kind in _KINDS.items():
+        if found := re.fullmatch(rf"Error parsing (--[\w.-]+): .*{complaint}: ('.*')", message):
+            message = f"{found[1]} takes {kind}, got {found[2]}"
     near = re.search(r"--[\w.]+", sections[1]) if len(sections) > 1 and "meant" in sections[1] else None
     return f"{message}." + (f" Did you mean {near[0]}?" if near else " See --help for the valid options.")
 

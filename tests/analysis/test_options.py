@@ -34,7 +34,11 @@ def test_store_and_archive_are_read_together(store_folder: Path) -> None:
     assert from_arguments(parse("--archive", "kept", "--experiment", "ran/cluttershapes")).studies
     for argv, message in (
         (["--archive", "none"], "no tracking store at"),
-        (["--archive", "gone"], "no archive folder gone"),
+        (["--archive", "gone"], "no archive folder gone$"),
+        (
+            ["--archive", "kept/cluttershapes-quick-1.jsonl"],
+            "no archive folder kept/cluttershapes-quick-1.jsonl: --archive takes its folder, kept",
+        ),
         (["--archive", "kept", "--experiment", "ran/x"], "no runs in experiment 'ran/x'. There is: ran/cluttershapes."),
     ):
         with pytest.raises(StoreError, match=message):
