@@ -93,7 +93,8 @@ def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> Re
 
 def _without_weights(run: StoredRun) -> str:
     if run.is_result:
-        return f"{run.name} has no weights: it was trained with --keep none, or its artifacts were deleted"
+        why = "it was trained with --keep none or restored from an archive, or its artifacts were deleted"
+        return f"{run.name} has no weights: {why}"
     state = "is unfinished" if run.outcome is None else f"is {run.outcome}"
     return (
         f"{run.name} {state} and has no final weights; repeat its launch to continue it, or give one of its "

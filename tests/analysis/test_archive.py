@@ -214,6 +214,25 @@ def test_names_of_metrics_of_before(store_folder: Path, capsys: pytest.CaptureFi
     assert FILE.read_text() == present
 
 
+@pytest.mark.parametrize(
+    ("planned", "said"),
+    [((0, 1, 2, 3, 4), "8 of 20 planned runs,"), ((0, 1), "6 of 8 planned runs, 2 beyond the plan,")],
+)
+def test_what_is_planned_is_the_plan_and_not_what_was_launched(
+    store_folder: Path, capsys: pytest.CaptureFixture[str], planned: tuple[int, ...], said: str
+) -> None:
+    assert export() == 0
+    whole = lines_of_any_kind()
+    for line in whole:
+        if line["kind"] == "study":
+            line["study"]["planned_seeds"] = list(planned)
+    write(whole)
+    capsys.readouterr()
+    assert archive.main(["show", "--out", str(FILE.parent)]) == 0
+    out = capsys.readouterr().out
+    assert out.count(said) == 2, out
+
+
 def lines_of_any_kind() -> list[dict[str, Any]]:
     return [json.loads(text) for text in FILE.read_text().splitlines()]
 

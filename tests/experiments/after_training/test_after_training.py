@@ -557,7 +557,10 @@ def outcome(lab: Lab, wanted: str) -> str:
 def test_runs_without_a_network_to_use(unfinished):
     for wanted, message in (
         (names.DIVERGED, "not finite; the run diverged"),
-        (names.FINISHED, "has no weights: it was trained with --keep none"),
+        (
+            names.FINISHED,
+            "no weights: it was trained with --keep none or restored from an archive, or",
+        ),
     ):
         said = of_store(unfinished, "evaluate", outcome(unfinished, wanted))
         assert (said.status, said.out) == (2, "")
