@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 TITLE = "The claims at a glance"
 WIDTH = 4.2  # inches: one column in print, and as wide as a phone held upright shows at a readable size
 LEFT, RIGHT = 1.45, 0.08  # inches beside the axes
-ROW, LINE, GAP = 0.12, 0.11, 0.05  # inches: a contrast, a line of a claim's sentence, the space between claims
+# Inches: a contrast, a line of a claim's sentence, the space below the sentence, and between claims.
+ROW, LINE, LEAD, GAP = 0.12, 0.11, 0.03, 0.05
 BELOW, BETWEEN = 0.42, 0.4  # inches: below the last axes, and between axes
 LETTERS = 92  # of a line
 _COLOURS = {
@@ -64,7 +65,7 @@ class _Block:
     @property
     def height(self) -> float:
         """Inches."""
-        return LINE * (len(self.lines) + self.apart) + ROW * len(self.rows) + GAP
+        return LINE * (len(self.lines) + self.apart) + LEAD + ROW * len(self.rows) + GAP
 
 
 def claims(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
@@ -175,6 +176,7 @@ def _fill(axes: "Axes", panel: _Panel) -> None:
             write(0.012, y, block.verdict, fontsize=6, color=block.colour, weight="bold")
         elif one.verdict != NOT_RUN:
             write(0.985, y, block.verdict, fontsize=6, color=block.colour, weight="bold", ha="right")
+        y += LEAD
         for row in block.rows:
             y += ROW
             label = "not run" if row[0].exact is None and one.verdict == NOT_RUN else _label(row[0])
@@ -200,7 +202,7 @@ def _row(axes: "Axes", found: Finding, y: float, colour: str) -> None:
             for value in (found.exact, found.paper)
         )
         axes.text(0.5, y, f"{ours} (paper {theirs})", transform=axes.get_yaxis_transform(), fontsize=5.5, va="center",
-                  ha="center")  # fmt: skip
+                  ha="center", bbox=_BEHIND, zorder=5)  # fmt: skip
         return
     turn = _Turned(found)
     if (margin := hypothesis.margin) is not None:
