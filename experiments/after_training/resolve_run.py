@@ -93,7 +93,7 @@ def _from_store(digits: str, uri: str | None, weights: Path | None = None) -> Re
 
 def _without_weights(run: StoredRun) -> str:
     if run.is_result:
-        why = "it was trained with --keep none or restored from an archive, or its artifacts were deleted"
+        why = "it was trained with --keep none, or restored from an archive, or its artifacts were deleted"
         return f"{run.name} has no weights: {why}"
     state = "is unfinished" if run.outcome is None else f"is {run.outcome}"
     return (

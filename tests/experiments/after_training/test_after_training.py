@@ -559,7 +559,7 @@ def test_runs_without_a_network_to_use(unfinished):
         (names.DIVERGED, "not finite; the run diverged"),
         (
             names.FINISHED,
-            "no weights: it was trained with --keep none or restored from an archive, or",
+            "no weights: it was trained with --keep none, or restored from an archive, or",
         ),
     ):
         said = of_store(unfinished, "evaluate", outcome(unfinished, wanted))

@@ -101,7 +101,7 @@ def test_artifacts_that_were_deleted(lab):
     assert lab.launch("--cells", "learning=arl").status == 0
     run = lab.children()["arl s0"].info
     shutil.rmtree(lab.folder / "mlruns" / "cluttershapes" / run.run_id)
-    with pytest.raises(UserError, match=r"--keep none, or its artifacts were deleted"):
+    with pytest.raises(UserError, match=r"from an archive, or its artifacts were deleted"):
         evaluate.main([run.run_id, "--tracking-uri", lab.uri])
     shutil.rmtree(lab.folder / "mlruns")
     with pytest.raises(TrackingError, match=r"mlruns/cluttershapes, the folder of all artifacts of .* was deleted"):
