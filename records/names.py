@@ -86,7 +86,8 @@ TEST_CORRECT = "test_correct.npz"  # whether each test image was classified righ
 MASKS_NPZ = "masks.npz"  # a few images, and the features before and after an early and a late mask
 
 # Of experiments.evaluate: metrics "evaluation_<data>_err" (also err5, loss, ece, images_per_s), and artifacts.
-EVALUATION = "evaluation_{}_{}"
+EVALUATION_PREFIX = "evaluation_"
+EVALUATION = EVALUATION_PREFIX + "{}_{}"
 EVALUATIONS = "evaluation"  # folder
 
 EXPERIMENT_PREFIX = "ran/"  # experiment = "ran/<data set>"

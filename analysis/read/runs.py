@@ -106,11 +106,10 @@ def is_same_run(
 
 
 def _plain(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    prefix = names.EVALUATION.partition("{")[0]
     return {
         key: value if value is not None and math.isfinite(value) else None
         for key, value in metrics.items()
-        if not key.startswith(prefix)
+        if not key.startswith(names.EVALUATION_PREFIX)
     }
 
 

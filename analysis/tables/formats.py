@@ -134,8 +134,7 @@ def html_fragment(table: Table) -> str:
                 continue
             rows_below = dittos(table, at, i)
             span = f' rowspan="{1 + rows_below}"' if rows_below else ""
-            shown = html.escape(text.glued(format_cell(cell), numeric=table.columns[i].numeric))
-            cells += f"<td{kind}{span}>{shown}</td>"
+            cells += f"<td{kind}{span}>{html.escape(text.glued(table, cell, i))}</td>"
         group = ' class="group"' if grouped and not isinstance(row[0], Ditto) else ""
         rows.append(f"<tr{group}>{cells}</tr>")
     body = "\n".join(rows)

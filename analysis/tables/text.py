@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.tables.cells import Ditto, Table, format_cell
+from analysis.tables.cells import Ditto, Table, TableCell, format_cell
 from records.text import plain_table, render
 
 WIDTH = 100  # columns of a terminal that the text fits
@@ -31,9 +31,10 @@ def dittos(table: Table, at: int, i: int) -> int:
     return sum(1 for _ in itertools.takewhile(bool, rest))
 
 
-def glued(text: str, *, numeric: bool) -> str:
-    """Returns a cell with spaces only where a line may end: in numbers before an interval, a remark or a count."""
-    if not numeric:
+def glued(table: Table, cell: TableCell, i: int) -> str:
+    """Returns a cell of column i with spaces only where a line may end: in numbers before an interval or a remark."""
+    text = format_cell(cell)
+    if not table.columns[i].numeric:
         return _glue(text)
     hard = text.replace(" ", _HARD)
     return re.sub(rf"(,){_HARD}(?![^\[]*\])|(){_HARD}(?=[\[(])", r"\1 ", hard)
@@ -92,10 +93,7 @@ def _panel(table: Table, columns: Sequence[int], widths: Sequence[int]) -> list[
         above = [""] * (max(map(len, headers)) - len(header))
         justify: Any = "right" if table.columns[i].numeric else "left"
         panel.add_column("\n".join(above + header), justify=justify, no_wrap=True)
-    lines = [
-        [_wrap(glued(format_cell(row[i]), numeric=table.columns[i].numeric), width) for i, width in places]
-        for row in table.rows
-    ]
+    lines = [[_wrap(glued(table, row[i], i), width) for i, width in places] for row in table.rows]
     broken = any(
         len(cell) > 1 for row in lines for cell, i in zip(row, columns, strict=True) if not table.columns[i].numeric
     )
@@ -127,7 +125,7 @@ def _total(widths: Sequence[int]) -> int:
 
 def _least_width(table: Table, i: int) -> int:
     """The width below which a column must not shrink: its longest word, or twelve letters if it holds words."""
-    texts = [glued(format_cell(row[i]), numeric=table.columns[i].numeric) for row in table.rows]
+    texts = [glued(table, row[i], i) for row in table.rows]
     words = [word for text in [*texts, _glue(table.columns[i].header)] for word in text.split(" ")]
     return max([len(word) for word in words] + ([] if table.columns[i].numeric else [12]))
 
