@@ -43,8 +43,8 @@ _profile("smoke", 1, "takes seconds; shows that everything runs, measures nothin
 
 # Its steps are limited by the overhead of each operation: small images in large batches learn most per second, and a
 # second thread slows it down. docs/performance.md says how this recipe and that of `short` were chosen.
-_profile("quick", 2, "about half a minute per run on a core, on the built-in data set", {
-    "data.name": "cluttershapes", "data.val_images": 500,
+_profile("quick", 3, "about half a minute per run on a core, on the built-in data set", {
+    "data.name": "cluttershapes", "data.difficulty": 0.0, "data.val_images": 500,
     "model.width": 0.25, "optim.schedule": "one_cycle", "optim.lr": 0.4, "optim.weight_decay": 5e-4,
     "train.steps": 130, "train.batch_size": 96, "train.precision": "float32", "train.evals": 1, "train.threads": 1,
 })  # fmt: skip

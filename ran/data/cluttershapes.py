@@ -41,10 +41,11 @@ STROKES = 6  # likewise
 MOST_BYTES = 128 * 2**20  # of a file's arrays; those of 32x32 images take 37 million
 SPOT = 200  # of so many images of a file, one is drawn again to see that they agree
 KNOWN = {
+    "e75969ae16f5c641e3c96cc3240d4b52": "ccf72fbf46fe6300b3aa6ed1388308cdb4c9f65f4393384ea6c32d919b3114ca",
     "0b7943539d8f9a640a6477813f1aa32e": "ab1286f009365bf81eb26e075987b3f0e5ecfc70ca6442b7aa8c8e6a408c5a46",
     "14b586238a89b861585e0a17f18ce348": "9e0c62bd7920de7d3f2c52218ccea79e87deb95299299d860ead8d10d237e18f",
 }
-"""SHA-256 of all pictures, by digest, of the sets of the default difficulty at 16x16 and 32x32"""
+"""SHA-256 of all pictures, by digest: of the profile quick's set, and of the default difficulty at 16x16 and 32x32"""
 BATCH = 128  # images drawn at once: their layers stay in the cache
 
 Array = np.ndarray  # float32 unless said otherwise

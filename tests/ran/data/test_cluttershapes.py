@@ -170,17 +170,18 @@ def test_a_file_is_not_trusted_by_its_name(few, tmp_path, change):
     assert np.array_equal(pictures(tmp_path), expected)
 
 
-def test_the_sets_that_everybody_uses_are_known(tmp_path, monkeypatch):
-    pixels = {s: draw(s, range(n), cluttershapes.DIFFICULTY, 16)[0] for s, n in cluttershapes.COUNTS.items()}
-    content = digest(cluttershapes.DIFFICULTY, 16)
+@pytest.mark.parametrize("difficulty", [0.0, cluttershapes.DIFFICULTY])
+def test_the_sets_that_everybody_uses_are_known(difficulty, tmp_path):
+    pixels = {split: draw(split, range(count), difficulty, 16)[0] for split, count in cluttershapes.COUNTS.items()}
+    content = digest(difficulty, 16)
     assert cluttershapes.KNOWN[content] == cluttershapes._sha256(pixels)
     path = tmp_path / "set.npz"
     cluttershapes._write(path, content, pixels)
-    assert cluttershapes._read(path, content, cluttershapes.DIFFICULTY, 16) is not None
+    assert cluttershapes._read(path, content, difficulty, 16) is not None
     changed = pixels["train"].copy()
     changed[17, 0, 0, 0] ^= 1
     rewrite(path, train_pixels=changed)
-    assert cluttershapes._read(path, content, cluttershapes.DIFFICULTY, 16) is None
+    assert cluttershapes._read(path, content, difficulty, 16) is None
 
 
 def test_few_images_are_those_of_the_whole_set_and_not_kept(few, tmp_path):
