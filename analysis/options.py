@@ -22,7 +22,7 @@ class SelectionError(ValueError):
 
 def add_arguments(parser: argparse.ArgumentParser, *, out: bool = True) -> None:
     """Adds --profile, --data, --experiment, --overrides, --tracking-uri, --archive and, if files are written, --out."""
-    parser.add_argument("--profile", help="only this profile, e.g. quick or quick-2")
+    parser.add_argument("--profile", help="only this profile, e.g. quick or quick-3")
     parser.add_argument("--data", help="only this data set")
     parser.add_argument("--experiment", help="only this MLflow experiment, e.g. ran/cifar10")
     parser.add_argument(

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("runs", __doc__)
     parser.add_argument("--study", metavar="NAME", help="only runs that were first run by this study")
-    parser.add_argument("--profile", metavar="NAME", help="only this profile, with its version, e.g. quick-2")
+    parser.add_argument("--profile", metavar="NAME", help="only this profile, with its version, e.g. quick-3")
     parser.add_argument("--data", metavar="NAME", help="only this data set")
     return parser.parse_args(argv)
 

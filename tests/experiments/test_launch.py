@@ -347,7 +347,7 @@ def test_a_dry_run_beside_a_store_changes_nothing(done, no_training):
 def test_list_creates_nothing(empty_lab):
     said = main("--list")
     assert (said.status, said.err) == (0, "")
-    expected = ("smoke", "arl_vs_nal", "Table 3", "quick-2; 3 seeds", "short-2; 5 seeds", "paper-1")
+    expected = ("smoke", "arl_vs_nal", "Table 3", "quick-3; 3 seeds", "short-2; 5 seeds", "paper-1")
     assert all(word in said.out for word in expected)
     assert empty_lab.listing() == {}
     assert os.listdir(".") == ["lab"]
