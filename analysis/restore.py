@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ARTIFACTS = (names.SPEC_JSON, names.PROBES_JSON, names.PROVENANCE_JSON, names.MASKS_NPZ, names.TEST_CORRECT)
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # MLflow's limits
+RESTORED = "Restored from "  # begins the note of a restored run
 
 
 @dataclass
@@ -113,11 +114,21 @@ def _missing(group: RunGroup, there: "dict[str, list[Run]]") -> "Iterator[tuple[
         return
     for run in group.results:
         if not any(_is(stored, run) for stored in results):
-            begun = [r for r in held if r.info.start_time == run.start_time and names.OUTCOME not in r.data.tags]
-            yield run, begun[0].info.run_id if begun else None
+            yield run, _begun(run, held)
     for run in group.ended:
-        if all(stored.info.start_time != run.start_time for stored in held):
-            yield run, None
+        begun = _begun(run, held)
+        if begun is not None or all(stored.info.start_time != run.start_time for stored in held):
+            yield run, begun
+
+
+def _begun(run: RunData, held: "Sequence[Run]") -> str | None:
+    """The id of what an interrupted restore wrote of a run; not of a run that a launch is training."""
+    for stored in held:
+        tags = stored.data.tags
+        restored = tags.get(NOTE, "").startswith(RESTORED)
+        if restored and names.OUTCOME not in tags and stored.info.start_time == run.start_time:
+            return stored.info.run_id
+    return None
 
 
 def _is(stored: "Run", run: RunData) -> bool:
@@ -181,7 +192,7 @@ class _Writer:
 
         client, dataset = self._client, _dataset(run)
         tags = {key: value for key, value in run.tags.items() if key != names.OUTCOME}
-        tags[NOTE] = f"Restored from {Path(run.source).name}, without weights."
+        tags[NOTE] = f"{RESTORED}{Path(run.source).name}, without weights."
         tags |= {} if parent_id is None else {MLFLOW_PARENT_RUN_ID: parent_id}
         if run_id is None:
             name = run.name or f"{run.tags.get(names.CELL, '')} s{run.tags.get(names.SEED, '')}"
