@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ran.config import RunConfig
+from records.errors import one_line
 
 Value = str | int | float
 Settings = Mapping[str, Any]
@@ -25,6 +26,17 @@ class Axis:
     """returns a value's name in tables, e.g. "Attention-{}".format"""
     short: Callable[[Any], str] = str
     """returns a value's name in run names, e.g. "d{}".format"""
+
+    def check_names(self) -> None:
+        """Raises ValueError if a value has no name."""
+        for role, name_of in (("label", self.label), ("short", self.short)):
+            for value in self.settings:
+                try:
+                    name = name_of(value)
+                except Exception as error:  # whatever the user's function raises
+                    raise ValueError(f"axis {self.name!r}: {role}({value!r}) raises {one_line(error)}") from error
+                if not isinstance(name, str):
+                    raise ValueError(f"axis {self.name!r}: {role}({value!r}) is {name!r}, not a text")
 
 
 def axis(
@@ -113,6 +125,8 @@ class Study:
             raise ValueError(f"study {self.name!r} has two axes of one name: {', '.join(names)}")
         if empty := [a.name for a in self.axes if not a.settings]:
             raise ValueError(f"study {self.name!r} has axes without values: {', '.join(empty)}")
+        for a in self.axes:
+            a.check_names()
         if self.compare is not None:
             valid = {a.name: list(a.settings) for a in self.axes}
             if self.compare.baseline not in valid.get(self.compare.axis, []):

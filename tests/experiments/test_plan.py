@@ -97,6 +97,11 @@ def test_a_study_without_axes_has_one_cell():
         ({"name": "two words"}, "letters, digits"),
         ({"axes": (GRID.axes[0], GRID.axes[0])}, "two axes of one name"),
         ({"axes": (axis("empty", {}),), "compare": None}, "without values"),
+        (
+            {"axes": (axis("rate", [1], field="seed", label={}.__getitem__),), "compare": None},
+            r"axis 'rate': label\(1\) raises KeyError: 1",
+        ),
+        ({"axes": (axis("rate", [1], field="seed", short=abs),), "compare": None}, r"short\(1\) is 1, not a text"),
         ({"compare": Comparison("depth", 57)}, "compares along"),
         ({"compare": Comparison("width", 1)}, "compares along"),
     ],
