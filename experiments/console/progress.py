@@ -59,8 +59,17 @@ class _TimeLeft:
         self.estimates, self.workers = dict(estimates), workers
         self.began = time.monotonic()
         self.total, self.finished = sum(estimates.values()), 0.0
+        self.first_steps: dict[str, int] = {}
+        """step at which each run began in this launch, from which its estimate counts"""
         self.shares: dict[str, float] = {}
-        """completed share of each run in training"""
+        """share of its estimate that each run in training has completed"""
+
+    def run_begins(self, name: str, step: int) -> None:
+        self.first_steps.setdefault(name, step)  # one whose worker died begins again, at a later step
+
+    def step(self, name: str, step: int, steps: int) -> None:
+        first = self.first_steps[name]
+        self.shares[name] = (step - first) / max(1, steps - first)
 
     def run_ends(self, name: str) -> None:
         self.shares.pop(name, None)
@@ -114,6 +123,7 @@ class PlainReporter:
     def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
         # A run that starts again because its worker died keeps its number.
         number = self.numbers.setdefault(name, len(self.numbers) + 1)
+        self.time_left.run_begins(name, step)
         self.current[name] = _RunState(config=config, first_step=step, where=where, number=number)
         verb = f"resume at step {step}/{config.train.steps}" if step else "start"
         self._print(name, f"{verb} on {where}" if where else verb)
@@ -121,7 +131,7 @@ class PlainReporter:
     def step(self, name: str, step: int) -> None:
         run = self.current[name]
         steps = run.config.train.steps
-        self.time_left.shares[name] = step / steps
+        self.time_left.step(name, step, steps)
         if time.monotonic() - run.printed >= PLAIN_SECONDS:
             run.printed = time.monotonic()
             loss = f", {run.loss}" if run.loss else ""
@@ -175,6 +185,7 @@ class BarReporter:
     def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
         if name in self.current:  # its worker died, and it starts again
             self._remove(name)
+        self.time_left.run_begins(name, step)
         run = self.current[name] = _RunState(config=config, first_step=step, where=where, number=0)
         run.bar = self.bars.add_task(name, total=config.train.steps, completed=step, text=where)
 
@@ -183,7 +194,7 @@ class BarReporter:
         assert run.bar is not None
         text = "  ".join(filter(None, (f"{run.rate(step):.0f} images/s", run.loss, run.where)))
         self.bars.update(run.bar, completed=step, text=text)
-        self.time_left.shares[name] = step / run.config.train.steps
+        self.time_left.step(name, step, run.config.train.steps)
         self.bars.update(self.study, text=f"about {duration(self.time_left.seconds())} left")
 
     def metrics(self, name: str, step: int, values: Mapping[str, float]) -> None:

@@ -1,11 +1,14 @@
 """What a launch shows of its study before the end: the table so far."""
 
 import io
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from experiments.console import progress
 from experiments.console.progress import BarReporter, PlainReporter
+from ran.config import RunConfig, TrainConfig
 
 
 def test_plain_lines_hold_a_table_after_each_seed(capsys):
@@ -31,6 +34,20 @@ def test_a_terminal_shows_one_table_that_changes(monkeypatch):
     after = said.getvalue()[len(before) :]
     assert "a     11.00" in after
     assert "a     12.50" not in after
+
+
+@pytest.mark.parametrize("reporter", [BarReporter, PlainReporter])
+def test_the_time_left_counts_from_where_a_run_was_resumed(reporter, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with reporter({"a s0": 100.0}) as report:  # for the 500 steps that are left
+        report.run_begins("a s0", RunConfig(train=TrainConfig(steps=1000)), 500)
+        now[0] = 40.0
+        report.step("a s0", 700)
+        assert report.time_left.seconds() == pytest.approx(60)  # 40 s for 200 steps
+        report.run_begins("a s0", RunConfig(train=TrainConfig(steps=1000)), 600)  # its worker died
+        report.step("a s0", 600)
+        assert report.time_left.seconds() == pytest.approx(160)  # 40 s for 100 steps
 
 
 def test_a_launch_of_two_seeds_prints_the_table_after_the_first(lab):
