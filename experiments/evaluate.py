@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             assessment = assess(logits, images.labels)
             if not math.isfinite(assessment.loss):
                 raise UserError(f"{found.name} on {name}: the logits are not finite")
-            record = _record(found, tested, assessment, _by_severity(logits, images.labels), len(images) / seconds)
+            by_severity = _by_severity(logits, images.labels) if tested.has_severities else None
+            record = _record(found, tested, assessment, by_severity, len(images) / seconds)
             results[name] = record
             if not options.no_log and not_logged is None:  # before printing, since the reader of our output may exit
                 try:
@@ -85,6 +86,8 @@ class _TestSet:
     exclude: str | None = None
     digest: str | None = None
     """digest of a registered data set"""
+    has_severities: bool = False
+    """whether it is one test set at five severities, as the files of CIFAR-10-C are"""
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -108,7 +111,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_TestSet]:
     """The test sets that the options name, each with a unique name in the run's log. Raises UserError."""
-    from ran.data.arrays import array_sets, read_arrays
+    from ran.data.arrays import SHARED_LABELS, array_sets, read_arrays, repeats_by_severity
     from ran.data.datasets import load_splits, open_source
     from ran.data.image_folder.class_folders import class_folders
     from records.errors import DataError
@@ -123,7 +126,10 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
         for name, (pixels, labels) in arrays.items():
             set_name = f"{options.folder.resolve().name}-{name}"
             images = read_arrays(pixels, labels, size=interface.size, num_classes=len(interface.classes))
-            yield _TestSet(name=set_name, images=images, place=str(pixels.resolve()), size=interface.size)
+            yield _TestSet(
+                name=set_name, images=images, place=str(pixels.resolve()), size=interface.size,
+                has_severities=labels.name == SHARED_LABELS and repeats_by_severity(images.labels),
+            )  # fmt: skip
         if not arrays:
             images = class_folders(
                 options.folder, interface.classes, side=interface.size, share=interface.share, exclude=options.exclude
@@ -164,13 +170,11 @@ def _qualified(name: str, size: int | None, exclude: str | None) -> str:
     return name + (f"-{size}" if size else "") + (f"-without-{Path(exclude).stem}" if exclude else "")
 
 
-def _by_severity(logits: "Tensor", labels: "Tensor") -> list[float] | None:
-    """Top-1 errors in % by severity, from weak to strong; None if the test set has no severities."""
-    from ran.data.arrays import SEVERITIES, by_severity
+def _by_severity(logits: "Tensor", labels: "Tensor") -> list[float]:
+    """Top-1 errors in % by severity, from weak to strong."""
+    from ran.data.arrays import SEVERITIES
     from ran.engine.metrics import assess
 
-    if not by_severity(labels):
-        return None
     return [assess(*part).err for part in zip(logits.chunk(SEVERITIES), labels.chunk(SEVERITIES), strict=True)]
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ran.data import cluttershapes
 
-images, labels = cluttershapes.draw("test", range(4), cluttershapes.DIFFICULTY, cluttershapes.SIDE)
+images, labels = cluttershapes.draw("test", range(4), difficulty=0.0, side=cluttershapes.SIDE)  # as `quick` does
 Path("images").mkdir(exist_ok=True)
 for i, (image, label) in enumerate(zip(images, labels)):
     Image.fromarray(image.transpose(1, 2, 0)).save(f"images/{i}-{cluttershapes.CLASSES[label]}.png")

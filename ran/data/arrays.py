@@ -12,13 +12,15 @@ from records.arrays import read_npy
 from records.errors import DataError
 from records.reading import UnreadableError
 
+SHARED_LABELS = "labels.npy"
+"""labels of all image files in the folder that have none of their own"""
 SEVERITIES = 5
 """number of severities in CIFAR-10-C: each file repeats the same images at each one, weakest first"""
 EXTRA = ("gaussian_blur", "saturate", "spatter", "speckle_noise")
 """extra corruptions of CIFAR-10-C, meant for tuning, that are not part of the mean over its 15"""
 
 
-def by_severity(labels: Tensor) -> bool:
+def repeats_by_severity(labels: Tensor) -> bool:
     """Returns whether labels (N,) are one test set's repeated five times, as in CIFAR-10-C."""
     first, *others = labels.chunk(SEVERITIES)
     return len(others) == SEVERITIES - 1 and len(first.unique()) > 1 and all(torch.equal(first, o) for o in others)
@@ -34,7 +36,7 @@ def array_sets(folder: Path) -> dict[str, tuple[Path, Path]]:
         if path.stem.endswith("labels"):
             continue
         own = path.with_name(f"{path.stem.removesuffix('_data')}_labels.npy")
-        labels = own if own.exists() else folder / "labels.npy"
+        labels = own if own.exists() else folder / SHARED_LABELS
         if not labels.exists():
             raise DataError(f"{path} has no labels: put them beside it, as {labels.name}")
         found[path.stem.removesuffix("_data")] = (path, labels)

@@ -291,6 +291,9 @@ def test_other_images_by_folder(trained_lab, images):
         ("fog", "snow", "spatter"), ("fog", "snow")))  # fmt: skip
     assert f"mean top-1 error over the 3: {all_three:.2f} %; over 2, without gaussian_blur" in said.out
     assert said.out.endswith(f": {two:.2f} %\n")
+    np.save(arrays / "fog_labels.npy", labels)  # its own: that they repeat is chance, as in cluttershapes
+    said = of_store(trained_lab, "evaluate", run, "--folder", str(arrays), "--format", "json", "--no-log")
+    assert [json.loads(said.out)[f"arrays-{name}"]["severity_err"] is None for name in ("fog", "snow")] == [True, False]
     assert {"evaluation_arrays-fog_err", "evaluation_arrays-snow_ece"} <= trained_lab.children()[
         "arl s0"
     ].data.metrics.keys()
