@@ -69,7 +69,10 @@ def _search_of(module: ModuleType, name: str) -> Search:
 def load_study(name: str) -> Study:
     """Returns a study by its name, or by a path that ends in .py. Raises UnknownNameError or StudyError."""
     if name.endswith(".py"):
-        return replace(_study_of(load_file(Path(name)), name), path=name)
+        study = _study_of(load_file(Path(name)), name)
+        if study.name in study_names():  # in a store they would be one study
+            raise StudyError(f"study file {name}: the package has a study {study.name!r}; give yours another name")
+        return replace(study, path=name)
     if name not in study_names():
         raise UnknownNameError("study", name, study_names())
     return _study_of(importlib.import_module(f"{studies.__name__}.{name}"), name)

@@ -79,10 +79,11 @@ class PreparedStudy:
 def choose_profile(study: Study | Search, requested: str | None, request: PlacementRequest) -> tuple[Profile, str]:
     """Returns the profile and why: the study's, the user's, else paper if CUDA and the data are here, else quick."""
     if study.profile is not None:
+        own = PROFILES[study.profile]
         if requested not in (None, study.profile):
             kind = "study" if isinstance(study, Study) else "search"
             raise LaunchError(f"{kind} {study.name} always uses the profile {study.profile}; leave --profile out")
-        return PROFILES[study.profile], "the study's own"
+        return own, "the study's own"
     if requested is not None:
         return PROFILES[requested], "as asked"
     if find_machine(request).device.type != "cuda":

@@ -27,8 +27,12 @@ class Axis:
     short: Callable[[Any], str] = str
     """returns a value's name in run names, e.g. "d{}".format"""
 
-    def check_names(self) -> None:
-        """Raises ValueError if a value has no name."""
+    def check(self) -> None:
+        """Raises ValueError if --cells cannot name a value, or if it has no name in tables or runs."""
+        if unusable := [value for value in self.settings if isinstance(value, str) and {",", "="} & set(value)]:
+            raise ValueError(
+                f"axis {self.name!r}: the value {unusable[0]!r} holds ',' or '=', which --cells cannot name"
+            )
         for role, name_of in (("label", self.label), ("short", self.short)):
             for value in self.settings:
                 try:
@@ -49,7 +53,12 @@ def axis(
     short: Callable[[Any], str] = str,
 ) -> Axis:
     """Returns an axis. `settings` maps values to config fields, or lists the values of the config field `field`."""
-    if not isinstance(settings, Mapping):
+    if isinstance(settings, Mapping):
+        if field is not None:
+            raise ValueError(f"axis {name!r}: field={field!r} needs a list of its values, not a mapping")
+    else:
+        if isinstance(settings, str):
+            raise ValueError(f"axis {name!r}: its values are a tuple such as ({settings!r}, ...), not one text")
         if field is None:
             raise ValueError(f"axis {name!r}: a list of values needs field='...', the config field that they set")
         settings = {value: {field: value} for value in settings}
@@ -118,16 +127,16 @@ class Study:
 
     def __post_init__(self) -> None:
         check_naming("study", self.name, self.dataset, self.requires)
-        if "data.name" in self.axis_fields:
-            raise ValueError(f"study {self.name!r}: the data set is the launch's (--data.name), not an axis")
-        names = [a.name for a in self.axes]
-        if len(set(names)) < len(names):
-            raise ValueError(f"study {self.name!r} has two axes of one name: {', '.join(names)}")
-        if empty := [a.name for a in self.axes if not a.settings]:
-            raise ValueError(f"study {self.name!r} has axes without values: {', '.join(empty)}")
-        for a in self.axes:
-            a.check_names()
+        if not isinstance(self.axes, tuple) or not all(isinstance(a, Axis) for a in self.axes):
+            raise ValueError(f"study {self.name!r}: axes must be a tuple, as in axes=(axis(...),)")
+        if self.seeds is not None and not _are_seeds(self.seeds):
+            raise ValueError(
+                f"study {self.name!r}: seeds are different whole numbers, as (0, 1, 2), not {self.seeds!r}"
+            )
+        _check_axes(self)
         if self.compare is not None:
+            if not isinstance(self.compare, Comparison):
+                raise ValueError(f"study {self.name!r}: compare must be a Comparison(axis, baseline)")
             valid = {a.name: list(a.settings) for a in self.axes}
             if self.compare.baseline not in valid.get(self.compare.axis, []):
                 raise ValueError(f"study {self.name!r} compares along {self.compare}, but its axes are {valid}")
@@ -154,3 +163,36 @@ class Study:
     def axis_fields(self) -> dict[str, str]:
         """Config fields that the axes set, each with the name of its axis."""
         return {field: a.name for a in self.axes for settings in a.settings.values() for field in settings}
+
+
+def _are_seeds(seeds: object) -> bool:
+    """Whether these are the planned seeds of a study: a tuple of different numbers."""
+    return (
+        isinstance(seeds, tuple)
+        and 0 < len(set(seeds)) == len(seeds)
+        and all(type(seed) is int and seed >= 0 for seed in seeds)
+    )
+
+
+def _check_axes(study: Study) -> None:
+    """Raises ValueError if some cells cannot be told apart, or do not train what their names say."""
+    about = f"study {study.name!r}"
+    if "data.name" in study.axis_fields:
+        raise ValueError(f"{about}: the data set is the launch's (--data.name), not an axis")
+    if "seed" in study.axis_fields:
+        raise ValueError(f"{about}: seeds are no axis; every cell is trained at each of them (--seeds)")
+    names = [a.name for a in study.axes]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{about} has two axes of one name: {', '.join(names)}")
+    if empty := [a.name for a in study.axes if not a.settings]:
+        raise ValueError(f"{about} has axes without values: {', '.join(empty)}")
+    for a, b in itertools.combinations(study.axes, 2):
+        if both := set().union(*a.settings.values()) & set().union(*b.settings.values()):
+            raise ValueError(f"{about}: the axes {a.name} and {b.name} both set {', '.join(sorted(both))}")
+    for a in study.axes:
+        a.check()
+    for one, other in itertools.combinations(study.cells, 2):
+        if one.settings == other.settings:
+            raise ValueError(f"{about}: the cells {one} and {other} have the same settings")
+        if one.short == other.short:
+            raise ValueError(f"{about}: the runs of the cells {one} and {other} have one name, {one.short!r}")

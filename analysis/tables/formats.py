@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from analysis.tables import text
@@ -90,7 +90,7 @@ def to_csv(table: Table) -> str:
     """
     table = cleaned(table)
     raw = [[raw_cell(column, cell) for column, cell in zip(table.columns, row, strict=True)] for row in table.rows]
-    names = [next((list(row[i]) for row in raw if row[i]), []) for i in range(len(table.columns))]
+    names = [_fields(cells) for cells in zip(*raw, strict=True)] if raw else [[] for _ in table.columns]
     uses = Counter(name for of_column in names for name in of_column)
 
     def unique(column: Column, name: str) -> str:
@@ -103,10 +103,20 @@ def to_csv(table: Table) -> str:
     for row in raw:
         writer.writerow({
             unique(column, name): _csv(value)
-            for column, numbers in zip(table.columns, row, strict=True)
+            for column, numbers, fields_of_column in zip(table.columns, row, names, strict=True)
             for name, value in numbers.items()
+            if name in fields_of_column
         })  # fmt: skip
     return out.getvalue()
+
+
+def _fields(cells: Sequence[Mapping[str, object]]) -> list[str]:
+    """Returns the names of a column's numbers: those of the first cell that has some.
+
+    A cell that never will, such as that of a network which we lack, may be of another kind.
+    """
+    with_numbers = (list(cell) for cell in cells if any(value is not None for value in cell.values()))
+    return next(with_numbers, next((list(cell) for cell in cells if cell), []))
 
 
 def to_html(table: Table) -> str:

@@ -98,10 +98,27 @@ def test_a_study_without_axes_has_one_cell():
         ({"axes": (GRID.axes[0], GRID.axes[0])}, "two axes of one name"),
         ({"axes": (axis("empty", {}),), "compare": None}, "without values"),
         (
-            {"axes": (axis("rate", [1], field="seed", label={}.__getitem__),), "compare": None},
+            {"axes": (axis("rate", [1], field="model.t", label={}.__getitem__),), "compare": None},
             r"axis 'rate': label\(1\) raises KeyError: 1",
         ),
-        ({"axes": (axis("rate", [1], field="seed", short=abs),), "compare": None}, r"short\(1\) is 1, not a text"),
+        ({"axes": (axis("rate", [1], field="model.t", short=abs),), "compare": None}, r"short\(1\) is 1, not a text"),
+        ({"axes": GRID.axes[0]}, "axes must be a tuple"),
+        ({"axes": (*GRID.axes, axis("seed", (1, 2), field="seed"))}, "seeds are no axis"),
+        (
+            {"axes": (*GRID.axes, axis("form", (1, 2), field="model.learning"))},
+            "axes learning and form both set model.learning",
+        ),
+        ({"axes": (axis("a", {"x": {}, "y": {}}),), "compare": None}, "cells a=x and a=y have the same settings"),
+        ({"axes": (axis("t", (1, 2), field="model.t", short=lambda t: "t"),), "compare": None}, "one name, 't'"),
+        (
+            {"axes": (axis("t", ("1,2",), field="model.t"),), "compare": None},
+            "which --cells cannot name",
+        ),
+        ({"seeds": 3}, "different whole numbers, as .0, 1, 2., not 3"),
+        ({"seeds": ()}, "different whole numbers"),
+        ({"seeds": (0, 0)}, "different whole numbers"),
+        ({"seeds": (-1,)}, "different whole numbers"),
+        ({"compare": ("depth", 56)}, "compare must be a Comparison"),
         ({"compare": Comparison("depth", 57)}, "compares along"),
         ({"compare": Comparison("width", 1)}, "compares along"),
     ],
@@ -114,6 +131,10 @@ def test_a_study_that_makes_no_sense(changes, says):
 def test_an_axis_that_is_a_list_needs_a_field():
     with pytest.raises(ValueError, match="needs field="):
         axis("rate", [0.1, 0.2])
+    with pytest.raises(ValueError, match="needs a list of its values, not a mapping"):
+        axis("t", {"few": {"model.t": 1}}, field="model.t")
+    with pytest.raises(ValueError, match="not one text"):
+        axis("activation", "mixed", field="model.mask_activation")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +167,7 @@ VALUES = st.lists(st.integers(0, 99) | st.text("abc.-_", min_size=1, max_size=4)
 @st.composite
 def grids(draw):
     axes = [
-        axis(name, {value: {} for value in draw(VALUES)})
+        axis(name, {value: {name: i} for i, value in enumerate(draw(VALUES))})
         for name in draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True))
     ]
     return Study("grid", "Grid", axes=tuple(axes)).cells

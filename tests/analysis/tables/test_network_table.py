@@ -213,6 +213,9 @@ def test_table_7_compares_the_pairs_of_the_paper() -> None:
     table = cost_table("7", COSTS, runs)
     is_expected("table7-paper", table)
     assert "Data: ImageNet." in table.caption[0]
+    rows = {row["network"]: row for row in csv.DictReader(io.StringIO(to_csv(table)))}
+    assert (rows["attention56_imagenet"]["n"], rows["attention56_imagenet"]["planned"]) == ("3", "3")
+    assert rows["resnet200_imagenet"]["n"] == "", "a network that we lack"
 
 
 def test_table_7_of_a_sample_says_that_it_is_one() -> None:
