@@ -45,7 +45,7 @@ def _with_effects(lines: Lines) -> Lines:
 
 
 def _effect(point: Point) -> Contrast | None:
-    return None if point.difference is None else point.difference.contrast
+    return None if point.difference is None else point.difference.shown
 
 
 def _images(point: Point) -> float:

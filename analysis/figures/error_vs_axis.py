@@ -143,7 +143,7 @@ def _draw(what: ErrorAxis, study: StudyRecord, lines: Lines, title: str) -> "Fig
 
 
 def _difference(point: Point) -> Contrast | None:
-    return None if point.difference is None else point.difference.contrast
+    return None if point.difference is None else point.difference.shown
 
 
 def _mark(axes: "Axes", line: Sequence[Point], shift: float) -> None:

@@ -36,6 +36,11 @@ class MeasuredContrast:
     """whether all its runs diverged, so that nothing is compared"""
 
     @property
+    def shown(self) -> Contrast | None:
+        """The contrast, None where it is of guesses alone: their difference is 0, and nothing was measured."""
+        return None if self.guesses else self.contrast
+
+    @property
     def n(self) -> int:
         """The seeds that all cells have."""
         return 0 if self.contrast is None else self.contrast.n

@@ -52,7 +52,7 @@ def network_runs(studies: Sequence[StudyRecord], runs: Mapping[str, RunResult], 
         for network, cell_runs in found.items()
     }
     differences = {
-        place: Difference(one.contrast, expected[place], marked=place in starred, says_over=says_over)
+        place: Difference(one.shown, expected[place], marked=place in starred, says_over=says_over)
         for place, one in contrasts.items()
     }
     everything = [cell_runs for found in cells.values() for cell_runs in found.values()]

@@ -66,7 +66,7 @@ def build_table(
     measured = differences_to_baseline(study, cells)
     starred, says_over = marked(measured), mixed(measured.values())
     differences = {
-        cell: Difference(one.contrast, expected=len(cells[cell].values()), marked=cell in starred, says_over=says_over)
+        cell: Difference(one.shown, expected=len(cells[cell].values()), marked=cell in starred, says_over=says_over)
         for cell, one in measured.items()
     }
     counts = {quantity: _counts(cells, quantity, read_costs() if costs is None else costs) for quantity in _COUNTS}

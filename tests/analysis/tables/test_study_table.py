@@ -363,3 +363,13 @@ def test_what_the_paper_says_in_words_is_kept_beside_what_its_tables_say() -> No
     assert "gives 53.0" in str(published_text({"network": "attention56_imagenet"}, "params_ratio"))
     assert "say 20.45" in str(published_text({"network": "attention452"}, "cifar100_err"))
     assert published_value("6", {"network": "attention452"}, "cifar100_err") == 20.45
+
+
+def test_two_guesses_are_not_compared() -> None:
+    """Their difference is 0 at every seed, and an interval without width would claim to know it."""
+    lost = {0: "diverged", 1: "diverged"}
+    cells = {("attention56",): lost, ("trunk",): lost, ("no_mask",): {0: 9.0, 1: 9.5}}
+    study, runs = study_with_runs("controls", cells)
+    rows = {row[0].value: format_cell(row[-1]) for row in build_table(study, results_of((study, runs)).runs).rows}
+    assert rows["trunk"] == "–"
+    assert rows["no_mask"].startswith("−80.75 [")
