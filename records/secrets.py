@@ -36,6 +36,7 @@ _VALUE = (
 _ASSIGNED = re.compile(rf"(?P<name>{_NAME})(?P<sign>{_SIGN}){_VALUE}", re.I)
 # Python that computes the value: `token = tokenizer.next()`, `password = None`.
 _CODE = re.compile(r"(?:[A-Za-z_][\w.]{0,80}[(\[]|(?:None|True|False|null|true|false)[,;)]?$|\$[{(\w])")
+_OPTION = re.compile(r"(?<!\S)--[\w-]*\Z")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.I)
 # Tokens that say themselves what they are: GitHub, GitLab, Hugging Face, OpenAI, Slack, Stripe, Amazon, Google, npm,
 # PyPI, DigitalOcean, SendGrid, and JSON Web Tokens.
@@ -49,7 +50,7 @@ def mask_secrets(text: str) -> str:
     """Returns `text` with *** for the passwords of URIs, and for keys and tokens as they usually look."""
     text = _PRIVATE_KEY.sub(MASK, text)
     text = _AUTHORITY.sub(_without_password, text)
-    text = _ASSIGNED.sub(_without_value, text)
+    text = _without_values(text)
     text = _SCHEME.sub(rf"\1 {MASK}", text)
     return _TOKENS.sub(MASK, text)
 
@@ -72,11 +73,20 @@ def _without_password(match: re.Match[str]) -> str:
     return f"://{user}{f':{MASK}' if colon else ''}{rest[end:]}"
 
 
+def _without_values(text: str) -> str:
+    """Returns a text without what it assigns to the names of secrets."""
+    parts, begin, at = [], 0, 0
+    while (match := _ASSIGNED.search(text, at)) is not None:
+        if match["space"] is not None and not _OPTION.search(text, max(0, match.start() - 40), match.start()):
+            at = match.end("sign")  # "a token of" is prose, "--token x" is not; what follows may be an assignment
+            continue
+        parts += [text[begin : match.start()], _without_value(match)]
+        begin = at = match.end()
+    return "".join([*parts, text[begin:]])
+
+
 def _without_value(match: re.Match[str]) -> str:
     value, name, sign = match["value"], match["name"], match["sign"]
-    before = match.string[max(0, match.start() - 40) : match.start()]
-    if match["space"] is not None and not re.search(r"(?:^|\s)--[\w-]*$", before):
-        return match[0]  # "a token of" is prose, "--token x" is not
     if value.startswith(MASK) or (sign.endswith(" ") and "=" in sign and _CODE.match(value)):
         return match[0]
     quote = re.match(r"\\\"|[rbfu]{0,2}[\"']", value, re.I)

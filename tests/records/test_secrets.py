@@ -120,6 +120,13 @@ def test_masking_takes_time_in_proportion(function):
         assert time.process_time() - began < 2, piece
 
 
+@pytest.mark.parametrize(
+    "text", ["a password password:hunter2", "no token token = hunter2", "the secret password: hunter2"]
+)
+def test_a_word_before_an_assignment_does_not_hide_it(text):
+    assert "hunter2" not in mask_secrets(text)
+
+
 @given(st.lists(st.sampled_from([*PIECES, "x", "\n", "***", "é"]), max_size=30).map("".join))
 def test_masking_twice_changes_nothing(text):
     assert mask_secrets(mask_secrets(text)) == mask_secrets(text)
