@@ -111,7 +111,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_TestSet]:
     """The test sets that the options name, each with a unique name in the run's log. Raises UserError."""
-    from ran.data.arrays import SHARED_LABELS, array_sets, read_arrays, repeats_by_severity
+    from ran.data.arrays import array_sets, has_severities, read_arrays
     from ran.data.datasets import load_splits, open_source
     from ran.data.image_folder.class_folders import class_folders
     from records.errors import DataError
@@ -128,7 +128,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
             images = read_arrays(pixels, labels, size=interface.size, num_classes=len(interface.classes))
             yield _TestSet(
                 name=set_name, images=images, place=str(pixels.resolve()), size=interface.size,
-                has_severities=labels.name == SHARED_LABELS and repeats_by_severity(images.labels),
+                has_severities=has_severities(labels, images.labels),
             )  # fmt: skip
         if not arrays:
             images = class_folders(

@@ -1,4 +1,4 @@
-"""The network that ships with the package: Attention-56 at the paper's width, for use and not for comparison.
+"""The network that is to ship with the package: Attention-56 at the paper's width, for use and not for comparison.
 
 CIFAR-10 without 5,000 validation images: 23 passes over the other 45,000 in bfloat16, by one cycle of the learning rate
 to 0.2. That is the schedule of `short`, which was chosen by validation error; the batch is the paper's, and the rate

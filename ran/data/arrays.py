@@ -20,8 +20,13 @@ EXTRA = ("gaussian_blur", "saturate", "spatter", "speckle_noise")
 """extra corruptions of CIFAR-10-C, meant for tuning, that are not part of the mean over its 15"""
 
 
-def repeats_by_severity(labels: Tensor) -> bool:
-    """Returns whether labels (N,) are one test set's repeated five times, as in CIFAR-10-C."""
+def has_severities(file: Path, labels: Tensor) -> bool:
+    """Returns whether the labels (N,) of a file are those of CIFAR-10-C: shared, and one test set's five times over.
+
+    In labels of a single image file the classes may repeat too, as they do in cluttershapes.
+    """
+    if file.name != SHARED_LABELS:
+        return False
     first, *others = labels.chunk(SEVERITIES)
     return len(others) == SEVERITIES - 1 and len(first.unique()) > 1 and all(torch.equal(first, o) for o in others)
 
