@@ -2,6 +2,7 @@
 
     python -m analysis.archive export --profile short-2 --data cifar10
     python -m analysis.archive show
+    python -m analysis.archive repeats          # runs that were trained twice: were error and weights the same?
     python -m analysis.archive restore          # into the tracking store of another machine
 
 One file per data set and profile version, results/archive/<data>-<profile>.jsonl: the record of each study; every
@@ -17,7 +18,6 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.commits import check_commits, launched_as
@@ -27,6 +27,7 @@ from analysis.read.mlflow_client import StoreError
 from analysis.read.mlflow_store import read_contents, read_searches
 from analysis.read.runs import RunData, RunGroup, group_runs
 from analysis.read.schemas import Selection, left_out_text, of_schema
+from analysis.repeats import day, repeats, repeats_text
 from records import names
 from records.command import OneLineParser, entry
 from records.errors import UserError
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("archive", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="export | show | restore")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="export | show | repeats | restore")
     export = commands.add_parser("export", help="add the finished runs of a tracking store", allow_abbrev=False)
     export.add_argument("--profile", required=True, help="profile with its version, e.g. short-2")
     export.add_argument("--data", required=True, help="data set, e.g. cifar10")
@@ -62,12 +63,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="keep the masks of these runs (fingerprints or their first digits)",
     )
     show = commands.add_parser("show", help="print the content of the archive", allow_abbrev=False)
+    repeated = commands.add_parser("repeats", help="compare the results of runs trained twice", allow_abbrev=False)
     restore = commands.add_parser("restore", help="fill a tracking store from the archive", allow_abbrev=False)
     restore.add_argument("--tracking-uri", help="MLflow store; default: as for export; a missing sqlite file is made")
     restore.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help=f"files of an archive (default: {ARCHIVE}/*.jsonl)"
     )
-    for command in (export, show):
+    for command in (export, show, repeated):
         command.add_argument("--out", type=Path, default=ARCHIVE, help=f"folder of the archive (default: {ARCHIVE})")
     return parser.parse_args(argv)
 
@@ -172,6 +174,12 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _repeats(options: argparse.Namespace) -> int:
+    found = repeats(run for file in _files(options.out) for run in file.runs)
+    print(repeats_text(found) if found else f"no run in {options.out} was trained twice")
+    return 0
+
+
 def _restore(options: argparse.Namespace) -> int:
     from analysis.restore import restore
 
@@ -198,13 +206,9 @@ def _files(folder: Path) -> list[ArchiveFile]:
 def _row(file: ArchiveFile) -> tuple[str, ...]:
     seeds = sorted({int(run.tags[names.SEED]) for run in file.runs if run.tags.get(names.SEED, "").isdecimal()})
     starts = sorted(run.start_time for run in file.runs if run.start_time is not None)
-    days = sorted({_day(starts[0]), _day(starts[-1])}) if starts else ["-"]
+    days = sorted({day(starts[0]), day(starts[-1])}) if starts else ["-"]
     shown = ",".join(map(str, seeds))
     return file.path.name, str(len(file.studies)), str(len(file.results)), shown, " to ".join(days), _size(file.path)
-
-
-def _day(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
 
 
 def _size(path: Path) -> str:
@@ -247,7 +251,7 @@ def _remarks(groups: Sequence[RunGroup]) -> str:
     return "".join(f", {number} {what}" for what, number in sorted(counts.items()) if number)
 
 
-_COMMANDS = {"export": _export, "show": _show, "restore": _restore}
+_COMMANDS = {"export": _export, "show": _show, "repeats": _repeats, "restore": _restore}
 
 
 if __name__ == "__main__":

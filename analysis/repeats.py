@@ -1,0 +1,87 @@
+"""The archived runs that were trained more than once: did they give the same error and the same weights again?"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from analysis.read.runs import RunData, group_runs
+from records import names
+from records.text import columns
+
+HEADERS = ("run", "trained", "error %", "again", "error %", "way", "weights")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """The result of a run that counts, and a later result of its fingerprint."""
+
+    first: RunData
+    again: RunData
+
+    @property
+    def same_way(self) -> bool:
+        """Whether both were computed alike: device, instruction set, threads, kernels, version of PyTorch."""
+        return self.first.tags.get(names.HOW) == self.again.tags.get(names.HOW)
+
+    @property
+    def same_weights(self) -> bool | None:
+        """None if a hash is not on record, as of a diverged run."""
+        first, again = (run.tags.get(names.WEIGHTS_SHA256) for run in (self.first, self.again))
+        return None if first is None or again is None else first == again
+
+    @property
+    def apart(self) -> float:
+        """By how many points the test errors differ; NaN if one is not on record."""
+        return abs(_error(self.again) - _error(self.first))
+
+
+def repeats(runs: Iterable[RunData]) -> list[Repeat]:
+    """Returns each result after the first of every fingerprint, in the order of study and name."""
+    found = [Repeat(group.counts, again) for group in group_runs(runs).values() for again in group.results[1:]]
+    return sorted(found, key=lambda repeat: _name(repeat.first))
+
+
+def repeats_text(found: Sequence[Repeat]) -> str:
+    """Returns a table with a row per repeat, and what it shows."""
+    return "\n".join([columns(HEADERS, [_row(repeat) for repeat in found], right=(2, 4)), "", *_summary(found)])
+
+
+def day(milliseconds: int | None) -> str:
+    """Returns the UTC date of a time in ms since 1970, "-" for None."""
+    return "-" if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
+
+
+def _row(repeat: Repeat) -> tuple[str, ...]:
+    first, again = repeat.first, repeat.again
+    weights = {True: "equal", False: "differ", None: "-"}[repeat.same_weights]
+    way = "the same" if repeat.same_way else _changed(first.tags.get(names.HOW, "-"), again.tags.get(names.HOW, "-"))
+    return (
+        _name(first), day(first.start_time), f"{_error(first):.2f}", day(again.start_time), f"{_error(again):.2f}", way,
+        weights,
+    )  # fmt: skip
+
+
+def _changed(before: str, after: str) -> str:
+    """The parts of two ways that differ: "cpu AVX2 -> cpu AVX512"."""
+    old, new = before.split(", "), after.split(", ")
+    gone, come = [part for part in old if part not in new], [part for part in new if part not in old]
+    return f"{', '.join(gone) or 'less'} -> {', '.join(come) or 'less'}"
+
+
+def _summary(found: Sequence[Repeat]) -> Iterator[str]:
+    for way, same_way in (("in the same way", True), ("in another way", False)):
+        if of_way := [repeat for repeat in found if repeat.same_way == same_way]:
+            equal = sum(repeat.apart == 0 and repeat.same_weights is True for repeat in of_way)
+            most = max(repeat.apart for repeat in of_way)
+            yield (
+                f"{len(of_way)} trained again {way}: {equal} with the same error and weights, errors at most "
+                f"{most:.2f} points apart"
+            )
+
+
+def _name(run: RunData) -> str:
+    return f"{run.tags.get(names.STUDY, '')} {names.without_result(run.name)}".strip()
+
+
+def _error(run: RunData) -> float:
+    return run.metrics.get(names.FINAL_TEST_ERR, float("nan"))

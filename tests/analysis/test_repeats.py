@@ -1,0 +1,72 @@
+"""Runs that were trained twice: which results were the same."""
+
+import pytest
+
+from analysis import archive
+from analysis.read.runs import RunData
+from analysis.repeats import Repeat, day, repeats, repeats_text
+from records import names
+
+AVX2, AVX512 = (f"cpu {kind}, 1 thread, fused, channels_last, torch 2.14.1" for kind in ("AVX2", "AVX512"))
+
+
+def result(fingerprint: str, start: int, error: float, *, how: str = AVX512, weights: str | None = "aa") -> RunData:
+    outcome = names.FINISHED if weights else names.DIVERGED
+    tags = {names.OUTCOME: outcome, names.STUDY: "gates", names.HOW: how}
+    tags |= {names.WEIGHTS_SHA256: weights} if weights else {}
+    return RunData(
+        fingerprint=fingerprint, source="", run_id="", start_time=start * 86_400_000, tags=tags, params={},
+        metrics={names.FINAL_TEST_ERR: error}, curves=dict, artifact=lambda name: None,
+        name=f"cell {fingerprint} s0 · {error} %",
+    )  # fmt: skip
+
+
+def test_each_further_result_is_compared_with_the_first():
+    runs = [
+        result("b", 3, 41.0), result("b", 1, 40.0), result("b", 2, 40.0), result("c", 1, 10.0), result("a", 2, 9.0),
+        result("a", 1, 9.0),
+    ]  # fmt: skip
+    found = repeats(runs)
+    assert [(one.first.start_time, one.again.start_time) for one in found] == [
+        (86_400_000, 172_800_000), (86_400_000, 172_800_000), (86_400_000, 259_200_000)
+    ]  # fmt: skip
+    assert [one.apart for one in found] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "row", "summary"),
+    [
+        ({}, {}, "the same  equal", "1 trained again in the same way: 1 with the same error and weights"),
+        ({}, {"weights": "bb"}, "the same  differ", "in the same way: 0 with the same error and weights"),
+        ({"how": AVX2}, {}, "cpu AVX2 -> cpu AVX512  equal", "1 trained again in another way: 1 with the same"),
+        ({"how": AVX2}, {"how": f"{AVX2}, 2 gpus"}, "less -> 2 gpus  equal", "in another way"),
+        ({"weights": None}, {}, "the same  -", "in the same way: 0 with the same error and weights"),
+    ],
+)
+def test_a_row_says_how_and_whether_equal(first, again, row, summary):
+    repeat = Repeat(result("a", 1, 12.5, **first), result("a", 2, 12.5, **again))
+    header, _, shown, _, said = repeats_text([repeat]).splitlines()
+    assert header.split() == ["run", "trained", "error", "%", "again", "error", "%", "way", "weights"]
+    assert " ".join(shown.split()) == " ".join(f"gates cell a s0 1970-01-02 12.50 1970-01-03 12.50 {row}".split())
+    assert summary in said
+    assert said.endswith("at most 0.00 points apart")
+
+
+def test_errors_that_differ_are_said():
+    text = repeats_text([Repeat(result("a", 1, 12.5), result("a", 2, 12.9, weights="bb"))])
+    assert "0 with the same error and weights, errors at most 0.40 points apart" in text
+
+
+def test_a_start_that_is_not_on_record():
+    assert (day(None), day(0)) == ("-", "1970-01-01")
+
+
+def test_the_command(store_folder, capsys):
+    assert archive.main(["export", "--profile", "quick-1", "--data", "cluttershapes", "--out", "kept"]) == 0
+    capsys.readouterr()
+    assert archive.main(["repeats", "--out", "kept"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("run ")
+    assert "1 trained again in the same way" in out[-1]
+    assert archive.main(["repeats", "--out", "none"]) == 2
+    assert "no archive in none" in capsys.readouterr().err
