@@ -217,7 +217,10 @@ def _size(path: Path) -> str:
 
 
 def coverage(file: ArchiveFile) -> list[str]:
-    """Returns a line per study and a line for runs of no study: planned and archived runs, attempts, and masks."""
+    """Returns a line per study and a line for runs of no study: planned and archived runs, attempts, and masks.
+
+    The last line says what all of them have cost, by kind of machine.
+    """
     rows: list[tuple[str, str]] = []
     groups = group_runs(file.runs)
     planned: set[str] = set()
@@ -239,8 +242,23 @@ def coverage(file: ArchiveFile) -> list[str]:
     if others := [group for fingerprint, group in groups.items() if fingerprint not in planned]:
         number = len(file.results.keys() - planned)
         rows.append(("no study here", f"{number} run{'' if number == 1 else 's'}{_remarks(others)}"))
+    if hours := _core_hours(file.runs):
+        rows.append(("core hours", hours))
     width = max((len(name) for name, _ in rows), default=0)
     return [f"  {name.ljust(width)}  {text}" for name, text in rows]
+
+
+def _core_hours(runs: Sequence[RunData]) -> str:
+    """Processor time by kind of machine, or "": "cpu AVX2: 0.4 over 3 runs; cpu AVX512: 8.8 over 73 runs"."""
+    hours: dict[str, list[float]] = {}
+    for run in runs:
+        if (spent := run.metrics.get(names.COST_CPU_HOURS)) is not None:
+            ways = run.tags.get(names.HOW, "machine not on record").split("; ")
+            hours.setdefault(" and ".join(dict.fromkeys(way.partition(",")[0] for way in ways)), []).append(spent)
+    return "; ".join(
+        f"{kind}: {sum(each):.1f} over {len(each)} run{'' if len(each) == 1 else 's'}"
+        for kind, each in sorted(hours.items())
+    )
 
 
 def _remarks(groups: Sequence[RunGroup]) -> str:

@@ -461,6 +461,18 @@ def test_runs_that_another_profile_began_are_kept_where_a_study_plans_them(store
     assert BASELINE in runs()
 
 
+def test_core_hours_are_shown_by_kind_of_machine(store_folder: Path) -> None:
+    assert export() == 0
+    other = fingerprint(56, "arl", 1)
+    spent = {BASELINE: ("cpu AVX2, 1 thread", 0.5), other: ("cpu AVX2, 1 thread; cpu AVX512, 2 threads", 2.25)}
+    for chosen, (how, hours) in spent.items():
+        line = runs()[chosen]
+        change(chosen, metrics=line["metrics"] | {names.COST_CPU_HOURS: hours}, tags=line["tags"] | {names.HOW: how})
+    assert archive.coverage(read_file(FILE))[-1] == (
+        "  core hours                      cpu AVX2: 0.5 over 1 run; cpu AVX2 and cpu AVX512: 2.2 over 1 run"
+    )
+
+
 def test_show(store_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert archive.main(["show", "--out", "kept"]) == 2
     assert capsys.readouterr().err.startswith("archive: no archive in kept: ")
