@@ -2,7 +2,7 @@
 
 python docs/quotes.py
 
-A quote is a bash block whose last line makes tables or a plan, and the text block that follows it. README.md quotes the
+A quote is a bash block whose last line makes tables or a plan or shows the archive, and the text block that follows it. README.md quotes the
 table alone and the lines of the caption that it quoted before; the other documents quote everything. Below the line
 "<!-- claims: ... -->" stands the short table of the paper's claims with these runs, and below "<!-- figure: ... -->" an
 image that this script draws, with its caption.
@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from analysis import make_tables, plan
+from analysis import archive, make_tables, plan
 from analysis.claims.claim import OURS, RESPONSE
 from analysis.claims.table import verdict_text
 from analysis.claims.verdicts import Finding, judge_all
@@ -39,6 +39,7 @@ RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 3
 _MAKERS: dict[str, Callable[[list[str]], int]] = {
     "python analysis/make_tables.py": make_tables.main,
     "python -m analysis.plan": plan.main,
+    "python -m analysis.archive": archive.main,
 }
 
 
