@@ -285,6 +285,7 @@ def make_plan(
     sources = {config.data: source}
     sources |= {run.data: open_source(run.data) for _, run in everything if run.data not in sources}
     fingerprints = [fingerprint(run, sources[run.data].digest) for _, run in everything]
+    _refuse_one_run_in_two_cells(study, fingerprints[: len(study.cells)])
     chosen = {str(cell) for cell in select_cells(study.cells, selection.cells)}
     index, count = selection.shard
     runs = [
@@ -304,6 +305,18 @@ def make_plan(
         networks={cell.key: _network(run, sources[run.data]) for cell, run in everything[: len(study.cells)]},
         base=base,
     )
+
+
+def _refuse_one_run_in_two_cells(study: Study, fingerprints: Sequence[str]) -> None:
+    """Raises PlanError if cells differ only in how their runs are computed; a fingerprint per cell, at one seed."""
+    cells: dict[str, Cell] = {}
+    for cell, key in zip(study.cells, fingerprints, strict=True):
+        if (other := cells.setdefault(key, cell)) is not cell:
+            differ = sorted(name for name in cell.settings if cell.settings[name] != other.settings.get(name))
+            raise PlanError(
+                f"study {study.name!r}: the cells {other} and {cell} are one run: {', '.join(differ)} decides how it "
+                "is computed and not what (docs/reproducibility.md)"
+            )
 
 
 def _network(config: RunConfig, source: Source) -> NetworkKey | None:

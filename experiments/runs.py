@@ -9,9 +9,13 @@ The outcome "unfinished" means that the run is in training, or that its process 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from experiments.after_training.options import command_parser
 from records.command import entry
+
+if TYPE_CHECKING:
+    from experiments.tracking.records import StoredRun
 
 DIGITS = 12  # digits of a fingerprint: enough to tell a million runs apart
 
@@ -23,33 +27,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments.tracking.store import Store
     from records.mlflow_uri import resolve_uri
     from records.secrets import mask_secrets
+    from records.study_json import profile_name
     from records.text import columns
 
     uri = resolve_uri(options.tracking_uri)
     store = Store.peek(uri)
     if store is None:
         raise TrackingError(f"no tracking store {uri}; run_ablation.py creates it, or name another with --tracking-uri")
-    wanted = {"study": options.study, "profile": options.profile, "dataset": options.data}
+    every = store.find("")
     found = [
-        run for run in store.find("") if all(value in (None, getattr(run, field)) for field, value in wanted.items())
-    ]
+        run for run in every
+        if options.study in (None, run.study) and options.data in (None, run.dataset)
+        and options.profile in (None, run.profile, profile_name(run.profile))
+    ]  # fmt: skip
+    if not found:
+        print(_nothing(mask_secrets(uri), every), file=sys.stderr)
+        return 0
     rows = [
         (run.fingerprint[:DIGITS], run.name, run.study, run.profile, run.dataset, run.outcome or "unfinished",
-         "" if run.test_err is None else f"{run.test_err:.2f}")
+         "" if run.test_err is None else f"{run.test_err:.2f}", _settings(run))
         for run in reversed(found)
     ]  # fmt: skip
-    if not rows:
-        print(f"no runs in {mask_secrets(uri)}" + (" that match" if any(wanted.values()) else ""), file=sys.stderr)
-        return 0
-    heads = ("RUN", "name", "study", "profile", "data", "outcome", "test error %")
-    print(columns(heads, rows, right=(6,)))
+    heads = ("RUN", "name", "study", "profile", "data", "outcome", "test error %", "settings")
+    width = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
+    print(columns(heads[:width], [row[:width] for row in rows], right=(6,)))
     return 0
+
+
+def _settings(run: "StoredRun") -> str:
+    """The settings that the user changed: "optim.lr=0.1, train.steps=10"."""
+    return ", ".join(f"{key}={value}" for key, value in run.overrides.items())
+
+
+def _nothing(uri: str, every: "Sequence[StoredRun]") -> str:
+    """One line that says what the store has instead of runs that match."""
+    if not every:
+        return f"no runs in {uri}"
+    kinds = {"studies": [run.study for run in every], "profiles": [run.profile for run in every],
+             "data sets": [run.dataset for run in every]}  # fmt: skip
+    there = "; ".join(f"{kind} {', '.join(sorted(set(values)))}" for kind, values in kinds.items())
+    return f"no runs in {uri} that match; it has {there}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("runs", __doc__)
     parser.add_argument("--study", metavar="NAME", help="only runs that were first run by this study")
-    parser.add_argument("--profile", metavar="NAME", help="only this profile, with its version, e.g. quick-3")
+    parser.add_argument("--profile", metavar="NAME", help="only this profile, e.g. quick or quick-3")
     parser.add_argument("--data", metavar="NAME", help="only this data set")
     return parser.parse_args(argv)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from records import names
 from records.reading import UnreadableError, parse_object
@@ -25,6 +25,8 @@ class StoredRun:
     study: str = ""
     profile: str = ""
     dataset: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """settings that the user changed, by field"""
     resumes: int = 0
     reason: str = ""
     """why the run failed or diverged"""
@@ -55,6 +57,7 @@ class StoredRun:
             study=tags.get(names.STUDY, ""),
             profile=tags.get(names.PROFILE, ""),
             dataset=tags.get(names.DATASET, ""),
+            overrides=_object(tags.get(names.OVERRIDES, "{}")),
             resumes=int(resumes) if (resumes := tags.get(names.RESUMES, "0")).isdecimal() and len(resumes) < 10 else 0,
             reason=tags.get(names.REASON, ""),
             images_per_s=metrics.get(names.COST_IMAGES_PER_S),
@@ -62,14 +65,16 @@ class StoredRun:
             test_err=metrics.get(names.FINAL_TEST_ERR),
             schema=schema_of(tags),
             plain_fingerprint=tags.get(names.PLAIN_FINGERPRINT, ""),
-            user_code=_texts(tags.get(names.USER_CODE, "{}")),
+            user_code={
+                key: value for key, value in _object(tags.get(names.USER_CODE, "{}")).items() if isinstance(value, str)
+            },
         )
 
 
-def _texts(text: str) -> dict[str, str]:
-    """Returns the texts of a JSON object in a tag, which anybody can have edited; none if it is something else."""
+def _object(text: str) -> dict[str, Any]:
+    """Returns the JSON object in a tag, which anybody can have edited; an empty one if it is something else."""
     try:
-        return {key: value for key, value in parse_object(text).items() if isinstance(value, str)}
+        return parse_object(text)
     except UnreadableError:
         return {}
 

@@ -363,6 +363,12 @@ def test_all_runs_of_a_study_differ():
     assert len({run.fingerprint for run in plan().runs}) == 8
 
 
+def test_two_cells_that_are_one_run_are_refused():
+    study = replace(GRID, axes=(axis("threads", (1, 2), field="train.threads"),), compare=None)
+    with pytest.raises(PlanError, match=r"cells threads=1 and threads=2 are one run: train\.threads decides how"):
+        plan(study)
+
+
 @pytest.mark.parametrize(
     "overrides", [{"train.evals": 9}, {"data.root": "x"}, {"train.threads": 4}, {"train.steps": 6}]
 )
