@@ -68,13 +68,18 @@ def receptive_fields(results: "Results", studies: Sequence[StudyRecord]) -> Iter
 
 
 def parse_fields(probes: Mapping[str, Any]) -> Fields:
-    """Returns the receptive fields of a probes.json by stage and branch; {} if there are none or they are damaged."""
+    """Returns the receptive fields of a probes.json by stage and branch; {} if there are none or they are damaged.
+
+    A gradient that is zero everywhere is left out.
+    """
     import numpy as np
 
     fields: Fields = {}
     try:
         for entry in probes.get("receptive_fields") or []:
             gradient = entry["gradient"]
+            if gradient["max"] == 0:  # zero everywhere, so no circle holds 90 % of it
+                continue
             values = np.frombuffer(base64.b64decode(gradient["uint8"]), dtype=np.uint8).reshape(gradient["shape"])
             row, column = entry["centre"]
             fields[int(entry["stage"]), str(entry["branch"])] = MeasuredField(
@@ -103,7 +108,7 @@ def _caption(found: Sequence[tuple[FigureCell, dict[int, Fields]]]) -> list[str]
         f"Maps: {cell.name}, seed {min(by_seed)}: absolute gradient of the central unit of the branch's output with "
         f"respect to the image, mean of {images} test images; square root, each map on a scale of its own; circle: "
         "the radius.",
-        "Of each stage the first attention module.",
+        "Of each stage the first attention module. A gradient that is zero everywhere has no radius.",
     ]
 
 

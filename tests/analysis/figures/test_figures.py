@@ -570,6 +570,16 @@ def test_receptive_fields_show_map_and_mean_radius() -> None:
     assert len(squares) == 3
 
 
+def test_a_gradient_of_zeros_has_no_radius() -> None:
+    from analysis.figures.receptive_fields import parse_fields
+
+    probes = study_lines("mask_structure")[1]["probes"]
+    whole = parse_fields(probes)
+    dead = next(one for one in probes["receptive_fields"] if (one["stage"], one["branch"]) == (2, "mask"))
+    dead["gradient"] |= {"max": 0.0}
+    assert whole.keys() - parse_fields(probes).keys() == {(2, "mask")}
+
+
 @pytest.mark.slow
 def test_receptive_fields_that_were_shown_are_not_shown_again() -> None:
     drawn = figures("3", study_lines("mask_type"), study_lines("gates"), study_lines("depth_response", (0,)))

@@ -70,6 +70,14 @@ def test_each_contrast_has_one_interval_and_holms_decision_is_a_mark() -> None:
     assert "*: differs from 0 by Holm's test over the 4 differences at 5 %." in table.caption
 
 
+def test_a_baseline_without_runs_is_said_and_not_taken_for_one_seed() -> None:
+    naive_alone = {cell: errors for cell, errors in COMPLETE.items() if cell[1] == "nal"}
+    study, runs = study_with_runs("arl_vs_nal", naive_alone)
+    said = caption(study, results_of((study, runs)).runs)
+    assert "none here, because one of the two has no result at any seed." in said
+    assert "two seeds" not in said
+
+
 def test_a_plan_that_is_not_done_marks_nothing() -> None:
     study, runs = study_with_runs("arl_vs_nal", COMPLETE, plan=range(5))
     table = build_table(study, results_of((study, runs)).runs)
