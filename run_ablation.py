@@ -50,7 +50,7 @@ def _main(arguments: Sequence[str]) -> int:
         print(f"run_ablation: {with_import_hint(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("run_ablation: stopped at once; the same command continues from the last checkpoints", file=sys.stderr)
+        print("run_ablation: stopped at once; the same command continues", file=sys.stderr)
         return 130
 
 

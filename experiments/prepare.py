@@ -287,9 +287,10 @@ def headline(prepared: PreparedStudy, why: str) -> str:
     """Returns the first line of a launch: study, profile and the reason for it, data, device, and what is to do."""
     plan, placement = prepared.plan, str(prepared.settings.placement)
     time = f", about {duration(prepared.seconds)}" if prepared.estimates else ""
+    todo = f"{len(plan.todo)} of {len(plan.runs)} runs to do" if plan.runs else "no run is in this part (--shard)"
     return (
         f"{plan.study.name}: profile {plan.profile.tag} ({why}), data {plan.source.name}, {prepared.settings.device}"
-        f"{f', {placement}' if placement else ''}; {len(plan.todo)} of {len(plan.runs)} runs to do{time}"
+        f"{f', {placement}' if placement else ''}; {todo}{time}"
     )
 
 

@@ -279,7 +279,7 @@ def headline(prepared: PreparedSearch, why: str) -> str:
     placed = f", {settings.placement}" if str(settings.placement) else ""
     parts = [
         f"{p.search.name}: profile {p.profile.tag} ({why}), data {p.space.source.name}, {settings.device}{placed}",
-        f"{p.over} of {p.total} trials done" + (f", {p.todo} to do" if p.todo else ""),
+        f"{p.over} of {max(p.over, p.total)} trials done" + (f", {p.todo} to do" if p.todo else ""),
         f"{n} seed{'' if n == 1 else 's'} per trial" + (f", about {duration(p.seconds)} at most" if p.seconds else ""),
         _pruning(p),
     ]
