@@ -4,8 +4,8 @@ python docs/quotes.py
 
 A quote is a bash block whose last line makes tables or a plan or shows the archive, and the text block that follows it.
 README.md quotes the table alone and the lines of the caption that it quoted before; the other documents quote
-everything. Below the line "<!-- claims: ... -->" stands the short table of the paper's claims with these runs, and below
-"<!-- figure: ... -->" an image that this script draws, with its caption.
+everything. Below the line "<!-- claims: ... -->" stands the short table of the paper's claims with these runs, and
+below "<!-- figure: ... -->" an image that this script draws, with its caption.
 """
 
 import contextlib
