@@ -184,7 +184,8 @@ def _restore(options: argparse.Namespace) -> int:
     from analysis.restore import restore
 
     if missing := [path for path in options.files if not path.is_file()]:
-        raise StoreError(f"there is no file {printable(missing[0])}")
+        name = printable(missing[0])
+        raise StoreError(f"{name} is a folder; name its files" if missing[0].is_dir() else f"there is no file {name}")
     files = [read_file(path) for path in options.files] or _files(ARCHIVE)
     uri = resolve_uri(options.tracking_uri)
     for done in restore(files, uri):

@@ -6,6 +6,7 @@ python analysis/make_report.py --profile short --data cifar10 --out /tmp/report
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 if not __package__:  # run as a script: Python put this folder on the path, and the package lies one level up
@@ -15,7 +16,7 @@ from analysis.options import SelectionError, add_arguments, from_arguments, sele
 from analysis.read.mlflow_client import StoreError
 from analysis.tables.network_table import CostsError
 from records.command import OneLineParser, entry
-from records.files import WriteError, write_whole
+from records.files import WriteError, write_whole, writing
 
 NAME = "report.html"
 
@@ -29,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
         studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
         for note in results.notes:
             print(note, file=sys.stderr)
+        with writing(path):  # now, and not after the figures are drawn
+            options.out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=options.out).close()
 
         from analysis.figures import collect_figures  # matplotlib, not needed for --help and refusals
         from analysis.make_tables import all_tables

@@ -20,7 +20,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+        obstacle = next((folder for folder in path.parents if os.path.isfile(folder)), None)
+        reason = f"{obstacle} is not a folder" if obstacle is not None else error.strerror or error
+        raise WriteError(f"cannot write {path}: {reason}") from error
 
 
 @contextlib.contextmanager

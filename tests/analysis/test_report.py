@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from synthetic import study_lines, write_archive
 
-from analysis import make_report
+from analysis import figures, make_report
 from analysis.read.deviations import FOLDERS, deviations
 from records import names
 
@@ -143,6 +143,15 @@ def test_bad_input_is_refused_in_one_line(arguments, says, tmp_path, monkeypatch
     assert said.err.startswith("make_report: ")
     assert says in said.err
     assert not (tmp_path / "results").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_figures_are_drawn(tmp_path, monkeypatch, capsys):
+    write_archive(tmp_path / "archive", study_lines("mask_type", seeds=(0,)))
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(figures, "collect_figures", lambda *_: pytest.fail("drawn in vain"))
+    arguments = ["--archive", str(tmp_path / "archive"), "--out", str(tmp_path / "file" / "out")]
+    assert make_report.main(arguments) == 2
+    assert f"{tmp_path / 'file'} is not a folder" in capsys.readouterr().err
 
 
 # The report in a frame of a given width, which tells what it finds there.

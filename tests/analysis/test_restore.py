@@ -189,6 +189,7 @@ def test_what_cannot_be_restored_is_one_line(archived: Path, capsys: pytest.Capt
         connection.execute("CREATE TABLE trials (id INTEGER)")
     cases = (
         (["--tracking-uri", NEW, "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+        (["--tracking-uri", NEW, "."], ". is a folder; name its files"),
         (["--tracking-uri", "sqlite:///other.db", str(FILE)], "other.db is another program's database"),
         (["--tracking-uri", "sqlite:///no/new.db", str(FILE)], "there is no folder no"),
         (["--tracking-uri", NEW], "no archive in results/archive"),
