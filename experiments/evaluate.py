@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from records.errors import UserError
 
     found = resolve_network(options)
-    trained = found.trained if options.size is None else found.trained.with_test_size(options.size)
+    trained = found.trained
+    if options.size == trained.interface.size:  # the run's own: the same evaluation, by the same name
+        options.size = None
+    if options.size is not None:
+        trained = trained.with_test_size(options.size)
     results: dict[str, dict[str, Any]] = {}
     not_logged: UserError | None = None
     try:
@@ -138,7 +142,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
             place = str(options.folder.resolve())
             yield _TestSet(name=name, images=images, place=place, size=interface.size, exclude=options.exclude)
         return
-    config = trained.test_data(options.root)
+    config = trained.test_data()
     if options.data not in (None, config.name):
         config = dataclasses.replace(type(config)(), name=options.data, root=config.root)
     if options.exclude is not None:
@@ -232,7 +236,7 @@ def _text(title: str, classes: Sequence[str], assessment: "Assessment", record: 
 
     top5 = "" if assessment.err5 is None else f", top-5 {assessment.err5:.2f} %"
     lines = [
-        f"{title}: {assessment.images:,} images",
+        f"{title}: {assessment.images:,} image{'' if assessment.images == 1 else 's'}",
         f"error      top-1 {assessment.err:.2f} %{top5}",
         f"loss       {assessment.loss:.4f}",
         f"ECE        {assessment.ece:.2f} % (15 bins)",

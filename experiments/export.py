@@ -4,9 +4,10 @@
     python -m experiments.export RUN --format mlflow --out model
     mlflow models serve -m model --env-manager local
 
-safetensors: weights, configuration, classes and normalization in one file, for ran.load and the other commands. pt2
-(torch.export) and onnx: a graph from uint8 images (N, 3, size, size) to logits, including the normalization. mlflow:
-the same graph as a pyfunc model that returns probabilities, with signature, example and pinned requirements.
+safetensors: weights, configuration, classes and normalization in one file, for ran.load and the other commands; a
+--data.root is written into it. pt2 (torch.export) and onnx: a graph from uint8 images (N, 3, size, size) to logits,
+including the normalization. mlflow: the same graph as a pyfunc model that returns probabilities, with signature,
+example and pinned requirements.
 
 All formats except safetensors compute in float32. The export fails if a log-probability differs from the network's by
 more than 1e-4 of the largest.
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with writing(out):
             write = _mlflow if options.format == "mlflow" else functools.partial(export.export, name=options.format)
             loaded = write(trained, partial)
-        for kind, images in _images(trained, options.root):
+        for kind, images in _images(trained):
             apart = export.difference(trained, loaded, images)
             print(f"{len(images)} {kind} images: log-probabilities differ by at most {apart:.1e} of the largest")
         with writing(out):
@@ -73,7 +74,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
+def _images(trained: "Trained") -> "list[tuple[str, Tensor]]":
     """The images to compare: noise, and the run's first test images if its data set is on this machine."""
     import torch
 
@@ -88,7 +89,7 @@ def _images(trained: "Trained", root: str | None) -> "list[tuple[str, Tensor]]":
     try:
         return [
             ("random", noise),
-            ("test", loaded(load_splits(trained.test_data(root), trained.config.seed).test.images[:IMAGES])),
+            ("test", loaded(load_splits(trained.test_data(), trained.config.seed).test.images[:IMAGES])),
         ]
     except UserError as error:
         print(f"not compared on real images: {error}", file=sys.stderr)

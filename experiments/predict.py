@@ -5,8 +5,9 @@
     curl -s https://... | python -m experiments.predict RUN -
     python -m experiments.predict RUN photo.jpg --masks pictures/
 
-"-" reads stdin: one image, or paths of images, one per line. --masks draws, for each image, the mask of every attention
-module (averaged over channels) on a scale from 0 to 1, its product with the image, and the mask stretched to its range.
+"-" reads stdin: one image, or paths of images, one per line. --masks draws, for each image and attention module, the
+mask of the channel that varies most on a scale from 0 to 1, its product with the image, and the mean of the masks of
+all channels stretched to its range.
 """
 
 import argparse
@@ -202,16 +203,16 @@ def _draw(
     number: int,
 ) -> None:  # fmt: skip
     """Writes the pictures of a batch, numbered from `number`, because two files may have the same name."""
-    from experiments.after_training.mask_overlays import draw, mean_masks, module_titles, picture
+    from experiments.after_training.mask_overlays import draw, module_titles, picture, shown_masks
     from records.errors import UserError
 
-    masks = mean_masks(trained, images)
-    if not masks:
+    masks = shown_masks(trained, images)
+    if not masks[0]:
         raise UserError(f"--masks: {trained.config.model.name} has no masks to draw")
     titles = module_titles(trained.network)
     for i, (path, prediction) in enumerate(zip(paths, predictions, strict=True)):
         shown = os.path.join(*Path(prediction.image).parts[-2:])
-        figure = picture(shown, images[i], {name: mask[i] for name, mask in masks.items()}, titles, prediction.classes)
+        figure = picture(shown, images[i], masks[i], titles, prediction.classes)
         source = Path("stdin") if prediction.image == STDIN else Path(os.path.abspath(path))
         draw(figure, folder / f"{number + i:04}-{_picture_name(source)}.png")
 

@@ -18,9 +18,12 @@ import torch
 
 from ran.data.image_folder.dataset import MEAN, STD
 from ran.models.network import initialize
-from ran.models.zoo import NETWORKS, create_model
+from ran.models.pretrained import pretrained_files
+from ran.models.zoo import NETWORKS, OPTIONS, check_unchanged, create_model, list_models
+from ran.trained import Interface, metadata
 from records.command import entry
 from records.errors import UserError
+from records.reading import parse_object
 
 INSTALL = "pip install -e '.[timm]'"
 HELP = f"""usage: python -m ran.timm SCRIPT ARGS...
@@ -44,7 +47,12 @@ def _register() -> None:
     if taken:
         raise UserError(f"timm has networks of its own by the names {', '.join(taken)}")
     # timm's decorator looks it up in the function's module.
-    globals()["default_cfgs"] = generate_default_cfgs({name: _default_cfg(name) for name in NETWORKS})
+    configs: dict[str, Any] = {name: _default_cfg(name) for name in NETWORKS}
+    for weights, path in pretrained_files().items():
+        name, _, data = weights.rpartition("-")
+        configs[f"{name}.{data}"] = _default_cfg(name) | _pretrained_cfg(path)
+        configs.pop(name, None)  # its weights by data set stand for it
+    globals()["default_cfgs"] = generate_default_cfgs(configs)
     for name in NETWORKS:
         globals()[name] = register_model(_entrypoint(name))
 
@@ -68,10 +76,28 @@ def _default_cfg(name: str) -> dict[str, Any]:
     }
 
 
+def _pretrained_cfg(path: Path) -> dict[str, Any]:
+    """Returns what timm's default_cfg says of weights: the file, its classes and the normalisation of its images.
+
+    timm's has one mean per channel, ours may have one per pixel.
+    """
+    interface = Interface.from_json(parse_object(metadata(path)["model"]))
+    mean, scale = interface.normalization.mean.mean((1, 2)), torch.as_tensor(interface.normalization.scale).flatten()
+    return {
+        "file": str(path),
+        "num_classes": len(interface.classes),
+        "label_names": interface.classes,
+        "mean": tuple((mean / 255).tolist()),
+        "std": tuple((scale / 255).expand(3).tolist()),
+    }
+
+
 def _entrypoint(name: str) -> Callable[..., Any]:
     def create(pretrained: bool = False, **options: Any) -> Any:
         from timm.models import build_model_with_cfg
 
+        if pretrained and not options.get("pretrained_cfg_overlay"):  # else the file may be the user's own
+            check_unchanged(name, {key: value for key, value in options.items() if key in OPTIONS})
         return build_model_with_cfg(
             lambda **options: _build(name, **options),
             name,
@@ -140,9 +166,12 @@ def _torchvision_builder(name: str) -> Callable[..., Any]:
     def build(*, weights: Any = None, pretrained: bool = False, progress: bool = True, **options: Any) -> Any:
         import timm
 
-        if weights is not None or pretrained:
+        if weights not in (None, "DEFAULT"):
+            raise UserError(f"{name}: weights must be None or 'DEFAULT', got {weights!r}")
+        pretrained = pretrained or weights is not None
+        if pretrained and name not in list_models(pretrained=True):
             raise UserError(f"{name} has no pretrained weights")
-        return timm.create_model(name, **options)
+        return timm.create_model(name, pretrained=pretrained, **options)
 
     return build
 

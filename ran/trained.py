@@ -1,12 +1,13 @@
 """A trained network with its classes and the preprocessing of its images.
 
 A finished run stores it as three files: config.json, model.json and weights.safetensors. `save` writes them into one
-safetensors file with a header; `load` reads either form.
+safetensors file with a header; `load` reads either form. The package contains such files (`ran.models.pretrained`).
 """
 
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
 from ran.engine.device import Arithmetic
 from ran.engine.evaluate import predict
 from ran.models.network import ResidualAttentionNetwork, build
+from ran.models.pretrained import pretrained_files
 from ran.models.zoo import config_spec
 from records import names
 from records.errors import DataError, UserError
@@ -144,10 +146,14 @@ class Trained:
         interface = dataclasses.replace(self.interface, normalization=self.interface.normalization.to(device))
         return dataclasses.replace(self, network=self.network.to(device), interface=interface)
 
-    def test_data(self, root: str | None = None) -> DataConfig:
-        """Returns the configuration of the run's test set, without noise, in the folder `root` (None = the run's)."""
-        data = self.config.data
-        return dataclasses.replace(data, noise=0.0, noise_labels=None, root=root or data.root)
+    def with_root(self, root: str) -> "Trained":
+        """Returns a copy whose data sets lie in another folder."""
+        data = dataclasses.replace(self.config.data, root=root)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, data=data))
+
+    def test_data(self) -> DataConfig:
+        """Returns the configuration of the run's test set, without noise."""
+        return dataclasses.replace(self.config.data, noise=0.0, noise_labels=None)
 
     def matches_data_in(self, root: str) -> bool:
         """Returns whether the data set in the folder `root` is the one that the run was trained and tested on.
@@ -187,9 +193,9 @@ class Trained:
 def load(path: Path | str) -> Trained:
     """Returns the network of a folder with a run's artifacts, or of a file that `save` wrote, on the CPU.
 
-    Raises ModelError.
+    `path` may also name weights that the package contains, e.g. "attention56-cifar10". Raises ModelError.
     """
-    path = Path(path)
+    path = Path(path) if os.path.exists(path) else pretrained_files().get(str(path), Path(path))
     if path.is_dir():
         files = (path / names.CONFIG_JSON, path / names.MODEL_JSON)
         config, model = map(read_json, files)

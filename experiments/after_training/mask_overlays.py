@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +24,40 @@ SIDE = 1.9  # side of a panel in inches
 COLOURS = "viridis"
 BARS = 5  # number of classes shown
 NAME, CLASS = 30, 22  # characters that fit: of the image's name above it, of a class in its bar
-ROWS = ("mask, mean\nover channels", "image \N{MULTIPLICATION SIGN} mask", "mask, stretched to\nits own range")
+ROWS = (
+    "mask: the channel\nthat varies most",
+    "image \N{MULTIPLICATION SIGN} that channel",
+    "mean over channels,\nstretched to its range",
+)
 
 
-def mean_masks(trained: Trained, images: Tensor) -> dict[str, Tensor]:
-    """Returns the mask of each attention module, averaged over channels, for uint8 images (N, 3, H, W): (N, H, W).
+@dataclass(frozen=True, eq=False)
+class ShownMask:
+    """What a picture shows of the mask of one module: maps (H, W) of the image's size."""
 
-    It is upsampled bilinearly to the size of the images, as in the network. Empty for networks without masks.
+    channel: int
+    """from 0; of all channels its mask has the largest standard deviation over the image"""
+    varied: Tensor
+    """mask of that channel"""
+    mean: Tensor
+    """mean of the masks of all channels, which may cancel"""
+
+
+def shown_masks(trained: Trained, images: Tensor) -> list[dict[str, ShownMask]]:
+    """Returns for each of the uint8 images (N, 3, H, W) the masks by attention module.
+
+    They are upsampled bilinearly to the size of the images, as in the network. Empty for networks without masks.
     """
     found = soft_masks(trained.network, images.to(trained.device), trained.interface.normalization)
-    return {
-        name: F.interpolate(maps.mask.float().mean(1, keepdim=True), images.shape[2:], mode="bilinear")[:, 0].cpu()
-        for name, maps in found.items()
-    }
+    shown: list[dict[str, ShownMask]] = [{} for _ in images]
+    for name, maps in found.items():
+        masks = maps.mask.float()  # (N, C, h, w)
+        channels = masks.std((2, 3), correction=0).argmax(1)
+        varied = masks[torch.arange(len(masks)), channels]
+        both = F.interpolate(torch.stack([varied, masks.mean(1)], 1), images.shape[2:], mode="bilinear").cpu()
+        for one, channel, (most, mean) in zip(shown, channels.tolist(), both, strict=True):
+            one[name] = ShownMask(channel=channel, varied=most, mean=mean)
+    return shown
 
 
 def product(image: Tensor, mask: Tensor) -> np.ndarray:
@@ -50,12 +72,13 @@ def scale(masks: Collection[Tensor]) -> tuple[float, float]:
 
 
 def picture(
-    name: str, image: Tensor, masks: dict[str, Tensor], titles: dict[str, str], classes: Sequence[tuple[str, float]]
+    name: str, image: Tensor, masks: dict[str, ShownMask], titles: dict[str, str], classes: Sequence[tuple[str, float]]
 ) -> Figure:
-    """Returns the picture of a uint8 image (3, H, W) with masks (H, W) by module.
+    """Returns the picture of a uint8 image (3, H, W) with its masks by module.
 
-    Each module is a column: its mask in the colours of one scale, the product of image and mask, and the mask again in
-    the colours of its own range. `titles`: by module; `classes`: the most probable classes with their probabilities.
+    Each module is a column: the mask of one channel in the colours of one scale, the product of image and that mask,
+    and the mean over all channels in the colours of its own range. `titles`: by module; `classes`: the most probable
+    classes with their probabilities.
     """
     blocks, rows = math.ceil(len(masks) / COLUMNS), len(ROWS)
     across = 1 + min(len(masks), COLUMNS)
@@ -66,13 +89,13 @@ def picture(
         panel.set_axis_off()
     _show(panels[0, 0], image.permute(1, 2, 0).numpy(), title=name if len(name) <= NAME else f"…{name[1 - NAME :]}")
     _bars(panels[1, 0], classes)
-    low, high = scale(masks.values())
+    low, high = scale([mask.varied for mask in masks.values()])
     for i, (module, mask) in enumerate(masks.items()):
         column = panels[rows * (i // COLUMNS) :, 1 + i % COLUMNS]
-        _show(column[0], mask.numpy(), (low, high), title=titles[module])
-        _show(column[1], product(image, mask))
-        own = mask.min().item(), mask.max().item()
-        _show(column[2], mask.numpy(), own, title=f"{own[0]:.2f} to {own[1]:.2f}")
+        _show(column[0], mask.varied.numpy(), (low, high), title=f"{titles[module]}, channel {mask.channel}")
+        _show(column[1], product(image, mask.varied))
+        own = mask.mean.min().item(), mask.mean.max().item()
+        _show(column[2], mask.mean.numpy(), own, title=f"{own[0]:.2f} to {own[1]:.2f}")
     for block in range(blocks):
         shown = panels[rows * block : rows * (block + 1), 1:]
         for panel, label in zip(shown[:, 0], ROWS, strict=True):

@@ -29,13 +29,13 @@ def network_parser(module: str, document: str | None, *, device: bool = True) ->
     parser.add_argument(
         "run", metavar="RUN",
         help="MLflow run id, fingerprint (or its first 6 or more digits), checkpoint, folder with a run's artifacts, "
-        "or .safetensors file from experiments.export",
+        ".safetensors file from experiments.export, or weights that come with the package, as attention56-cifar10",
     )  # fmt: skip
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
         help="module to import first, which registers your own masks, data sets, ...",
     )  # fmt: skip
-    parser.set_defaults(device="cpu")
+    parser.set_defaults(device="cpu", root=None)
     if device:
         parser.add_argument(
             "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu; default: auto"
@@ -44,7 +44,7 @@ def network_parser(module: str, document: str | None, *, device: bool = True) ->
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:
-    """Adds --data.root, the argument of `Trained.test_data`."""
+    """Adds --data.root, the argument of `Trained.with_root`."""
     parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
 
 
@@ -65,7 +65,7 @@ def wrapped(document: str) -> str:
 
 
 def resolve_network(options: argparse.Namespace) -> "ResolvedRun":
-    """Returns the network that the options name, on the device that they name. Raises UserError."""
+    """Returns the network that the options name, on their device, with their folder of data sets. Raises UserError."""
     from experiments.after_training.resolve_run import find
     from experiments.catalog import import_module, with_import_hint
     from ran.engine.device import pick_device
@@ -78,4 +78,5 @@ def resolve_network(options: argparse.Namespace) -> "ResolvedRun":
         found = find(options.run, options.tracking_uri)
     except UnknownNameError as error:
         raise UserError(with_import_hint(error)) from None
-    return dataclasses.replace(found, trained=found.trained.to(device))
+    trained = found.trained if options.root is None else found.trained.with_root(options.root)
+    return dataclasses.replace(found, trained=trained.to(device))

@@ -1,4 +1,5 @@
-"""The argument RUN of the commands after training: an MLflow run id, a fingerprint, a checkpoint, or files of a run.
+"""The argument RUN of the commands after training: the name of weights that the package contains, an MLflow run id, a
+fingerprint, a checkpoint, or files of a run.
 
 `ran.trained` reads the files; only this module also looks into the tracking store.
 """
@@ -13,6 +14,7 @@ from experiments.tracking.errors import TrackingError
 from experiments.tracking.records import StoredRun
 from experiments.tracking.store import Store
 from ran.engine.checkpoint import is_checkpoint, read_header
+from ran.models.pretrained import pretrained_files
 from ran.trained import Trained, from_run, load, metadata, read_json
 from records import names
 from records.errors import UserError
@@ -43,20 +45,21 @@ class ResolvedRun:
 def find(run: str, uri: str | None = None) -> ResolvedRun:
     """Returns the network that `run` names; `uri` names the tracking store (None = the default).
 
-    A folder or file is read without a store, but a checkpoint needs the store for its configuration. Raises RunError,
-    ModelError and TrackingError.
+    A folder or file, also of the package, is read without a store, but a checkpoint needs the store for its
+    configuration. Raises RunError, ModelError and TrackingError.
     """
-    path = Path(run)
-    if os.path.exists(run):  # unlike Path.exists, also accepts a name that no file can have
-        if path.is_dir() or not is_checkpoint(metadata(path)):
-            trained = load(path)
-            return ResolvedRun(trained=trained, name=run, step=trained.config.train.steps)
-        return _from_store(read_header(path).fingerprint, uri, weights=path)
+    exists = os.path.exists(run)  # unlike Path.exists, also accepts a name that no file can have
+    if exists and os.path.isfile(run) and is_checkpoint(metadata(Path(run))):
+        return _from_store(read_header(Path(run)).fingerprint, uri, weights=Path(run))
+    if exists or run in pretrained_files():
+        trained = load(run)
+        return ResolvedRun(trained=trained, name=run, step=trained.config.train.steps)
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}", run):
         return _from_store(run, uri)
     raise RunError(
         f"no run {run!r}: neither a file or folder, nor an MLflow run id, nor a fingerprint or its first {SHORTEST} or "
-        "more digits; python -m experiments.runs lists the runs"
+        f"more digits, nor weights of the package ({', '.join(pretrained_files()) or 'none'}); python -m "
+        "experiments.runs lists the runs"
     )
 
 

@@ -3,14 +3,17 @@
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ran.config import ConfigError, ModelConfig
 from ran.models.network import NetworkSpec, ResidualAttentionNetwork, StageSpec, build
+from ran.models.pretrained import load_pretrained, network_of, pretrained_files
 from ran.registry import Registry
 
 NETWORKS: Registry[NetworkSpec] = Registry("network")
+OPTIONS = ("width", *(field.name for field in dataclasses.fields(NetworkSpec)))
+"""of `create_model`, what changes the function of a network"""
 
 
 def _cifar(modules: Sequence[int], *, units: int = 2, **options: Any) -> NetworkSpec:
@@ -139,9 +142,10 @@ NETWORKS.register("resnext101_32x4d_imagenet")(
 )
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Returns the names of all networks that match a shell pattern."""
-    return fnmatch.filter(NETWORKS, pattern)
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Returns the names of all networks that match a shell pattern; with `pretrained`, of those that have weights."""
+    trained = set(map(network_of, pretrained_files())) if pretrained else set(NETWORKS)
+    return [name for name in fnmatch.filter(NETWORKS, pattern) if name in trained]
 
 
 def _scaled(spec: NetworkSpec, width: float) -> NetworkSpec:
@@ -177,10 +181,9 @@ def network_spec(name: str, *, width: float = 1.0, **overrides: Any) -> NetworkS
     if not 0 < width < math.inf:
         raise ConfigError(f"width must be above 0 and finite, got {width}")
     changes = {key: value for key, value in overrides.items() if value is not None}
-    valid = [f.name for f in dataclasses.fields(NetworkSpec)]
     for key in changes:
-        if key not in valid:
-            raise ConfigError(f"{name} has no option {key!r}. Valid: width, {', '.join(valid)}.")
+        if key not in OPTIONS:
+            raise ConfigError(f"{name} has no option {key!r}. Valid: {', '.join(OPTIONS)}.")
     spec = dataclasses.replace(_scaled(base, width), **changes)
     if width != 1.0 and spec.groups >= 1 and "stages" not in changes:
         _check_width(name, base, spec, width)
@@ -190,6 +193,13 @@ def network_spec(name: str, *, width: float = 1.0, **overrides: Any) -> NetworkS
 def config_spec(model: ModelConfig) -> NetworkSpec:
     """Returns the specification of the network that a config describes."""
     return network_spec(**dataclasses.asdict(model))
+
+
+def check_unchanged(name: str, overrides: Mapping[str, Any]) -> None:
+    """Raises ConfigError if these overrides make another network, which the trained weights do not fit."""
+    if network_spec(name, **overrides) != NETWORKS[name]:
+        given = ", ".join(f"{option}={value!r}" for option, value in overrides.items())
+        raise ConfigError(f"the pretrained weights of {name} are of the network without {given}")
 
 
 def create_model(
@@ -205,14 +215,17 @@ def create_model(
 
     `num_classes` defaults to 1000 for the *_imagenet networks and 10 for the others. Images of any size that is large
     enough for the masks are valid; `image_size`, if given, checks that at once. Weights are PyTorch's default;
-    `ran.models.network.initialize(network, seed)` sets the paper's. `pretrained` raises ConfigError: no weights exist.
+    `ran.models.network.initialize(network, seed)` sets the paper's. With `pretrained` they are those of the package:
+    `list_models(pretrained=True)` lists such networks, ran/models/weights has a card for each, and
+    `ran.load("<name>-<data>")` returns the network with its classes and the normalisation of its images. Raises
+    ConfigError if no weights fit.
     """
     spec = network_spec(name, **overrides)
-    if pretrained:
-        raise ConfigError(
-            f"{name} has no pretrained weights: this project has published none yet, and the paper's authors none "
-            "either; ran.load(path) returns a network that you trained"
-        )
     if num_classes is None:
         num_classes = 1000 if name.endswith("_imagenet") else 10
-    return build(spec, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    if pretrained:
+        check_unchanged(name, overrides)
+    network = build(spec, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    if pretrained:
+        load_pretrained(network, name)
+    return network

@@ -22,13 +22,16 @@ from lab import BOTH, ROOT, Lab, Said, make_cifar10, make_image_folder
 from PIL import Image
 from server import free_port
 
+import ran
 from experiments import evaluate, export, predict, response, runs
 from experiments.after_training import mask_overlays
 from experiments.after_training.prediction_formats import FORMATS, Prediction
 from experiments.after_training.resolve_run import find
 from experiments.tracking.errors import StoreUnavailable
+from experiments.tracking.records import StoredRun
 from experiments.tracking.store import Store
 from ran.data import cluttershapes
+from ran.probe import soft_masks
 from records import names
 from records.command import entry
 from records.errors import UserError
@@ -108,9 +111,10 @@ def test_runs_are_listed_with_digits_that_name_them(trained_lab):
         assert run.name == f"{row[1]} {row[2]}"
         assert row[3:7] == ["smoke", "smoke-1", "cluttershapes", "finished"]
         assert row[7] == f"{trained_lab.children()[run.name].data.metrics[names.FINAL_TEST_ERR]:.2f}"
+    assert call("runs", "--tracking-uri", trained_lab.uri, "--profile", "smoke").out == said.out
     none = call("runs", "--tracking-uri", trained_lab.uri, "--study", "arl_vs_nal")
     assert (none.status, none.out) == (0, "")
-    assert "no runs in" in none.err
+    assert "that match; it has studies smoke; profiles smoke-1; data sets cluttershapes" in none.err
     assert call("runs", "--tracking-uri", "sqlite:///none.db").status == 2
     assert not Path("none.db").exists()
 
@@ -130,6 +134,21 @@ def test_a_folder_and_an_exported_file_need_no_store(trained_lab, tmp_path):
         assert "not logged" in said.err
         found = json.loads(said.out)["cluttershapes"]
         assert found["confusion"] == first["cluttershapes"]["confusion"]
+
+
+def test_an_exported_file_names_the_folder_of_data_that_it_was_given(trained_lab, tmp_path):
+    run = trained_lab.children()["arl s0"]
+    for root in (None, "elsewhere"):
+        out = str(tmp_path / f"{root}.safetensors")
+        options = [] if root is None else ["--data.root", root]
+        made = of_store(trained_lab, "export", run.info.run_id, "--format", "safetensors", "--out", out, *options)
+        assert made.status == 0, made.err
+        assert ran.load(out).config.data.root == (root or trained_lab.data)
+
+
+def test_runs_with_settings_of_the_user_are_told_apart():
+    changed = StoredRun(run_id="a", fingerprint="b", outcome=None, overrides={"optim.lr": 0.1, "train.steps": 10})
+    assert runs._settings(changed) == "optim.lr=0.1, train.steps=10"
 
 
 @pytest.mark.slow
@@ -359,16 +378,23 @@ def test_pictures_of_masks(trained_lab, images):
 @pytest.mark.parametrize(("modules", "blocks"), [(3, 1), (6, 2)])
 def test_a_picture_shows_masks_on_one_scale_and_their_true_product(modules, blocks):
     image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    masks = {f"m{i}": torch.linspace(0.4 + 0.01 * i, 0.6, 64).reshape(8, 8) for i in range(modules)}
+    masks = {
+        f"m{i}": mask_overlays.ShownMask(
+            channel=i, varied=torch.linspace(0.01 * i, 0.9, 64).reshape(8, 8),
+            mean=torch.linspace(0.4 + 0.01 * i, 0.6, 64).reshape(8, 8),
+        )
+        for i in range(modules)
+    }  # fmt: skip
     figure = mask_overlays.picture("circle/$0.png", image, masks, {name: name for name in masks}, [("circle", 0.5)])
     rows = [[panel for panel in figure.axes if panel.get_ylabel() == label] for label in mask_overlays.ROWS]
     assert [len(row) for row in rows] == [blocks] * 3
-    by_mask = {panel.get_title(): panel.images[0] for panel in figure.axes if panel.get_title() in masks}
-    assert by_mask.keys() == masks.keys()
-    for name, shown in by_mask.items():
+    by_title = {panel.get_title(): panel.images[0] for panel in figure.axes if panel.get_title().startswith("m")}
+    assert by_title.keys() == {f"m{i}, channel {i}" for i in range(modules)}
+    for shown, mask in zip(by_title.values(), masks.values(), strict=True):
         assert shown.get_clim() == (0, 1)
-        assert np.array_equal(shown.get_array(), masks[name])
-    assert np.array_equal(rows[1][0].images[0].get_array(), (image * masks["m0"]).round().byte().permute(1, 2, 0))
+        assert np.array_equal(shown.get_array(), mask.varied)
+    expected = (image * masks["m0"].varied).round().byte().permute(1, 2, 0)
+    assert np.array_equal(rows[1][0].images[0].get_array(), expected)
     assert rows[2][0].get_title() == "0.40 to 0.60"
     assert rows[2][0].images[0].get_clim() == pytest.approx((0.4, 0.6))
     figure.canvas.draw()  # names with a $ too
@@ -376,12 +402,29 @@ def test_a_picture_shows_masks_on_one_scale_and_their_true_product(modules, bloc
 
 def test_masks_of_one_value_are_shown_alike():
     """Those of SE and ECA are the same at every position."""
-    masks = {str(value): torch.full((4, 4), value) for value in (0.5, 0.7)}
+    flat = {value: torch.full((4, 4), value) for value in (0.5, 0.7)}
+    masks = {str(value): mask_overlays.ShownMask(channel=0, varied=mask, mean=mask) for value, mask in flat.items()}
     image = torch.zeros(3, 4, 4, dtype=torch.uint8)
     figure = mask_overlays.picture("0.png", image, masks, {name: name for name in masks}, [])
     own = [panel.images[0] for panel in figure.axes if panel.get_title().endswith(("0.50", "0.70"))]
     assert [shown.get_clim() for shown in own] == [pytest.approx((value, value)) for value in (0.5, 0.7)]
     figure.canvas.draw()
+
+
+def test_the_channel_that_varies_most_is_shown(trained_lab, images):
+    trained = find(trained_lab.children()["arl s0"].info.run_id, trained_lab.uri).trained
+    pixels = torch.stack([trained.interface.read(str(path)) for path in sorted(images.rglob("*.png"))])
+    shown = mask_overlays.shown_masks(trained, pixels)
+    expected = soft_masks(trained.network, pixels, trained.interface.normalization)
+    assert [one.keys() for one in shown] == [expected.keys()] * 3
+    for name, found in expected.items():
+        for one, masks in zip(shown, found.mask.float(), strict=True):  # (C, h, w)
+            spreads = [mask.numpy().std() for mask in masks]
+            assert one[name].channel == np.argmax(spreads)
+            assert one[name].varied.shape == one[name].mean.shape == pixels.shape[2:]
+            small = torch.nn.functional.interpolate(masks[None], pixels.shape[2:], mode="bilinear")[0]
+            torch.testing.assert_close(one[name].varied, small[one[name].channel])
+            torch.testing.assert_close(one[name].mean, small.mean(0))
 
 
 def test_masks_outside_0_to_1():

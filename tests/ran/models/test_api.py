@@ -36,13 +36,6 @@ def test_numbers_of_classes_and_channels():
         assert create_model("attention56_imagenet").num_classes == 1000
 
 
-def test_there_are_no_pretrained_weights():
-    with pytest.raises(UserError, match=r"attention56 has no pretrained weights: .* published none yet.*ran\.load"):
-        create_model("attention56", pretrained=True)
-    with torch.device("meta"):
-        assert create_model("attention56", pretrained=False).num_classes == 10
-
-
 @pytest.mark.parametrize("name", ["attention32a", "attentionnext56_imagenet"])
 def test_features_then_head_are_the_network(name):
     network = create_model(name, num_classes=7, width=0.25).eval()
