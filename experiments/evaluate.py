@@ -205,12 +205,21 @@ def _record(
     return {
         "network": str(trained), "fingerprint": trained.fingerprint, "step": found.step, "data": tested.name,
         "place": tested.place, "digest": tested.digest, "exclude": tested.exclude, "size": tested.size,
-        "images": assessment.images, "err": assessment.err, "err5": assessment.err5, "loss": assessment.loss,
-        "ece": assessment.ece, "severity_err": severity_err,
+        "images": assessment.images, "err": assessment.err, "err_interval": _interval(assessment),
+        "err5": assessment.err5, "loss": assessment.loss, "ece": assessment.ece, "severity_err": severity_err,
         "images_per_s": images_per_s,
         "classes": list(trained.interface.classes), "class_err": assessment.class_err,
         "confusion": assessment.confusion.tolist(), "calibration": assessment.bins.tolist(),
     }  # fmt: skip
+
+
+def _interval(assessment: "Assessment") -> tuple[float, float]:
+    """The 95 % interval of the top-1 error in %, over the choice of the test images alone (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    wrong = round(assessment.err * assessment.images / 100)
+    interval = binomtest(wrong, assessment.images).proportion_ci(method="wilson")
+    return 100 * interval.low, 100 * interval.high
 
 
 def _log(found: "ResolvedRun", name: str, record: dict[str, Any]) -> None:
@@ -238,6 +247,7 @@ def _text(title: str, classes: Sequence[str], assessment: "Assessment", record: 
     lines = [
         f"{title}: {assessment.images:,} image{'' if assessment.images == 1 else 's'}",
         f"error      top-1 {assessment.err:.2f} %{top5}",
+        "interval   top-1 {:.2f} to {:.2f} % (95 %, over the choice of test images)".format(*record["err_interval"]),
         f"loss       {assessment.loss:.4f}",
         f"ECE        {assessment.ece:.2f} % (15 bins)",
         f"speed      {record['images_per_s']:.0f} images/s",
