@@ -442,7 +442,8 @@ def test_nothing_to_keep_is_one_line(
 ) -> None:
     assert export(profile=profile, data=data) == 2
     error = capsys.readouterr().err
-    assert error == f"archive: no finished run of profile {profile} on {data} in sqlite:///mlflow.db\n"
+    nothing = f"archive: no finished run of profile {profile} on {data} in sqlite:///mlflow.db"
+    assert error == f"{nothing}; there is quick-1 on cluttershapes\n"
     assert not FILE.parent.exists()
 
 
