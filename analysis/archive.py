@@ -101,8 +101,11 @@ def _export(options: argparse.Namespace) -> int:
     if not results:
         left_out = left_out_text(read.runs, CURRENT)
         nothing = f"no finished run of profile {options.profile} on {options.data} in {store.uri}"
-        there = sorted({f"{run.tags.get(names.PROFILE)} on {run.tags.get(names.DATASET)}" for run in current.runs})
-        raise StoreError("; ".join([nothing, *([f"there is {', '.join(there)}"] if there else []), *left_out]))
+        others = {
+            f"{run.tags.get(names.PROFILE)} on {run.tags.get(names.DATASET)}" for run in current.runs if run.is_result
+        }
+        there = ", ".join(sorted(others - {f"{options.profile} on {options.data}"}))
+        raise StoreError("; ".join([nothing, *([f"there is {there}"] if there else []), *left_out]))
     chosen = masks_to_keep(studies, results, file, [_full_fingerprint(name, results) for name in options.masks_of])
     lines = [line for group in groups.values() for line in _lines(group, masks=group.counts.fingerprint in chosen)]
     file, problems = add(file, ours, lines)

@@ -39,7 +39,8 @@ RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 3
 _MAKERS: dict[str, Callable[[list[str]], int]] = {
     "python analysis/make_tables.py": make_tables.main,
     "python -m analysis.plan": plan.main,
-    "python -m analysis.archive": archive.main,
+    "python -m analysis.archive show": lambda words: archive.main(["show", *words]),
+    "python -m analysis.archive repeats": lambda words: archive.main(["repeats", *words]),
 }
 
 

@@ -41,15 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from records.errors import UserError
 
     found = resolve_network(options)
-    trained = found.trained
-    if options.size == trained.interface.size:  # the run's own: the same evaluation, by the same name
-        options.size = None
-    if options.size is not None:
-        trained = trained.with_test_size(options.size)
+    trained = found.trained if options.size is None else found.trained.with_test_size(options.size)
+    # The run's own size makes no other evaluation, and so no other name.
+    size_in_name = None if options.size == found.trained.interface.size else options.size
     results: dict[str, dict[str, Any]] = {}
     not_logged: UserError | None = None
     try:
-        for tested in _test_sets(trained, options):
+        for tested in _test_sets(trained, options, size_in_name):
             name, images = tested.name, tested.images
             began = time.monotonic()
             logits = trained.logits(images.images)
@@ -113,8 +111,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_TestSet]:
-    """The test sets that the options name, each with a unique name in the run's log. Raises UserError."""
+def _test_sets(trained: "Trained", options: argparse.Namespace, size: int | None) -> Iterator[_TestSet]:
+    """The test sets that the options name, each with a unique name in the run's log. Raises UserError.
+
+    `size`: side of the images if their name tells it, None if it is that of every evaluation of the run.
+    """
     from ran.data.arrays import array_sets, has_severities, read_arrays
     from ran.data.datasets import load_splits, open_source
     from ran.data.image_folder.class_folders import class_folders
@@ -138,7 +139,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
             images = class_folders(
                 options.folder, interface.classes, side=interface.size, share=interface.share, exclude=options.exclude
             )
-            name = _qualified("-".join(options.folder.resolve().parts[-2:]), options.size, options.exclude)
+            name = _qualified("-".join(options.folder.resolve().parts[-2:]), size, options.exclude)
             place = str(options.folder.resolve())
             yield _TestSet(name=name, images=images, place=place, size=interface.size, exclude=options.exclude)
         return
@@ -162,7 +163,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace) -> Iterator[_Tes
     if config.name == trained.config.data.name and not trained.matches_data_in(config.root):
         print(f"{config.root} has other images of {name} than the run was trained and tested on", file=sys.stderr)
         name = f"{name}-{source.digest[:8]}"
-    name = _qualified(name, options.size, options.exclude)
+    name = _qualified(name, size, options.exclude)
     yield _TestSet(
         name=name, images=images, place=str(Path(config.root).resolve()), size=interface.size, exclude=config.exclude,
         digest=source.digest,
@@ -205,7 +206,8 @@ def _record(
     return {
         "network": str(trained), "fingerprint": trained.fingerprint, "step": found.step, "data": tested.name,
         "place": tested.place, "digest": tested.digest, "exclude": tested.exclude, "size": tested.size,
-        "images": assessment.images, "err": assessment.err, "err_interval": _interval(assessment),
+        "images": assessment.images, "err": assessment.err,
+        "err_interval": None if tested.has_severities else _interval(assessment),
         "err5": assessment.err5, "loss": assessment.loss, "ece": assessment.ece, "severity_err": severity_err,
         "images_per_s": images_per_s,
         "classes": list(trained.interface.classes), "class_err": assessment.class_err,
@@ -247,11 +249,13 @@ def _text(title: str, classes: Sequence[str], assessment: "Assessment", record: 
     lines = [
         f"{title}: {assessment.images:,} image{'' if assessment.images == 1 else 's'}",
         f"error      top-1 {assessment.err:.2f} %{top5}",
-        "interval   top-1 {:.2f} to {:.2f} % (95 %, over the choice of test images)".format(*record["err_interval"]),
         f"loss       {assessment.loss:.4f}",
         f"ECE        {assessment.ece:.2f} % (15 bins)",
         f"speed      {record['images_per_s']:.0f} images/s",
     ]
+    if record["err_interval"] is not None:  # else an image is there several times
+        low, high = record["err_interval"]
+        lines.insert(2, f"interval   top-1 {low:.2f} to {high:.2f} % (95 %, over the choice of test images)")
     if record["severity_err"] is not None:
         lines.append("severity   " + ", ".join(f"{i}: {err:.2f} %" for i, err in enumerate(record["severity_err"], 1)))
     lines.append("")

@@ -308,14 +308,14 @@ def make_plan(
 
 
 def _refuse_one_run_in_two_cells(study: Study, fingerprints: Sequence[str]) -> None:
-    """Raises PlanError if cells differ only in how their runs are computed; a fingerprint per cell, at one seed."""
+    """Raises PlanError if two cells compute the same; `fingerprints` has one per cell, at one seed."""
     cells: dict[str, Cell] = {}
     for cell, key in zip(study.cells, fingerprints, strict=True):
         if (other := cells.setdefault(key, cell)) is not cell:
-            differ = sorted(name for name in cell.settings if cell.settings[name] != other.settings.get(name))
+            differ = ", ".join(sorted({field for field, _ in cell.settings.items() ^ other.settings.items()}))
             raise PlanError(
-                f"study {study.name!r}: the cells {other} and {cell} are one run: {', '.join(differ)} decides how it "
-                "is computed and not what (docs/reproducibility.md)"
+                f"study {study.name!r}: the cells {other} and {cell} are one run, because {differ} either has the same "
+                "value in both or decides how a run is computed and not what (docs/reproducibility.md)"
             )
 
 

@@ -28,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from records.mlflow_uri import resolve_uri
     from records.secrets import mask_secrets
     from records.study_json import profile_name
-    from records.text import columns
 
     uri = resolve_uri(options.tracking_uri)
     store = Store.peek(uri)
@@ -43,20 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not found:
         print(_nothing(mask_secrets(uri), every), file=sys.stderr)
         return 0
-    rows = [
-        (run.fingerprint[:DIGITS], run.name, run.study, run.profile, run.dataset, run.outcome or "unfinished",
-         "" if run.test_err is None else f"{run.test_err:.2f}", _settings(run))
-        for run in reversed(found)
-    ]  # fmt: skip
-    heads = ("RUN", "name", "study", "profile", "data", "outcome", "test error %", "settings")
-    width = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
-    print(columns(heads[:width], [row[:width] for row in rows], right=(6,)))
+    print(_table(found[::-1]))
     return 0
 
 
-def _settings(run: "StoredRun") -> str:
-    """The settings that the user changed: "optim.lr=0.1, train.steps=10"."""
-    return ", ".join(f"{key}={value}" for key, value in run.overrides.items())
+def _table(runs: "Sequence[StoredRun]") -> str:
+    """A row per run; with a column for the settings that the user changed, if some run has any."""
+    from records.text import columns
+
+    rows = [
+        (run.fingerprint[:DIGITS], run.name, run.study, run.profile, run.dataset, run.outcome or "unfinished",
+         "" if run.test_err is None else f"{run.test_err:.2f}",
+         ", ".join(f"{field}={value}" for field, value in run.overrides.items()))
+        for run in runs
+    ]  # fmt: skip
+    heads = ("RUN", "name", "study", "profile", "data", "outcome", "test error %", "settings")
+    width = len(heads) if any(run.overrides for run in runs) else len(heads) - 1
+    return columns(heads[:width], [row[:width] for row in rows], right=(6,))
 
 
 def _nothing(uri: str, every: "Sequence[StoredRun]") -> str:

@@ -10,7 +10,7 @@ import os
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ import torch
 
 from ran.data.image_folder.dataset import MEAN, STD
 from ran.models.network import initialize
-from ran.models.pretrained import pretrained_files
-from ran.models.zoo import NETWORKS, OPTIONS, check_unchanged, create_model, list_models
-from ran.trained import Interface, metadata
+from ran.models.pretrained import PretrainedWeights, pretrained_files, pretrained_weights
+from ran.models.zoo import NETWORKS, OPTIONS, create_model, find_weights, list_models, network_spec
+from ran.trained import Interface
 from records.command import entry
 from records.errors import UserError
-from records.reading import parse_object
 
 INSTALL = "pip install -e '.[timm]'"
 HELP = f"""usage: python -m ran.timm SCRIPT ARGS...
@@ -47,14 +46,20 @@ def _register() -> None:
     if taken:
         raise UserError(f"timm has networks of its own by the names {', '.join(taken)}")
     # timm's decorator looks it up in the function's module.
-    configs: dict[str, Any] = {name: _default_cfg(name) for name in NETWORKS}
-    for weights, path in pretrained_files().items():
-        name, _, data = weights.rpartition("-")
-        configs[f"{name}.{data}"] = _default_cfg(name) | _pretrained_cfg(path)
-        configs.pop(name, None)  # its weights by data set stand for it
-    globals()["default_cfgs"] = generate_default_cfgs(configs)
+    globals()["default_cfgs"] = generate_default_cfgs(_default_cfgs())
     for name in NETWORKS:
         globals()[name] = register_model(_entrypoint(name))
+
+
+def _default_cfgs() -> dict[str, Any]:
+    """Returns timm's default_cfg by name; that of a network with weights is called after their data, too."""
+    configs = {name: _default_cfg(name) for name in NETWORKS}
+    for weights in pretrained_weights():
+        name = weights.network
+        if name in NETWORKS and network_spec(**weights.model) == NETWORKS[name]:
+            configs[f"{name}.{weights.data}"] = _default_cfg(name) | _pretrained_cfg(weights)
+            configs.pop(name, None)
+    return configs
 
 
 def _default_cfg(name: str) -> dict[str, Any]:
@@ -76,15 +81,15 @@ def _default_cfg(name: str) -> dict[str, Any]:
     }
 
 
-def _pretrained_cfg(path: Path) -> dict[str, Any]:
+def _pretrained_cfg(weights: PretrainedWeights) -> dict[str, Any]:
     """Returns what timm's default_cfg says of weights: the file, its classes and the normalisation of its images.
 
     timm's has one mean per channel, ours may have one per pixel.
     """
-    interface = Interface.from_json(parse_object(metadata(path)["model"]))
+    interface = Interface.from_json(weights.interface)
     mean, scale = interface.normalization.mean.mean((1, 2)), torch.as_tensor(interface.normalization.scale).flatten()
     return {
-        "file": str(path),
+        "file": str(weights.path),
         "num_classes": len(interface.classes),
         "label_names": interface.classes,
         "mean": tuple((mean / 255).tolist()),
@@ -96,8 +101,8 @@ def _entrypoint(name: str) -> Callable[..., Any]:
     def create(pretrained: bool = False, **options: Any) -> Any:
         from timm.models import build_model_with_cfg
 
-        if pretrained and not options.get("pretrained_cfg_overlay"):  # else the file may be the user's own
-            check_unchanged(name, {key: value for key, value in options.items() if key in OPTIONS})
+        if pretrained:
+            _check_weights(name, options)
         return build_model_with_cfg(
             lambda **options: _build(name, **options),
             name,
@@ -110,6 +115,17 @@ def _entrypoint(name: str) -> Callable[..., Any]:
     create.__name__ = name
     create.__doc__ = f"Returns {name}; options are timm's and those of `ran.create_model`."
     return create
+
+
+def _check_weights(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ConfigError if weights of the package are asked for, and the options make another network than theirs."""
+    from timm.models import resolve_pretrained_cfg
+
+    given = {key: options.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay")}
+    file = resolve_pretrained_cfg(name, **given).file
+    ours = [weights for weights, path in pretrained_files().items() if str(path) == file]
+    if ours:  # else the user's own
+        find_weights(name, {key: value for key, value in options.items() if key in OPTIONS}, pretrained=ours[0])
 
 
 def _build(

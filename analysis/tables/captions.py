@@ -86,7 +86,7 @@ def difference_sentences(name: str, differences: Mapping[Any, MeasuredContrast])
     found = [one.contrast for one in differences.values() if one.contrast is not None]
     start = f"{name[0].upper()}{name[1:]}: mean difference of runs with the same seed"
     if differences and not found:
-        return [f"{start}; none here, because one of the two has no result at any seed."]
+        return [f"{start}; none here, because no seed has a result of both."]
     if not any(one.low is not None for one in found):
         return [f"{start}; an interval needs two seeds."]
     return [f"{start}, {interval_text(found)}.", *marks_sentences(differences)]

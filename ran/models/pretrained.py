@@ -1,51 +1,82 @@
 """The trained weights that the package contains.
 
-Each is a file weights/<network>-<data>.safetensors, which `ran.trained.save` wrote, beside a model card of its name
-(.md). A new one needs these two files and no code.
+Each is a file weights/NAME.safetensors, which `ran.trained.save` wrote, beside a model card NAME.md. NAME is that of
+the network and its data, as in attention56-cifar10. A new one needs these two files and no code: its header says what
+it is.
 """
 
+import functools
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from ran.config import ConfigError
-from ran.models.network import ResidualAttentionNetwork
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """A file of trained weights, and what its header says of it."""
+
+    name: str
+    path: Path
+    model: dict[str, Any]
+    """fields of ModelConfig, which make the network's specification"""
+    interface: dict[str, Any]
+    """classes and normalisation: the content of a run's model.json"""
+
+    @property
+    def network(self) -> str:
+        """Its name in the registry of networks."""
+        return self.model["name"]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.interface["classes"])
+
+    @property
+    def data(self) -> str:
+        """The part of the name that says what it was trained on: "cifar10" of "attention56-cifar10"."""
+        return self.name.removeprefix(f"{self.network}-")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the state dict of the network. Raises ConfigError for a damaged file."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.path)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(self.path, error) from None
+
+
 def pretrained_files() -> dict[str, Path]:
-    """Returns the files of weights by name, e.g. "attention56-cifar10"."""
+    """Returns the files of weights by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
-def network_of(name: str) -> str:
-    """Returns the network of weights: "attention56" of "attention56-cifar10"."""
-    return name.rpartition("-")[0]
+def pretrained_weights() -> list[PretrainedWeights]:
+    """Returns all weights, sorted by name. Raises ConfigError for a damaged file."""
+    return [_read(name, path) for name, path in pretrained_files().items()]
 
 
-def load_pretrained(network: ResidualAttentionNetwork, name: str) -> None:
-    """Loads the weights of the network `name` into `network`, which has its specification.
+@functools.cache
+def _read(name: str, path: Path) -> PretrainedWeights:
+    from safetensors import SafetensorError, safe_open
 
-    Raises ConfigError if there are none, or none for its numbers of classes and input channels.
-    """
-    from safetensors.torch import load_file
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["ran"])
+        config = json.loads(header["config"])
+        model = {key.removeprefix("model."): value for key, value in config.items() if key.startswith("model.")}
+        return PretrainedWeights(name=name, path=path, model=model, interface=json.loads(header["model"]))
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from None
 
-    files = {weights: path for weights, path in pretrained_files().items() if network_of(weights) == name}
-    if not files:
-        others = ", ".join(pretrained_files()) or "none"
-        raise ConfigError(
-            f"{name} has no pretrained weights (the package contains: {others}; the paper's authors published none); "
-            "ran.load(path) returns a network that you trained"
-        )
-    if network.in_channels != 3:
-        raise ConfigError(f"the pretrained weights of {name} are for 3 input channels, got {network.in_channels}")
-    found = {weights: load_file(path) for weights, path in files.items()}
-    classes = {weights: len(tensors["head.bias"]) for weights, tensors in found.items()}
-    for weights, tensors in found.items():
-        if classes[weights] == network.num_classes:
-            network.load_state_dict(tensors)
-            return
-    raise ConfigError(
-        f"the pretrained weights of {name} are for {' or '.join(map(str, classes.values()))} classes "
-        f"({', '.join(classes)}); create it with these, then network.reset_classifier({network.num_classes}) gives it "
-        "a new classifier"
-    )
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path} is no file of weights, or damaged ({type(error).__name__}); install the package anew")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ran.config import ConfigError, ModelConfig
 from ran.models.network import NetworkSpec, ResidualAttentionNetwork, StageSpec, build
-from ran.models.pretrained import load_pretrained, network_of, pretrained_files
+from ran.models.pretrained import PretrainedWeights, pretrained_files, pretrained_weights
 from ran.registry import Registry
 
 NETWORKS: Registry[NetworkSpec] = Registry("network")
@@ -144,7 +144,7 @@ NETWORKS.register("resnext101_32x4d_imagenet")(
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Returns the names of all networks that match a shell pattern; with `pretrained`, of those that have weights."""
-    trained = set(map(network_of, pretrained_files())) if pretrained else set(NETWORKS)
+    trained = {weights.network for weights in pretrained_weights()} if pretrained else set(NETWORKS)
     return [name for name in fnmatch.filter(NETWORKS, pattern) if name in trained]
 
 
@@ -195,11 +195,54 @@ def config_spec(model: ModelConfig) -> NetworkSpec:
     return network_spec(**dataclasses.asdict(model))
 
 
-def check_unchanged(name: str, overrides: Mapping[str, Any]) -> None:
-    """Raises ConfigError if these overrides make another network, which the trained weights do not fit."""
-    if network_spec(name, **overrides) != NETWORKS[name]:
-        given = ", ".join(f"{option}={value!r}" for option, value in overrides.items())
-        raise ConfigError(f"the pretrained weights of {name} are of the network without {given}")
+def find_weights(
+    name: str,
+    overrides: Mapping[str, Any],
+    *,
+    pretrained: bool | str = True,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+) -> PretrainedWeights:
+    """Returns the trained weights of a named network with these overrides: those called `pretrained`, or the only ones.
+
+    `num_classes` None: of any number of classes. Raises ConfigError if none fit, or several.
+    """
+    of_name = [w for w in pretrained_weights() if w.network == name and pretrained in (True, w.name)]
+    if not of_name:
+        wanted = "" if pretrained is True else f" {pretrained!r}"
+        there = ", ".join(pretrained_files()) or "none"
+        raise ConfigError(
+            f"{name} has no pretrained weights{wanted} (the package contains: {there}; the paper's authors published "
+            "none); ran.load(path) returns a network that you trained"
+        )
+    spec = network_spec(name, **overrides)
+    fitting = [w for w in of_name if network_spec(**w.model) == spec]
+    if not fitting:
+        made = "; ".join(f"{w.name} has {_difference(w.model, overrides)}" for w in of_name)
+        raise ConfigError(f"{name} has no pretrained weights with these options: {made}")
+    if in_channels != 3:
+        raise ConfigError(f"the pretrained weights of {name} are for 3 input channels, got {in_channels}")
+    chosen = [w for w in fitting if num_classes in (None, w.num_classes)]
+    if not chosen:
+        classes = " or ".join(f"{w.num_classes} ({w.name})" for w in fitting)
+        raise ConfigError(
+            f"the pretrained weights of {name} are for {classes} classes; create it with these, then "
+            f"network.reset_classifier({num_classes}) gives it a new classifier"
+        )
+    if len(chosen) > 1:
+        names = ", ".join(w.name for w in chosen)
+        raise ConfigError(
+            f"{name} has several pretrained weights: {names}; say which, as pretrained={chosen[0].name!r}"
+        )
+    return chosen[0]
+
+
+def _difference(model: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    """What weights of a `model` have where the overrides say something else."""
+    defaults = dataclasses.asdict(ModelConfig())
+    differ = {key: value for key, value in model.items() if overrides.get(key, defaults.get(key)) not in (value, None)}
+    differ.pop("name", None)
+    return ", ".join(f"{key}={value}" for key, value in differ.items()) or "none of them"
 
 
 def create_model(
@@ -208,24 +251,28 @@ def create_model(
     num_classes: int | None = None,
     in_channels: int = 3,
     image_size: int | None = None,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
     **overrides: Any,
 ) -> ResidualAttentionNetwork:
     """Returns a named network; overrides are `width` and fields of NetworkSpec, e.g. `learning="nal"`.
 
-    `num_classes` defaults to 1000 for the *_imagenet networks and 10 for the others. Images of any size that is large
-    enough for the masks are valid; `image_size`, if given, checks that at once. Weights are PyTorch's default;
-    `ran.models.network.initialize(network, seed)` sets the paper's. With `pretrained` they are those of the package:
+    `num_classes` defaults to 1000 for the *_imagenet networks and 10 for the others, or to that of pretrained weights.
+    Images of any size that is large enough for the masks are valid; `image_size`, if given, checks that at once.
+
+    Weights are PyTorch's default; `ran.models.network.initialize(network, seed)` sets the paper's. With `pretrained`
+    they are those of the package, which may be named (`pretrained="attention56-cifar10"`).
     `list_models(pretrained=True)` lists such networks, ran/models/weights has a card for each, and
-    `ran.load("<name>-<data>")` returns the network with its classes and the normalisation of its images. Raises
-    ConfigError if no weights fit.
+    `ran.load("attention56-cifar10")` returns the network with its classes and the normalisation of its images. Raises
+    ConfigError if no weights fit, or several.
     """
     spec = network_spec(name, **overrides)
+    weights = None
+    if pretrained:
+        weights = find_weights(name, overrides, pretrained=pretrained, num_classes=num_classes, in_channels=in_channels)
+        num_classes = weights.num_classes
     if num_classes is None:
         num_classes = 1000 if name.endswith("_imagenet") else 10
-    if pretrained:
-        check_unchanged(name, overrides)
     network = build(spec, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    if pretrained:
-        load_pretrained(network, name)
+    if weights is not None:
+        network.load_state_dict(weights.tensors())
     return network

@@ -399,6 +399,13 @@ def test_a_dry_run_of_a_search_plans_for_cuda_elsewhere(empty_lab):
     assert "was not measured" in remark
 
 
+def test_an_empty_part_of_the_runs_is_said(empty_lab):
+    """A job array may have more tasks than a study has runs; the ones too many have nothing to do."""
+    said = empty_lab.launch("--shard", "9/9", "--dry-run")
+    assert (said.status, said.err) == (0, "")
+    assert said.out.splitlines()[0].endswith("; no run is in this part (--shard)")
+
+
 def test_more_than_an_hour_needs_a_yes(empty_lab):
     """There is no terminal here to ask at. The summary that names the hours comes before the refusal."""
     before = empty_lab.listing()

@@ -363,9 +363,18 @@ def test_all_runs_of_a_study_differ():
     assert len({run.fingerprint for run in plan().runs}) == 8
 
 
-def test_two_cells_that_are_one_run_are_refused():
-    study = replace(GRID, axes=(axis("threads", (1, 2), field="train.threads"),), compare=None)
-    with pytest.raises(PlanError, match=r"cells threads=1 and threads=2 are one run: train\.threads decides how"):
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"train.threads": 1}, {"train.threads": 2}),
+        ({}, {"model.learning": "arl"}),  # the default
+        ({"model.learning": "arl"}, {}),
+    ],
+)
+def test_two_cells_that_are_one_run_are_refused(one, other):
+    study = replace(GRID, axes=(axis("a", {"x": one, "y": other}),), compare=None)
+    (field,) = one | other
+    with pytest.raises(PlanError, match=rf"cells a=x and a=y are one run, because {field} either has the same value"):
         plan(study)
 
 

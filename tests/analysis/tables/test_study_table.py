@@ -70,11 +70,18 @@ def test_each_contrast_has_one_interval_and_holms_decision_is_a_mark() -> None:
     assert "*: differs from 0 by Holm's test over the 4 differences at 5 %." in table.caption
 
 
-def test_a_baseline_without_runs_is_said_and_not_taken_for_one_seed() -> None:
-    naive_alone = {cell: errors for cell, errors in COMPLETE.items() if cell[1] == "nal"}
-    study, runs = study_with_runs("arl_vs_nal", naive_alone)
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {cell: errors for cell, errors in COMPLETE.items() if cell[1] == "nal"},
+        {(56, "arl"): {0: 10.0}, (56, "nal"): {1: 11.0}},
+    ],
+    ids=["no baseline", "no seed in common"],
+)
+def test_cells_without_a_pair_are_not_taken_for_one_seed(cells: dict) -> None:
+    study, runs = study_with_runs("arl_vs_nal", cells)
     said = caption(study, results_of((study, runs)).runs)
-    assert "none here, because one of the two has no result at any seed." in said
+    assert "none here, because no seed has a result of both." in said
     assert "two seeds" not in said
 
 

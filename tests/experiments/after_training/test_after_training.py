@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from experiments.tracking.errors import StoreUnavailable
 from experiments.tracking.records import StoredRun
 from experiments.tracking.store import Store
 from ran.data import cluttershapes
+from ran.engine.metrics import assess
 from ran.probe import soft_masks
 from records import names
 from records.command import entry
@@ -95,6 +97,17 @@ def test_evaluation_gives_the_runs_own_error_and_is_logged_to_it(trained_lab):
     assert sum(map(sum, record["confusion"])) == record["images"] == 64
 
 
+def test_the_interval_of_an_error_is_over_its_images():
+    """Wilson's, by his formula."""
+    images, wrong, z = 40, 3, 1.959963984540054
+    logits = torch.nn.functional.one_hot(torch.zeros(images, dtype=torch.long), 10).float()
+    labels = torch.tensor([1] * wrong + [0] * (images - wrong))
+    share = wrong / images
+    middle = (share + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * (share * (1 - share) / images + z * z / (4 * images**2)) ** 0.5
+    assert evaluate._interval(assess(logits, labels)) == pytest.approx((100 * (middle - half), 100 * (middle + half)))
+
+
 @pytest.mark.parametrize("name", ["arl s0", "nal s0"])
 def test_a_fingerprint_may_be_shortened(name, trained_lab):
     print_ = trained_lab.children()[name].data.tags[names.FINGERPRINT]
@@ -147,8 +160,12 @@ def test_an_exported_file_names_the_folder_of_data_that_it_was_given(trained_lab
 
 
 def test_runs_with_settings_of_the_user_are_told_apart():
-    changed = StoredRun(run_id="a", fingerprint="b", outcome=None, overrides={"optim.lr": 0.1, "train.steps": 10})
-    assert runs._settings(changed) == "optim.lr=0.1, train.steps=10"
+    plain = StoredRun(run_id="a", fingerprint="b" * 64, outcome=None, name="arl s0")
+    changed = replace(plain, overrides={"optim.lr": 0.1, "train.steps": 10})
+    header, _, *rows = runs._table([changed, plain]).splitlines()
+    assert header.endswith("test error %  settings")
+    assert [row.split()[-2:] for row in rows] == [["optim.lr=0.1,", "train.steps=10"], ["s0", "unfinished"]]
+    assert "settings" not in runs._table([plain])
 
 
 @pytest.mark.slow
@@ -234,7 +251,7 @@ def test_no_evaluation_overwrites_another(tmp_path, migrated_store):
     make_image_folder(other, classes=2, train_images=8, test_images=4, side=40)
     own, exclude = f"{lab.data}/imagenet/val", ("--exclude", str(tmp_path / "first.txt"))
     for arguments in (
-        (), ("--size", "48"), exclude, ("--data.root", str(other)),
+        (), ("--size", "32"), ("--size", "48"), exclude, ("--data.root", str(other)),
         ("--folder", own), ("--folder", own, "--size", "48"), ("--folder", own, *exclude),
     ):  # fmt: skip
         said = of_store(lab, "evaluate", run.info.run_id, *arguments)
@@ -303,6 +320,7 @@ def test_other_images_by_folder(trained_lab, images):
     logits = find(run, trained_lab.uri).trained.logits(torch.tensor(pixels).permute(0, 3, 1, 2))
     wrong = (logits.argmax(1) != torch.tensor(labels)).view(5, 2).double().mean(1)
     assert json.loads(said.out)["arrays-fog"]["severity_err"] == (100 * wrong).tolist()
+    assert json.loads(said.out)["arrays-fog"]["err_interval"] is None, "each image is there five times"
     said = of_store(trained_lab, "evaluate", run, "--folder", str(arrays), "--confusion")
     assert said.status == 0, said.err
     assert f"severity   1: {100 * wrong[0]:.2f} %, 2: " in said.out

@@ -197,6 +197,7 @@ def test_the_same_total_again_trains_nothing(done, monkeypatch):
     again = search(lab, "--trials", "2")
     assert (again.status, again.out) == (0, first.out)
     assert "2 of 2 trials done" in again.err
+    assert "2 of 2 trials done" in search(lab, "--trials", "1", "--dry-run").out, "more than are asked for"
     assert [run.to_dictionary() for run in before[0] if names.FINGERPRINT in run.data.tags] == [
         run.to_dictionary() for run in lab.all_runs() if names.FINGERPRINT in run.data.tags
     ]
