@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from records.schema import CURRENT
 
@@ -23,6 +25,20 @@ def test_ray_accepts_the_cluster():
     ray.validate_config(ray.prepare_config(config))
     with pytest.raises(Exception, match="max_wrokers"):
         ray.validate_config(ray.prepare_config({**config, "max_wrokers": 1}))
+
+
+def test_the_drawings_are_ten_pictures_and_the_same_each_time(tmp_path):
+    for folder in ("one", "two"):
+        command = [sys.executable, EXAMPLES / "drawings.py", tmp_path / folder]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    classes = "airplane automobile bird cat deer dog frog horse ship truck"
+    assert names == [f"{name}.png" for name in classes.split()]
+    for name in names:
+        first, second = (Image.open(tmp_path / folder / name) for folder in ("one", "two"))
+        assert (first.size, first.mode) == ((128, 128), "RGB")
+        assert first.tobytes() == second.tobytes()
 
 
 def test_mlflow_has_the_options_of_its_server():

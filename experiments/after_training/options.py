@@ -29,7 +29,7 @@ def network_parser(module: str, document: str | None, *, device: bool = True) ->
     parser.add_argument(
         "run", metavar="RUN",
         help="MLflow run id, fingerprint (or its first 6 or more digits), checkpoint, folder with a run's artifacts, "
-        ".safetensors file from experiments.export, or weights that come with the package, as attention56-cifar10",
+        ".safetensors file from experiments.export, or the name of weights that come with the package",
     )  # fmt: skip
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="MODULE",

@@ -1,5 +1,6 @@
 """Every network in timm's hands, and others' training scripts with our networks."""
 
+import dataclasses
 import functools
 import importlib.util
 import os
@@ -12,7 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from ran.models.zoo import NETWORKS, create_model
+from ran.config import RunConfig
+from ran.data.augment import Normalization
+from ran.models import pretrained
+from ran.models.network import initialize
+from ran.models.pretrained import PretrainedWeights
+from ran.models.zoo import NETWORKS, create_model, list_models
+from ran.trained import Interface, Trained, save
 from records.errors import UserError
 
 if importlib.util.find_spec("timm") is None:
@@ -61,7 +68,8 @@ def images(network: nn.Module) -> torch.Tensor:
 def test_timm_lists_every_network() -> None:
     assert set(NETWORKS) <= set(timm.list_models())
     assert set(timm.list_models(module="timm")) == set(NETWORKS)
-    assert not set(NETWORKS) & set(timm.list_models(pretrained=True))
+    of_package = {f"{weights.network}.{weights.data}" for weights in pretrained.pretrained_weights()}
+    assert set(timm.list_pretrained("*attention*")) & of_package == of_package
 
 
 @pytest.mark.parametrize("name", ["attention92", "attentionnext56_imagenet", "wrn16_8"])
@@ -84,7 +92,9 @@ def test_what_timm_reads_of_a_network(name: str) -> None:
     data = resolve_data_config({}, model=network)
     assert data["input_size"] == (3, side, side)
     assert data["crop_pct"] == (0.875 if side == 224 else 1.0)
-    assert (data["interpolation"], data["mean"]) == ("bilinear", (0.485, 0.456, 0.406))
+    assert data["interpolation"] == "bilinear"
+    if name not in list_models(pretrained=True):  # else those of its weights' data set
+        assert data["mean"] == (0.485, 0.456, 0.406)
     with torch.no_grad():
         features = network.forward_features(torch.zeros(1, 3, side, side))
         pooled = network.forward_head(features, pre_logits=True)
@@ -285,9 +295,106 @@ def test_timms_graphs(name: str) -> None:
     assert [key for key, p in graph.named_parameters() if p.grad is None] == []
 
 
-def test_there_are_no_pretrained_weights() -> None:
-    with pytest.raises(RuntimeError, match="No pretrained weights exist for attention56"):
-        small("attention56", pretrained=True)
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretrainedWeights:
+    """Attention-56, not trained, as the only weights of the package, with a mean per pixel as CIFAR-10 has it."""
+    network = create_model("attention56")
+    initialize(network, 0)
+    generator = torch.Generator().manual_seed(0)
+    interface = Interface(
+        dataset="cifar10", classes=tuple("abcdefghij"), size=32, share=1.0,
+        normalization=Normalization(120 + 10 * torch.rand(3, 32, 32, generator=generator), 255.0, pad=4),
+    )  # fmt: skip
+    trained = Trained(network=network, config=RunConfig(), interface=interface, fingerprint="0123")
+    save(trained, tmp_path / "attention56-cifar10.safetensors")
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    (found,) = pretrained.pretrained_weights()
+    return found
+
+
+SCRIPT_WITH_WEIGHTS = """
+import pathlib, sys
+from ran.models import pretrained
+pretrained.WEIGHTS = pathlib.Path(sys.argv[1])
+import ran.timm, timm, torchvision
+print(timm.list_pretrained("attention*"), ran.timm.list_models(pretrained=True))
+ran.timm._register_with_torchvision()
+networks = [
+    timm.create_model("attention56", pretrained=True),
+    timm.create_model("attention56.cifar10", pretrained=True),
+    torchvision.models.get_model("attention56", weights="DEFAULT"),
+]
+print(*(network.head.weight.sum().item() for network in networks), networks[0].pretrained_cfg["label_names"][:2])
+for refused in (("attention32c", "DEFAULT"), ("attention56", "IMAGENET1K_V1")):
+    try:
+        torchvision.models.get_model(refused[0], weights=refused[1])
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_weights_are_found_by_timm_and_torchvision(weights: PretrainedWeights) -> None:
+    command = [sys.executable, "-c", SCRIPT_WITH_WEIGHTS, str(weights.path.parent)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    listed, sums, *refused = done.stdout.splitlines()
+    assert listed == "['attention56.cifar10'] ['attention56']"
+    assert sums == " ".join([str(weights.tensors()["head.weight"].sum().item())] * 3) + " ('a', 'b')"
+    assert refused == [
+        "attention32c has no pretrained weights", "attention56: weights must be None or 'DEFAULT', got 'IMAGENET1K_V1'"
+    ]  # fmt: skip
+
+
+def test_timm_adapts_weights(weights: PretrainedWeights) -> None:
+    config = ran.timm._default_cfgs()["attention56.cifar10"]
+    network = timm.create_model("attention56", pretrained=True, pretrained_cfg=config, num_classes=3, in_chans=1)
+    assert network.head.weight.shape == (3, 256)
+    key = "stages.2.units.0.conv2.weight"
+    assert torch.equal(network.state_dict()[key], weights.tensors()[key])
+
+
+def test_timms_normalisation_is_ours_up_to_the_mean_over_pixels(weights: PretrainedWeights) -> None:
+    config = ran.timm._default_cfgs()["attention56.cifar10"]
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
+    ours = Interface.from_json(weights.interface).normalization.normalize(image)
+    difference = (image / 255 - mean) / std - ours
+    torch.testing.assert_close(difference.mean((2, 3)), torch.zeros(1, 3), atol=1e-5, rtol=0)
+    assert difference.abs().max() < 10 / 255
+
+
+def test_pretrained_weights_of_other_networks_are_refused(weights: PretrainedWeights) -> None:
+    with pytest.raises(RuntimeError, match="No pretrained weights exist for attention92"):
+        timm.create_model("attention92", pretrained=True)
+    config = ran.timm._default_cfgs()["attention56.cifar10"]
+    for overlay in (None, {"mean": (0.0, 0.0, 0.0)}):
+        with pytest.raises(UserError, match="with these options: attention56-cifar10 has learning=arl"):
+            timm.create_model(
+                "attention56", pretrained=True, learning="nal", pretrained_cfg=config, pretrained_cfg_overlay=overlay
+            )
+
+
+def test_a_file_of_ones_own_may_be_of_any_network(tmp_path: Path) -> None:
+    expected = small("attention56", learning="nal")
+    torch.save(expected.state_dict(), tmp_path / "weights.pth")
+    config = {"file": str(tmp_path / "weights.pth"), "num_classes": 3}
+    for how in ("pretrained_cfg", "pretrained_cfg_overlay"):
+        network = small("attention56", 1, learning="nal", pretrained=True, **{how: config})
+        assert torch.equal(network.head.weight, expected.head.weight)
+
+
+def test_weights_of_networks_that_timm_cannot_name_are_left_out(
+    weights: PretrainedWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [
+        dataclasses.replace(weights, name="x", model={**weights.model, "name": "unknown"}),
+        dataclasses.replace(weights, name="attention56-half", model={**weights.model, "width": 0.5}),
+        dataclasses.replace(weights, name="plain"),
+    ]
+    monkeypatch.setattr(ran.timm, "pretrained_weights", lambda: [*others, weights])
+    found = [name.partition(".") for name in ran.timm._default_cfgs()]
+    assert {tag for name, _, tag in found if name == "attention56"} == {"plain", "cifar10"}
+    assert {name for name, _, _ in found} == set(NETWORKS)
 
 
 def test_a_name_that_timm_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

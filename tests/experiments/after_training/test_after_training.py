@@ -33,6 +33,7 @@ from experiments.tracking.records import StoredRun
 from experiments.tracking.store import Store
 from ran.data import cluttershapes
 from ran.engine.metrics import assess
+from ran.models import pretrained
 from ran.probe import soft_masks
 from records import names
 from records.command import entry
@@ -157,6 +158,21 @@ def test_an_exported_file_names_the_folder_of_data_that_it_was_given(trained_lab
         made = of_store(trained_lab, "export", run.info.run_id, "--format", "safetensors", "--out", out, *options)
         assert made.status == 0, made.err
         assert ran.load(out).config.data.root == (root or trained_lab.data)
+
+
+def test_weights_of_the_package_are_named(trained_lab, images, tmp_path, monkeypatch):
+    run = trained_lab.children()["arl s0"].info.run_id
+    weights = tmp_path / "attention56-shapes.safetensors"
+    made = of_store(trained_lab, "export", run, "--format", "safetensors", "--out", str(weights))
+    assert made.status == 0, made.err
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    said = call(
+        "predict", "attention56-shapes", str(images), "--format", "json", "--top", "2", "--tracking-uri", "none://"
+    )
+    assert said.status == 0, said.err
+    assert [len(one["classes"]) for one in json.loads(said.out)] == [2, 2, 2]
+    refused = call("predict", "attention56-shape", str(images))
+    assert (refused.status, "nor weights of the package (attention56-shapes)" in refused.err) == (2, True)
 
 
 def test_runs_with_settings_of_the_user_are_told_apart():
