@@ -273,6 +273,6 @@ def create_model(
     if num_classes is None:
         num_classes = 1000 if name.endswith("_imagenet") else 10
     network = build(spec, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    if weights is not None:
+    if weights is not None and not next(network.parameters()).is_meta:
         network.load_state_dict(weights.tensors())
     return network

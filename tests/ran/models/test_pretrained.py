@@ -89,6 +89,13 @@ def test_a_file_is_the_network_that_its_header_says(folder):
     assert create_model("resnet164", width=0.125, pretrained="plain").num_classes == 10
 
 
+def test_on_the_meta_device_there_is_nothing_to_load(folder, recwarn):
+    folder(attention56_ten=(10, {}))
+    with torch.device("meta"):
+        assert create_model("attention56", width=0.125, pretrained=True).num_classes == 10
+    assert not recwarn.list
+
+
 def test_its_own_options_may_be_said_again(folder):
     folder(attention56_cifar10=(10, {"width": 1.0}))
     assert create_model("attention56", learning="arl", width=1.0, mask_activation=None, pretrained=True).num_classes
