@@ -27,7 +27,7 @@ from analysis.read.mlflow_client import StoreError
 from analysis.read.mlflow_store import read_contents, read_searches
 from analysis.read.runs import RunData, RunGroup, group_runs
 from analysis.read.schemas import Selection, left_out_text, of_schema
-from analysis.repeats import day, repeats, repeats_text
+from analysis.repeats import repeats, repeats_text
 from records import names
 from records.command import OneLineParser, entry
 from records.errors import UserError
@@ -210,10 +210,10 @@ def _files(folder: Path) -> list[ArchiveFile]:
 
 def _row(file: ArchiveFile) -> tuple[str, ...]:
     seeds = sorted({int(run.tags[names.SEED]) for run in file.runs if run.tags.get(names.SEED, "").isdecimal()})
-    starts = sorted(run.start_time for run in file.runs if run.start_time is not None)
-    days = sorted({day(starts[0]), day(starts[-1])}) if starts else ["-"]
+    days = sorted(run.day for run in file.runs if run.start_time is not None) or ["-"]
+    started = " to ".join(dict.fromkeys((days[0], days[-1])))
     shown = ",".join(map(str, seeds))
-    return file.path.name, str(len(file.studies)), str(len(file.results)), shown, " to ".join(days), _size(file.path)
+    return file.path.name, str(len(file.studies)), str(len(file.results)), shown, started, _size(file.path)
 
 
 def _size(path: Path) -> str:

@@ -1,8 +1,8 @@
 """The archived runs that were trained more than once: did they give the same error and the same weights again?"""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from analysis.read.runs import RunData, group_runs
 from records import names
@@ -46,19 +46,12 @@ def repeats_text(found: Sequence[Repeat]) -> str:
     return "\n".join([columns(HEADERS, [_row(repeat) for repeat in found], right=(2, 4)), "", *_summary(found)])
 
 
-def day(milliseconds: int | None) -> str:
-    """Returns the UTC date of a time in ms since 1970, "-" for None."""
-    return "-" if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
-
-
 def _row(repeat: Repeat) -> tuple[str, ...]:
     first, again = repeat.first, repeat.again
     weights = {True: "equal", False: "differ", None: "-"}[repeat.same_weights]
     way = "the same" if repeat.same_way else _changed(first.tags.get(names.HOW, "-"), again.tags.get(names.HOW, "-"))
-    return (
-        _name(first), day(first.start_time), f"{_error(first):.2f}", day(again.start_time), f"{_error(again):.2f}", way,
-        weights,
-    )  # fmt: skip
+    errors = ["-" if math.isnan(_error(run)) else f"{_error(run):.2f}" for run in (first, again)]
+    return _name(first), first.day, errors[0], again.day, errors[1], way, weights
 
 
 def _changed(before: str, after: str) -> str:
@@ -72,11 +65,9 @@ def _summary(found: Sequence[Repeat]) -> Iterator[str]:
     for way, same_way in (("in the same way", True), ("in another way", False)):
         if of_way := [repeat for repeat in found if repeat.same_way == same_way]:
             equal = sum(repeat.apart == 0 and repeat.same_weights is True for repeat in of_way)
-            most = max(repeat.apart for repeat in of_way)
-            yield (
-                f"{len(of_way)} trained again {way}: {equal} with the same error and weights, errors at most "
-                f"{most:.2f} points apart"
-            )
+            apart = [repeat.apart for repeat in of_way if not math.isnan(repeat.apart)]
+            most = f", errors at most {max(apart):.2f} points apart" if apart else ""
+            yield f"{len(of_way)} trained again {way}: {equal} with the same error and weights{most}"
 
 
 def _name(run: RunData) -> str:

@@ -246,16 +246,18 @@ def _text(title: str, classes: Sequence[str], assessment: "Assessment", record: 
     from records.text import columns
 
     top5 = "" if assessment.err5 is None else f", top-5 {assessment.err5:.2f} %"
+    interval = []
+    if record["err_interval"] is not None:  # else an image is there several times
+        low, high = record["err_interval"]
+        interval = [f"interval   top-1 {low:.2f} to {high:.2f} % (95 %, over the choice of test images)"]
     lines = [
         f"{title}: {assessment.images:,} image{'' if assessment.images == 1 else 's'}",
         f"error      top-1 {assessment.err:.2f} %{top5}",
+        *interval,
         f"loss       {assessment.loss:.4f}",
         f"ECE        {assessment.ece:.2f} % (15 bins)",
         f"speed      {record['images_per_s']:.0f} images/s",
     ]
-    if record["err_interval"] is not None:  # else an image is there several times
-        low, high = record["err_interval"]
-        lines.insert(2, f"interval   top-1 {low:.2f} to {high:.2f} % (95 %, over the choice of test images)")
     if record["severity_err"] is not None:
         lines.append("severity   " + ", ".join(f"{i}: {err:.2f} %" for i, err in enumerate(record["severity_err"], 1)))
     lines.append("")

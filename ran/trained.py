@@ -1,7 +1,7 @@
 """A trained network with its classes and the preprocessing of its images.
 
 A finished run stores it as three files: config.json, model.json and weights.safetensors. `save` writes them into one
-safetensors file with a header; `load` reads either form. The package contains such files (`ran.models.pretrained`).
+safetensors file with a header; `load` reads either form. The package may contain such files (`ran.models.pretrained`).
 """
 
 import dataclasses
@@ -193,7 +193,7 @@ class Trained:
 def load(path: Path | str) -> Trained:
     """Returns the network of a folder with a run's artifacts, or of a file that `save` wrote, on the CPU.
 
-    `path` may also name weights that the package contains, e.g. "attention56-cifar10". Raises ModelError.
+    `path` may also name weights of the package, "<network>-<data>" (`ran.models.pretrained`). Raises ModelError.
     """
     path = Path(path) if os.path.exists(path) else pretrained_files().get(str(path), Path(path))
     if path.is_dir():

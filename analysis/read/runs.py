@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from records import names
@@ -56,6 +57,13 @@ class RunData:
     def schema(self) -> int:
         """The schema version of its fingerprint."""
         return schema_of(self.tags)
+
+    @property
+    def day(self) -> str:
+        """The UTC date of its start, "-" if that is not on record."""
+        if self.start_time is None:
+            return "-"
+        return datetime.fromtimestamp(self.start_time / 1000, UTC).date().isoformat()
 
     @property
     def started(self) -> int:

@@ -48,10 +48,10 @@ def find(run: str, uri: str | None = None) -> ResolvedRun:
     A folder or file, also of the package, is read without a store, but a checkpoint needs the store for its
     configuration. Raises RunError, ModelError and TrackingError.
     """
-    exists = os.path.exists(run)  # unlike Path.exists, also accepts a name that no file can have
-    if exists and os.path.isfile(run) and is_checkpoint(metadata(Path(run))):
+    # os.path, unlike Path, also accepts a name that no file can have.
+    if os.path.isfile(run) and is_checkpoint(metadata(Path(run))):
         return _from_store(read_header(Path(run)).fingerprint, uri, weights=Path(run))
-    if exists or run in pretrained_files():
+    if os.path.exists(run) or run in pretrained_files():
         trained = load(run)
         return ResolvedRun(trained=trained, name=run, step=trained.config.train.steps)
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}", run):

@@ -260,10 +260,9 @@ def create_model(
     Images of any size that is large enough for the masks are valid; `image_size`, if given, checks that at once.
 
     Weights are PyTorch's default; `ran.models.network.initialize(network, seed)` sets the paper's. With `pretrained`
-    they are those of the package, which may be named (`pretrained="attention56-cifar10"`).
-    `list_models(pretrained=True)` lists such networks, ran/models/weights has a card for each, and
-    `ran.load("attention56-cifar10")` returns the network with its classes and the normalisation of its images. Raises
-    ConfigError if no weights fit, or several.
+    they are those of the package (`ran.models.pretrained`), which may be named: `pretrained="<network>-<data>"`.
+    `list_models(pretrained=True)` lists the networks that have some, and `ran.load("<network>-<data>")` returns one
+    with its classes and the normalisation of its images. Raises ConfigError if no weights fit, or several.
     """
     spec = network_spec(name, **overrides)
     weights = None

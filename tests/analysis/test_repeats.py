@@ -1,10 +1,12 @@
 """Runs that were trained twice: which results were the same."""
 
+from dataclasses import replace
+
 import pytest
 
 from analysis import archive
 from analysis.read.runs import RunData
-from analysis.repeats import Repeat, day, repeats, repeats_text
+from analysis.repeats import Repeat, repeats, repeats_text
 from records import names
 
 AVX2, AVX512 = (f"cpu {kind}, 1 thread, fused, channels_last, torch 2.14.1" for kind in ("AVX2", "AVX512"))
@@ -57,8 +59,16 @@ def test_errors_that_differ_are_said():
     assert "0 with the same error and weights, errors at most 0.40 points apart" in text
 
 
+def test_runs_that_diverged_have_no_errors_to_compare():
+    diverged = result("a", 1, float("nan"), weights=None)
+    *_, row, _, said = repeats_text([Repeat(diverged, replace(diverged, start_time=2))]).splitlines()
+    assert row.split()[-7:] == ["1970-01-02", "-", "1970-01-01", "-", "the", "same", "-"]
+    assert said == "1 trained again in the same way: 0 with the same error and weights"
+
+
 def test_a_start_that_is_not_on_record():
-    assert (day(None), day(0)) == ("-", "1970-01-01")
+    run = result("a", 1, 9.0)
+    assert (run.day, replace(run, start_time=None).day) == ("1970-01-02", "-")
 
 
 def test_the_command(store_folder, capsys):
