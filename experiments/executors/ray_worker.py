@@ -56,7 +56,11 @@ class WorkerJob:
 
 
 class WorkerReporter(logging.Handler):
-    """A reporter that sends what happens to the launch, and receives its orders to stop."""
+    """A reporter that sends what happens to the launch, and receives its orders to stop.
+
+    It talks to the event bus in a thread of its own only. While a task's main thread waits for an answer, Ray takes the
+    task's CPU as free and may start another run on it.
+    """
 
     def __init__(self, bus: Any, name: str):
         super().__init__(logging.WARNING)
@@ -64,21 +68,19 @@ class WorkerReporter(logging.Handler):
         self._events: list[tuple[str, tuple[Any, ...]]] = []
         self._step: int | None = None
         self._stop, self._cut = False, None
-        self._over = threading.Event()
-        self._exchanging = threading.Lock()
+        self._ready, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_exchanging, name="reporter", daemon=True)
 
     def __enter__(self) -> "WorkerReporter":
         logging.getLogger().addHandler(self)
-        self.exchange()
         self._thread.start()
+        self._ready.wait()
         return self
 
     def __exit__(self, *exception: object) -> None:
         logging.getLogger().removeHandler(self)
         self._over.set()
         self._thread.join()
-        self.exchange()
 
     def run_begins(self, name: str, config: RunConfig, step: int, where: str = "") -> None:
         self._events.append(("run_begins", (name, config, step, f"{platform.node()}, process {os.getpid()}")))
@@ -102,21 +104,25 @@ class WorkerReporter(logging.Handler):
     def cut(self, name: str) -> str | None:
         return self._cut
 
-    def exchange(self) -> None:
-        """Sends what happened since, and receives the orders. An event bus that does not answer changes nothing."""
-        with self._exchanging:
-            events, self._events = self._events, []
-            step, self._step = self._step, None
-            if step is not None:  # after it has begun, and before it ends
-                at = 1 + max((i for i, (what, _) in enumerate(events) if what == "run_begins"), default=-1)
-                events.insert(at, ("step", (self._name, step)))
-            with contextlib.suppress(RayError):
-                self._stop, cut = ray.get(self._bus.report.remote(events), timeout=30)
-                self._cut = cut.get(self._name)
-
     def _keep_exchanging(self) -> None:
+        try:
+            self._exchange()
+        finally:
+            self._ready.set()
         while not self._over.wait(EXCHANGE_SECONDS):
-            self.exchange()
+            self._exchange()
+        self._exchange()
+
+    def _exchange(self) -> None:
+        """Sends what happened since, and receives the orders. An event bus that does not answer changes nothing."""
+        events, self._events = self._events, []
+        step, self._step = self._step, None
+        if step is not None:  # after it has begun, and before it ends
+            at = 1 + max((i for i, (what, _) in enumerate(events) if what == "run_begins"), default=-1)
+            events.insert(at, ("step", (self._name, step)))
+        with contextlib.suppress(RayError):
+            self._stop, cut = ray.get(self._bus.report.remote(events), timeout=30)
+            self._cut = cut.get(self._name)
 
 
 _connected: dict[str, tuple[Store, Leases]] = {}

@@ -358,6 +358,35 @@ def test_a_part_of_a_gpu(lab, monkeypatch):
         cluster.shutdown()
 
 
+@pytest.mark.slow
+def test_a_worker_that_waits_for_the_launch_keeps_its_cpu():
+    """Else Ray puts a second run on a node that is full, beside others that are idle."""
+    import ray
+
+    from experiments.executors.event_bus import EventBus
+    from experiments.executors.ray_worker import WorkerReporter
+
+    class SlowBus(EventBus):
+        def report(self, events):
+            time.sleep(2.0)
+            return super().report(events)
+
+    def run(bus):
+        began = time.monotonic()
+        with WorkerReporter(bus, "first"):
+            pass
+        return began, time.monotonic()
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        bus = ray.remote(SlowBus).options(num_cpus=0).remote()
+        task = ray.remote(run).options(num_cpus=1)
+        (first, ended), (second, _) = sorted(ray.get([task.remote(bus), task.remote(bus)], timeout=120))
+        assert first + 4.0 < ended <= second
+    finally:
+        ray.shutdown()
+
+
 def test_workers_that_do_not_start_are_not_waited_for_in_silence(monkeypatch):
     """The driver waits for them, and says so."""
     from experiments.executors import ray_cluster as clusters
