@@ -254,7 +254,7 @@ def _text(title: str, classes: Sequence[str], assessment: "Assessment", record: 
         f"{title}: {assessment.images:,} image{'' if assessment.images == 1 else 's'}",
         f"error      top-1 {assessment.err:.2f} %{top5}",
         *interval,
-        f"loss       {assessment.loss:.4f}",
+        f"loss       {assessment.loss:#.4g}",
         f"ECE        {assessment.ece:.2f} % (15 bins)",
         f"speed      {record['images_per_s']:.0f} images/s",
     ]

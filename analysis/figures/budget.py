@@ -24,19 +24,17 @@ _TABLE = "3"  # of the paper's effects by depth and learning
 
 def budget(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
     """Yields a figure for each study with an axis of steps and a comparison."""
-    for group in captions.comparable_groups(studies):
-        found = False
-        for study in group:
-            if study.compare is None or not any(axis.name == BUDGET.axis for axis in study.axes):
-                continue
-            lines = _with_effects(lines_of(BUDGET, study, results))
-            if lines:
-                found = True
-                yield _drawn(study, lines)
-        if not found:
-            like = next((study for study in group if study.name == BUDGET.study), group[0])
-            why = f"no finished pair of {BUDGET.study}"
-            yield MissingFigure(BUDGET.kind, captions.missing_message(BUDGET.kind, why, BUDGET.study, like))
+    varied = [s for s in studies if s.compare is not None and any(axis.name == BUDGET.axis for axis in s.axes)]
+    for study in varied:
+        lines = _with_effects(lines_of(BUDGET, study, results))
+        if lines:
+            yield _drawn(study, lines)
+        else:
+            why = "no finished pair"
+            yield MissingFigure(BUDGET.kind, captions.missing_message(BUDGET.kind, why, study.name, study))
+    if not varied:  # whatever the others' profiles: it has its own
+        command = f"python run_ablation.py --study {BUDGET.study}"
+        yield MissingFigure(BUDGET.kind, f"no figure {BUDGET.kind}: no run of {BUDGET.study}; `{command}`")
 
 
 def _with_effects(lines: Lines) -> Lines:

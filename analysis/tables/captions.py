@@ -143,8 +143,11 @@ def hours_sentence(cells: Sequence[CellRuns]) -> list[str]:
 
 
 def hours_text(hours: float) -> str:
-    """Returns hours as text, in minutes below two hours."""
-    return f"{60 * hours:.{0 if hours >= 0.1 else 1}f} minutes" if hours < 2 else f"{hours:.1f} hours"
+    """Returns hours as text, in minutes below two hours and in seconds below a minute."""
+    if hours >= 2:
+        return f"{hours:.1f} hours"
+    minutes = 60 * hours
+    return f"{minutes:.{0 if minutes >= 6 else 1}f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
 
 
 def shortfall_sentence(cells: Sequence[CellRuns]) -> list[str]:

@@ -102,7 +102,7 @@ class _RunState:
 
     def note_loss(self, values: Mapping[str, float]) -> None:
         if names.TRAIN_LOSS in values:
-            self.loss = f"loss {values[names.TRAIN_LOSS]:.3f}"
+            self.loss = f"loss {values[names.TRAIN_LOSS]:#.4g}"
 
 
 class PlainReporter:

@@ -469,6 +469,14 @@ def test_the_effect_stands_over_the_images_seen_and_the_papers_over_its_own() ->
     assert max(max(one.get_xdata()) for one in lines.values()) < 100_000, "no line leads to the paper's"
 
 
+def test_the_effect_against_images_seen_is_asked_for_once_with_a_launch_that_is_accepted() -> None:
+    """The study has a profile of its own, whatever those of the studies on record are."""
+    lines = study_lines("arl_vs_nal", (0,)) + study_lines("mask_type", (0,), profile="paper-1")
+    results = results_of(Path("none"), lines)
+    (gap,) = collect_figures(results, select(results.studies), ["budget"])[1]
+    assert gap.message == "no figure budget: no run of budget; `python run_ablation.py --study budget`"
+
+
 # Figure 4.
 
 

@@ -310,6 +310,8 @@ def test_hours_of_a_run_count_once() -> None:
     assert "Cost: 3.0 hours over 2 runs." in caption(study, results_of((study, runs + runs)).runs)
     study, runs = study_with_runs("controls", {("trunk",): {0: 9.0}}, hours=0.02)
     assert "Cost: 1.2 minutes over 1 run." in caption(study, results_of((study, runs)).runs)
+    study, runs = study_with_runs("controls", {("trunk",): {0: 9.0}}, hours=0.0008)
+    assert "Cost: 3 seconds over 1 run." in caption(study, results_of((study, runs)).runs)
     study, runs = study_with_runs("controls", {("trunk",): {0: 9.0}}, hours=None)
     assert "Cost" not in caption(study, results_of((study, runs)).runs)
 

@@ -1,6 +1,7 @@
 """What a launch shows of its study before the end: the table so far."""
 
 import io
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 from experiments.console import progress
 from experiments.console.progress import BarReporter, PlainReporter
 from ran.config import RunConfig, TrainConfig
+from records import names
 
 
 def test_plain_lines_hold_a_table_after_each_seed(capsys):
@@ -48,6 +50,17 @@ def test_the_time_left_counts_from_where_a_run_was_resumed(reporter, monkeypatch
         report.run_begins("a s0", RunConfig(train=TrainConfig(steps=1000)), 600)  # its worker died
         report.step("a s0", 600)
         assert report.time_left.seconds() == pytest.approx(160)  # 40 s for 100 steps
+
+
+@pytest.mark.parametrize(("loss", "text"), [(0.70021, "0.7002"), (2.3, "2.300"), (4.0123e11, "4.012e+11")])
+def test_a_loss_has_four_digits_however_large(loss, text, monkeypatch, capsys):
+    with PlainReporter({"a s0": 100.0}) as report:
+        report.run_begins("a s0", RunConfig(train=TrainConfig(steps=1000)), 0)
+        report.metrics("a s0", 1, {names.TRAIN_LOSS: loss})
+        hour_later = time.monotonic() + 3600
+        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: hour_later))
+        report.step("a s0", 2)
+    assert f"step 2/1000, loss {text}, " in capsys.readouterr().err
 
 
 def test_a_launch_of_two_seeds_prints_the_table_after_the_first(lab):
