@@ -38,7 +38,7 @@ MOST_BYTES = 2**28
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 if --skip-damaged left out images. Raises UserError."""
     options = _parse(argv)
-    trained = resolve_network(options).trained
+    trained = resolve_network(options).trained.with_native_precision()
     if options.size is not None:
         trained = trained.with_test_size(options.size)
     with tempfile.TemporaryDirectory(prefix="ran-") as folder:

@@ -26,7 +26,7 @@ from ran.data.image_folder.reader import Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
-from ran.engine.device import Arithmetic
+from ran.engine.device import Arithmetic, has_bf16
 from ran.engine.evaluate import predict
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.pretrained import pretrained_files
@@ -178,6 +178,14 @@ class Trained:
         return dataclasses.replace(
             self, interface=dataclasses.replace(self.interface, size=size, share=test_share(size))
         )
+
+    def with_native_precision(self) -> "Trained":
+        """Returns a copy that computes in float32 if its run did in bfloat16 and its device would only emulate that."""
+        train = self.config.train
+        if train.precision != "bf16" or has_bf16(self.device):
+            return self
+        train = dataclasses.replace(train, precision="float32")
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, train=train))
 
     @property
     def arithmetic(self) -> Arithmetic:

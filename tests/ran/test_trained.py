@@ -126,6 +126,19 @@ def test_another_size_of_test_image(run_folder):
         other.with_test_size(1)
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_that_a_processor_only_emulates_is_float32_in_use(native, run_folder, monkeypatch):
+    monkeypatch.setattr("ran.trained.has_bf16", lambda device: native)
+    one = load(run_folder)
+    assert one.with_native_precision() is one, "float32 is native everywhere"
+    config = dataclasses.replace(one.config, train=dataclasses.replace(one.config.train, precision="bf16"))
+    other = dataclasses.replace(one, config=config)
+    x = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    assert torch.equal(other.with_native_precision().logits(x), (other if native else one).logits(x))
+    assert not torch.equal(other.logits(x), one.logits(x)), "else this test shows nothing"
+    assert other.config.train.precision == "bf16"
+
+
 def spoil(folder: Path, what: str) -> None:
     config, model, weights = (folder / name for name in (names.CONFIG_JSON, names.MODEL_JSON, names.WEIGHTS))
     match what:
