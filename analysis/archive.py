@@ -236,11 +236,8 @@ def coverage(file: ArchiveFile) -> list[str]:
         name = study.name if not study.overrides else f"{study.name} {study.canonical_overrides}"
         held = dict.fromkeys(line["fingerprint"] for line in file.lines if line.get("masks"))
         masks = [labels[fingerprint] for fingerprint in held if fingerprint in labels]
-        # As the tables count: of the seeds of the plan, those that were not launched yet, too.
-        number = len(study.cells()) * len(study.planned_seeds) or len(labels)
-        beyond = {r.fingerprint for r in study.runs if study.planned_seeds and r.seed not in study.planned_seeds}
-        results = labels.keys() & file.results.keys()
-        text = f"{len(results - beyond)} of {number} planned runs"
+        results, beyond = labels.keys() & file.results.keys(), study.beyond_plan
+        text = f"{len(results - beyond)} of {study.plan_size} planned runs"
         text += f", {len(results & beyond)} beyond the plan" if results & beyond else ""
         text += _remarks([group for fingerprint, group in groups.items() if fingerprint in labels])
         rows.append((name, text + (f", masks of {'; '.join(masks)}" if masks else "")))

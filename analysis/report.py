@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.claims.paper import CLAIMS as CLAIM_LIST
+from analysis.claims.table import runs_value
 from analysis.figures import CaptionedFigure, MissingFigure, render
 from analysis.make_tables import CLAIMS, SourcedTable
 from analysis.read.deviations import deviations
@@ -125,7 +126,7 @@ def _verdicts(study: StudyRecord, claims: SourcedTable) -> str:
         runs, claim, verdict = row[0], row[1], row[-1]
         if isinstance(claim, Label) and isinstance(runs, Label) and isinstance(verdict, Judgement):
             of_study = any(study.name in known.hypotheses for known in CLAIM_LIST if known.id == claim.value)
-            if of_study and runs.value == f"{study.profile} {study.dataset}":
+            if of_study and runs.value == runs_value(study):
                 lines.append(f"<li>{html.escape(claim.text)}: <strong>{html.escape(verdict.text)}</strong></li>")
     return f'<ul class="verdicts">{"".join(lines)}</ul>' if lines else ""
 
@@ -199,11 +200,12 @@ def _runs(results: "Results", studies: Sequence[StudyRecord], missing: Sequence[
     runs = results.runs.set_index("fingerprint")
     rows = []
     for study in studies:
-        planned = [run.fingerprint for run in study.runs]
-        there = runs.loc[[p for p in dict.fromkeys(planned) if p in runs.index]]
+        launched = dict.fromkeys(run.fingerprint for run in study.runs)
+        there = runs.loc[[fingerprint for fingerprint in launched if fingerprint in runs.index]]
         over = there[there["outcome"].isin(list(RESULTS))]
-        hours = over["hours"].sum()
-        cells = (study.name, study.profile, dataset_name(study.dataset), f"{len(over)}/{len(planned)}", f"{hours:.2f}")
+        beyond = len(study.beyond_plan & set(over.index))
+        count = f"{len(over) - beyond}/{study.plan_size}" + f" +{beyond}" * bool(beyond)
+        cells = (study.name, study.profile, dataset_name(study.dataset), count, f"{over['hours'].sum():.2f}")
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{name}</th>" for name in ("study", "profile", "data set", "runs over", "hours"))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -224,15 +224,15 @@ def seeds_needed(assumed: Sequence[tuple[Claimed, float]], power: float = POWER,
     """Returns how many seeds in all show a whole claim with this power, if the true value of each contrast is as given.
 
     The variance between seeds falls with their number, that of the test images stays. The power of the conjunction is
-    at least 1 minus the sum of what each lacks. At least MIN_SEEDS; FAR + 1 means more than FAR; NEVER: no number of
-    seeds does, because of the images or because an effect is not on the claimed side. Raises ValueError for fewer than
-    two seeds.
+    at least 1 minus the sum of what each lacks. At least MIN_SEEDS; FAR + 1 means that FAR are not seen to be enough;
+    NEVER: no number of seeds is, because some contrast alone lacks the power, for its images or for an effect that is
+    not on the claimed side. Raises ValueError for fewer than two seeds.
     """
 
     def reached(n: float) -> float:
         return 1 - sum(1 - _power_of(one, effect, n, alpha) for one, effect in assumed)
 
-    if reached(1e9) < power:
+    if min(_power_of(one, effect, 1e9, alpha) for one, effect in assumed) < power:
         return NEVER
     if reached(FAR) < power:
         return FAR + 1

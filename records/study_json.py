@@ -160,6 +160,16 @@ class StudyRecord:
         return json.dumps(self.overrides, sort_keys=True)
 
     @property
+    def plan_size(self) -> int:
+        """Runs of the plan, launched or not: every cell at every planned seed; without a plan, those launched."""
+        return len(self.cells()) * len(self.planned_seeds) or len({run.fingerprint for run in self.runs})
+
+    @property
+    def beyond_plan(self) -> set[str]:
+        """The fingerprints of launched seeds that are not planned; empty without a plan."""
+        return {run.fingerprint for run in self.runs if self.planned_seeds and run.seed not in self.planned_seeds}
+
+    @property
     def profile_name(self) -> str:
         """The profile without its version."""
         return profile_name(self.profile)

@@ -12,6 +12,7 @@ from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Judge
 from analysis.tables.contrasts import mixed
 from analysis.tables.network_table import Costs, at_full_width
 from analysis.tables.study_table import safe_stem
+from records.study_json import StudyRecord
 
 _DIGITS = {ERROR: 2, ERROR5: 2, PARAMS: 2, MACS: 2} | dict.fromkeys(RESPONSE.values(), 3)
 IMAGES = 530_000 * 256  # training images of the paper's ImageNet protocol
@@ -34,7 +35,7 @@ def claims_table(judged: Sequence[JudgedClaim], costs: Costs | None = None) -> T
     rows = []
     for one in judged:
         first: list[TableCell] = [
-            Label(runs_text(one), "" if one.study is None else f"{one.study.profile} {one.study.dataset}"),
+            Label(runs_text(one), "" if one.study is None else runs_value(one.study)),
             Label(f"{one.claim.sentence} ({one.claim.where})", one.claim.id),
         ]
         last: TableCell = Judgement(verdict_text(one), one.verdict, one.needed)
@@ -62,9 +63,10 @@ def _numbers(found: Finding, *, says_over: bool) -> tuple[TableCell, TableCell, 
         return paper, Difference(exact, expected=0, digits=digits, ratio=hypothesis.ratio), Blank()
     if found.measured is None:
         return paper, Difference(None, expected=0), Blank()
-    contrast, n, planned = found.measured.contrast, found.measured.n, found.measured.planned
-    difference = Difference(contrast, expected=n, digits=digits, ratio=hypothesis.ratio, says_over=says_over)
-    return paper, difference, Count(n, planned or n, found.measured.diverged)
+    measured = found.measured
+    n = measured.of_plan if measured.planned else measured.n
+    difference = Difference(measured.shown, expected=n, digits=digits, ratio=hypothesis.ratio, says_over=says_over)
+    return paper, difference, Count(n, measured.planned or n, measured.diverged, beyond=measured.n - n)
 
 
 def runs_text(one: JudgedClaim) -> str:
@@ -73,6 +75,11 @@ def runs_text(one: JudgedClaim) -> str:
         return "none here" if one.verdict == NOT_RUN else "counted"
     overrides = ", ".join(f"{key} = {value}" for key, value in sorted(one.study.overrides.items()))
     return ", ".join([one.study.profile, one.data] + [overrides] * bool(overrides))
+
+
+def runs_value(study: StudyRecord) -> str:
+    """Returns the same for machines: profile, data set and, if there are some, overrides as JSON."""
+    return " ".join([study.profile, study.dataset] + [study.canonical_overrides] * bool(study.overrides))
 
 
 def verdict_text(one: JudgedClaim) -> str:
@@ -99,8 +106,10 @@ def seeds_text(one: JudgedClaim) -> str:
     planned = len(one.study.planned_seeds)
     if planned < MIN_SEEDS:
         return f"{planned} of at least {MIN_SEEDS} seeds planned" if planned else "no plan on record"
-    counts = sorted({measured.n for measured in one.measured}) or [0]
+    counts = sorted({measured.of_plan for measured in one.measured}) or [0]
     found = f"{counts[0]} of {planned} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} of {planned} seeds"
+    others = max((measured.n - measured.of_plan for measured in one.measured), default=0)
+    found += f" planned, {others} other{'' if others == 1 else 's'}" if others else ""
     lost = max((m.diverged for m in one.measured if not m.complete), default=0)
     return f"{found}, {lost} diverged" if lost else found
 
@@ -129,7 +138,9 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
         "Paper: the same of its published values, on CIFAR-100 beside runs on it, else on its table's data set.",
     ]
     if found:
-        sentences.append(f"Ours: mean over the planned seeds, {captions.interval_text(found)}.")
+        others = any(one.n > one.of_plan and one.planned for one in measured)
+        which = "planned seeds, and where none of them is there over those launched" if others else "planned seeds"
+        sentences.append(f"Ours: mean over the {which}, {captions.interval_text(found)}.")
     sentences += [
         "Supported: every contrast lies on the claimed side, each by a one-sided test at 5 %. Contradicted: one lies "
         "on the other, by Holm's correction over the claim's. No difference: every 90 % interval lies within the "

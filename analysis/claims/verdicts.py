@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.claims.claim import ERROR, ERROR5, MACS, NOT_OURS, PARAMS, RESPONSE, Claim, Hypothesis, Term
+from analysis.claims.claim import ERROR, ERROR5, MACS, NOT_OURS, PARAMS, RESPONSE, CellValues, Claim, Hypothesis, Term
 from analysis.claims.paper import CLAIMS
 from analysis.read.published import published_value, reported
 from analysis.stats import CONTRADICTED, SUPPORTED, UNDECIDED, Claimed, seeds_needed, verdict
@@ -169,8 +169,7 @@ def _verdict(findings: Sequence[Finding]) -> str:
         return SUPPORTED
     if not all(found.measured.complete for found in measured if found.measured is not None):
         return INTERIM
-    if any(found.measured.guesses for found in measured if found.measured is not None):
-        return UNDECIDED
+    # A contrast of guesses alone has no spread: it is neither shown nor contradicted, and counts in Holm's family.
     return verdict([claimed for found in measured if (claimed := found.claimed) is not None])
 
 
@@ -231,12 +230,20 @@ def _counted(claim: Claim, hypothesis: Hypothesis, costs: Costs) -> Finding:
 
 
 def _paper(claim: Claim, hypothesis: Hypothesis, dataset: str) -> float | None:
-    """The paper's effect, on the data set of the runs if it has numbers on it."""
+    """The paper's effect, on the data set of the runs if all its numbers are there on it."""
+    of_terms = {reported(_place(claim, term)[0], dataset) for term in hypothesis.terms}
+    if len({paper[0] for paper in of_terms if paper is not None}) > 1:
+        dataset = ""  # that of the tables themselves
     return _combined(hypothesis, [_published(claim, term, dataset) for term in hypothesis.terms])
 
 
+def _place(claim: Claim, term: Term) -> tuple[str, CellValues]:
+    """Table and cell of a term's published value."""
+    return term.published or (claim.table, term.cell)
+
+
 def _published(claim: Claim, term: Term, dataset: str) -> float | None:
-    table, cell = term.published or (claim.table, term.cell)
+    table, cell = _place(claim, term)
     paper = reported(table, dataset)
     quantity = {ERROR: paper[1] if paper else "", ERROR5: "top5_err", PARAMS: "params", MACS: "macs"}
     return published_value(table, cell, quantity.get(term.quantity, "relative_response"))

@@ -52,6 +52,12 @@ def shortfall_sentences(cells: Sequence[FigureCell]) -> list[str]:
     return sentences.shortfall_sentence([cell.runs for cell in cells])
 
 
+def diverged_sentences(cells: Iterable[FigureCell]) -> list[str]:
+    """Returns how many diverged runs of these cells a figure of finished ones leaves out; [] if there is none."""
+    number = len({fingerprint for cell in cells for fingerprint in cell.diverged.values()})
+    return [f"Left out: {number} diverged run{'' if number == 1 else 's'}."] if number else []
+
+
 def file_stem(*parts: str, study: StudyRecord) -> str:
     """Returns a file name without suffix; overrides add a short hash, because they need a file of their own."""
     return safe_stem(*parts, study.dataset, study.profile, overrides=study)

@@ -45,7 +45,8 @@ class _CostPoint:
 def cost(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
     """Yields a figure for each data set, profile and set of overrides."""
     for group in captions.comparable_groups(studies):
-        there = [cell for study in group for cell in cells_of(study, results) if cell.errors]
+        everything = [cell for study in group for cell in cells_of(study, results)]
+        there = [cell for cell in everything if cell.errors]
         cells = _comparable(there)
         configs = [c for c in _configs(cells) if c.cost("macs") is not None or c.cost("hours") is not None]
         if not configs:
@@ -57,7 +58,10 @@ def cost(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[Caption
             kind="cost",
             stem=captions.file_stem("cost", study=group[0]),
             title=TITLE,
-            caption=tuple(_caption(configs, cells, len(there) - len(cells))),
+            caption=(
+                *_caption(configs, cells, len(there) - len(cells)),
+                *captions.diverged_sentences(everything),
+            ),
             draw=lambda configs=configs, cells=cells: _draw(configs, cells),  # type: ignore[misc]
             studies=captions.studies_of(cells),
             fingerprints=tuple(dict.fromkeys(fingerprint for config in configs for fingerprint in config.errors)),

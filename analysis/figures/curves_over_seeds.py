@@ -74,6 +74,15 @@ class Band:
         found: np.ndarray[Any, Any] = self.values.mean(axis=0)
         return found
 
+    @property
+    def geometric_mean(self) -> "np.ndarray[Any, Any]":
+        """At each step; 0 where a seed is 0."""
+        import numpy as np
+
+        with np.errstate(divide="ignore"):
+            found: np.ndarray[Any, Any] = np.exp(np.log(self.values).mean(axis=0))
+        return found
+
     def deviation(self) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None":
         """Mean minus and plus the sample standard deviation, None for n = 1."""
         if self.n == 1:

@@ -212,7 +212,7 @@ def _row(axes: "Axes", found: Finding, y: float, colour: str) -> None:
         axes.fill_betweenx([y - ROW / 2, y + ROW / 2], low, high, color="#ececec", linewidth=0, zorder=0)
     if found.paper is not None:
         axes.plot([turn(found.paper)], [y], "D", color=style.MUTED, markerfacecolor="white", markersize=3, zorder=3)
-    contrast = None if found.measured is None else found.measured.contrast
+    contrast = None if found.measured is None else found.measured.shown
     if contrast is None:
         return
     axes.plot([turn.ours(contrast.mean)], [y], "o", color=colour, markersize=3, zorder=4)

@@ -35,6 +35,7 @@ class Point:
     x: float
     cell: FigureCell
     mean: Contrast | None
+    """over the finished seeds, which the table's mean is over"""
     difference: MeasuredContrast | None
     marked: bool
     """whether the difference differs from 0 by Holm's test over those of its study"""
@@ -59,7 +60,7 @@ def lines_of(what: ErrorAxis, study: StudyRecord, results: "Results") -> Lines:
         point = Point(
             x=float(cell.values[what.axis]) * what.factor,
             cell=cell,
-            mean=measure_error(study, [(1, cell.runs)]).contrast if cell.errors else None,
+            mean=measure_error(study, [(1, cell.runs.without_diverged())]).contrast,
             difference=differences.get(key),
             marked=key in starred,
             published=_published(study, key),

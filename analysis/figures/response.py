@@ -4,6 +4,7 @@ The response of the trained networks is read from their probes, the response ove
 """
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from analysis.read.results import Results
 
+MEAN = "geometric mean"  # as the claims on them: ratios are analysed as logarithms
 RANGE = "lowest to highest seed"
 TITLE = "Mean response of the stages, relative to stage 1"
 
@@ -62,21 +64,24 @@ class _Responses:
     trained: dict[int, list[float]]
     curves: dict[int, dict[int, list[tuple[int, float]]]]
     cells: list[FigureCell]
+    diverged: list[FigureCell]
+    """cells of this network with a diverged run, which has no response"""
 
 
 def response(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
     """Yields Figure 4 and the response over training for each data set, profile and set of overrides."""
     for group in captions.comparable_groups(studies):
         found = _collect(group, results)
+        left_out = captions.diverged_sentences(cell for f in found for cell in f.diverged)
         trained, over = [f for f in found if f.trained], [f for f in found if f.curves]
         if trained:
-            yield _drawn("response", TITLE, trained, tuple(_caption(trained)), _draw)
+            yield _drawn("response", TITLE, trained, (*_caption(trained), *left_out), _draw)
         else:
             yield MissingFigure(
                 "4", captions.missing_message("4", "no run of depth 164 with probes", "depth_response", group[0])
             )
         if len(_steps(over)) > 1:
-            caption = tuple(_caption(over, over=True))
+            caption = (*_caption(over, over=True), *left_out)
             yield _drawn("training", f"{TITLE}, over training", over, caption, _draw_over)
         elif over:
             where = captions.data_line(group[0])
@@ -125,7 +130,10 @@ def _collect(group: Sequence[StudyRecord], results: "Results") -> list[_Response
             trained |= {seed: relative} if relative else {}
             curves |= {seed: over} if over else {}
             used += [cell] if cell not in used else []
-        found.append(_Responses(network=network, runs=runs, trained=trained, curves=curves, cells=used))
+        diverged = [cell for cell in cells if any(_is(network, cell.runs.by_seed[seed]) for seed in cell.diverged)]
+        found.append(
+            _Responses(network=network, runs=runs, trained=trained, curves=curves, cells=used, diverged=diverged)
+        )
     return found
 
 
@@ -179,9 +187,9 @@ def _caption(shown: Sequence[_Responses], over: bool = False) -> list[str]:
         "Mean absolute value of a stage's output (raw sum of its last unit) over test images, divided by stage 1's"
     )
     if over:
-        ours = f"{counts}; line: mean, band: {RANGE} (none for n = 1), measured at each evaluation."
+        ours = f"{counts}; line: {MEAN}, band: {RANGE} (none for n = 1), measured at each evaluation."
     else:
-        ours = f"{counts}; marker: mean, bar: {RANGE}."
+        ours = f"{counts}; marker: {MEAN}, bar: {RANGE}."
     sentences = [*captions.source_sentences(cells), ours, f"{measure}; logarithmic scale."]
     sentences.append("Grey: the paper's Figure 4 (CIFAR-10), read from its drawing.")
     missing = [network.label for network in NETWORKS if network not in [f.network for f in shown]]
@@ -198,7 +206,7 @@ def _published(network: _ResponseNetwork, stages: int) -> list[float]:
 
 def _draw(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: str) -> "Figure":
     counts = captions.seeds_text(len(f.trained) for f in shown)
-    marker = f"marker: mean, bar: {RANGE}" if any(len(f.trained) > 1 for f in shown) else "marker: the one run"
+    marker = f"marker: {MEAN}, bar: {RANGE}" if any(len(f.trained) > 1 for f in shown) else "marker: the one run"
     figure = style.new_figure(style.COLUMN, 2.7, title, f"{captions.source_line(cells)} · {counts} · {marker}")
     axes = figure.subplots()
     stages = max(len(values) for f in shown for values in f.trained.values())
@@ -210,7 +218,7 @@ def _draw(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: str) 
         i = NETWORKS.index(f.network)
         columns = [[values[k] for values in f.trained.values() if k < len(values)] for k in range(stages)]
         x = [k + 1 + 0.05 * (i - 1) * (k > 0) for k in range(stages)]
-        axes.plot(x, [sum(column) / len(column) for column in columns], **style.look(i), label=f.network.label)
+        axes.plot(x, [_geometric_mean(column) for column in columns], **style.look(i), label=f.network.label)
         axes.vlines(x, [min(c) for c in columns], [max(c) for c in columns], color=style.COLOURS[i], linewidth=1)
     _scale(axes)
     axes.set_xticks(range(1, stages + 1), [f"stage {k}" for k in range(1, stages + 1)])
@@ -229,7 +237,7 @@ def _draw(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: str) 
 def _draw_over(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: str) -> "Figure":
     counts = captions.seeds_text(len(f.curves) for f in shown)
     several = any(len(f.curves) > 1 for f in shown)
-    line = f"line: mean, band: {RANGE}" if several else "line: the one run"
+    line = f"line: {MEAN}, band: {RANGE}" if several else "line: the one run"
     figure = style.new_figure(
         style.PAGE if len(shown) > 1 else style.COLUMN, 2.2, title, f"{captions.source_line(cells)} · {counts} · {line}"
     )
@@ -244,7 +252,7 @@ def _draw_over(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: 
             if found is None:
                 continue
             look = style.line_look(stage - 2) | {"label": f"stage {stage}"}
-            style.curve(axes, found.steps, found.mean, found.extent(), look)
+            style.curve(axes, found.steps, found.geometric_mean, found.extent(), look)
             if len(theirs) >= stage:
                 axes.plot(
                     [last],
@@ -264,6 +272,11 @@ def _draw_over(shown: Sequence[_Responses], cells: Sequence[FigureCell], title: 
     handles, labels = row[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    """0 if one of them is."""
+    return statistics.geometric_mean(values) if min(values) > 0 else 0.0
 
 
 def _scale(axes: Any) -> None:

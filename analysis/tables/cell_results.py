@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,10 @@ class CellRuns:
     def diverged(self) -> set[int]:
         """The seeds whose run diverged."""
         return self._with(names.DIVERGED)
+
+    def without_diverged(self) -> "CellRuns":
+        """Returns the same without the seeds whose run diverged."""
+        return replace(self, outcomes={s: found for s, found in self.outcomes.items() if found != names.DIVERGED})
 
     def values(self, metric: str = names.FINAL_TEST_ERR) -> dict[int, float]:
         """The metric by seed, of the finished seeds that have it."""

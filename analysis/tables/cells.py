@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from analysis.stats import Contrast, MeanStd
+from analysis.stats import FAR, NEVER, Contrast, MeanStd
 from records.study_json import Value
 
 MISSING = "\N{EN DASH}"
@@ -20,11 +20,14 @@ class Label:
 
 @dataclass(frozen=True)
 class Count:
-    """The number of seeds, or pairs of seeds, in the statistics, of planned and diverged ones, and beyond the plan."""
+    """The number of seeds, or pairs of seeds, in the statistics, of planned and diverged ones, and beyond the plan.
+
+    `diverged` is None where another cell of the row counts them.
+    """
 
     n: int
     planned: int
-    diverged: int = 0
+    diverged: int | None = None
     beyond: int = 0
 
 
@@ -40,6 +43,13 @@ class Measure:
     planned: int
     failed: int = 0
     unfinished: int = 0
+
+
+@dataclass(frozen=True)
+class Average:
+    """Mean and standard deviation of a second quantity of the finished seeds; the error's cell counts the others."""
+
+    stats: MeanStd | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class Judgement:
     seeds_needed: int | None
 
 
-TableCell = Label | Count | Measure | Published | Number | Difference | Blank | Ditto | Judgement
+TableCell = Label | Count | Measure | Average | Published | Number | Difference | Blank | Ditto | Judgement
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,8 @@ def format_cell(cell: TableCell) -> str:
             shortfalls = {"div.": cell.diverged, "failed": cell.failed, "unfinished": cell.unfinished}
             parts += [f"{word} {number}/{planned}" for word, number in shortfalls.items() if number]
             return ", ".join(parts) or MISSING
+        case Average(stats=stats):
+            return _mean_std(stats) if stats else MISSING
         case Published(value=value, digits=digits) if cell.signed:
             return MISSING if value is None else signed(value, digits)
         case Published(value=value, digits=digits) | Number(value=value, digits=digits):
@@ -157,17 +169,14 @@ def raw_cell(column: Column, cell: TableCell) -> dict[str, Value | None]:
         case Label(value=value) | Number(value=value) | Ditto(value=value):
             return {column.key: value}
         case Judgement(verdict=verdict, seeds_needed=seeds_needed):
-            return {column.key: verdict, "seeds_needed": seeds_needed}
-        case Count(n=n, planned=planned):
-            return {"n": n, "planned": planned}
+            return {column.key: verdict, "seeds_needed": None if seeds_needed is None else _seeds(seeds_needed)}
+        case Count(n=n, planned=planned, diverged=diverged):
+            return {"n": n, "planned": planned, **({} if diverged is None else {"diverged": diverged})}
         case Measure(stats=stats):
-            return {
-                "mean": stats.mean if stats else None,
-                "std": stats.std if stats else None,
-                "diverged": cell.diverged,
-                "failed": cell.failed,
-                "unfinished": cell.unfinished,
-            }
+            others = {"diverged": cell.diverged, "failed": cell.failed, "unfinished": cell.unfinished}
+            return _mean_and_std(stats) | others
+        case Average(stats=stats):
+            return _mean_and_std(stats)
         case Published(value=value):
             return {"published": value}
         case Difference(contrast=Contrast() as contrast):
@@ -182,6 +191,14 @@ def raw_cell(column: Column, cell: TableCell) -> dict[str, Value | None]:
             return dict.fromkeys(keys)
         case _:
             return {}
+
+
+def _mean_and_std(stats: MeanStd | None) -> dict[str, Value | None]:
+    return {"mean": stats.mean if stats else None, "std": stats.std if stats else None}
+
+
+def _seeds(needed: int) -> int | str:
+    return "none" if needed == NEVER else f">{FAR}" if needed > FAR else needed
 
 
 def _mean_std(stats: MeanStd) -> str:

@@ -30,6 +30,8 @@ class MeasuredContrast:
     """seeds that the study plans; 0: no plan is on record, as before there was one"""
     complete: bool = False
     """whether all planned seeds are there, so that it may be judged; a plan of fewer than MIN_SEEDS never is"""
+    of_plan: int = 0
+    """seeds of the plan that all cells have; the others are there because none of the plan is"""
     diverged: int = 0
     """seeds with a diverged run"""
     guesses: bool = False
@@ -107,6 +109,7 @@ def _measured(study: StudyRecord, terms: Terms, found: Contrast | None, seeds: S
         contrast=found,
         planned=len(plan),
         complete=len(plan) >= MIN_SEEDS and set(seeds) == plan,
+        of_plan=len(plan.intersection(seeds)),
         diverged=len(set.union(*diverged)),
         guesses=bool(seeds) and set(seeds) <= set.intersection(*diverged),
     )

@@ -12,11 +12,11 @@ from analysis.tables import captions
 from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
 from analysis.tables.cells import (
     MINUS,
+    Average,
     Blank,
     Column,
     Difference,
     Label,
-    Measure,
     Number,
     Published,
     Table,
@@ -82,10 +82,7 @@ def build_table(
             row.append(Published(published_value(study.table, study.named(cell), paper[1])))
         if study.compare:
             row.append(differences.get(cell, Blank()))
-        row += [
-            Measure(stats=cell_runs.measure(metric).stats, diverged=0, planned=len(cell_runs.outcomes))
-            for metric in noise
-        ]
+        row += [Average(cell_runs.measure(metric).stats) for metric in noise]
         rows.append(tuple(row))
     columns = [Column(key=axis.name, header=axis.header, numeric=False) for axis in study.axes]
     columns += [Column(key=quantity, header=_COUNTS[quantity][0], numeric=True) for quantity in counts]

@@ -8,10 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from synthetic import study_lines, write_archive
+from synthetic import results_of, study_lines, write_archive
 
 from analysis import figures, make_report
 from analysis.read.deviations import FOLDERS, deviations
+from analysis.report import _runs
 from records import names
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +109,13 @@ def test_runs_that_did_not_finish_are_listed(text):
     assert sorted((line.split(",")[0], line.split(": ")[1].split(",")[0]) for line in lines) == [
         ("arl_vs_nal", names.DIVERGED), ("arl_vs_nal", names.KILLED),
     ]  # fmt: skip
+
+
+def test_runs_are_counted_against_the_plan(tmp_path):
+    lines = study_lines("mask_type", (0, 7))
+    lines[0]["study"]["planned_seeds"] = [0, 1, 2]
+    results = results_of(tmp_path / "archive", lines)
+    assert "<td>3/9 +3</td>" in _runs(results, results.studies, []).body
 
 
 def test_deviations_are_the_codes_own(text):

@@ -1,5 +1,6 @@
 """Statistics against numpy, scipy, formulas written out, and simulations of what they claim."""
 
+import itertools
 import math
 import time
 from typing import Any
@@ -256,6 +257,25 @@ def test_false_positives_stay_between_2_and_7_percent(n: int, of_seeds: float, o
     assert 0.02 <= np.mean(2 * scipy.stats.norm.sf(half / math.sqrt(1 + of_seeds + of_images))) <= 0.07
 
 
+@pytest.mark.parametrize(("level", "n", "two_sided", "one_sided"), [
+    (0.05, 3, 0.069, 0.057), (0.05, 5, 0.056, 0.053), (0.0125, 3, 0.033, 0.0235), (0.0125, 5, 0.0185, 0.0155),
+])  # fmt: skip
+def test_false_positives_of_verdicts_and_stars_are_those_of_the_document(
+    level: float, n: int, two_sided: float, one_sided: float
+) -> None:
+    """As above, at the levels of "supported" and of Holm's first step over four contrasts, at the worst mixture."""
+    chi = scipy.stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, n - 1) / (n - 1)
+    two, one = [], []
+    for of_seeds, of_images in itertools.product((0, 0.3, 1, 3, 10, 30, 100, 1000), (1, 3, 10, 30, 100, 300)):
+        ms_s = (1 + of_seeds) * chi
+        df, se = formula_df(n, ms_s, 1.0, of_images), np.sqrt(np.maximum(ms_s, 1) + of_images)
+        ratio = se / math.sqrt(1 + of_seeds + of_images)
+        two.append(np.mean(2 * scipy.stats.norm.sf(scipy.stats.t.ppf(1 - level / 2, df) * ratio)))
+        one.append(np.mean(scipy.stats.norm.sf(scipy.stats.t.ppf(1 - level, df) * ratio)))
+    assert two_sided - 0.002 < max(two) < two_sided
+    assert one_sided - 0.002 < max(one) < one_sided
+
+
 def test_a_verdict_needs_a_contrast() -> None:
     with pytest.raises(ValueError, match="contrast"):
         verdict([])
@@ -302,6 +322,8 @@ def test_seeds_that_are_never_enough() -> None:
     assert seeds_needed([(Claimed(with_images, -1), -1.0)]) == NEVER, "two standard errors of the images"
     assert 2 < seeds_needed([(Claimed(with_images, -1), -1.3)]) < FAR
     assert seeds_needed([(Claimed(base, -1), -0.01)]) == FAR + 1
+    three = [(Claimed(with_images, -1), -1.35)] * 3
+    assert seeds_needed(three) == FAR + 1, "each alone may reach 80 %; the bound of all three does not show it"
     assert 2 < seeds_needed([(Claimed(base, 0, margin=3.0), 0.0)]) < FAR
     assert seeds_needed([(Claimed(base, 0, margin=3.0), 3.0)]) == NEVER, "at the margin it is not within it"
     with pytest.raises(ValueError, match="two seeds"):

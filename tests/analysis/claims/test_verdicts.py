@@ -76,6 +76,14 @@ def test_every_cell_of_a_claim_is_one_of_its_study(claim: Claim) -> None:
                 assert dict(term.cell) in cells or term.cell["network"] in NOT_OURS, (name, term.cell)
 
 
+def test_the_papers_effect_is_of_one_data_set() -> None:
+    """Table 5 has CIFAR-10 alone, Table 6 both."""
+    cells = {(noise, name): {0: 40.0} for noise in (0.0, 0.7) for name in ("resnet164", "attention92")}
+    for dataset in ("cifar10", "cifar100"):
+        (found,) = only("gains_with_noise", study_with_runs("noisy_labels", cells, dataset=dataset)).findings
+        assert found.paper == pytest.approx(0.47 - 1.46)
+
+
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
 def test_the_papers_own_numbers_agree_with_its_claims(dataset: str) -> None:
     """Each hypothesis of a claim of the paper has a published effect, on the claimed side of its bound."""
@@ -203,6 +211,10 @@ def test_seeds_beyond_the_plan_are_not_judged() -> None:
     others = {cell: {seed + 5: error for seed, error in errors.items()} for cell, errors in cells.items()}
     found = only("arl_beats_nal", study_with_runs("arl_vs_nal", others, seeds=(5, 6, 7), plan=(0, 1, 2)))
     assert found.verdict == INTERIM, "three seeds, but not those of the plan"
+    assert verdict_text(found) == "interim: 0 of 3 seeds planned, 3 others"
+    table = claims_table([found])
+    assert format_cell(table.rows[0][5]) == "0/3 +3"
+    assert any("over those launched" in sentence for sentence in table.caption)
 
 
 def test_one_contrast_of_four_on_the_other_side_is_enough() -> None:
@@ -276,6 +288,10 @@ def test_a_diverged_run_counts_as_guessing() -> None:
     everywhere: Any = {cell: dict.fromkeys(range(3), "diverged") for cell in cells}
     gone = only("arl_beats_nal", study_with_runs("arl_vs_nal", everywhere, networks=networks))
     assert verdict_text(gone) == "undecided: every run of a contrast diverged", "not: no difference"
+    assert format_cell(claims_table([gone]).rows[0][4]) == "\N{EN DASH}", "nothing was measured"
+    against: Any = learning(45, 40) | {(164, way): dict.fromkeys(range(3), "diverged") for way in ("arl", "nal")}
+    found_against = only("arl_beats_nal", study_with_runs("arl_vs_nal", against, networks=networks))
+    assert found_against.verdict == CONTRADICTED, "three of four lie on the other side"
     unknown = only("arl_beats_nal", study_with_runs("arl_vs_nal", cells, dataset="mine"))
     assert verdict_text(unknown) == "interim: 2 to 3 of 3 seeds, 1 diverged", "what guessing costs is not known"
     hundred = {cell: network(f"attention{cell[0]}", num_classes=100) for cell in cells}
@@ -527,6 +543,8 @@ def test_overrides_stand_in_the_first_column_and_the_file_name() -> None:
     ]
     assert tables[0].stem == "claims-cifar10-quick-1"
     assert tables[1].stem.startswith("claims-cifar10-quick-1-")
+    values = [next(csv.DictReader(io.StringIO(to_csv(table))))["runs"] for table in tables]
+    assert values == ["quick-1 cifar10", 'quick-1 cifar10 {"optim.lr": 0.1}'], "the report finds a study's by these"
 
 
 def test_every_claim_stands_in_the_ledger_with_what_would_run_it() -> None:

@@ -18,13 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from results_lab import interval
+from scipy.stats import gmean
 from synthetic import results_of, study_lines
 
 from analysis.claims.paper import CLAIMS
 from analysis.figures import FIGURES, CaptionedFigure, collect_figures, render
 from analysis.figures.cost import _free, _hits
 from analysis.figures.curves_over_seeds import band, windows
+from analysis.figures.depth import DEPTH
 from analysis.figures.error_vs_axis import _limits
+from analysis.figures.points import lines_of
 from analysis.figures.style import look, new_figure, styled
 from analysis.options import select
 from analysis.read.results import Results
@@ -490,7 +493,7 @@ def test_figure_4_shows_measured_and_published_down_to_the_smallest() -> None:
     trained, over = figures("4", lines)
     axes = draw(trained).axes[0]
     nal = [one for one in lines[1:] if one["params"]["model.learning"] == "nal"]
-    expected = np.mean([relatives(one) for one in nal], axis=0)
+    expected = gmean([relatives(one) for one in nal])
     assert list(line(axes, "Attention-164 NAL").get_ydata()) == pytest.approx(list(expected))
     assert list(line(axes, "Attention-164 NAL, published").get_ydata()) == [1, 0.016, 0.009]
     assert axes.get_yscale() == "log"
@@ -502,7 +505,29 @@ def test_figure_4_shows_measured_and_published_down_to_the_smallest() -> None:
     for curve in curves:
         assert curve.pop(0, None) is not None, "step 0, which the first runs logged, says nothing"
     ratios = [curves[1][step] / curves[0][step] for step in curves[0]], [curves[3][s] / curves[2][s] for s in curves[2]]
-    assert list(line(panels[1], "stage 3").get_ydata()) == pytest.approx(list(np.mean(ratios, axis=0)))
+    assert list(line(panels[1], "stage 3").get_ydata()) == pytest.approx(list(gmean(ratios)))
+
+
+def test_a_point_over_finished_runs_has_the_tables_mean_and_says_what_it_leaves_out() -> None:
+    """A diverged run is marked; only differences count it, as guessing."""
+
+    def ends(cell: dict[str, Any], seed: int) -> str:
+        gone = cell == {"depth": 164, "learning": "nal"} and seed > 0
+        return names.DIVERGED if gone else names.FINISHED
+
+    lines = study_lines("arl_vs_nal", outcomes=ends)
+    (error,) = (o["metrics"][names.FINAL_TEST_ERR] for o in lines[1:] if ends_164_nal(o))
+    results = results_of(Path("archive"), lines)
+    point = lines_of(DEPTH, results.studies[0], results)["NAL"][-1]
+    assert (point.mean.mean, point.mean.n) == (pytest.approx(error), 1)
+    assert draw(only("depth", lines))
+    for kind in ("cost", "4"):
+        assert "Left out: 2 diverged runs." in figures(kind, lines)[0].caption
+
+
+def ends_164_nal(one: dict[str, Any]) -> bool:
+    network = one["params"]["model.name"], one["params"]["model.learning"]
+    return network == ("attention164", "nal") and names.FINAL_TEST_ERR in one["metrics"]
 
 
 def test_figure_4_takes_runs_of_arl_vs_nal_and_says_what_lacks() -> None:
