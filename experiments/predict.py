@@ -138,7 +138,7 @@ class _Predictor:
         return good, torch.stack(images) if images else torch.empty(0)
 
     def _predict(self, paths: Sequence[str], images: "Tensor") -> list[Prediction]:
-        best = self.trained.logits(images).double().softmax(1).topk(self.top)
+        best = self.trained.logits(images).cpu().double().softmax(1).topk(self.top)
         return [
             Prediction(self.shown(path), [(self.classes[k], p) for k, p in zip(index, values, strict=True)])
             for path, values, index in zip(paths, best.values.tolist(), best.indices.tolist(), strict=True)

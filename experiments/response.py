@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = resolve_network(options)
     trained = found.trained
     images = load_splits(trained.test_data(), trained.config.seed).test.images[: options.images]
-    responses = stage_responses(trained.network, images, trained.interface.normalization)
+    with trained.arithmetic.on(trained.device):
+        responses = stage_responses(trained.network, images, trained.interface.normalization)
     curve = " ".join(f"{r:.3f}" for r in relative(responses))
     absolute = " ".join(f"{r:.4g}" for r in responses)
     print(f"{found.name}, {len(images):,} test images: relative response {curve} (absolute {absolute})")

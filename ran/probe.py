@@ -56,7 +56,7 @@ class ReceptiveField:
         rows = torch.arange(height, dtype=torch.float64)[:, None] - self.centre[0]
         columns = torch.arange(width, dtype=torch.float64) - self.centre[1]
         distance, order = (rows**2 + columns**2).sqrt().flatten().sort()
-        reached = self.gradient.double().cpu().flatten()[order].cumsum(0)
+        reached = self.gradient.cpu().double().flatten()[order].cumsum(0)
         first = int((reached < share * reached[-1]).sum())
         return distance[first].item()
 

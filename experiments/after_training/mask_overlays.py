@@ -13,8 +13,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn import functional as F
 
+from ran.models.interpolate import interpolate
 from ran.probe import attention_names, soft_masks
 from ran.trained import Trained
 from records.files import writing
@@ -48,13 +48,14 @@ def shown_masks(trained: Trained, images: Tensor) -> list[dict[str, ShownMask]]:
 
     They are upsampled bilinearly to the size of the images, as in the network. Empty for networks without masks.
     """
-    found = soft_masks(trained.network, images.to(trained.device), trained.interface.normalization)
+    with trained.arithmetic.on(trained.device):
+        found = soft_masks(trained.network, images.to(trained.device), trained.interface.normalization)
     shown: list[dict[str, ShownMask]] = [{} for _ in images]
     for name, maps in found.items():
         masks = maps.mask.float()  # (N, C, h, w)
         channels = masks.std((2, 3), correction=0).argmax(1)
         varied = masks[torch.arange(len(masks)), channels]
-        both = F.interpolate(torch.stack([varied, masks.mean(1)], 1), images.shape[2:], mode="bilinear").cpu()
+        both = interpolate(torch.stack([varied, masks.mean(1)], 1), images.shape[2:]).cpu()
         for one, channel, (most, mean) in zip(shown, channels.tolist(), both, strict=True):
             one[name] = ShownMask(channel=channel, varied=most, mean=mean)
     return shown

@@ -17,5 +17,6 @@ def compiled(network: nn.Module, backend: str | Callable[..., Any] = "inductor")
 
     torch._dynamo.reset()
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    torch._inductor.config.deterministic = True  # kernels are not chosen by their time
+    if hasattr(torch._inductor.config, "deterministic"):  # torch 2.10
+        torch._inductor.config.deterministic = True  # kernels are not chosen by their time
     return torch.compile(network, backend=backend)

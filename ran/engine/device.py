@@ -15,6 +15,8 @@ from ran.kernels import build, ops
 
 UNTRIED = ("mps", "xpu")
 """devices that are accepted by name, on which nothing here has ever run"""
+OF_BF16 = (8, 0)
+"""the least compute capability of a GPU with bfloat16"""
 OF_TRITON = (8, 0)
 """the least compute capability of a GPU that Triton supports"""
 
@@ -82,7 +84,8 @@ def synchronize(device: torch.device) -> None:
 def has_bf16(device: torch.device) -> bool:
     """Returns whether bfloat16 is native to the device, so that it is faster than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        # Of this device: torch.cuda.is_bf16_supported asks the current one.
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= OF_BF16
     if device.type != "cpu":
         return False
     # No public query exists. Without one of these instruction sets bf16 is emulated and slower than float32.
@@ -207,8 +210,12 @@ def keep_freed_memory() -> None:
 
 def _set_cuda(*, tf32: bool) -> None:
     """Makes float32 IEEE or TF32 on CUDA, and the same operations give the same bits each time."""
-    float32 = "tf32" if tf32 else "ieee"  # torch's own default for convolutions is tf32
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = float32  # type: ignore[attr-defined]
+    # torch's own default for convolutions is tf32. The compiler and libraries read the older settings too, which raise
+    # unless they agree with the newer, so both are set, for products and for both kinds of operations of cuDNN.
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    float32 = "tf32" if tf32 else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = float32  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False  # it chooses algorithms by their time
     # Of a fixed size, read at the first matrix product: cuBLAS chooses its algorithms by the size.

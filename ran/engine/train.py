@@ -28,6 +28,7 @@ from ran.engine.scoring import LogWindow, Scoring, not_finite
 from ran.engine.setup import load_data, make_network, prepare_process
 from ran.engine.step import StaticStep, TrainStep
 from ran.engine.throughput import Stopwatch
+from ran.rng import stream_seed
 from records import names
 
 
@@ -168,6 +169,7 @@ def train(
             return result(names.KILLED, step, f"stopped at step {step}/{steps}")
         lr = o.lr * schedule(step, steps)
         rate.fill_(lr)
+        torch.manual_seed(stream_seed(config.seed, "layers", step, processes.rank))  # for a user's dropout and the like
         take_step(*inputs)  # batch, forward, loss, backward, sums of the window, SGD
         done = step + 1
         hooks.on_step(done)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules import module as module_hooks
 
@@ -165,15 +164,17 @@ class _TrainNormReLU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> Any:
         y, statistics = (_triton().forward if _on_cuda(x) else _forward)(x, weight, bias, norm)
         ctx.save_for_backward(x, weight, bias, statistics)
+        ctx.eps = norm.eps
         ctx.set_materialize_grads(False)
         return y, x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, passed: Tensor | None) -> Any:
         x, weight, bias, statistics = ctx.saved_tensors
         if grad is None:
             return passed, None, None, None
+        if torch.is_grad_enabled():  # create_graph: the gradients are to be differentiated, too
+            return *_differentiable(ctx, grad, passed), None
         grad, passed = _like(grad, x), None if passed is None else _like(passed, x)
         return *(_triton().backward if _on_cuda(x) else _backward)(grad, passed, x, weight, bias, statistics), None
 
@@ -203,6 +204,16 @@ def _backward(
     return dx, dweight, dbias
 
 
+def _differentiable(ctx: Any, grad: Tensor, passed: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradients of x, weight and bias, by PyTorch's operations."""
+    x, weight, bias, _ = ctx.saved_tensors
+    y = F.relu(F.batch_norm(x, None, None, weight, bias, training=True, eps=ctx.eps))
+    needed = [tensor for tensor, needs in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if needs]
+    found = iter(torch.autograd.grad(y, needed, grad, create_graph=True))
+    dx, dweight, dbias = (next(found) if needs else None for needs in ctx.needs_input_grad[:3])
+    return dx if dx is None or passed is None else dx + passed, dweight, dbias
+
+
 def _like(grad: Tensor, x: Tensor) -> Tensor:
     return grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
 
@@ -224,7 +235,6 @@ class _ResidualAttention(torch.autograd.Function):
         return torch.addcmul(trunk, trunk, mask)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         trunk, mask = ctx.saved_tensors
         return torch.addcmul(grad, grad, mask), grad * trunk

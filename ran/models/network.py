@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -83,6 +84,12 @@ def check(spec: NetworkSpec) -> None:
     for key, n in counts.items():
         if n < 1:
             raise ConfigError(f"{key} must be at least 1, got {n}")
+    units = [UNITS[spec.unit_of(s)].preactivated for s in spec.stages]
+    if wrong := [i for i, (first, then) in enumerate(itertools.pairwise(units), 1) if first and not then]:
+        raise ConfigError(
+            f"stages[{wrong[0]}] has post-activation units after a stage of pre-activation units, whose raw sums "
+            "they would read"
+        )
     bottlenecks = [s.bottleneck for s in spec.stages]
     common = math.gcd(*bottlenecks)
     if common % spec.groups != 0:
@@ -98,11 +105,17 @@ class Stage(nn.Module):
 
     def __init__(self, units: Sequence[nn.Module], attention: Sequence[nn.Module]):
         super().__init__()
+        self.recomputes = False
+        """whether only the inputs of units and attention modules are kept for the backward pass"""
         self.units = nn.Sequential(*units)
         self.attention = nn.Sequential(*attention)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attention(self.units(x))
+        if not self.recomputes or not torch.is_grad_enabled():
+            return self.attention(self.units(x))
+        for block in (*self.units, *self.attention):
+            x = _recomputed(block, x)
+        return x
 
 
 class ResidualAttentionNetwork(nn.Module):
@@ -132,7 +145,6 @@ class ResidualAttentionNetwork(nn.Module):
         """dropout rate before the classifier"""
         self.global_pool = "avg"
         """or '', without a classifier: the output is the map itself"""
-        self.recomputes = False
         self.smallest_input = smallest_input
         """smallest side of an image"""
         self.stem = stem
@@ -142,9 +154,6 @@ class ResidualAttentionNetwork(nn.Module):
 
     def _stem(self, x: Tensor) -> Tensor:
         return self.stem(_large_enough(x, self.smallest_input))
-
-    def _through(self, stage: nn.Module, x: Tensor) -> Tensor:
-        return _recomputed(stage, x) if self.recomputes and torch.is_grad_enabled() else stage(x)
 
     def _activated(self, x: Tensor) -> Tensor:
         return x if self.norm is None else norm_relu(self.norm, x)
@@ -158,7 +167,7 @@ class ResidualAttentionNetwork(nn.Module):
         x = self._stem(x)
         outputs: list[Tensor] = []
         for stage in list(self.stages)[:first]:
-            x = self._through(stage, x)
+            x = stage(x)
             outputs.append(x)
         return outputs
 
@@ -215,7 +224,7 @@ class ResidualAttentionNetwork(nn.Module):
         """Returns the activated output of the last stage, (B, C, H', W')."""
         x = self._stem(x)
         for stage in self.stages:
-            x = self._through(stage, x)
+            x = stage(x)
         return self._activated(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -234,7 +243,8 @@ class ResidualAttentionNetwork(nn.Module):
 
         Weights, gradients and running statistics do not change.
         """
-        self.recomputes = enable
+        for stage in self.stages:
+            stage.recomputes = enable  # type: ignore[assignment]
 
     def get_classifier(self) -> nn.Module:
         """Returns the classifier."""
@@ -279,14 +289,14 @@ def _large_enough(x: Tensor, smallest: int) -> Tensor:
     return x
 
 
-def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:
-    """Returns stage(x); only the inputs of units and attention modules are kept for the backward pass."""
-    for block in (*stage.units, *stage.attention):  # type: ignore[misc]
-        x = checkpoint(
-            block, x, use_reentrant=False, preserve_rng_state=False,
-            context_fn=functools.partial(_first_and_again, block),
-        )  # fmt: skip
-    return x
+def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """Returns block(x); only x is kept for the backward pass, which computes the rest again with the same draws."""
+    # Of a CUDA graph, in which no state can be read.
+    capturing = x.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    return checkpoint(
+        block, x, use_reentrant=False, preserve_rng_state=not capturing,
+        context_fn=functools.partial(_first_and_again, block),
+    )  # fmt: skip
 
 
 def _first_and_again(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -191,7 +191,19 @@ def network_spec(name: str, *, width: float = 1.0, **overrides: Any) -> NetworkS
 
 
 def config_spec(model: ModelConfig) -> NetworkSpec:
-    """Returns the specification of the network that a config describes."""
+    """Returns the specification of the network that a config describes.
+
+    Raises UnknownNameError for an unknown name, and ConfigError also for a registered network with a learning or mask
+    of its own, which the config's would silently replace.
+    """
+    own, usual = NETWORKS[model.name], ModelConfig()
+    for key in ("learning", "mask_activation", "mask_structure"):
+        registered, given = getattr(own, key), getattr(model, key)
+        if registered != given == getattr(usual, key):
+            raise ConfigError(
+                f"{model.name} is registered with {key}={registered}, and the run has model.{key}={given}: give "
+                f"--model.{key} {registered}, or register it without"
+            )
     return network_spec(**dataclasses.asdict(model))
 
 

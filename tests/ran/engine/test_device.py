@@ -8,7 +8,7 @@ import torch
 from ran.config import ConfigError, RunConfig, check, override
 from ran.engine import device as devices
 from ran.engine import throughput
-from ran.engine.device import Arithmetic, device_capabilities, pick_device, synchronize, uses_graph
+from ran.engine.device import Arithmetic, device_capabilities, has_bf16, pick_device, synchronize, uses_graph
 from ran.engine.throughput import Stopwatch
 
 CUDA = torch.device("cuda")
@@ -17,12 +17,15 @@ CUDA = torch.device("cuda")
 @pytest.fixture
 def flags(monkeypatch):
     """Torch's own defaults, restored afterwards."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    kept = cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision, matmul.fp32_precision
+    cudnn = torch.backends.cudnn
+    kept = cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    products, tf32 = torch.get_float32_matmul_precision(), cudnn.allow_tf32
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision = False, True, "tf32"
     yield
-    cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision, matmul.fp32_precision = kept
+    cudnn.allow_tf32 = tf32
+    cudnn.deterministic, cudnn.benchmark, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = kept
+    torch.set_float32_matmul_precision(products)
 
 
 @pytest.mark.parametrize(("precision", "float32"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
@@ -32,6 +35,8 @@ def test_cuda_computes_the_named_precision_and_repeats_its_bits(precision, float
         pass
     assert torch.backends.cudnn.conv.fp32_precision == float32, "set after the block too, for the backward pass"
     assert torch.backends.cuda.matmul.fp32_precision == float32
+    # Read in the older way, as the compiler and other libraries do: torch raises if the two disagree.
+    assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is (precision == "tf32")
     assert torch.backends.cudnn.deterministic
     assert not torch.backends.cudnn.benchmark
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
@@ -98,6 +103,12 @@ def test_a_stopwatch_counts_a_step_when_the_device_has_done_it(monkeypatch):
     with pytest.raises(KeyError), watch.paused():
         raise KeyError
     assert watch.seconds == 42 + 43
+
+
+def test_bfloat16_is_a_property_of_the_device_that_is_asked_for(monkeypatch):
+    """An older GPU beside a newer one, whichever is the current."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: ((7, 5), (8, 0))[device.index])
+    assert [has_bf16(torch.device("cuda", i)) for i in (0, 1)] == [False, True]
 
 
 def test_a_cpu_has_always_done_everything(monkeypatch):

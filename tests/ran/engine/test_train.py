@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from ran.config import RunConfig, override
 from ran.data.datasets import LabelNoise, Splits
@@ -15,6 +16,7 @@ from ran.engine.checkpoint import CheckpointError, newest, path_of, paths
 from ran.engine.evaluate import Score
 from ran.engine.train import Checkpointing, Result, TrainHooks, train
 from ran.fingerprints import fingerprint
+from ran.models.masks import MASK_ACTIVATIONS
 from records import names
 
 PRINT = "f" * 64
@@ -446,6 +448,26 @@ def test_recomputing_changes_no_bit(settings, config, splits, tmp_path):
     config = override(config, settings)
     kept = run(config, splits, tmp_path / "kept")
     assert_same_bits(kept, run(override(config, {"train.recompute": True}), splits, tmp_path / "recomputed"))
+
+
+def test_random_layers_of_a_user_follow_the_seed_through_stops_and_recomputing(config, splits, tmp_path):
+    """Dropout draws from torch's own generator, whatever drew from it before."""
+
+    def dropped(z):
+        return F.dropout(torch.sigmoid(z), 0.5, torch.is_grad_enabled())
+
+    with MASK_ACTIVATIONS.holding("dropped", dropped):
+        config = override(config, {"model.mask_activation": "dropped"})
+        torch.manual_seed(1)
+        whole = run(config, splits, tmp_path / "whole")
+        torch.manual_seed(2)
+        assert_same_bits(whole, run(config, splits, tmp_path / "again"))
+        assert run(config, splits, tmp_path / "stopped", **stop_at(4)).step == 4
+        torch.manual_seed(3)
+        assert_same_bits(whole, run(config, splits, tmp_path / "stopped"))
+        assert_same_bits(whole, run(override(config, {"train.recompute": True}), splits, tmp_path / "recomputed"))
+        other = run(replace(config, seed=1), splits, tmp_path / "other")
+        assert not torch.equal(whole.network.head.weight, other.network.head.weight)
 
 
 @pytest.mark.parametrize("settings", [{}, {"train.micro_batch": 4}, {"train.recompute": True}], ids=str)

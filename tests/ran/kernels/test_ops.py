@@ -283,6 +283,27 @@ def test_hooks_on_a_networks_norms_are_called():
     assert len(seen) == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 
+@needs_kernels
+@pytest.mark.parametrize("learning", ["arl", "nal"])
+def test_gradients_can_be_differentiated(learning):
+    """A gradient penalty: the norm of the gradient in the loss."""
+
+    def penalty(fused):
+        network = create_model("attention32c", width=0.125, learning=learning).to(memory_format=torch.channels_last)
+        initialize(network, 0)
+        network.double() if fused is None else None
+        x = channels_last(4, 3, 32, 32).to(next(network.parameters()).dtype).requires_grad_()
+        with using(bool(fused)):
+            (gradient,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
+            gradient.square().sum().backward()
+        return [x.grad, *(p.grad for p in network.parameters() if p.grad is not None)]
+
+    exact, ours, theirs = penalty(None), penalty(True), penalty(False)
+    assert len(exact) == len(ours) == len(theirs)
+    for one, other, true in zip(ours, theirs, exact, strict=True):
+        assert error(one, true) <= 2 * error(other, true) + 1e-4
+
+
 def test_a_functional_call_differentiates():
     network = create_model("attention56", num_classes=5, width=0.125).to(memory_format=torch.channels_last).eval()
     weights = {key: value.detach() for key, value in network.named_parameters()}

@@ -95,7 +95,14 @@ def test_options_reach_the_network():
 ONE = replace(TINY, t=1, stages=TINY.stages[:1])
 VARIANTS = {
     **{name: replace(ONE, mask_structure=name) for name in MASK_STRUCTURES},
-    "units": replace(ONE, stages=tuple(replace(ONE.stages[0], modules=0, unit=unit) for unit in UNITS)),
+    "units": replace(
+        ONE,
+        stages=tuple(
+            # those that are not preactivated first: none may read raw sums
+            replace(ONE.stages[0], modules=0, unit=unit)
+            for unit in sorted(UNITS, key=lambda u: UNITS[u].preactivated)
+        ),
+    ),
     "encoder_decoder": replace(ONE, mask_activation="spatial"),
     "local_conv": replace(ONE, mask_structure="local_conv", mask_activation="channel", learning="nal"),
     "se": replace(ONE, mask_structure="se", stem="conv7_pool"),

@@ -9,8 +9,9 @@ import torch
 import torchvision
 from torch import nn
 
+from ran.config import ConfigError, ModelConfig
 from ran.models.network import NetworkSpec, build, initialize
-from ran.models.zoo import NETWORKS, create_model, list_models, network_spec
+from ran.models.zoo import NETWORKS, config_spec, create_model, list_models, network_spec
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "networks.md").read_text()
 
@@ -264,3 +265,33 @@ def test_order_of_weights_is_kept():
               "mask.up.0.0", "mask.head", "post.0"]  # fmt: skip
     head = ["0.weight", "0.bias", "2.weight", "3.weight", "3.bias", "5.weight"]
     assert per_module == [f"{place}.{key}" for place in places for key in (head if place == "mask.head" else unit)]
+
+
+def test_a_run_never_replaces_what_a_registered_network_says():
+    """Its config has a learning and masks, too, which would train another network than `create_model` returns."""
+    mine = replace(NETWORKS["attention56"], learning="nal", mask_structure="se")
+    with NETWORKS.holding("mine", mine):
+        said = ModelConfig("mine", learning="nal", mask_structure="se")
+        assert config_spec(said) == network_spec("mine")
+        with pytest.raises(ConfigError, match=r"registered with learning=nal.*--model.learning nal"):
+            config_spec(ModelConfig("mine"))
+        with pytest.raises(ConfigError, match=r"registered with mask_structure=se"):
+            config_spec(replace(said, mask_structure="encoder_decoder"))
+        assert config_spec(replace(said, mask_structure="local_conv")).mask_structure == "local_conv"
+
+
+def test_hooks_on_stages_are_called_while_they_are_recomputed():
+    network = create_model("attention32c", width=0.125)
+    network.set_grad_checkpointing()
+    seen = []
+    for stage in network.stages:
+        stage.register_forward_hook(lambda *_: seen.append(1))
+    network(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert len(seen) == len(network.stages)
+
+
+def test_raw_sums_are_never_read_without_norm_and_relu():
+    spec = network_spec("attention32c")
+    post = replace(spec.stages[1], unit="postact_bottleneck")
+    with pytest.raises(ConfigError, match=r"stages\[1\] has post-activation units after a stage of pre-activation"):
+        build(replace(spec, stages=(spec.stages[0], post, *spec.stages[2:])), num_classes=10)
