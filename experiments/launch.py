@@ -141,7 +141,10 @@ def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:
         if run.state == FAILED and run.stored is not None:
             lines.append(f"{run.name}: failed before: {run.stored.reason} (--retry-failed tries it again)")
     if left := len(plan.todo) - sum(e.is_result for e in ended):
-        lines.append(f"{left} of {len(plan.runs)} runs are left; the same command continues")
+        again = "the same command continues"
+        if any(run.fresh for run in plan.todo):
+            again += "; with --rerun it trains all of them again, without it only what was begun"
+        lines.append(f"{left} of {len(plan.runs)} runs are left; {again}")
     if last.waiting:
         lines.append(waiting_line(last))
     return lines

@@ -124,6 +124,8 @@ class EarlierRuns:
     """whether to train again what is done"""
     retry_failed: bool = False
     """whether to train again what has failed"""
+    asked: bool = True
+    """whether the tracking store has answered; else nothing is known of what it holds"""
 
 
 @dataclass(frozen=True)
@@ -359,7 +361,7 @@ def plan_run(cell: Cell, config: RunConfig, key: str, source: Source, earlier: E
     step = max(earlier.remote_steps.get(run.folder_name, 0), 0 if header is None else header.step)
     if not step:
         return run
-    if header is not None and stored is None and not (folder / SPOOL).exists():
+    if header is not None and stored is None and earlier.asked and not (folder / SPOOL).exists():
         raise PlanError(
             f"{folder} holds {run.name} at step {header.step}, but the tracking store knows no such run: its points up "
             "to there would be missing. Name its store with --tracking-uri, or train it again with --rerun"

@@ -1,9 +1,12 @@
 """Files that appear whole or not at all, and survive a power cut."""
 
 import contextlib
+import errno
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -32,13 +35,36 @@ def locked_file(path: Path) -> Iterator[None]:
     Raises WriteError if the file cannot be one, e.g. because it is a folder or a link. On a file system without locks
     the block runs unprotected.
     """
-    lock = FileLock(path)
-    with writing(path), contextlib.suppress(NotImplementedError):
-        lock.acquire()
+    lock = kernel_lock(path)
+    with writing(path):
+        try:
+            lock.acquire()
+        except (NotImplementedError, OSError) as error:
+            if not _without_locks(error):
+                raise
     try:
         yield
     finally:
         lock.release()
+
+
+def kernel_lock(path: Path) -> FileLock:
+    """Returns a lock that the kernel releases when its process dies, not yet acquired.
+
+    On a file system without locks `acquire` raises NotImplementedError or an OSError. By itself filelock makes a file
+    there that means "locked", and that a killed process leaves for ever.
+    """
+    options: dict[str, Any] = {_SOFT: False} if _SOFT in _OPTIONS else {}
+    return FileLock(path, **options)
+
+
+_SOFT = "fallback_to_soft"  # of newer versions of filelock; older ones have no such fallback
+_OPTIONS = inspect.signature(FileLock.__init__).parameters
+
+
+def _without_locks(error: OSError | NotImplementedError) -> bool:
+    """Returns whether an error of `acquire` says that the file system has no locks."""
+    return isinstance(error, NotImplementedError) or error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+STOPPING = "stopping after a checkpoint; a second Ctrl-C or SIGTERM stops at once"
+
 
 class StopRequest:
     """A callable that returns whether to stop; `exit_status` is 130 after Ctrl-C, 143 after SIGTERM, else None.
@@ -24,7 +26,9 @@ class StopRequest:
         if self.exit_status is not None:
             raise KeyboardInterrupt
         self.exit_status = 128 + number
-        print("\nstopping after a checkpoint; a second Ctrl-C or SIGTERM stops at once", file=sys.stderr, flush=True)
+        # Where it has interrupted a write to stderr, Python raises RuntimeError: the run must not fail of that.
+        with contextlib.suppress(RuntimeError, OSError):
+            print(f"\n{STOPPING}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

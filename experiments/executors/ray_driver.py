@@ -8,10 +8,10 @@ import functools
 import logging
 import math
 import os
+import platform
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -26,6 +26,7 @@ from experiments.executors.ray_worker import WorkerJob, train_in_worker
 from experiments.placement import Placement
 from experiments.plan import PlannedRun
 from experiments.runner.execute import BUSY, Ended, RunServices
+from experiments.tracking import provenance
 from ran.data.augment import cifar_normalization
 from ran.data.datasets import Images
 from records import names
@@ -52,7 +53,7 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
     bus: Any = ray.remote(EventBus).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
     job = ray.put(
         WorkerJob(
-            launch=uuid.uuid4().hex,
+            launch=services.leases.launch,
             settings=replace(
                 settings,
                 tracking_uri=absolute(settings.tracking_uri),
@@ -61,10 +62,12 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
             parent_id=services.parent_id,
             folder=os.getcwd(),
             path=tuple(sys.path),
+            host=platform.node(),
+            provenance=provenance.own(),
             events=bus,
         )
     )
-    task = ray.remote(train_in_worker)
+    task = _task(placement)
     options = {
         **resources(placement),
         "max_retries": MAX_RETRIES,
@@ -120,6 +123,9 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
                     services.report.run_ends(run.name, str(ended))
                 if ended is not None:
                     yield ended
+    except KeyboardInterrupt:  # the second Ctrl-C: no worker is waited for
+        tasks.clear()
+        raise
     finally:
         stopping.set()
         end = time.monotonic() + STOP_SECONDS
@@ -132,6 +138,15 @@ def train_on_workers(runs: Iterable[PlannedRun | None], services: RunServices) -
 
 
 _END: Any = object()
+
+
+def _task(placement: Placement) -> Any:
+    """Returns the task that trains a run.
+
+    A process with a GPU trains one run: Ray may give the next one another GPU, which a process that has used one does
+    not see.
+    """
+    return ray.remote(max_calls=1)(train_in_worker) if placement.gpus else ray.remote(train_in_worker)
 
 
 def _room(placement: Placement) -> int:

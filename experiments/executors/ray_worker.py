@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from experiments.placement import PlacementError
 from experiments.plan import PlannedRun
 from experiments.runner.execute import Ended, RunServices, execute
 from experiments.runner.settings import RunSettings
+from experiments.tracking import provenance
 from experiments.tracking.errors import TrackingError
 from experiments.tracking.leases import Leases
 from experiments.tracking.store import Store
@@ -32,6 +33,7 @@ from ran.data.image_folder.pools import set_share
 from ran.engine.device import make_deterministic
 from records import names
 from records.errors import UserError
+from records.mlflow_uri import is_sqlite
 
 EXCHANGE_SECONDS = 1.0
 """time between two reports of a worker, and so the longest that a request to stop takes to arrive"""
@@ -51,6 +53,10 @@ class WorkerJob:
     """folder that relative paths start from, if a node has it"""
     path: tuple[str, ...]
     """sys.path of the launch"""
+    host: str
+    """name of the launch's machine"""
+    provenance: provenance.Provenance
+    """of the launch: what a worker of another machine has loaded is a copy that git does not know"""
     events: Any
     """handle of the EventBus actor"""
 
@@ -137,8 +143,15 @@ def _connect(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Leases]:
     return _connected[job.launch]
 
 
+def _settings(job: WorkerJob) -> RunSettings:
+    """The launch's, with the folder of this machine that is copied to a URI: its place may be another here."""
+    remote = job.settings.remote
+    return job.settings if remote is None else replace(job.settings, checkpoints=remote.local)
+
+
 def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Leases]:
-    settings = job.settings
+    settings = _settings(job)
+    provenance.adopt(job.provenance)
     with contextlib.suppress(OSError):
         os.chdir(job.folder)
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
@@ -157,6 +170,11 @@ def _set_up(job: WorkerJob, stop: Callable[[], bool]) -> tuple[Store, Leases]:
     if settings.remote is not None:
         settings.remote.make_local()
     settings.checkpoints.mkdir(parents=True, exist_ok=True)
+    if is_sqlite(settings.tracking_uri) and platform.node() != job.host:
+        raise PlacementError(
+            f"{settings.tracking_uri} is a file of {job.host}, and SQLite does not work across machines: workers on "
+            f"{platform.node()} need an MLflow server (docs/scale.md)"
+        )
     store = _store(settings.tracking_uri, stop)
     return store, Leases(store, settings.checkpoints, launch=job.launch).__enter__()
 
@@ -197,13 +215,14 @@ def train_in_worker(job: WorkerJob, run: PlannedRun) -> Ended | None:
                     f"{platform.node()} has other data than the launch: {run.source.name} with digest {digest}, not "
                     f"{run.source.digest}, under {run.config.data.root}"
                 )
-            threads = job.settings.placement.threads
+            settings = _settings(job)
+            threads = settings.placement.threads
             if run.config.train.threads is None and threads is not None:
                 torch.set_num_threads(threads)
-            if job.settings.placement.address is None and threads is not None:
+            if settings.placement.address is None and threads is not None:
                 set_share(threads)  # on a cluster runs decode with all cores of their node
             services = RunServices(
-                settings=job.settings, store=store, leases=leases, parent_id=job.parent_id, report=reporter,
+                settings=settings, store=store, leases=leases, parent_id=job.parent_id, report=reporter,
                 stop=reporter.stop, cut=reporter.cut,
             )  # fmt: skip
             return execute(run, services)

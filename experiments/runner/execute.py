@@ -19,7 +19,17 @@ from experiments.plan import PlannedRun, UserCode
 from experiments.runner.artifacts import log_probes, log_results
 from experiments.runner.attempts import Attempts
 from experiments.runner.log_tail import Tail, listening
-from experiments.runner.run_dir import KEEP, MAX_DEATHS, begin_attempt, discard, end_attempt, locked, set_aside, tidy
+from experiments.runner.run_dir import (
+    KEEP,
+    MAX_DEATHS,
+    begin_attempt,
+    died_in,
+    discard,
+    end_attempt,
+    locked,
+    set_aside,
+    tidy,
+)
 from experiments.runner.settings import RunSettings
 from experiments.runner.torchrun import processes_for
 from experiments.tracking import provenance
@@ -128,20 +138,24 @@ def execute(run: PlannedRun, services: RunServices) -> Ended:
 def _execute(run: PlannedRun, services: RunServices, folder: Path) -> Ended:
     settings = services.settings
     asked = True
+    died = died_in(folder, services.leases.launch)  # and Ray has started the run again, perhaps elsewhere
     try:
         record = services.store.run(run.source.name, run.fingerprint)
     except StoreUnavailable:  # it trains, and its log waits; if another launch has a result too, one counts
-        if run.fresh and run.stored is not None:
+        if run.fresh and run.stored is not None and not died:
             return Ended(
                 run=run,
                 outcome=names.KILLED,
                 reason="not begun: --rerun replaces a run in a store that does not answer",
             )
-        record, asked = run.stored, False
+        record, asked = (None if run.fresh and died else run.stored), False
     known = run.stored is not None and record is not None and record.run_id == run.stored.run_id
+    if run.fresh and died and not known:
+        run = replace(run, fresh=False)  # the earlier attempt has begun afresh
     if record is not None and not (known and run.fresh):
-        # Another launch finished or failed it between the plan and the lease.
+        # Another launch finished or failed it between the plan and the lease. What is in the folder is older.
         if record.is_result:
+            tidy(folder, settings.keep)
             return Ended.of_stored(run, record)
         if record.outcome == names.FAILED and not (known and settings.retry_failed):
             return Ended(run=run, outcome=names.FAILED, reason=record.reason)
@@ -168,7 +182,8 @@ def _train_and_record(
     header = checkpoint.newest(folder, run.fingerprint, verify=True)
     step = 0 if header is None else header.step
     attempts = Attempts.begin(folder, step, _attempt(run, settings), fresh=run.fresh)
-    deaths = begin_attempt(folder, step, again=run.fresh or settings.retry_failed)
+    again = run.fresh or settings.retry_failed
+    deaths = begin_attempt(folder, step, launch=services.leases.launch, again=again)
     settings.push_checkpoints(folder)
     services.report.run_begins(run.name, run.config, step)
     died = False

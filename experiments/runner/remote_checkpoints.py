@@ -119,7 +119,8 @@ class RemoteCheckpoints:
                 here = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file() and _counts(p)}
                 found = system.find(base) if system.exists(base) else []
                 there = {path[path.index(f"/{name}/") + len(name) + 2 :] for path in found}
-                for relative, path in here.items():
+                # Steps last: a copy that breaks off has no step whose log entries it lacks.
+                for relative, path in sorted(here.items(), key=lambda item: _STEP.fullmatch(item[1].name) is not None):
                     if not (_STEP.fullmatch(path.name) and relative in there):
                         system.makedirs(f"{base}/{relative}".rpartition("/")[0], exist_ok=True)
                         system.put_file(str(path), f"{base}/{relative}")  # a partial file is detected by its SHA-256

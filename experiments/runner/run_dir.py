@@ -5,14 +5,15 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from experiments.tracking.run_log import ARTIFACTS
 from experiments.tracking.spool import SPOOL
 from ran.engine import checkpoint
 from ran.registry import Registry
-from records.files import writing
+from records.files import kernel_lock, writing
 
 ATTEMPT = "attempt.json"
 LOCK = "lock"
@@ -38,7 +39,7 @@ def locked(folder: Path) -> Iterator[bool | None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    lock = kernel_lock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -53,18 +54,34 @@ def locked(folder: Path) -> Iterator[bool | None]:
         lock.release()
 
 
-def begin_attempt(folder: Path, step: int, *, again: bool) -> int:
-    """Records that a process trains from `step`; returns how many died there in a row before, 0 with `again`."""
+def begin_attempt(folder: Path, step: int, *, launch: str, again: bool) -> int:
+    """Records that a process of a launch trains from `step`; returns how many died there in a row before.
+
+    `again`: deaths in other launches do not count.
+    """
     path = folder / ATTEMPT
     deaths = 0
-    if path.exists() and not again:
-        deaths = 1
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a killed process can leave any content
-            before = json.loads(path.read_bytes())
-            deaths += int(before["deaths"]) if before["step"] == step else 0
+    if path.exists() and (not again or died_in(folder, launch)):
+        before = _attempt(folder)
+        with contextlib.suppress(ValueError, TypeError):
+            deaths = 1 + (int(before.get("deaths", 0)) if before.get("step") == step else 0)
     with writing(path):
-        path.write_text(json.dumps({"step": step, "deaths": deaths}))
+        path.write_text(json.dumps({"step": step, "deaths": deaths, "launch": launch}))
     return deaths
+
+
+def died_in(folder: Path, launch: str) -> bool:
+    """Returns whether the last attempt was of this launch and did not end: its process died, or is this one."""
+    return _attempt(folder).get("launch") == launch
+
+
+def _attempt(folder: Path) -> dict[str, Any]:
+    """The record of an attempt that did not end; a killed process can leave any content."""
+    try:
+        found = json.loads((folder / ATTEMPT).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def end_attempt(folder: Path) -> None:

@@ -210,11 +210,12 @@ class Trials:
         """Prepares the run of the trial's next seed, or takes its result if the store has one."""
         k = len(opened.errors)
         try:
-            stored = self._stored(opened.fingerprints[k])
+            stored, asked = self._stored(opened.fingerprints[k])
             earlier = EarlierRuns(
                 stored={} if stored is None else {stored.fingerprint: stored},
                 checkpoints=self._checkpoints,
                 retry_failed=self._retry_failed,
+                asked=asked,
             )
             run = plan_run(opened.cell, opened.configs[k], opened.fingerprints[k], self._space.source, earlier)
         except UserError as error:
@@ -227,11 +228,12 @@ class Trials:
         else:
             self._ready.append((0.0, run))
 
-    def _stored(self, key: str) -> StoredRun | None:
+    def _stored(self, key: str) -> tuple[StoredRun | None, bool]:
+        """The run in the store, and whether that has answered; if not, the run trains, and its log waits."""
         try:
-            return self._store.run(self._space.source.name, key)
-        except TrackingError:  # away: the run trains, and its log waits
-            return None
+            return self._store.run(self._space.source.name, key), True
+        except TrackingError:
+            return None, False
 
     # Called with what the runs log
 
@@ -278,7 +280,7 @@ class Trials:
             self._end(opened, PRUNED, cut)
         elif ended.outcome == names.KILLED and (self._stop() or ended.halts):
             pass  # `leave` hands it on
-        elif ended.outcome == names.KILLED and (there := self._stored(opened.fingerprints[k])) and there.is_result:
+        elif ended.outcome == names.KILLED and (there := self._stored(opened.fingerprints[k])[0]) and there.is_result:
             self._begin_seed(opened)  # another launch had it first
         else:
             self._end(opened, names.FAILED, ended.reason or "it has no validation error", ended.tail)

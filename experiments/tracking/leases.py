@@ -1,10 +1,11 @@
 """Leases on runs, held in the tracking store, so that launches on several machines can share a study.
 
 A lease is a registered model named ran-claim-<run>-<n> that exists while the run is trained. The store creates a name
-only once, whoever asks first; MLflow has no other operation that two clients cannot both believe they have won. The
-owner renews its lease. A lease that was not renewed for LEASE_SECONDS is expired, and whoever creates number n + 1
-takes over; the newest number is the one that counts. A process that was stopped for longer than that, by Ctrl-Z or with
-its machine, finds a newer one before it writes again (`Leases.confirm`).
+only once, whoever asks first; MLflow has no other operation that two clients cannot both believe they have won. A name
+is free again when nobody has a lease on the run, so each lease also has a random token. The owner renews its lease. A
+lease that was not renewed for LEASE_SECONDS is expired, and whoever creates number n + 1 takes over; the newest number
+is the one that counts. A process that was stopped for longer than that, by Ctrl-Z or with its machine, finds another
+one before it writes again (`Leases.confirm`).
 
 Two deaths are noticed sooner. The kernel releases the folder lock of a dead process on this machine. And a launch with
 workers gives a run to one worker at a time, so an earlier lease of the same launch is of a dead worker.
@@ -40,7 +41,7 @@ TURN_SECONDS = 30.0
 PREFIX = "ran-claim"
 NO_REGISTRY = {"NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"}
 """error codes of a store without a model registry, or with one that we must not use"""
-OWNER, RENEWED, LAUNCH = "owner", "renewed", "launch"
+OWNER, RENEWED, LAUNCH, TOKEN = "owner", "renewed", "launch", "token"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +53,28 @@ class _Lease:
     launch: str
     age: float
     """seconds since the last renewal, by the clocks of the owner and of this machine"""
+    token: str
+    """"" in a lease of an earlier version"""
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A lease that this process has created."""
+
+    name: str
+    token: str
+
+    def matches(self, lease: _Lease) -> bool:
+        """Whether a lease of the store is this one, and not a later one of the same name."""
+        return (self.name, self.token) == (lease.name, lease.token)
 
 
 @dataclass
 class _Held:
     """What this process holds on a run."""
 
-    name: str | None
-    """name of the lease; None if the store was unavailable, so that there is none yet"""
+    own: _Own | None
+    """None if the store was unavailable, so that there is no lease yet"""
     alone: bool
     seen: tuple[float, float]
     """`_clocks` when the store was last seen to have this lease as the newest"""
@@ -71,7 +86,7 @@ class Leases:
 
     def __init__(self, store: Store, checkpoints: Path, launch: str | None = None):
         """`launch`: id of the launch whose worker this process is; None = the process is a launch of its own."""
-        self._launch = launch or uuid.uuid4().hex
+        self.launch = launch or uuid.uuid4().hex
         self._uri, self._client = store.uri, store.client
         self._owner = _owner(checkpoints)
         self._held: dict[str, _Held] = {}
@@ -97,20 +112,20 @@ class Leases:
         """
         asked = _clocks()
         try:
-            name, other = self._try_acquire(key, alone)
+            own, other = self._try_acquire(key, alone)
         except StoreUnavailable as error:
             logger.warning("%s; the run has no lease there", error)
-            name, other = None, None
+            own, other = None, None
         if other is not None or self._unsupported:
             yield other
             return
-        held = self._held[key] = _Held(name, alone, asked)
+        held = self._held[key] = _Held(own, alone, asked)
         try:
             yield None
         finally:
             self._held.pop(key, None)
-            if held.name is not None:
-                self._delete(held.name)
+            if held.own is not None:
+                self._give_back(key, held.own)
 
     def confirm(self, key: str) -> None:
         """Makes sure that the run which this process holds by `acquire` is still its own; to call before each write.
@@ -121,9 +136,9 @@ class Leases:
         held = self._held.get(key)
         if held is None or self._unsupported:
             return
-        if held.name is None:
+        if held.own is None:
             asked = _clocks()
-            held.name, other = self._try_acquire(key, held.alone)
+            held.own, other = self._try_acquire(key, held.alone)
             if other is not None:
                 raise LeaseLost(f"{other} is training it")
             held.seen = asked
@@ -136,7 +151,7 @@ class Leases:
         """Asks the store whether a lease is there and the newest of its run."""
         asked = _clocks()
         leases = self._find(f"{key}-")
-        if leases and leases[-1].name == held.name:
+        if held.own is not None and leases and held.own.matches(leases[-1]):
             held.seen = asked
         else:
             held.lost = True
@@ -150,42 +165,44 @@ class Leases:
         for lease in self._find(f"{key}-"):
             self._delete(lease.name)
 
-    def _try_acquire(self, key: str, alone: bool) -> tuple[str | None, str | None]:
-        """The name of the lease that was created, or the owner of another."""
+    def _try_acquire(self, key: str, alone: bool) -> tuple[_Own | None, str | None]:
+        """The lease that was created, or the owner of another."""
         if self._unsupported:
             return None, None
         # Nearly always nobody holds a lease on it; then two calls are enough.
-        first = f"{PREFIX}-{key}-0"
+        token = uuid.uuid4().hex
+        first = _Own(f"{PREFIX}-{key}-0", token)
         if not self._create(first):
             if self._unsupported:
                 return None, None
-        elif [lease.name for lease in self._find(f"{key}-")] == [first]:
+        elif len(found := self._find(f"{key}-")) == 1 and first.matches(found[0]):
             return first, None
         else:
-            self._delete(first)
+            self._delete(first.name)
         leases = self._find(f"{key}-")
         if leases and not self._is_dead(leases[-1], alone):
             return None, leases[-1].owner
         number = leases[-1].number + 1 if leases else 0
-        name = f"{PREFIX}-{key}-{number}"
-        if not self._create(name):
+        own = _Own(f"{PREFIX}-{key}-{number}", token)
+        if not self._create(own):
             return None, None if self._unsupported else "another launch"
         leases = self._find(f"{key}-")
         newer = [lease for lease in leases if lease.number > number]
         for lease in leases:
             # A newer one was created while this machine slept: remove ours. Else remove those of the dead.
-            if lease.name == name if newer else lease.number < number:
+            if own.matches(lease) if newer else lease.number < number:
                 self._delete(lease.name)
-        return (None, newer[-1].owner) if newer else (name, None)
+        return (None, newer[-1].owner) if newer else (own, None)
 
-    def _create(self, name: str) -> bool:
+    def _create(self, own: _Own) -> bool:
         """Whether the lease was created; False if the name exists already, or the store has no registry."""
         from mlflow.exceptions import MlflowException
 
         with asking(self._uri):
             try:
-                tags = {OWNER: self._owner, RENEWED: str(time.time()), LAUNCH: self._launch}
-                self._client.create_registered_model(name, tags, "In training now; see experiments/tracking/leases.py.")
+                tags = {OWNER: self._owner, RENEWED: str(time.time()), LAUNCH: self.launch, TOKEN: own.token}
+                note = "In training now; see experiments/tracking/leases.py."
+                self._client.create_registered_model(own.name, tags, note)
             except MlflowException as error:
                 if error.error_code == "RESOURCE_ALREADY_EXISTS":
                     return False
@@ -195,6 +212,12 @@ class Leases:
                 self._unsupported = True
                 return False
         return True
+
+    def _give_back(self, key: str, own: _Own) -> None:
+        """Removes a lease unless another process has one of its name by now."""
+        with contextlib.suppress(TrackingError):
+            if any(map(own.matches, self._find(f"{key}-"))):
+                self._delete(own.name)
 
     def _delete(self, name: str) -> None:
         with contextlib.suppress(TrackingError), asking(self._uri):
@@ -208,11 +231,11 @@ class Leases:
         return sorted(leases, key=lambda lease: lease.number)
 
     def _is_dead(self, lease: _Lease, alone: bool) -> bool:
-        ours = lease.launch == self._launch or (alone and lease.owner == self._owner)
+        ours = lease.launch == self.launch or (alone and lease.owner == self._owner)
         return lease.age > LEASE_SECONDS or (ours and not self._is_held(lease))
 
     def _is_held(self, lease: _Lease) -> bool:
-        return any(held.name == lease.name for held in list(self._held.values()))
+        return any(held.own is not None and held.own.matches(lease) for held in list(self._held.values()))
 
     def _renew(self) -> None:
         from mlflow import MlflowClient
@@ -220,12 +243,12 @@ class Leases:
         client = MlflowClient(self._uri, self._uri)
         while not self._over.wait(RENEW_SECONDS):
             for key, held in list(self._held.items()):
-                if held.name is None or held.lost:
+                if held.own is None or held.lost:
                     continue
                 with contextlib.suppress(Exception):  # the store is unavailable; the next attempt is soon enough
                     self._look(key, held)
                     if not held.lost:
-                        client.set_registered_model_tag(held.name, RENEWED, str(time.time()))
+                        client.set_registered_model_tag(held.own.name, RENEWED, str(time.time()))
 
 
 @contextlib.contextmanager
@@ -262,7 +285,10 @@ def _lease(model: "RegisteredModel") -> _Lease:
     except ValueError:  # the owner has not written it yet, or somebody changed it
         age = time.time() - model.last_updated_timestamp / 1000
     owner, launch = model.tags.get(OWNER, "unknown"), model.tags.get(LAUNCH, "")
-    return _Lease(name=model.name, key=key, number=int(number), owner=owner, launch=launch, age=age)
+    return _Lease(
+        name=model.name, key=key, number=int(number), owner=owner, launch=launch, age=age,
+        token=model.tags.get(TOKEN, ""),
+    )  # fmt: skip
 
 
 def _owner(checkpoints: Path) -> str:

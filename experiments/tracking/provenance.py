@@ -9,6 +9,8 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +28,46 @@ OWN = Path("experiments", "tracking", "provenance.py")
 """this file below ROOT"""
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What git and the system say of a process's code."""
+
+    tags: Mapping[str, str]
+    """user and commit as MLflow's own tags, and whether the working tree has changes"""
+    diff: bytes
+    """uncommitted changes of tracked files as a patch, b"" if there are none"""
+
+
+_adopted: Provenance | None = None
+
+
+def adopt(of_launch: Provenance) -> None:
+    """Makes the provenance of the launch that of this process, its worker."""
+    global _adopted
+    _adopted = of_launch
+
+
 # Once per process: it runs the code that it has loaded, even if the files change later.
 @functools.cache
-def tags() -> dict[str, str]:
-    """Returns the user and the commit as MLflow's own tags, and whether the working tree has changes.
+def own() -> Provenance:
+    """Returns the provenance of this process's own code; see working_tree.py about the patch.
 
     There is no commit if git does not track this program: it may be installed inside another repository.
     """
+    return Provenance(_tags(), working_tree.patch(ROOT) if is_tracked(ROOT / OWN) else b"")
+
+
+def tags() -> dict[str, str]:
+    """Returns the tags of the code, the launch's in a worker."""
+    return dict((_adopted or own()).tags)
+
+
+def diff() -> bytes:
+    """Returns the uncommitted changes of the code, the launch's in a worker."""
+    return (_adopted or own()).diff
+
+
+def _tags() -> dict[str, str]:
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_USER
 
     found = {MLFLOW_SOURCE_NAME: "run_ablation.py"}
@@ -51,12 +86,6 @@ def is_committed(path: Path) -> bool:
     """Returns whether a file is in the commit of its repository as it is now."""
     where = path.resolve()
     return is_tracked(where) and run_git(where.parent, "diff", "HEAD", "--quiet", "--", where.name) is not None
-
-
-@functools.cache
-def diff() -> bytes:
-    """Returns the uncommitted changes of tracked files as a patch, b"" if there are none; see working_tree.py."""
-    return working_tree.patch(ROOT) if is_tracked(ROOT / OWN) else b""
 
 
 def how(config: "RunConfig", device: "torch.device") -> str:

@@ -183,7 +183,9 @@ class RunLog:
             if entry["do"] == "open":
                 opening = RunOpening(**{key: value for key, value in entry.items() if key != "do"})
                 absent, self._absent = self._absent, False
-                self._run_id, existed = self._store.open_run(opening, absent=absent, confirm=self._confirm)
+                self._run_id, existed = self._store.open_run(
+                    opening, absent=absent, closed_ms=self._entries[-1].get("end_ms"), confirm=self._confirm
+                )
                 self._opened = {**entry, "run_id": self._run_id}
                 if not existed:
                     self._seen = set()

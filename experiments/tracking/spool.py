@@ -10,6 +10,7 @@ from typing import Any
 from records import names
 from records.errors import UserError
 from records.files import write_whole, writing
+from records.mlflow_uri import absolute
 from records.reading import UnreadableError, parse_object, read_bytes
 from records.secrets import mask_secrets
 
@@ -26,7 +27,7 @@ class SpoolError(UserError):
 
 def write(folder: Path, uri: str, entries: list[dict[str, Any]]) -> None:
     """Writes the spool file, with a checksum. Raises WriteError."""
-    content = json.dumps({"store": mask_secrets(uri), "entries": entries})
+    content = json.dumps({"store": _spelled(uri), "entries": entries})
     write_whole(folder / SPOOL, f"{content}\n{hashlib.sha256(content.encode()).hexdigest()}".encode())
 
 
@@ -44,9 +45,14 @@ def read(folder: Path, uri: str) -> list[dict[str, Any]]:
             os.replace(path, path.with_suffix(".damaged"))
         logger.warning("%s is damaged: the points that waited in it are lost (it is kept as spool.damaged)", path)
         return []
-    if found["store"] != mask_secrets(uri):
+    if _spelled(found["store"]) != _spelled(uri):
         raise SpoolError(f"{path} waits for {found['store']}; --tracking-uri with that store delivers it")
     return found["entries"]
+
+
+def _spelled(uri: str) -> str:
+    """The store as every process names it: a worker, or a launch in another folder, has another working directory."""
+    return mask_secrets(absolute(uri))
 
 
 def _parsed(path: Path) -> dict[str, Any] | None:

@@ -202,21 +202,22 @@ class Store:
 
     @asks
     def open_run(
-        self, opening: RunOpening, *, absent: bool = False, confirm: Callable[[], None] = lambda: None
-    ) -> tuple[str, bool]:
+        self, opening: RunOpening, *, absent: bool = False, closed_ms: int | None = None,
+        confirm: Callable[[], None] = lambda: None,
+    ) -> tuple[str, bool]:  # fmt: skip
         """Returns the id of the run to log to, and whether it existed before; what it lacks is added.
 
         Idempotent, so it can be repeated after a lost answer. `absent`: the caller knows that the store has no such
-        run. `confirm` raises LeaseLost if another launch has taken the run over; it is called around the creation of a
-        run, which is undone then. Raises Superseded if another launch has delivered a result of the run.
+        run. `closed_ms`: the end that the caller is about to give the run, perhaps again, because the answer was lost;
+        a result with another end is another launch's. `confirm` raises LeaseLost if another launch has taken the run
+        over; it is called around the creation of a run, which is undone then. Raises Superseded if another launch has
+        delivered a result of the run.
         """
         from mlflow.entities import Dataset, DatasetInput, Param
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
         client, run_id = self.client, opening.run_id
         if run_id is None and not absent and (held := self.run(opening.dataset, opening.fingerprint)) is not None:
-            if held.is_result:
-                raise Superseded(f"{opening.name}: another launch has delivered a result")
             run_id = held.run_id
         tags = {**opening.tags, names.FINGERPRINT: opening.fingerprint, names.RESUMES: str(opening.resumes)}
         params = dict(opening.params)
@@ -234,8 +235,11 @@ class Store:
                 raise
         else:
             confirm()
+            run = client.get_run(run_id)
+            if StoredRun.of(run).is_result and run.info.end_time != closed_ms:
+                raise Superseded(f"{opening.name}: another launch has delivered a result")
             client.update_run(run_id, status="RUNNING")
-            there = client.get_run(run_id).data
+            there = run.data
             for key in there.tags.keys() & {names.OUTCOME, names.REASON}:
                 client.delete_tag(run_id, key)
             # The tags and parameters of the first attempt stay, e.g. its --train.threads.

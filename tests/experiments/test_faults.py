@@ -148,13 +148,19 @@ def test_a_run_that_kills_its_process_each_time_fails_and_lets_others_go_on(lab,
 
 def test_deaths_with_progress_between_them_are_no_failure(tmp_path):
     for step in (0, 10, 20, 30, 40):
-        assert run_dir.begin_attempt(tmp_path, step, again=False) == min(step, 1)
+        assert run_dir.begin_attempt(tmp_path, step, launch="l", again=False) == min(step, 1)
     run_dir.end_attempt(tmp_path)
-    assert run_dir.begin_attempt(tmp_path, 40, again=False) == 0
-    assert [run_dir.begin_attempt(tmp_path, 40, again=False) for _ in range(3)] == [1, 2, 3]
-    assert run_dir.begin_attempt(tmp_path, 40, again=True) == 0
+    assert run_dir.begin_attempt(tmp_path, 40, launch="l", again=False) == 0
+    assert [run_dir.begin_attempt(tmp_path, 40, launch="l", again=False) for _ in range(3)] == [1, 2, 3]
+    assert run_dir.begin_attempt(tmp_path, 40, launch="other", again=True) == 0
     (tmp_path / ATTEMPT).write_text("{")
-    assert run_dir.begin_attempt(tmp_path, 40, again=False) == 1
+    assert run_dir.begin_attempt(tmp_path, 40, launch="l", again=False) == 1
+
+
+def test_deaths_count_in_a_launch_that_tries_failed_runs_again(tmp_path):
+    """--retry-failed and --rerun forget those of other launches; a deadly run still ends after three."""
+    assert [run_dir.begin_attempt(tmp_path, 0, launch="l", again=False) for _ in range(3)] == [0, 1, 2]
+    assert [run_dir.begin_attempt(tmp_path, 0, launch="m", again=True) for _ in range(4)] == [0, 1, 2, 3]
 
 
 @pytest.mark.slow
@@ -492,11 +498,9 @@ def repository(tmp_path, monkeypatch):
     git("add", "-f", ".")
     git("commit", "-m", "first")
     monkeypatch.setattr(provenance, "ROOT", root)
-    for function in (provenance.tags, provenance.diff):
-        function.cache_clear()
+    provenance.own.cache_clear()
     yield root
-    for function in (provenance.tags, provenance.diff):
-        function.cache_clear()
+    provenance.own.cache_clear()
 
 
 def test_a_clean_tree_leaves_no_diff(repository):
@@ -519,9 +523,7 @@ def test_the_diff_holds_what_was_changed_and_no_secret(repository, lab):
 
 def test_without_git_nothing_is_known(monkeypatch, tmp_path):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    provenance.tags.cache_clear()
-    provenance.diff.cache_clear()
+    provenance.own.cache_clear()
     assert provenance.tags()[names.GIT_DIRTY] == "unknown"
     assert provenance.diff() == b""
-    provenance.tags.cache_clear()
-    provenance.diff.cache_clear()
+    provenance.own.cache_clear()

@@ -320,6 +320,7 @@ def test_a_checkpoint_of_a_run_that_the_store_does_not_know(one, tmp_path):
     header(tmp_path, print_, step=4)
     with pytest.raises(PlanError, match=r"at step 4, but the tracking store knows no such run.*--rerun"):
         plan(study, checkpoints=tmp_path)
+    assert plan(study, checkpoints=tmp_path, asked=False).runs[0].state == RESUMABLE, "the store was away"
     (tmp_path / print_[:16] / SPOOL).touch()  # it was begun while the store was away
     assert plan(study, checkpoints=tmp_path).runs[0].state == RESUMABLE
 

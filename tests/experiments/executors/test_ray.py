@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from filelock import FileLock
 from lab import BOTH, ROOT, Lab, same_bits, wait_for
 
 from experiments.placement import Placement, PlacementError, PlacementRequest
@@ -273,6 +274,66 @@ WorkerReporter.step = step
     outcomes = {name: run.data.tags[names.OUTCOME] for name, run in lab.children().items()}
     assert outcomes == {"arl s0": names.FINISHED, "nal s0": names.FAILED}
     assert "3 processes in a row died" in said(lab)
+
+
+@pytest.mark.slow
+def test_rerun_begins_afresh_once_and_goes_on_after_a_death(lab, whole, start):
+    assert lab.launch(*BOTH).status == 0
+    (lab.folder / "dies_once.py").write_text(
+        SLOWLY.format(seconds=0.0, hold="")
+        + """
+
+def step(self, name, step):
+    import os
+    reporter_step(self, name, step)
+    if name == "nal s0" and step == 9:
+        try:
+            os.close(os.open("died", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        os._exit(9)
+
+
+WorkerReporter.step = step
+"""
+    )
+    process = start(*BOTH, "--workers", "2", "--rerun", "--import", "dies_once")
+    process.communicate(timeout=300)
+    assert process.returncode == 0, said(lab)
+    assert [(name, "resume at step 8/20" in said(lab)) for name, _ in workers(lab, "resume at step \\d+/\\d+")] == [
+        ("nal s0", True)
+    ]
+    assert all(run.info.status == "FINISHED" for run in lab.children().values())
+    as_whole(lab, whole, "arl s0", "nal s0")
+
+
+@pytest.mark.slow
+def test_a_users_study_is_loaded_once_however_often_its_runs_are_looked_at(lab, migrated_store, tmp_path, start):
+    """Runs that another launch holds are given to the workers again, which have registered the study's parts."""
+    content = (
+        STUDY.replace('"breaks"', '"softened"').replace(
+            "from experiments.study import",
+            "from ran.models.masks import MASK_ACTIVATIONS\nfrom experiments.study import",
+        )
+        + "\n\nMASK_ACTIVATIONS.register('softened')(MASK_ACTIVATIONS['mixed'])\n"
+    )
+    study = lab.study(content)
+    inline = Lab(tmp_path / "inline")
+    inline.folder.mkdir()
+    shutil.copy(migrated_store, inline.store)
+    command = [sys.executable, str(ROOT / "run_ablation.py"), "--study", study, *inline.places()]
+    subprocess.run(command, check=True, capture_output=True, cwd=lab.folder)
+    held = lab.checkpoints / inline.children()["mixed s0"].data.tags[names.FINGERPRINT][:16]
+    held.mkdir(parents=True)
+    lock = FileLock(held / "lock", is_singleton=False)
+    lock.acquire()
+    process = start("--workers", "2", study=study)
+    wait_for(lambda: "waiting for 1 run(s)" in said(lab), process)
+    time.sleep(3.0)
+    lock.release()
+    process.communicate(timeout=300)
+    assert process.returncode == 0, said(lab)
+    assert set(lab.children()) == {"mixed s0", "softened s0"}
 
 
 @pytest.mark.slow

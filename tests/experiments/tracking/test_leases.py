@@ -142,6 +142,24 @@ def test_after_a_pause_the_newer_number_decides(store, machine):
     assert names_in(store) == [], "the one that was stopped removes nothing of the other's, which removes its own"
 
 
+def test_after_a_pause_another_lease_of_the_same_name_is_not_its_own(store, machine):
+    """It was taken over, the other one ended, and a third has begun, whose lease has the first one's name."""
+    one, two, three = machine("one"), machine("two"), machine("three")
+    with one.acquire(RUN, alone=True):
+        age(store, 0)
+        with two.acquire(RUN, alone=True) as other:
+            assert other is None
+        with three.acquire(RUN, alone=True) as other:
+            assert other is None
+            gap(one)
+            with pytest.raises(LeaseLost):
+                one.confirm(RUN)
+            one._give_back(RUN, one._held[RUN].own)
+            gap(three)
+            three.confirm(RUN)
+    assert names_in(store) == []
+
+
 def test_after_a_pause_that_nobody_used_it_goes_on(store, machine):
     with machine("one") as one, one.acquire(RUN, alone=True):
         age(store, 0)
@@ -212,7 +230,7 @@ def test_of_many_that_ask_at_once_one_wins(store, machine):
     for thread in threads:
         thread.join()
     ((winner, _),) = [answer for answer in won if answer[1] is None]
-    assert names_in(store) == [winner]
+    assert names_in(store) == [winner.name]
 
 
 def test_a_store_that_is_away_stops_nobody(machine, monkeypatch, caplog):

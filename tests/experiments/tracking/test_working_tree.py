@@ -105,11 +105,9 @@ def test_a_masked_secret_of_the_commit_is_named(repository):
 @pytest.fixture
 def known():
     """What a process knows of its commit, forgotten before and after."""
-    for function in (provenance.tags, provenance.diff):
-        function.cache_clear()
+    provenance.own.cache_clear()
     yield provenance.tags
-    for function in (provenance.tags, provenance.diff):
-        function.cache_clear()
+    provenance.own.cache_clear()
 
 
 def test_another_repository_around_the_program_is_not_its_own(repository, known, monkeypatch):
@@ -126,7 +124,7 @@ def test_another_repository_around_the_program_is_not_its_own(repository, known,
 def test_variables_of_git_do_not_name_another_repository(repository, known, monkeypatch):
     """As in a hook of another repository, or after `export GIT_DIR`."""
     expected = dict(known())
-    known.cache_clear()
+    provenance.own.cache_clear()
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(repository))
     monkeypatch.setenv("GIT_INDEX_FILE", os.devnull)
