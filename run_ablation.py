@@ -63,7 +63,9 @@ def _chosen_study(launch: "Launch", rest: Sequence[str]) -> "tuple[Study, Profil
 
     check_flags(launch)
     if launch.study is None:
-        raise UsageError(f"--study is missing. Valid: {', '.join(study_names())}, or the path of a study file.")
+        unknown = f" ({rest[0]} is no option without it)" if rest else ""
+        valid = ", ".join(study_names())
+        raise UsageError(f"--study is missing{unknown}. Valid: {valid}, or the path of a study file.")
     import_modules(launch.imports)
     study = load_study(launch.study)
     if launch.profile is not None:

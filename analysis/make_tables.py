@@ -162,7 +162,7 @@ def _refuse_empty(wanted: Sequence[str], results: "Results") -> None:
         if name not in STUDIES and not any(name in (study.name, study.table) for study in results.studies):
             there = dict.fromkeys(study.name for study in results.studies)
             valid = ", ".join([CLAIMS, *PAPER, ALL, *there])
-            raise SelectionError(f"no table {name!r}. Valid: {valid}.")
+            raise SelectionError(f"no table {name!r}. Valid: {valid}. Another study has one as soon as it has runs.")
 
 
 def _without_runs(

@@ -25,8 +25,8 @@ HEADERS = ("claim", "profile, data", "verdict", "seeds", "needed", "core hours")
 NOTE = (
     "Seeds: of the plan, those that the contrasts have. Needed: seeds in all; of an interim claim those of its plan, "
     "of an undecided one those that show all contrasts at the paper's effects (where it has none, at the margin) with "
-    "80 % power, the spread over seeds and test images as measured. None: the test images alone forbid it. Core hours: "
-    "of the runs still to train, from runs of the same cell, else from those of other cells by their multiply-adds."
+    "80 % power, the spread over seeds and test images as measured. No number: the test images alone forbid it. "
+    "Core hours: of the runs still to train, from runs of the same cell, else of other cells by their multiply-adds."
 )
 
 
@@ -79,7 +79,7 @@ def _effort(one: "JudgedClaim", runs: "Mapping[str, RunResult]", costs: "Costs")
     if needed is None:
         return "", ""
     if needed == NEVER or needed > FAR:
-        return "none" if needed == NEVER else f"over {FAR}", ""
+        return "no number" if needed == NEVER else f"over {FAR}", ""
     cells = collect(one.study, runs)
     used = {key: cells[key] for found in one.findings for key in found.cells}
     hours = _hours(used, needed, costs)

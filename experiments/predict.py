@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         widths = (longest, max(map(len, predictor.classes)))
         _print(FORMATS[options.format](predictor, widths, predictor.top), to_the_end=options.masks is not None)
     if options.masks is not None:
-        print(f"wrote {predictor.done} pictures into {options.masks}", file=sys.stderr)
+        pictures = "picture" if predictor.done == 1 else "pictures"
+        print(f"wrote {predictor.done} {pictures} into {options.masks}", file=sys.stderr)
     return 1 if predictor.left_out else 0
 
 

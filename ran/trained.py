@@ -203,7 +203,12 @@ def load(path: Path | str) -> Trained:
 
     `path` may also name weights of the package, "<network>-<data>" (`ran.models.pretrained`). Raises ModelError.
     """
-    path = Path(path) if os.path.exists(path) else pretrained_files().get(str(path), Path(path))
+    if not os.path.exists(path) and str(path) not in pretrained_files():
+        raise ModelError(
+            f"no file or folder {path}: networks are loaded from the folder of a run's artifacts, or from a file that "
+            "`python -m experiments.export RUN --format safetensors` wrote"
+        )
+    path = Path(path) if os.path.exists(path) else pretrained_files()[str(path)]
     if path.is_dir():
         files = (path / names.CONFIG_JSON, path / names.MODEL_JSON)
         config, model = map(read_json, files)
@@ -254,7 +259,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return parse_object(read_bytes(path))
     except (OSError, UnreadableError) as error:
-        raise ModelError(f"{path.parent} contains no finished run: {path.name}: {error}") from None
+        raise ModelError(
+            f"{path.parent} is not the folder of a finished run's artifacts: {path.name}: {error}"
+        ) from None
 
 
 def _config(path: Path, values: Mapping[str, Any]) -> RunConfig:

@@ -132,7 +132,7 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     found = [one.contrast for one in measured if one.contrast is not None]
     sentences = [
         "Verdicts are per profile and data set, the first column; only profile paper speaks about the paper's protocol"
-        + ("." if papers else ", and no run of it is here."),
+        + ("." if papers else ", and no claim has runs of it here."),
         "Contrast: of test errors in points at the last step, of runs with the same seed; of responses relative to "
         "stage 1's, as ratios; of exact counts of the networks at full width.",
         "Paper: the same of its published values, on CIFAR-100 beside runs on it, else on its table's data set.",
@@ -140,7 +140,7 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     if found:
         others = any(one.n > one.of_plan and one.planned for one in measured)
         which = "planned seeds, and where none of them is there over those launched" if others else "planned seeds"
-        sentences.append(f"Ours: mean over the {which}, {captions.interval_text(found)}.")
+        sentences.append(f"Ours: mean over the {which}, of ratios the geometric one, {captions.interval_text(found)}.")
     sentences += [
         "Supported: every contrast lies on the claimed side, each by a one-sided test at 5 %. Contradicted: one lies "
         "on the other, by Holm's correction over the claim's. No difference: every 90 % interval lies within the "
@@ -156,14 +156,16 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     texts = [published_text(*text) for one in judged for text in one.claim.text]
     sentences += dict.fromkeys(f"The paper's text says {text}." for text in texts if text is not None)
     sentences += dict.fromkeys(one.claim.remark for one in judged if one.claim.remark)
-    return sentences + _not_run([one.claim for one in judged if one.verdict == NOT_RUN], costs)
+    profiles = {one.study.profile_name for one in judged if one.study is not None}
+    profile = profiles.pop() if len(profiles) == 1 else "short"
+    return sentences + _not_run([one.claim for one in judged if one.verdict == NOT_RUN], profile, costs)
 
 
-def _not_run(claims: Iterable[Claim], costs: Costs) -> list[str]:
-    """The launches that would run the claims that are not run."""
+def _not_run(claims: Iterable[Claim], like: str, costs: Costs) -> list[str]:
+    """The launches that would run the claims that are not run, in the profile `like` where that is possible."""
     launches = []
     for study in dict.fromkeys(claim.study for claim in claims if claim.study):
-        profile = "paper" if study == IMAGENET else "short"
+        profile = "paper" if study == IMAGENET else like
         cost = f" ({_cost(costs)})" if study == IMAGENET and costs else ""
         launches.append(f"`python run_ablation.py --study {study} --profile {profile}`{cost}")
     return [f"Not run, and what would run it: {'; '.join(launches)}."] if launches else []

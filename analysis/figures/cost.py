@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.read.results import Results
 
 TITLE = "Test error against cost"
-COSTS = {"macs": "multiply-adds of an image (G)", "hours": "hours of a run", "minutes": "minutes of a run"}
+COSTS = {"macs": "multiply-adds of an image (G)", "hours": "wall hours of a run", "minutes": "wall minutes of a run"}
 SHORT = 2  # hours below which runs are shown in minutes
 LINE = 0.118  # inches of a line of the key
 

@@ -62,7 +62,7 @@ def _caption(what: ErrorAxis, study: StudyRecord, lines: Lines) -> list[str]:
     sentences = [
         *captions.source_sentences(cells),
         f"{captions.seeds_text(len(point.cell.errors) for point in points)}; "
-        f"marker: {style.INTERVAL} (none for n = 1), dots: seeds. Intervals that reach the frame continue beyond it.",
+        f"marker: {style.INTERVAL} (none for n = 1), dots: seeds. Arrow: the interval goes on.",
         f"Selection: {study.selection}.",
     ]
     pair = compared_labels(study, lines)
@@ -189,6 +189,19 @@ def _limits(
     highs = [interval.high for interval in intervals if interval and interval.n > 1 and interval.high is not None]
     bottom, top = max(min([low, *lows]), low - room, floor), min(max([high, *highs]), high + room)
     axes.set_ylim(bottom - 0.05 * (top - bottom) * (bottom > floor), top + 0.05 * (top - bottom))
+    _mark_cut(axes)
+
+
+def _mark_cut(axes: "Axes") -> None:
+    """An arrow at the frame where an interval goes on beyond it."""
+    bottom, top = axes.get_ylim()
+    for line in list(axes.lines):
+        x, y = (list(map(float, values)) for values in line.get_data())
+        if len(x) != 2 or x[0] != x[1]:
+            continue  # no interval
+        for end, edge, arrow in ((min(y), bottom, "v"), (max(y), top, "^")):
+            if not bottom <= end <= top:
+                axes.plot([x[0]], [edge], arrow, color=line.get_color(), markersize=3.5, clip_on=False, zorder=4)
 
 
 def _mark_diverged(axes: "Axes", points: Sequence[Point]) -> None:

@@ -25,8 +25,8 @@ TITLE = "The claims at a glance"
 WIDTH = 4.2  # inches: one column in print, and as wide as a phone held upright shows at a readable size
 LEFT, RIGHT = 1.45, 0.08  # inches beside the axes
 # Inches: a contrast, a line of a claim's sentence, the space below the sentence, and between claims.
-ROW, LINE, LEAD, GAP = 0.12, 0.11, 0.03, 0.05
-BELOW, BETWEEN = 0.42, 0.4  # inches: below the last axes, and between axes
+ROW, LINE, LEAD, GAP = 0.12, 0.11, 0.02, 0.04
+BELOW, BETWEEN = 0.42, 0.36  # inches: below the last axes, and between axes
 LETTERS = 92  # of a line
 _COLOURS = {
     SUPPORTED: style.COLOURS[0], CONTRADICTED: style.COLOURS[1], NO_DIFFERENCE: style.COLOURS[3],
@@ -49,23 +49,19 @@ class _Panel:
 
 
 class _Block:
-    """What is written of a claim: its sentence, with the verdict at the end of the last line or below it, and rows."""
+    """What is written of a claim: its sentence, the verdict below it unless it is not run, and a row per contrast."""
 
     def __init__(self, one: JudgedClaim) -> None:
         self.verdict = verdict_text(one)
         self.colour = _COLOURS[one.verdict]
         self.lines = textwrap.wrap(f"{one.claim.sentence} ({one.claim.where})", LETTERS)
-        self.apart = one.verdict != NOT_RUN and len(self.lines[-1]) + 1.2 * len(self.verdict) > LETTERS - 4  # bold
-        # A claim that is not run has the paper's effects alone, on one row; its counts have rows of their own.
-        measured = [found for found in one.findings if found.exact is None]
-        counts = [[found] for found in one.findings if found.exact is not None]
-        together = [measured] if one.verdict == NOT_RUN else [[found] for found in measured]
-        self.rows = together + counts
+        self.judged = one.verdict != NOT_RUN
+        self.rows = sorted(one.findings, key=lambda found: found.exact is not None)
 
     @property
     def height(self) -> float:
         """Inches."""
-        return LINE * (len(self.lines) + self.apart) + LEAD + ROW * len(self.rows) + GAP
+        return LINE * (len(self.lines) + self.judged) + LEAD + ROW * len(self.rows) + GAP
 
 
 def claims(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
@@ -139,7 +135,8 @@ def _draw(judged: Sequence[JudgedClaim]) -> "Figure":
         panels[ratio].claims.append(one)
     panels = [panel for panel in panels if panel.claims]
     height = sum(panel.height for panel in panels) + BETWEEN * (len(panels) - 1) + BELOW
-    subtitle = f"{_source(judged)} · dot, line: ours, 95 % · diamond: the paper · band: too small to matter"
+    key = "dot, line: ours, 95 % · diamond: the paper · right: as claimed · band: too small to matter"
+    subtitle = f"{_source(judged)} · {key}"
     figure = style.new_figure(WIDTH, height, TITLE, subtitle)
     figure.set_layout_engine("none")  # every place here is given in inches
     whole = float(figure.get_figheight())
@@ -171,18 +168,16 @@ def _fill(axes: "Axes", panel: _Panel) -> None:
         for line in block.lines:
             y += LINE
             write(0.012, y, line, fontsize=6)
-        y += LINE * block.apart
-        if block.apart:
+        if block.judged:
+            y += LINE
             write(0.012, y, block.verdict, fontsize=6, color=block.colour, weight="bold")
-        elif one.verdict != NOT_RUN:
-            write(0.985, y, block.verdict, fontsize=6, color=block.colour, weight="bold", ha="right")
         y += LEAD
-        for row in block.rows:
+        for found in block.rows:
             y += ROW
-            label = "not run" if row[0].exact is None and one.verdict == NOT_RUN else _label(row[0])
-            write(0.03, y - ROW * 0.25, label, fontsize=5.5, color="#303030" if label != "not run" else style.MUTED)
-            for found in row:
-                _row(axes, found, y - ROW * 0.4, block.colour)
+            there = block.judged or found.exact is not None
+            label = _label(found) if there else f"not run: {_label(found)}"
+            write(0.03, y - ROW * 0.25, label, fontsize=5.5, color="#303030" if there else style.MUTED)
+            _row(axes, found, y - ROW * 0.4, block.colour)
         y += GAP
 
 

@@ -122,7 +122,7 @@ def marks_sentences(differences: Mapping[Any, MeasuredContrast]) -> list[str]:
     if not all(one.planned for one in differences.values()):
         said.append("Nothing is judged: no plan of seeds is on record.")
     elif (fewest := min((one.planned for one in differences.values()), default=MIN_SEEDS)) < MIN_SEEDS:
-        said.append(f"Nothing is judged: {fewest} of at least {MIN_SEEDS} seeds planned.")
+        said.append(f"Nothing is judged: that needs a plan of at least {MIN_SEEDS} seeds, and this one has {fewest}.")
     elif len(judged) < len(differences):
         said.append("Interim: a difference is judged when all planned seeds are there.")
     diverged = sum(one.diverged for one in differences.values())
@@ -147,7 +147,7 @@ def hours_text(hours: float) -> str:
     if hours >= 2:
         return f"{hours:.1f} hours"
     minutes = 60 * hours
-    return f"{minutes:.{0 if minutes >= 6 else 1}f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+    return f"{minutes:.{0 if minutes >= 6 else 1}f} minutes" if minutes >= 1 else _plural(round(60 * minutes), "second")
 
 
 def shortfall_sentence(cells: Sequence[CellRuns]) -> list[str]:

@@ -260,6 +260,7 @@ def _all_networks(costs: Costs) -> Table:
         rows[network] = (*row, _ours(cost, "params", "mask_"), _ours(cost, "macs", "mask_"))
     caption = (
         f"Counted with {', '.join(heads) or 'nothing'}. {COUNTED}",
+        "Depth: convolutions in a row and the classifier; the names of Wide ResNets count three shortcuts more.",
         f"Paper: the first of its Tables {', '.join(_SHOWN)} that has the number; {MISSING}: none does.",
     )
     return Table(stem=ALL, title="Every network", caption=caption, columns=tuple(columns), rows=tuple(rows.values()))

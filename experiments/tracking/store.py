@@ -49,7 +49,11 @@ class Store:
             self.client = MlflowClient(uri, uri)  # the model registry is in the same store: leases.py uses it
             self.client.search_experiments(max_results=1)
         except Exception as error:  # of MLflow, sqlalchemy, alembic or requests, which share no base class
-            raise unusable(uri, schema_reason(str(error)) or first_line(error)) from None
+            if "://" not in uri:  # MLflow's message of eighty words recommends stores of files, which we cannot use
+                reason = "it is no URI such as sqlite:///mlflow.db or http://host:5000"
+            else:
+                reason = schema_reason(str(error)) or first_line(error)
+            raise unusable(uri, reason) from None
 
     @classmethod
     def open(cls, uri: str) -> "Store":

@@ -114,7 +114,10 @@ def _download(name: str, root: str) -> None:
         download_and_extract_archive(official.url, root, filename=official.filename, md5=official.tgz_md5)
     except Exception as error:  # network, archive or disk: the user's remedy is the same
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name}: download of {official.url} failed ({reason}); {_both_ways(spec)}") from error
+        raise DataError(
+            f"{name}: download of {official.url} failed ({reason}); fetch it on a machine with a network, and extract "
+            f"it into --data.root, so that {Path(root) / spec.folder} is there"
+        ) from error
 
 
 def file_hash(path: Path, algorithm: str) -> str:

@@ -181,9 +181,9 @@ def spoil(folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize(("what", "message"), [
-    ("no config", "contains no finished run: config.json: "),
+    ("no config", "is not the folder of a finished run's artifacts: config.json: "),
     ("list", "config.json: it holds no JSON object, but a list"),
-    ("garbled", "contains no finished run: model.json: "),
+    ("garbled", "is not the folder of a finished run's artifacts: model.json: "),
     ("schema", "model.json of another version"),
     ("field", "a configuration that this program cannot use"),
     ("no weights", "weights.safetensors is not a safetensors file|is damaged"),

@@ -63,7 +63,7 @@ def _notes(layout: NetworkLayout) -> list[str]:
     grouped = f"; 3×3 in {layout.groups} groups" if layout.groups > 1 else ""
     said = [f"unit ({unit}): {UNITS[unit].text}{grouped}." if unit in UNITS else f"unit: {unit}." for unit in units]
     said.append(
-        "C (M): channels of the unit's output (in its middle). "
+        "C (B): channels of the unit's output (of its bottleneck). "
         "A stage's first unit has its stride and a 1×1 projection of x."
     )
     masks = [stage.mask for stage in layout.stages if stage.mask is not None]

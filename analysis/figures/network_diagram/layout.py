@@ -12,7 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Unit:
-    """A residual unit in words, with C and M channels, and the number of layers along its longest path."""
+    """A residual unit in words, and the number of layers along its longest path.
+
+    C: channels of its output; B: of its bottleneck.
+    """
 
     text: str
     layers: int = 3
@@ -20,12 +23,12 @@ class Unit:
 
 
 UNITS = {
-    "preact_bottleneck": Unit("BN-ReLU-1×1 (M), BN-ReLU-3×3 (M), BN-ReLU-1×1 (C), + x"),
-    "preact_basic": Unit("BN-ReLU-3×3 (M), BN-ReLU-3×3 (C), + x", layers=2),
-    "postact_bottleneck": Unit("1×1-BN-ReLU (M), 3×3-BN-ReLU (M), 1×1-BN (C), + x, ReLU", preactivated=False),
-    "inception_a": Unit("branches 1×1 | 1×1, 3×3 | 1×1, 3×3, 3×3 (M each), joined by 1×1 (C), + x", layers=4),
-    "inception_b": Unit("branches 1×1 | 1×1, 1×7, 7×1 (M each), joined by 1×1 (C), + x", layers=4),
-    "inception_c": Unit("branches 1×1 | 1×1, 1×3, 3×1 (M each), joined by 1×1 (C), + x", layers=4),
+    "preact_bottleneck": Unit("BN-ReLU-1×1 (B), BN-ReLU-3×3 (B), BN-ReLU-1×1 (C), + x"),
+    "preact_basic": Unit("BN-ReLU-3×3 (B), BN-ReLU-3×3 (C), + x", layers=2),
+    "postact_bottleneck": Unit("1×1-BN-ReLU (B), 3×3-BN-ReLU (B), 1×1-BN (C), + x, ReLU", preactivated=False),
+    "inception_a": Unit("branches 1×1 | 1×1, 3×3 | 1×1, 3×3, 3×3 (B each), joined by 1×1 (C), + x", layers=4),
+    "inception_b": Unit("branches 1×1 | 1×1, 1×7, 7×1 (B each), joined by 1×1 (C), + x", layers=4),
+    "inception_c": Unit("branches 1×1 | 1×1, 1×3, 3×1 (B each), joined by 1×1 (C), + x", layers=4),
 }
 COMBINED = {"arl": "(1 + M) · T", "nal": "M · T"}
 ACTIVATIONS = {"mixed": "sigmoid", "channel": "L2 norm over channels", "spatial": "normalise, sigmoid"}

@@ -530,8 +530,8 @@ def test_paper_stands_first_and_groups_do_not_mix() -> None:
         ("paper-1", "cifar10"), ("paper-1", "cifar100"), ("short-1", "cifar10"), ("short-1", "cifar100"),
     ]  # fmt: skip
     assert groups == sorted(groups)
-    assert "and no run of it is here" not in claims_table(everything_of(*parts)).caption[0]
-    assert "and no run of it is here" in claims_table(everything_of(*everything("short-1"))).caption[0]
+    assert "and no claim has runs of it here" not in claims_table(everything_of(*parts)).caption[0]
+    assert "and no claim has runs of it here" in claims_table(everything_of(*everything("short-1"))).caption[0]
 
 
 def test_overrides_stand_in_the_first_column_and_the_file_name() -> None:

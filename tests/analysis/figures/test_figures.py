@@ -627,7 +627,7 @@ def test_cost_shows_each_configuration_once_and_no_noisy_labels() -> None:
     assert len(drawn.fingerprints) == 2 * (8 + 2)
     assert "Left out: 10 cells with label noise or other training than the rest." in drawn.caption
     macs, minutes, key = draw(drawn).axes
-    assert (macs.get_xlabel(), minutes.get_xlabel()) == ("multiply-adds of an image (G)", "minutes of a run")
+    assert (macs.get_xlabel(), minutes.get_xlabel()) == ("multiply-adds of an image (G)", "wall minutes of a run")
     points = [one for one in macs.lines if one.get_marker() not in ("", "None")]
     runs = {one["fingerprint"]: one["metrics"] for group in lines for one in group[1:]}
     cells = {tuple(study.cells()[cell].values()) for study in drawn.studies for cell in study.cells()}
