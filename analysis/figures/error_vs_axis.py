@@ -194,12 +194,14 @@ def _limits(
 
 def _mark_cut(axes: "Axes") -> None:
     """An arrow at the frame where an interval goes on beyond it."""
+    import numpy as np
+
     bottom, top = axes.get_ylim()
     for line in list(axes.lines):
-        x, y = (list(map(float, values)) for values in line.get_data())
+        x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
         if len(x) != 2 or x[0] != x[1]:
             continue  # no interval
-        for end, edge, arrow in ((min(y), bottom, "v"), (max(y), top, "^")):
+        for end, edge, arrow in ((y.min(), bottom, "v"), (y.max(), top, "^")):
             if not bottom <= end <= top:
                 axes.plot([x[0]], [edge], arrow, color=line.get_color(), markersize=3.5, clip_on=False, zorder=4)
 
