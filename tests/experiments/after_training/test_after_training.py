@@ -456,9 +456,11 @@ def test_the_channel_that_varies_most_is_shown(trained_lab, images):
             spreads = [mask.numpy().std() for mask in masks]
             assert one[name].channel == np.argmax(spreads)
             assert one[name].varied.shape == one[name].mean.shape == pixels.shape[2:]
-            small = torch.nn.functional.interpolate(masks[None], pixels.shape[2:], mode="bilinear")[0]
-            torch.testing.assert_close(one[name].varied, small[one[name].channel])
-            torch.testing.assert_close(one[name].mean, small.mean(0))
+            large = torch.nn.functional.interpolate(masks[None], pixels.shape[2:], mode="bilinear", align_corners=True)[
+                0
+            ]
+            torch.testing.assert_close(one[name].varied, large[one[name].channel])
+            torch.testing.assert_close(one[name].mean, large.mean(0))
 
 
 def test_masks_outside_0_to_1():
