@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from analysis.tables import text
-from analysis.tables.cells import MINUS, MISSING, Column, Ditto, Table, TableCell, format_cell, raw_cell
+from analysis.tables import latex, text
+from analysis.tables.cells import Column, Ditto, Table, TableCell, format_cell, raw_cell
 from analysis.tables.text import dittos
 from records.files import write_whole
 from records.text import plain
@@ -52,34 +52,8 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Returns a table environment for the booktabs package."""
-    table = cleaned(table)
-    words = r"p{0.2\textwidth}"
-    widths = [
-        max([len(c.header), *(len(format_cell(row[i])) for row in table.rows)]) for i, c in enumerate(table.columns)
-    ]
-    size = [r"\footnotesize"] if sum(min(width, LONG) for width in widths) > 85 else []
-    align = "".join(
-        "r" if column.numeric else words if _is_long(table, i) else "l" for i, column in enumerate(table.columns)
-    )
-    head = " & ".join(_latex(column.header) for column in table.columns)
-    rows = [" & ".join(_latex(format_cell(cell)) for cell in row) + r" \\" for row in table.rows]
-    return "\n".join([
-        r"\begin{table}",
-        r"\centering",
-        *size,
-        rf"\caption{{{_latex(table.title)}. {_latex(' '.join(table.caption))}}}",
-        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', table.stem)}}}",
-        rf"\begin{{tabular}}{{{align}}}",
-        r"\toprule",
-        rf"{head} \\",
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        "",
-    ])  # fmt: skip
+    """Returns a table environment, or a longtable, see latex.py."""
+    return latex.to_latex(cleaned(table))
 
 
 def to_csv(table: Table) -> str:
@@ -197,18 +171,6 @@ CSS = (
     "td.words{white-space:normal;min-width:16rem}tr.group td{border-top:1px solid #ccc}"
     ".number{text-align:right;font-variant-numeric:tabular-nums}h1{font-size:1.1rem}p{font-size:.9rem;max-width:60rem}"
 )
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "±": r"$\pm$", MINUS: "$-$", MISSING: "--", '"': r"\textquotedbl{}",
-    "[": "{[}",  # after \\ a bracket would start an optional length
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
 def _markdown(text: str) -> str:

@@ -20,9 +20,9 @@ def to_text(table: Table) -> str:
     of columns is split into panels, each with the leading columns of words; in another one, cells of numbers are broken
     before an interval or a remark.
     """
-    panels = ["\n".join(_panel(table, columns, widths)) for columns, widths in _panels(table)]
+    parts = ["\n".join(_panel(table, columns, widths)) for columns, widths in panels(table)]
     caption = [line.replace(_HARD, " ") for line in textwrap.wrap(_glue(" ".join(table.caption)), WIDTH)]
-    return "\n".join([table.title, "\n\n".join(panels), *caption]) + "\n"
+    return "\n".join([table.title, "\n\n".join(parts), *caption]) + "\n"
 
 
 def dittos(table: Table, at: int, i: int) -> int:
@@ -40,8 +40,8 @@ def glued(table: Table, cell: TableCell, i: int) -> str:
     return re.sub(rf"(,){_HARD}(?![^\[]*\])|(){_HARD}(?=[\[(])", r"\1 ", hard)
 
 
-def _panels(table: Table) -> list[tuple[list[int], list[int]]]:
-    """The columns of each panel with their greatest widths; one panel if breaking headers and cells is enough."""
+def panels(table: Table) -> list[tuple[list[int], list[int]]]:
+    """Returns the columns of each panel with their greatest widths; one panel if breaking the text is enough."""
     everything = list(range(len(table.columns)))
     natural = _header_widths(table)
     widths, least = list(natural), [_least_width(table, i) for i in everything]
@@ -56,12 +56,22 @@ def _panels(table: Table) -> list[tuple[list[int], list[int]]]:
         return [(everything, widths)]
     leading = list(itertools.takewhile(lambda i: not table.columns[i].numeric, everything))
     grouped = itertools.groupby(everything[len(leading) :], lambda i: table.columns[i].group or f"column {i}")
-    panels = [list(leading)]
+    found = [list(leading)]
     for group in (list(columns) for _, columns in grouped):
-        if panels[-1] != leading and _total([natural[i] for i in panels[-1] + group]) > WIDTH:
-            panels.append(list(leading))
-        panels[-1] += group
-    return [(panel, [natural[i] for i in panel]) for panel in panels]
+        if found[-1] != leading and _total([natural[i] for i in found[-1] + group]) > WIDTH:
+            found.append(list(leading))
+        found[-1] += group
+    return [(panel, [natural[i] for i in panel]) for panel in found]
+
+
+def header_lines(table: Table, i: int, width: int) -> list[str]:
+    """Returns the header of column i in lines of a width."""
+    return _wrap(_glue(table.columns[i].header), width)
+
+
+def cell_lines(table: Table, cell: TableCell, i: int, width: int) -> list[str]:
+    """Returns a cell of column i in lines of a width."""
+    return _wrap(glued(table, cell, i), width)
 
 
 def _header_widths(table: Table) -> list[int]:
@@ -87,13 +97,13 @@ def _header_widths(table: Table) -> list[int]:
 def _panel(table: Table, columns: Sequence[int], widths: Sequence[int]) -> list[str]:
     """The lines of some columns between rules."""
     places = list(zip(columns, widths, strict=True))
-    headers = [_wrap(_glue(table.columns[i].header), width) for i, width in places]
+    headers = [header_lines(table, i, width) for i, width in places]
     panel = plain_table()
     for i, header in zip(columns, headers, strict=True):
         above = [""] * (max(map(len, headers)) - len(header))
         justify: Any = "right" if table.columns[i].numeric else "left"
         panel.add_column("\n".join(above + header), justify=justify, no_wrap=True)
-    lines = [[_wrap(glued(table, row[i], i), width) for i, width in places] for row in table.rows]
+    lines = [[cell_lines(table, row[i], i, width) for i, width in places] for row in table.rows]
     broken = any(
         len(cell) > 1 for row in lines for cell, i in zip(row, columns, strict=True) if not table.columns[i].numeric
     )
