@@ -133,7 +133,7 @@ def test_a_run_that_kills_its_process_each_time_fails_and_lets_others_go_on(lab,
     for deaths in range(run_dir.MAX_DEATHS):
         die_in(lab, 5)
         (path,) = lab.checkpoints.glob(f"*/{ATTEMPT}")
-        assert json.loads(path.read_text()) == {"step": 0, "deaths": deaths}
+        assert json.loads(path.read_text()).items() >= {"step": 0, "deaths": deaths}.items()
     said = lab.launch("--train.steps", "20", "--train.evals", "4")
     assert said.status == 1
     run = lab.children()["arl s0"]
