@@ -143,7 +143,7 @@ def _problems(plan: Plan, ended: list[Ended], last: Delivery) -> list[str]:
     if left := len(plan.todo) - sum(e.is_result for e in ended):
         again = "the same command continues"
         if any(run.fresh for run in plan.todo):
-            again += "; with --rerun it trains all of them again, without it only what was begun"
+            again = "the same command trains all of them anew, and without --rerun it goes on with what was begun"
         lines.append(f"{left} of {len(plan.runs)} runs are left; {again}")
     if last.waiting:
         lines.append(waiting_line(last))

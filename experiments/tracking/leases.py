@@ -87,6 +87,7 @@ class Leases:
     def __init__(self, store: Store, checkpoints: Path, launch: str | None = None):
         """`launch`: id of the launch whose worker this process is; None = the process is a launch of its own."""
         self.launch = launch or uuid.uuid4().hex
+        """id of the launch, the same in its workers"""
         self._uri, self._client = store.uri, store.client
         self._owner = _owner(checkpoints)
         self._held: dict[str, _Held] = {}

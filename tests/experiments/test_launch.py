@@ -677,6 +677,12 @@ def test_a_signal_between_two_runs_starts_no_other(lab, monkeypatch):
     assert said.status == 130
     assert list(lab.children()) == ["arl s0"]
     assert said.err.splitlines()[-1] == "1 of 2 runs are left; the same command continues"
+    said = lab.launch("--rerun")
+    assert said.status == 130
+    assert said.err.splitlines()[-1] == (
+        "1 of 2 runs are left; the same command trains all of them anew, and without --rerun it goes on with what was "
+        "begun"
+    )
 
 
 @pytest.mark.slow
