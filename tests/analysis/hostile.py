@@ -98,14 +98,23 @@ def active_html(text: str) -> list[str]:
     return Page(text).active
 
 
+# What the format writes around the texts, whole: none of these commands counts as ours with other arguments.
+TEX_LAYOUT = re.compile(
+    r"""\\setlength\{\\tabcolsep\}\{\d+pt\}|\\setlength\{\\LTcapwidth\}\{\\linewidth\}
+    |\\resizebox\{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi\}\{!\}\{%
+    |>\{\\raggedright\\arraybackslash\}p\{(?:[\d.]+(?:em|pt)|\\dimexpr\(\\linewidth-\d+pt\)\*\d+/\d+\\relax)\}
+    |^(?:\\scriptsize|\\endfirsthead|\\endhead|\\endfoot|\\addlinespace|\\par\\medskip)$""",
+    re.VERBOSE | re.MULTILINE,
+)
+
+
 def active_tex(text: str) -> list[str]:
     """Commands of a table that are none of ours."""
     ours = {
         "begin", "end", "centering", "footnotesize", "caption", "label", "toprule", "midrule", "bottomrule", "pm",
-        "textwidth", "textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar",
-        "textquotedbl",
+        "textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar", "textquotedbl",
     }  # fmt: skip
-    return [command for command in re.findall(r"\\([A-Za-z]+)", text) if command not in ours]
+    return [command for command in re.findall(r"\\([A-Za-z]+)", TEX_LAYOUT.sub("", text)) if command not in ours]
 
 
 def active_csv(text: str) -> list[str]:

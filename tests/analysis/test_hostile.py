@@ -273,6 +273,8 @@ def test_what_is_active_is_found():
     for text in ("<p onclick='a()'>", "<script>", '<a href="javascript:a">', '<img src="http://x">'):
         assert active_html(text), text
     assert active_tex("\\input{x}") == ["input"]
+    assert active_tex(r"\setlength{\tabcolsep}{4pt}") == []
+    assert active_tex(r"\setlength{\tabcolsep}{\input{x}}") == ["setlength", "tabcolsep", "input"]
     assert active_csv("a,=1+1,-2.5\n") == ["=1+1"]
     assert controls("a\x1b\u202e\n") == ["0x1b", "0x202e"]
     assert not active_html('<p class="x"><a href="#y">z</a>')
