@@ -19,7 +19,7 @@ from records.command import OneLineParser, entry
 if TYPE_CHECKING:
     from analysis.claims.verdicts import JudgedClaim
     from analysis.tables.cell_results import CellRuns, RunResult
-    from records.study_json import CellKey
+    from records.study_json import CellKey, StudyRecord
 
 HEADERS = ("claim", "profile, data", "verdict", "seeds", "needed", "core hours")
 NOTE = (
@@ -56,31 +56,40 @@ def _planned(options: argparse.Namespace) -> str:
     results = from_arguments(options)
     studies = select(results.studies, profile=options.profile, data=options.data, overrides=options.overrides)
     runs, costs = index_runs(results.runs, results.kept), read_costs()
+    judged = judge_all(results, studies, costs, runs)
     rows = []
-    for one in judge_all(results, studies, costs, runs):
-        if options.claim not in (None, one.claim.id):
-            continue
-        needed, hours = _effort(one, runs, costs)
-        rows.append((one.claim.id, runs_text(one), one.verdict, seeds_text(one), needed, hours))
+    for one in judged:
+        if options.claim in (None, one.claim.id):
+            needed, hours = _launch(one, judged) if one.study is None else _effort(one, one.study, runs, costs)
+            rows.append((one.claim.id, runs_text(one), one.verdict, seeds_text(one), needed, hours))
     return "\n".join([columns(HEADERS, rows, right=(4, 5)), "", *textwrap.wrap(NOTE, 100)])
 
 
-def _effort(one: "JudgedClaim", runs: "Mapping[str, RunResult]", costs: "Costs") -> tuple[str, str]:
+def _launch(one: "JudgedClaim", judged: "Sequence[JudgedClaim]") -> tuple[str, str]:
+    """In print: what would run a claim without runs; its hours are not known."""
+    from analysis.claims.table import launch_flags
+    from analysis.claims.verdicts import NOT_RUN
+
+    if one.verdict != NOT_RUN:
+        return "", ""
+    return launch_flags(one.claim.study, judged) if one.claim.study else "networks that we lack", ""
+
+
+def _effort(
+    one: "JudgedClaim", study: "StudyRecord", runs: "Mapping[str, RunResult]", costs: "Costs"
+) -> tuple[str, str]:
     """In print: the seeds in all that a claim needs, and the core hours of what is not trained yet."""
-    from analysis.claims.verdicts import INTERIM, NOT_RUN
+    from analysis.claims.verdicts import INTERIM
     from analysis.stats import FAR, MIN_SEEDS, NEVER
     from analysis.tables.cell_results import collect
 
-    if one.study is None:
-        study = f"--study {one.claim.study}" if one.claim.study else "networks that we lack"
-        return study if one.verdict == NOT_RUN else "", ""
-    planned = len(one.study.planned_seeds)
+    planned = len(study.planned_seeds)
     needed = one.needed if one.verdict != INTERIM else max(planned, MIN_SEEDS) if planned else None
     if needed is None:
         return "", ""
     if needed == NEVER or needed > FAR:
         return "no number" if needed == NEVER else f"over {FAR}", ""
-    cells = collect(one.study, runs)
+    cells = collect(study, runs)
     used = {key: cells[key] for found in one.findings for key in found.cells}
     hours = _hours(used, needed, costs)
     return str(needed), "" if hours is None else f"{hours:.1f}"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from analysis.claims.claim import ERROR, ERROR5, MACS, MARGIN, OURS, PARAMS, RESPONSE, Claim
+from analysis.claims.claim import ERROR, ERROR5, MACS, MARGIN, OURS, PARAMS, RESPONSE
 from analysis.claims.verdicts import INTERIM, NOT_RUN, Finding, JudgedClaim
 from analysis.read.published import published_text
 from analysis.stats import FAR, MIN_SEEDS, NEVER, UNDECIDED, Contrast
@@ -156,18 +156,21 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     texts = [published_text(*text) for one in judged for text in one.claim.text]
     sentences += dict.fromkeys(f"The paper's text says {text}." for text in texts if text is not None)
     sentences += dict.fromkeys(one.claim.remark for one in judged if one.claim.remark)
+    return sentences + _not_run(judged, costs)
+
+
+def launch_flags(study: str, judged: Iterable[JudgedClaim]) -> str:
+    """Returns what launches a study, in the one profile that the claims have runs of where that is possible."""
     profiles = {one.study.profile_name for one in judged if one.study is not None}
-    profile = profiles.pop() if len(profiles) == 1 else "short"
-    return sentences + _not_run([one.claim for one in judged if one.verdict == NOT_RUN], profile, costs)
+    profile = "paper" if study == IMAGENET else profiles.pop() if len(profiles) == 1 else "short"
+    return f"--study {study} --profile {profile}"
 
 
-def _not_run(claims: Iterable[Claim], like: str, costs: Costs) -> list[str]:
-    """The launches that would run the claims that are not run, in the profile `like` where that is possible."""
+def _not_run(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     launches = []
-    for study in dict.fromkeys(claim.study for claim in claims if claim.study):
-        profile = "paper" if study == IMAGENET else like
+    for study in dict.fromkeys(one.claim.study for one in judged if one.verdict == NOT_RUN and one.claim.study):
         cost = f" ({_cost(costs)})" if study == IMAGENET and costs else ""
-        launches.append(f"`python run_ablation.py --study {study} --profile {profile}`{cost}")
+        launches.append(f"`python run_ablation.py {launch_flags(study, judged)}`{cost}")
     return [f"Not run, and what would run it: {'; '.join(launches)}."] if launches else []
 
 

@@ -28,7 +28,7 @@ def test_every_claim_has_its_line(planned) -> None:
     rows = planned(study_lines("arl_vs_nal"))
     assert set(rows) == {claim.id for claim in CLAIMS}
     assert rows["attention56_costs_less"] == ["counted", "supported"]
-    assert rows["mixed_is_best"] == ["none here", "not run", "--study mask_type"]
+    assert rows["mixed_is_best"] == ["none here", "not run", "--study mask_type --profile short"]
     assert rows["arl_beats_nal"][:3] == ["short-1, CIFAR-10", "supported", "3 of 3 seeds"]
     assert rows["attention92_beats_resnet200"] == ["none here", "not run", "networks that we lack"]
 
