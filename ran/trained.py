@@ -1,7 +1,7 @@
 """A trained network with its classes and the preprocessing of its images.
 
 A finished run stores it as three files: config.json, model.json and weights.safetensors. `save` writes them into one
-safetensors file with a header; `load` reads either form. The package may contain such files (`ran.models.pretrained`).
+safetensors file with a header; `load` reads either form. The package contains such files (`ran.models.pretrained`).
 """
 
 import dataclasses

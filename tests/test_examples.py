@@ -17,6 +17,7 @@ from PIL import Image
 from records.schema import CURRENT
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def test_ray_accepts_the_cluster():
@@ -33,12 +34,27 @@ def test_the_drawings_are_ten_pictures_and_the_same_each_time(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    classes = "airplane automobile bird cat deer dog frog horse ship truck"
-    assert names == [f"{name}.png" for name in classes.split()]
+    assert names == [f"{name}.png" for name in CLASSES]
     for name in names:
         first, second = (Image.open(tmp_path / folder / name) for folder in ("one", "two"))
         assert (first.size, first.mode) == ((128, 128), "RGB")
         assert first.tobytes() == second.tobytes()
+
+
+def test_the_network_of_the_package_says_of_the_drawings_what_the_documents_quote(tmp_path):
+    """Another processor's rounding may move a percentage, not a class."""
+    document = (EXAMPLES.parent / "after_training.md").read_text()
+    quoted = re.findall(r"^(drawings/\w+\.png) +(\w+) ([\d.]+) %", document, re.M)
+    assert [path for path, _, _ in quoted] == [f"drawings/{name}.png" for name in CLASSES]
+    subprocess.run([sys.executable, EXAMPLES / "drawings.py", tmp_path / "drawings"], check=True, capture_output=True)
+    command = [sys.executable, "-m", "experiments.predict", "attention56-cifar10", "drawings", "--format", "json"]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = [(line["image"], line["classes"][0]) for line in json.loads(done.stdout)]
+    assert [(path, first["class"]) for path, first in said] == [(path, name) for path, name, _ in quoted]
+    percentages = [100 * first["probability"] for _, first in said]
+    assert percentages == pytest.approx([float(percentage) for _, _, percentage in quoted], abs=2)
 
 
 def test_mlflow_has_the_options_of_its_server():

@@ -1,4 +1,4 @@
-"""The trained weights that the package contains; there are none yet (docs/networks.md).
+"""The trained weights that the package contains.
 
 Each is a file weights/NAME.safetensors, which `ran.trained.save` wrote, beside a model card NAME.md. NAME is that of
 the network and its data, as in attention56-cifar10. A new one needs these two files and no code: its header says what
