@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.after_training.options import add_root, add_size, network_parser, resolve_network
+from experiments.after_training.options import add_data, add_size, network_parser, resolve_network
 from records.command import entry
 
 if TYPE_CHECKING:
@@ -100,14 +100,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="text file with image files to leave out, one per line; default for the run's test set: that of the run",
     )  # fmt: skip
     parser.add_argument("--data", metavar="NAME", help="registered data set with the classes of the run")
-    add_root(parser)
+    add_data(parser)
     add_size(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--confusion", action="store_true", help="print the whole confusion matrix")
     parser.add_argument("--no-log", action="store_true", help="log nothing to the run")
     options = parser.parse_args(argv)
-    if options.folder is not None and (options.data is not None or options.root is not None):
-        parser.error("--folder cannot be combined with --data or --data.root")
+    if options.folder is not None and (options.data is not None or options.root is not None or options.download):
+        parser.error("--folder cannot be combined with --data, --data.root or --data.download")
     return options
 
 
@@ -145,7 +145,7 @@ def _test_sets(trained: "Trained", options: argparse.Namespace, size: int | None
         return
     config = trained.test_data()
     if options.data not in (None, config.name):
-        config = dataclasses.replace(type(config)(), name=options.data, root=config.root)
+        config = dataclasses.replace(type(config)(), name=options.data, root=config.root, download=config.download)
     if options.exclude is not None:
         config = dataclasses.replace(config, exclude=options.exclude)
     if options.size is not None:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.after_training.options import add_root, network_parser, resolve_network
+from experiments.after_training.options import add_data, network_parser, resolve_network
 from records.command import entry
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = network_parser("export", __doc__, device=False)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--out", type=Path, metavar="PATH", help="default: name of the network and fingerprint, here")
-    add_root(parser)
+    add_data(parser)
     return parser.parse_args(argv)
 
 

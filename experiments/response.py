@@ -9,7 +9,7 @@ The response is the mean absolute value of the stage's output over the run's tes
 import argparse
 from collections.abc import Sequence
 
-from experiments.after_training.options import add_root, network_parser, resolve_network
+from experiments.after_training.options import add_data, network_parser, resolve_network
 from records.command import entry
 
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = network_parser("response", __doc__)
-    add_root(parser)
+    add_data(parser)
     parser.add_argument("--images", type=int, metavar="N", help="number of test images; default: all of the run's")
     options = parser.parse_args(argv)
     if options.images is not None and options.images < 1:

@@ -146,9 +146,10 @@ class Trained:
         interface = dataclasses.replace(self.interface, normalization=self.interface.normalization.to(device))
         return dataclasses.replace(self, network=self.network.to(device), interface=interface)
 
-    def with_root(self, root: str) -> "Trained":
-        """Returns a copy whose data sets lie in another folder."""
-        data = dataclasses.replace(self.config.data, root=root)
+    def with_data(self, root: str | None = None, *, download: bool = False) -> "Trained":
+        """Returns a copy whose data sets lie in the folder `root` (None: the run's); `download` fetches absent ones."""
+        data = self.config.data
+        data = dataclasses.replace(data, root=root or data.root, download=download or data.download)
         return dataclasses.replace(self, config=dataclasses.replace(self.config, data=data))
 
     def test_data(self) -> DataConfig:

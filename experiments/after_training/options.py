@@ -35,7 +35,7 @@ def network_parser(module: str, document: str | None, *, device: bool = True) ->
         "--import", dest="imports", action="append", default=[], metavar="MODULE",
         help="module to import first, which registers your own masks, data sets, ...",
     )  # fmt: skip
-    parser.set_defaults(device="cpu", root=None)
+    parser.set_defaults(device="cpu", root=None, download=False)
     if device:
         parser.add_argument(
             "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N, mps or xpu; default: auto"
@@ -43,9 +43,12 @@ def network_parser(module: str, document: str | None, *, device: bool = True) ->
     return parser
 
 
-def add_root(parser: argparse.ArgumentParser) -> None:
-    """Adds --data.root, the argument of `Trained.with_root`."""
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Adds --data.root and --data.download, the arguments of `Trained.with_data`."""
     parser.add_argument("--data.root", dest="root", metavar="PATH", help="folder with data sets; default: the run's")
+    parser.add_argument(
+        "--data.download", dest="download", action="store_true", help="download the data set if it is not there"
+    )
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
@@ -78,5 +81,5 @@ def resolve_network(options: argparse.Namespace) -> "ResolvedRun":
         found = find(options.run, options.tracking_uri)
     except UnknownNameError as error:
         raise UserError(with_import_hint(error)) from None
-    trained = found.trained if options.root is None else found.trained.with_root(options.root)
+    trained = found.trained.with_data(options.root, download=options.download)
     return dataclasses.replace(found, trained=trained.to(device))

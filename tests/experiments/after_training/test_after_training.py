@@ -674,7 +674,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("evaluate", ["RUN", "--data", "cifar10", "--data.root", "cifar"], "does not fit: the network has 10 classes"),
     ("evaluate", ["RUN", "--folder", "nowhere"], "no folder nowhere"),
     ("evaluate", ["RUN", "--folder", "empty"], "empty holds no folders, one for each class"),
-    ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder cannot be combined with --data"),
+    ("evaluate", ["RUN", "--folder", ".", "--data", "cifar10"], "--folder cannot be combined with --data, "),
     ("evaluate", ["RUN", "--size", "64"], "was trained on images of one size, 16"),
     ("evaluate", ["RUN", "--exclude", "list"], "data.damaged and data.exclude are of image folders"),
     ("evaluate", ["RUN", "--import", "no_such_module"], "No module named 'no_such_module'"),
@@ -720,6 +720,21 @@ def test_bad_input(command, arguments, message, trained_lab, capsys):
     assert message in said.err
     assert said.err.count("\n") == 1, said.err
     assert sorted(p.name for p in Path().iterdir()) == before
+
+
+def test_a_data_set_that_is_not_there_is_downloaded_when_asked(monkeypatch):
+    def fetch(url, root, **_):
+        make_cifar10(Path(root), train_images=10, test_images=10)
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", fetch)
+    said = call("evaluate", "attention56-cifar10")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert said.err.endswith("put the official archive's folder cifar-10-batches-py under --data.root, or pass "
+                             "--data.download\n")  # fmt: skip
+    assert not Path("data").exists()
+    said = call("evaluate", "attention56-cifar10", "--data.download")
+    assert Path("data/cifar-10-batches-py/test_batch").exists()
+    assert "does not fit: the network has 10 classes (airplane, " in said.err  # these random pixels have other names
 
 
 @pytest.mark.parametrize("command", COMMANDS)

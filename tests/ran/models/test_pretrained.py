@@ -158,7 +158,7 @@ def test_a_file_or_folder_of_that_name_comes_first(folder, tmp_path, monkeypatch
 @every_file
 def test_a_card_states_the_errors_of_the_first_test_images(name):
     """In float32; of a thousand images a few may be decided otherwise by another processor's rounding."""
-    trained = ran.load(name).with_root(str(Path(__file__).resolve().parents[3] / "data"))
+    trained = ran.load(name).with_data(str(Path(__file__).resolve().parents[3] / "data"))
     try:
         test = load_splits(trained.test_data(), 0).test
     except DataError as error:
