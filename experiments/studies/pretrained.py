@@ -33,7 +33,7 @@ STUDY = Study(
     title="A network to use",
     profile="paper",
     seeds=(0,),
-    axes=(axis("recipe", RECIPES, label=_label),),
+    axes=(axis("recipe", RECIPES, label=_label, short="recipe{}".format),),
     requires=("cifar10",),
     settings={
         "paper": {
