@@ -25,12 +25,12 @@ from ran.data.image_folder.dataset import test_share
 from ran.data.image_folder.reader import Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
-from ran.engine.checkpoint import DamagedError, read_tensors, write_tensors
 from ran.engine.device import Arithmetic, has_bf16
 from ran.engine.evaluate import predict
 from ran.models.network import ResidualAttentionNetwork, build
 from ran.models.pretrained import pretrained_files
 from ran.models.zoo import config_spec
+from ran.tensor_file import DamagedError, read_metadata, read_tensors, write_tensors
 from records import names
 from records.errors import DataError, UserError
 from records.reading import UnreadableError, parse_object, read_bytes
@@ -278,7 +278,7 @@ def _config(path: Path, values: Mapping[str, Any]) -> RunConfig:
 def metadata(path: Path) -> dict[str, str]:
     """Returns the metadata in the header of a safetensors file. Raises ModelError."""
     try:
-        return checkpoint.read_metadata(path)
+        return read_metadata(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is not a safetensors file ({str(error).splitlines()[0]})") from None
 

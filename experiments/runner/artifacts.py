@@ -14,8 +14,8 @@ from experiments.tracking.run_log import RunLog
 from ran import snapshot
 from ran.config import flatten
 from ran.data.datasets import Splits
-from ran.engine.checkpoint import tensors_sha256, write_tensors
 from ran.engine.train import Result
+from ran.tensor_file import tensors_sha256, write_tensors
 from ran.trained import Interface, companions
 from records import names
 from records.files import write_whole, writing

@@ -27,7 +27,7 @@ from experiments.tracking import parents, provenance, run_log
 from experiments.tracking.errors import StoreUnavailable
 from experiments.tracking.spool import SPOOL
 from experiments.tracking.store import Store
-from ran.engine import checkpoint
+from ran import tensor_file
 from records import names
 
 
@@ -420,8 +420,8 @@ def test_retention(keep, steps, lab, often):
     assert lab.steps() == sorted(steps), "a later launch leaves what was to stay"
     run = lab.children()["arl s0"]
     weights = lab.artifact(run, names.WEIGHTS)
-    assert checkpoint.read_metadata(weights).keys() == {"fingerprint", "sha256", names.CONFIG_JSON, names.MODEL_JSON}
-    assert run.data.tags[names.WEIGHTS_SHA256] == checkpoint.tensors_sha256(checkpoint.read_tensors(weights))
+    assert tensor_file.read_metadata(weights).keys() == {"fingerprint", "sha256", names.CONFIG_JSON, names.MODEL_JSON}
+    assert run.data.tags[names.WEIGHTS_SHA256] == tensor_file.tensors_sha256(tensor_file.read_tensors(weights))
 
 
 def test_an_unknown_retention_is_refused(lab):

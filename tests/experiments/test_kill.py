@@ -12,8 +12,8 @@ from lab import Lab
 pytestmark = pytest.mark.slow
 
 WRITES = [
-    Moment(None, "ran/engine/checkpoint.py:write_tensors", "call", 9),
-    Moment(None, "ran/engine/checkpoint.py:write_tensors", "return", 9),
+    Moment(None, "ran/tensor_file.py:write_tensors", "call", 9),
+    Moment(None, "ran/tensor_file.py:write_tensors", "return", 9),
     Moment(None, "records/files.py:_sync_folder", "call", 9),  # renamed, its name not yet synced
     # Points are in the store, their steps not in a checkpoint.
     Moment(None, "experiments/tracking/run_log.py:RunLog.flush", "return", 9),

@@ -32,9 +32,9 @@ from experiments.runner import execute
 from experiments.studies import smoke
 from experiments.tracking import provenance, system_metrics
 from experiments.tracking.store import Store
+from ran import tensor_file
 from ran.config import RunConfig, flatten, unflatten
 from ran.data.datasets import load_splits, open_source
-from ran.engine import checkpoint
 from ran.fingerprints import SCHEMA_VERSION, fingerprint
 from ran.kernels.build import why_not
 from records import names
@@ -173,7 +173,7 @@ def test_the_weights_are_those_of_the_network(done):
     arl, nal = lab.weights("arl s0"), lab.weights("nal s0")
     assert not same_bits(arl, nal)
     hashes = [lab.children()[f"{n} s0"].data.tags[names.WEIGHTS_SHA256] for n in ("arl", "nal")]
-    assert hashes == [checkpoint.tensors_sha256(weights) for weights in (arl, nal)]
+    assert hashes == [tensor_file.tensors_sha256(weights) for weights in (arl, nal)]
     parameters = build(config_spec(config.model), num_classes=10).parameters()
     assert run.data.params[names.COUNTS[names.COST_PARAMS]] == str(sum(p.numel() for p in parameters))
     assert not {names.COST_PARAMS, names.COST_MACS} & run.data.metrics.keys(), "a count has no chart"

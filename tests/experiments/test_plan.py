@@ -29,9 +29,10 @@ from experiments.tracking.records import StoredRun
 from experiments.tracking.spool import SPOOL
 from ran.config import ConfigError, DataConfig, flatten, override
 from ran.data.datasets import DATASETS, open_source
-from ran.engine.checkpoint import FORMAT, CheckpointError, path_of, write_tensors
+from ran.engine.checkpoint import FORMAT, CheckpointError, path_of
 from ran.engine.device import DeviceCapabilities
 from ran.registry import UnknownNameError
+from ran.tensor_file import write_tensors
 from records import names
 
 GRID = Study(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from gpu_runs import REHEARSED, config, differing, run
 
-from ran.engine.checkpoint import paths, read_tensors
+from ran.engine.checkpoint import paths
+from ran.tensor_file import read_tensors
 
 pytestmark = pytest.mark.gpu
 

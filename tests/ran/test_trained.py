@@ -13,17 +13,18 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ran
+from ran import tensor_file
 from ran.config import RunConfig, flatten, override
 from ran.data.augment import Normalization
 from ran.data.datasets import load_splits, open_source
-from ran.engine import checkpoint
-from ran.engine.checkpoint import Header, write_tensors
+from ran.engine.checkpoint import Header
 from ran.engine.checkpoint import save as save_checkpoint
 from ran.engine.device import Arithmetic
 from ran.engine.evaluate import evaluate
 from ran.engine.optim import sgd
 from ran.models.network import build, initialize
 from ran.models.zoo import config_spec
+from ran.tensor_file import write_tensors
 from ran.trained import FORMAT, Interface, ModelError, Trained, companions, from_run, load, save
 from records import names
 
@@ -68,7 +69,7 @@ def test_weights_of_the_layout_before_are_read(run_folder):
     """Each field of the metadata was an entry of the file."""
     path, before = run_folder / names.WEIGHTS, load(run_folder)
     tensors, head = load_file(path), {"fingerprint": "0123"}
-    save_file(tensors, path, head | {"sha256": checkpoint._digest(tensors, head)})
+    save_file(tensors, path, head | {"sha256": tensor_file._digest(tensors, head)})
     trained = load(run_folder)
     assert trained.fingerprint == "0123"
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)

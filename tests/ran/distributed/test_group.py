@@ -383,7 +383,7 @@ def on(world, crew, *task):
 def test_the_last_checkpoint_of_two_processes_holds_what_one_would_write(config, splits, crew, tmp_path):
     crew(2, run, config, splits, tmp_path / "two", False, 5)
     run(ALONE, config, splits, tmp_path / "one", False, 5)
-    from ran.engine.checkpoint import read_tensors
+    from ran.tensor_file import read_tensors
 
     two, one = (read_tensors(paths(tmp_path / name)[0]) for name in ("two", "one"))
     assert two.keys() == one.keys()
