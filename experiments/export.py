@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = resolve_network(options)
     trained = found.trained
     suffix = "" if options.format == "mlflow" else export.FORMATS[options.format].suffix
-    out = options.out or Path(f"{trained.config.model.name}-{trained.fingerprint[:12]}{suffix}")
+    parts = (trained.config.model.name, trained.fingerprint[:12])
+    out = options.out or Path("-".join(filter(None, parts)) + suffix)
     if out.exists():
         raise UserError(f"{out} exists already; move it or choose another --out")
     partial = out.with_name(f".{out.stem}.{os.getpid()}.partial{out.suffix}")  # renamed after the comparison

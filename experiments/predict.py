@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 BATCH = 64  # images in memory at the same time
 STDIN = "-"
 MOST_BYTES = 2**28
+LONGEST_NAME = 200  # bytes of the name of a picture; file systems allow 255
 """of stdin: an image of a hundred million pixels, or millions of paths"""
 
 
@@ -219,8 +220,13 @@ def _draw(
 
 
 def _picture_name(source: Path) -> str:
-    """Returns the name of an image's folder, which often is its class, and its own: "circle-0" of circle/0.png."""
-    return f"{source.parent.name}-{source.stem}".removeprefix("-")
+    """Returns the name of an image's folder, which often is its class, and its own: "circle-0" of circle/0.png.
+
+    Without unprintable characters, and short enough for a file system.
+    """
+    name = f"{source.parent.name}-{source.stem}".removeprefix("-")
+    printable = "".join(character if character.isprintable() else "_" for character in name)
+    return printable.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ _LAZY = {
     "create_model": "ran.models.zoo",
     "list_models": "ran.models.zoo",
     "load": "ran.trained",
+    "save": "ran.trained",
     "RunConfig": "ran.config",
     "fingerprint": "ran.fingerprints",
 }

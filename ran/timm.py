@@ -118,14 +118,15 @@ def _entrypoint(name: str) -> Callable[..., Any]:
 
 
 def _check_weights(name: str, options: Mapping[str, Any]) -> None:
-    """Raises ConfigError if weights of the package are asked for, and the options make another network than theirs."""
+    """Raises ConfigError if weights of the package are asked for that are damaged, or of another network than this."""
     from timm.models import resolve_pretrained_cfg
 
     given = {key: options.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay")}
     file = resolve_pretrained_cfg(name, **given).file
     ours = [weights for weights, path in pretrained_files().items() if str(path) == file]
     if ours:  # else the user's own
-        find_weights(name, {key: value for key, value in options.items() if key in OPTIONS}, pretrained=ours[0])
+        fitting = {key: value for key, value in options.items() if key in OPTIONS}
+        find_weights(name, fitting, pretrained=ours[0]).tensors()  # timm reads the file without looking at its hash
 
 
 def _build(
@@ -186,7 +187,7 @@ def _torchvision_builder(name: str) -> Callable[..., Any]:
             raise UserError(f"{name}: weights must be None or 'DEFAULT', got {weights!r}")
         pretrained = pretrained or weights is not None
         if pretrained and name not in list_models(pretrained=True):
-            raise UserError(f"{name} has no pretrained weights")
+            find_weights(name, {})  # raises, and says what there is
         return timm.create_model(name, pretrained=pretrained, **options)
 
     return build

@@ -4,11 +4,12 @@ A finished run stores it as three files: config.json, model.json and weights.saf
 safetensors file with a header; `load` reads either form. The package contains such files (`ran.models.pretrained`).
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ran.data.augment import Normalization
 from ran.data.datasets import open_source
 from ran.data.image_folder import decode
 from ran.data.image_folder.dataset import test_share
-from ran.data.image_folder.reader import Stack
+from ran.data.image_folder.reader import Files, Stack
 from ran.data.source import Source
 from ran.engine import checkpoint
 from ran.engine.device import Arithmetic, has_bf16
@@ -172,6 +173,8 @@ class Trained:
 
         Raises ModelError if the normalisation is for one size only, and for a size below the network's smallest.
         """
+        if size == self.interface.size:
+            return self
         if self.interface.normalization.mean.shape[1:] != (1, 1):
             raise ModelError(f"{self.config.model.name} was trained on images of one size, {self.interface.size}")
         if size < self.network.smallest_input:
@@ -179,6 +182,18 @@ class Trained:
         return dataclasses.replace(
             self, interface=dataclasses.replace(self.interface, size=size, share=test_share(size))
         )
+
+    def with_classes(self, classes: Sequence[str], dataset: str = "other") -> "Trained":
+        """Returns a copy whose network has a new classifier for these classes, to be trained on them.
+
+        The copy is of no run: its fingerprint is "". `dataset` names the images. Raises ModelError for equal names.
+        """
+        if len(set(classes)) < max(len(classes), 2):
+            raise ModelError(f"at least two different classes are needed, got {', '.join(classes) or 'none'}")
+        network = copy.deepcopy(self.network)
+        network.reset_classifier(len(classes))
+        interface = dataclasses.replace(self.interface, classes=tuple(classes), dataset=dataset, data_digest="")
+        return dataclasses.replace(self, network=network, interface=interface, fingerprint="")
 
     def with_native_precision(self) -> "Trained":
         """Returns a copy that computes in float32 if its run did in bfloat16 and its device would only emulate that."""
@@ -195,21 +210,38 @@ class Trained:
         return Arithmetic.of(dataclasses.replace(self.config.train, kernels=kernels), self.device)
 
     def logits(self, images: Stack) -> Tensor:
-        """Returns logits, float32 (N, K), of uint8 (N, 3, H, W), computed as in the run's own evaluation."""
+        """Returns logits, float32 (N, K), of uint8 (N, 3, H, W), computed as in the run's own evaluation.
+
+        Raises ModelError for images of another type or shape, such as normalised ones.
+        """
+        if not self._fits(images):
+            size, got = self.interface.size, type(images).__name__
+            if isinstance(images, Tensor):
+                got = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+            raise ModelError(f"images must be a uint8 tensor (N, 3, {size}, {size}) of values from 0 to 255, got {got}")
         return predict(self.network, images, self.interface.normalization, self.arithmetic)
+
+    def _fits(self, images: Stack) -> bool:
+        if not isinstance(images, Tensor):
+            return isinstance(images, Files)
+        stack = images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] == 3 and len(images) > 0
+        return stack and self.interface.normalization.mean.shape[1:] in ((1, 1), images.shape[2:])
 
 
 def load(path: Path | str) -> Trained:
     """Returns the network of a folder with a run's artifacts, or of a file that `save` wrote, on the CPU.
 
-    `path` may also name weights of the package, "<network>-<data>" (`ran.models.pretrained`). Raises ModelError.
+    `path` may also name weights of the package, "<network>-<data>" (`ran.models.pretrained`); a file or folder that is
+    called like them is ./<network>-<data>. Raises ModelError.
     """
-    if not os.path.exists(path) and str(path) not in pretrained_files():
+    packaged = pretrained_files()
+    if not os.path.exists(path) and str(path) not in packaged:
         raise ModelError(
-            f"no file or folder {path}: networks are loaded from the folder of a run's artifacts, or from a file that "
-            "`python -m experiments.export RUN --format safetensors` wrote"
+            f"no file or folder {path}: networks are loaded from the folder of a run's artifacts, from a file that "
+            "`python -m experiments.export RUN --format safetensors` wrote, or by the name of weights of the package "
+            f"({', '.join(packaged) or 'none'})"
         )
-    path = Path(path) if os.path.exists(path) else pretrained_files()[str(path)]
+    path = packaged.get(str(path), Path(path))
     if path.is_dir():
         files = (path / names.CONFIG_JSON, path / names.MODEL_JSON)
         config, model = map(read_json, files)
@@ -247,9 +279,15 @@ def _content_sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(mask_values(content), sort_keys=True).encode()).hexdigest()
 
 
-def save(trained: Trained, path: Path) -> None:
-    """Writes a network into one safetensors file, with configuration and interface in its header. Raises WriteError."""
-    write_tensors(path, trained.network.state_dict(), {
+def save(trained: Trained, path: Path | str) -> None:
+    """Writes a network into one safetensors file, with configuration and interface in its header.
+
+    Raises WriteError, and ModelError for a network whose classifier was replaced alone.
+    """
+    made, named = trained.network.num_classes, len(trained.interface.classes)
+    if made != named:
+        raise ModelError(f"the network has {made} classes, its interface {named}: name them by Trained.with_classes")
+    write_tensors(Path(path), trained.network.state_dict(), {
         "format": FORMAT, "fingerprint": trained.fingerprint, "config": json.dumps(flatten(trained.config)),
         "model": json.dumps(trained.interface.to_json()),
     })  # fmt: skip

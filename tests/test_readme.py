@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
+import ran
 from analysis.read.deviations import FOLDERS
 from experiments import catalog
 from experiments.cli import check_flags, parse_launch, parse_overrides
@@ -138,6 +140,18 @@ def _run(folder: Path, *arguments: str) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_network_of_the_package_is_tuned_by_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    batch = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), torch.tensor([0, 1, 1, 0])
+    exec(_example("with_classes", (ROOT / "docs" / "recipes.md").read_text()), {"batches": [batch]})
+    tuned = ran.load("pets.safetensors")
+    assert tuned.interface.classes == ("cat", "dog")
+    before = ran.load("attention56-cifar10").network.state_dict()
+    changed = [key for key, value in tuned.network.state_dict().items() if not torch.equal(value, before[key])]
+    assert "stem.weight" in changed
+    assert any(key.endswith("running_mean") for key in changed)
 
 
 @pytest.mark.slow

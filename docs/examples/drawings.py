@@ -409,7 +409,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw one picture for each class of CIFAR-10.")
     parser.add_argument("folder", type=Path, help="where to write CLASS.png; made if missing")
     folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"cannot write into {folder}: {error.strerror}")
     for seed, (name, draw) in enumerate(PICTURES.items()):
         picture = Picture(seed)
         draw(picture)

@@ -49,16 +49,17 @@ def find(run: str, uri: str | None = None) -> ResolvedRun:
     configuration. Raises RunError, ModelError and TrackingError.
     """
     # os.path, unlike Path, also accepts a name that no file can have.
-    if os.path.isfile(run) and is_checkpoint(metadata(Path(run))):
+    packaged = pretrained_files()
+    if run not in packaged and os.path.isfile(run) and is_checkpoint(metadata(Path(run))):
         return _from_store(read_header(Path(run)).fingerprint, uri, weights=Path(run))
-    if os.path.exists(run) or run in pretrained_files():
+    if run in packaged or os.path.exists(run):
         trained = load(run)
         return ResolvedRun(trained=trained, name=run, step=trained.config.train.steps)
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}", run):
         return _from_store(run, uri)
     raise RunError(
         f"no run {run!r}: neither a file or folder, nor an MLflow run id, nor a fingerprint or its first {SHORTEST} or "
-        f"more digits, nor weights of the package ({', '.join(pretrained_files()) or 'none'}); python -m "
+        f"more digits, nor weights of the package ({', '.join(packaged) or 'none'}); python -m "
         "experiments.runs lists the runs"
     )
 

@@ -8,8 +8,8 @@ for such a batch and weight decay (Zagoruyko and Komodakis 2016), and makes 34 p
 
     python run_ablation.py --study pretrained --cells recipe=2
 
-Cost: recipe 1 took 2.7 hours and recipe 2 4.6, on a core with bfloat16 instructions; without them it is emulated,
-slowly.
+Cost: recipe 1 took 2.7 hours and recipe 2 4.6, with bfloat16 instructions, mostly in one thread; without them it is
+emulated, slowly.
 Expect: 7.78 %, against 5.52 % in the paper after 160k steps.
 """
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ran.config import ConfigError
+from ran.tensor_file import DamagedError, read_metadata, read_tensors
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -45,12 +47,9 @@ class PretrainedWeights:
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the state dict of the network. Raises ConfigError for a damaged file."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
-            return load_file(self.path)
-        except (SafetensorError, OSError) as error:
+            return read_tensors(self.path)
+        except DamagedError as error:
             raise _damaged(self.path, error) from None
 
 
@@ -66,11 +65,8 @@ def pretrained_weights() -> list[PretrainedWeights]:
 
 @functools.cache
 def _read(name: str, path: Path) -> PretrainedWeights:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["ran"])
+        header = read_metadata(path)
         config = json.loads(header["config"])
         model = {key.removeprefix("model."): value for key, value in config.items() if key.startswith("model.")}
         return PretrainedWeights(name=name, path=path, model=model, interface=json.loads(header["model"]))

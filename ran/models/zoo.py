@@ -231,9 +231,14 @@ def find_weights(
     fitting = [w for w in of_name if network_spec(**w.model) == spec]
     if not fitting:
         made = "; ".join(f"{w.name} has {_difference(w.model, overrides)}" for w in of_name)
-        raise ConfigError(f"{name} has no pretrained weights with these options: {made}")
+        raise ConfigError(
+            f"{name} has no pretrained weights with these options: {made}; leave the options out, or `pretrained`"
+        )
     if in_channels != 3:
-        raise ConfigError(f"the pretrained weights of {name} are for 3 input channels, got {in_channels}")
+        raise ConfigError(
+            f"the pretrained weights of {name} are for 3 input channels, got {in_channels}; repeat the channel of grey "
+            "images, or let timm adapt the weights (import ran.timm)"
+        )
     chosen = [w for w in fitting if num_classes in (None, w.num_classes)]
     if not chosen:
         classes = " or ".join(f"{w.num_classes} ({w.name})" for w in fitting)
@@ -274,8 +279,12 @@ def create_model(
     Weights are PyTorch's default; `ran.models.network.initialize(network, seed)` sets the paper's. With `pretrained`
     they are those of the package (`ran.models.pretrained`), which may be named: `pretrained="<network>-<data>"`.
     `list_models(pretrained=True)` lists the networks that have some, and `ran.load("<network>-<data>")` returns one
-    with its classes and the normalisation of its images. Raises ConfigError if no weights fit, or several.
+    with its classes and the normalisation of its images, in eval mode; this one is in training mode, as every new
+    network, and takes normalised images. Raises ConfigError if no weights fit, or several.
     """
+    if name in pretrained_files() and name not in NETWORKS:
+        of = next(weights.network for weights in pretrained_weights() if weights.name == name)
+        raise ConfigError(f"{name} are weights, not a network: create_model({of!r}, pretrained={name!r})")
     spec = network_spec(name, **overrides)
     weights = None
     if pretrained:

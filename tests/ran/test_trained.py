@@ -65,6 +65,43 @@ def test_a_runs_files_give_its_own_test_error(run_folder, config):
     assert torch.nn.functional.cross_entropy(logits, splits.test.labels).item() == pytest.approx(score.loss)
 
 
+def test_images_of_another_kind_are_refused(run_folder):
+    """Normalised images would be answered with nonsense."""
+    trained, images = load(run_folder), torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    wrong = {
+        "float32 (2, 3, 16, 16)": images / 255, "uint8 (3, 16, 16)": images[0], "uint8 (2, 1, 16, 16)": images[:, :1],
+        "uint8 (2, 3, 8, 8)": images[..., :8, :8], "uint8 (0, 3, 16, 16)": images[:0], "ndarray": images.numpy(),
+    }  # fmt: skip
+    for said, one in wrong.items():
+        with pytest.raises(ModelError) as caught:
+            trained.logits(one)
+        assert str(caught.value) == (
+            f"images must be a uint8 tensor (N, 3, 16, 16) of values from 0 to 255, got {said}"
+        )
+
+
+def test_new_classes_are_trained_saved_and_loaded(run_folder, tmp_path):
+    trained = load(run_folder)
+    trained.network.reset_classifier(2)
+    with pytest.raises(ModelError, match="the network has 2 classes, its interface 10: name them"):
+        save(trained, tmp_path / "tuned.safetensors")
+    with pytest.raises(ModelError, match="different classes are needed, got cat, cat"):
+        load(run_folder).with_classes(["cat", "cat"])
+    tuned = load(run_folder).with_classes(["cat", "dog"], dataset="pets")
+    network = tuned.network.train()
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    loss = network(tuned.interface.normalization.normalize(images)).logsumexp(1).sum()
+    loss.backward()
+    optimizer.step()
+    save(tuned, tmp_path / "tuned.safetensors")
+    again = load(tmp_path / "tuned.safetensors")
+    assert (again.interface.classes, again.interface.dataset, again.fingerprint) == (("cat", "dog"), "pets", "")
+    assert torch.equal(again.logits(images), tuned.logits(images))
+    assert again.logits(images).shape == (8, 2)
+    assert not torch.equal(again.network.stem.weight, load(run_folder).network.stem.weight)
+
+
 def test_weights_of_the_layout_before_are_read(run_folder):
     """Each field of the metadata was an entry of the file."""
     path, before = run_folder / names.WEIGHTS, load(run_folder)

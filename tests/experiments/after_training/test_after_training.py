@@ -405,6 +405,11 @@ def test_pictures_of_masks(trained_lab, images):
         with Image.open(path) as picture:
             assert picture.width > picture.height > 300
             assert len(picture.convert("RGB").getcolors(2**24)) > 500
+    odd = f"{'long' * 60}\n"
+    shutil.copy(sources[0], f"{odd}.png")
+    said = of_store(trained_lab, "predict", run, f"{odd}.png", "--masks", "odd")
+    assert (said.status, [path.suffix for path in Path("odd").iterdir()]) == (0, [".png"])
+    assert next(Path("odd").iterdir()).name.isprintable()
     said = of_store(trained_lab, "predict", run, "-", "--masks", "piped", stdin=sources[0].read_bytes())
     assert (said.status, [path.name for path in Path("piped").iterdir()]) == (0, ["0000-stdin.png"])
 

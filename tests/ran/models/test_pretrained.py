@@ -112,9 +112,9 @@ def test_its_own_options_may_be_said_again(folder):
         ),
         ("attention56", {"num_classes": 5}, r"are for 10 \(attention56-cifar10\) classes.*reset_classifier\(5\)"),
         ("attention56", {"in_channels": 1}, "are for 3 input channels, got 1"),
-        ("attention56", {"learning": "nal"}, "with these options: attention56-cifar10 has learning=arl$"),
-        ("attention56", {"width": 0.5, "r": 2}, "with these options: attention56-cifar10 has width=1.0, r=None$"),
-        ("attention56", {"stem_channels": 8}, "with these options: attention56-cifar10 has none of them$"),
+        ("attention56", {"learning": "nal"}, "with these options: attention56-cifar10 has learning=arl; leave the"),
+        ("attention56", {"width": 0.5, "r": 2}, "with these options: attention56-cifar10 has width=1.0, r=None; leave"),
+        ("attention56", {"stem_channels": 8}, "with these options: attention56-cifar10 has none of them; leave"),
     ],
 )
 def test_networks_that_the_weights_are_not_of_are_refused(name, options, words, folder):
@@ -146,13 +146,36 @@ def test_a_damaged_file_is_one_line(spoiled, folder, tmp_path):
         create_model("attention56", width=0.125, pretrained=True)
 
 
-def test_a_file_or_folder_of_that_name_comes_first(folder, tmp_path, monkeypatch):
+def test_a_changed_weight_is_noticed(folder, tmp_path):
     folder(attention56_cifar10=(10, {}))
-    assert load("attention56-cifar10").interface.dataset == "x"
+    path = tmp_path / "attention56-cifar10.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="is no file of weights, or damaged"):
+        create_model("attention56", width=0.125, pretrained=True)
+    with pytest.raises(ModelError, match="is damaged"):
+        load("attention56-cifar10")
+
+
+def test_a_file_or_folder_of_that_name_hides_no_weights(folder, tmp_path, monkeypatch):
+    folder(attention56_cifar10=(10, {}))
     (tmp_path / "attention56-cifar10").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
+    assert load("attention56-cifar10").interface.dataset == "x"
     with pytest.raises(ModelError, match="not a safetensors file"):
-        load("attention56-cifar10")
+        load("./attention56-cifar10")
+
+
+def test_a_wrong_name_is_answered_with_those_that_there_are(folder):
+    folder(attention56_cifar10=(10, {}))
+    with pytest.raises(
+        ModelError, match=r"no file or folder atention56.*weights of the package \(attention56-cifar10\)"
+    ):
+        load("atention56")
+    named = r"create_model\('attention56', pretrained='attention56-cifar10'\)"
+    with pytest.raises(ConfigError, match=f"attention56-cifar10 are weights, not a network: {named}"):
+        create_model("attention56-cifar10", pretrained=True)
 
 
 @every_file
