@@ -27,7 +27,7 @@ LEFT, RIGHT = 1.45, 0.08  # inches beside the axes
 # Inches: a contrast, a line of a claim's sentence, the space below the sentence, and between claims.
 ROW, LINE, LEAD, GAP = 0.12, 0.11, 0.02, 0.04
 BELOW, BETWEEN = 0.42, 0.36  # inches: below the last axes, and between axes
-LETTERS = 92  # of a line
+LETTERS, BOLD_LETTERS = 92, 76  # of a line
 _COLOURS = {
     SUPPORTED: style.COLOURS[0], CONTRADICTED: style.COLOURS[1], NO_DIFFERENCE: style.COLOURS[3],
     UNDECIDED: style.COLOURS[2], INTERIM: style.MUTED, NOT_RUN: style.MUTED,
@@ -52,16 +52,16 @@ class _Block:
     """What is written of a claim: its sentence, the verdict below it unless it is not run, and a row per contrast."""
 
     def __init__(self, one: JudgedClaim) -> None:
-        self.verdict = verdict_text(one)
         self.colour = _COLOURS[one.verdict]
         self.lines = textwrap.wrap(f"{one.claim.sentence} ({one.claim.where})", LETTERS)
         self.judged = one.verdict != NOT_RUN
+        self.verdict = textwrap.wrap(verdict_text(one), BOLD_LETTERS) if self.judged else []
         self.rows = sorted(one.findings, key=lambda found: found.exact is not None)
 
     @property
     def height(self) -> float:
         """Inches."""
-        return LINE * (len(self.lines) + self.judged) + LEAD + ROW * len(self.rows) + GAP
+        return LINE * (len(self.lines) + len(self.verdict)) + LEAD + ROW * len(self.rows) + GAP
 
 
 def claims(results: "Results", studies: Sequence[StudyRecord]) -> Iterator[CaptionedFigure | MissingFigure]:
@@ -168,9 +168,9 @@ def _fill(axes: "Axes", panel: _Panel) -> None:
         for line in block.lines:
             y += LINE
             write(0.012, y, line, fontsize=6)
-        if block.judged:
+        for line in block.verdict:
             y += LINE
-            write(0.012, y, block.verdict, fontsize=6, color=block.colour, weight="bold")
+            write(0.012, y, line, fontsize=6, color=block.colour, weight="bold")
         y += LEAD
         for found in block.rows:
             y += ROW

@@ -22,7 +22,7 @@ from scipy.stats import gmean
 from synthetic import results_of, study_lines
 
 from analysis.claims.paper import CLAIMS
-from analysis.figures import FIGURES, CaptionedFigure, collect_figures, render
+from analysis.figures import FIGURES, CaptionedFigure, collect_figures, forest, render
 from analysis.figures.cost import _free, _hits
 from analysis.figures.curves_over_seeds import band, windows
 from analysis.figures.depth import DEPTH
@@ -447,6 +447,13 @@ def test_the_forest_shows_ours_beside_the_papers_turned_to_the_claim() -> None:
     )
     assert figure.get_figwidth() < 4.5
     assert figure.get_figheight() < 12
+
+
+def test_the_forest_wraps_a_long_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = "undecided: 10 of 10 means as claimed; no number of seeds would show the paper's effect"
+    monkeypatch.setattr(forest, "verdict_text", lambda one: verdict)
+    figure = draw(only("claims", study_lines("arl_vs_nal")))
+    assert [fault for fault in faults(figure) if "undecided" in fault or "effect" in fault] == []
 
 
 def test_the_forest_has_a_figure_for_each_group_of_runs() -> None:
