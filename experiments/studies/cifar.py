@@ -23,6 +23,7 @@ STUDY = Study(
     name="cifar",
     title="CIFAR networks",
     table="6",
+    seeds=(0, 1, 2),
     axes=(axis("network", _NETWORKS, field="model.name", label=names.NETWORKS.__getitem__),),
     compare=Comparison(axis="network", baseline="resnet164"),
     requires=("cifar10", "cifar100"),
