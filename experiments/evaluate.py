@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, 0. Raises UserError."""
     options = _parse(argv)
     from ran.engine.metrics import assess
-    from records.errors import UserError
+    from records.errors import DataError, UserError
 
     found = resolve_network(options)
     trained = found.trained if options.size is None else found.trained.with_test_size(options.size)
@@ -50,7 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for tested in _test_sets(trained, options, size_in_name):
             name, images = tested.name, tested.images
             began = time.monotonic()
-            logits = trained.logits(images.images)
+            try:
+                logits = trained.logits(images.images)
+            except DataError as error:  # of an image file
+                raise DataError(f"{error} by --exclude") from None
             seconds = time.monotonic() - began
             assessment = assess(logits, images.labels)
             if not math.isfinite(assessment.loss):
@@ -271,6 +274,9 @@ def _text(title: str, classes: Sequence[str], assessment: "Assessment", record: 
         confused = f"{classes[most]} ({100 * int(wrong[most]) / n:.1f} %)" if wrong[most] else ""
         rows.append((name, f"{n:,}", f"{err:.2f}", confused))
     lines.append(columns(("class", "images", "error %", "most often taken for"), rows, right=(1, 2)))
+    untested = [name for name, err in zip(classes, assessment.class_err, strict=True) if err is None]
+    if untested:  # a folder that is empty or elsewhere is easily overlooked
+        lines.append(f"no images of {len(untested)} of {len(classes)} classes: {_few(untested)}")
     if whole:
         heads = ("", *(f"{i}" for i in range(len(classes))))
         cells = [(f"{i} {name}", *map(str, row)) for i, (name, row) in enumerate(

@@ -141,7 +141,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
             yield image
     except Exception as error:  # as in `damage`
         raise DataError(
-            f"{path}: not an image that can be read ({_reason(error)}); download it again, or leave it out"
+            f"{path}: not an image that can be read ({_reason(error)}); replace it, or leave it out"
         ) from error
 
 

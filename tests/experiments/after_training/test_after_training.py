@@ -324,6 +324,8 @@ def test_other_images_by_folder(trained_lab, images):
     said = of_store(trained_lab, "evaluate", run, "--folder", str(images))
     assert said.status == 0, said.err
     assert said.out.startswith(f"arl s0 on {images.parent.name}-set: 3 images\n")
+    untested = [name for name in cluttershapes.CLASSES if not (images / name).exists()]
+    assert f"\nno images of 7 of 10 classes: {', '.join(untested[:3])}, ...\n" in said.out
     arrays = images.parent / "arrays"
     arrays.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
@@ -694,6 +696,8 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("predict", ["RUN", "x" * 300], "no file or folder xxx"),
     ("predict", ["RUN", "-"], "stdin holds neither an image nor paths of images"),
     ("evaluate", ["RUN", "--folder", "splits"], "splits holds val, which is no class; name splits/val"),
+    ("evaluate", ["RUN", "--folder", "broken"], "circle/a.png: not an image that can be read (cannot identify image"),
+    ("evaluate", ["RUN", "--folder", "broken"], "; replace it, or leave it out by --exclude\n"),
     ("evaluate", ["RUN", "--folder", "both"], "both holds arrays (fog) and folders (val); test them apart"),
     ("evaluate", ["RUN", "--folder", "arrays", "--exclude", "text.png"], "--exclude needs folders of images"),
     ("evaluate", ["RUN", "--folder", "splits/val", "--exclude", "no"], "--exclude: no cannot be read"),
@@ -710,6 +714,8 @@ def test_bad_input(command, arguments, message, trained_lab, capsys):
     Path("empty").mkdir()
     Path("splits/val/circle").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save("splits/val/circle/a.png")
+    Path("broken/circle").mkdir(parents=True)
+    Path("broken/circle/a.png").write_text("hello")
     for name in ("arrays", "both"):
         Path(name).mkdir()
         for file in ("fog", "labels"):
