@@ -36,14 +36,16 @@ class Results:
     """as by runs.tidy: a row per fingerprint, sorted by it, with the columns runs.RUN_COLUMNS"""
     problems: tuple[str, ...]
     """messages about what could not be read"""
+    remarks: tuple[str, ...] = ()
+    """messages about runs that are not used, as is meant"""
     kept: Mapping[str, Sequence[RunData]] = field(default_factory=dict, repr=False, compare=False)
     """by fingerprint: the run that counts, then other copies of it, which may have curves or artifacts that it lacks"""
 
     @property
     def notes(self) -> list[str]:
-        """Lines about the sources of the runs and about what could not be read."""
-        lines = [f"read {source}" for source in self.sources] + [f"warning: {problem}" for problem in self.problems]
-        return list(map(plain, lines))
+        """Lines about the sources of the runs, what is not used of them, and what could not be read."""
+        lines = [f"read {source}" for source in self.sources]
+        return list(map(plain, [*lines, *self.remarks, *(f"warning: {problem}" for problem in self.problems)]))
 
     def curves(self, fingerprint: str) -> Curves:
         """Returns name -> [(step, value), ...] of train/*, val/*, test/* and response_*; {} if there are none."""
@@ -80,8 +82,8 @@ def read_results(
 
     A store that `tracking_uri` or MLFLOW_TRACKING_URI names must hold runs of ours; the default one may be missing if
     the archive has runs. `experiment`: only that one, "ran/<data set>". Runs of another schema version than the current
-    one are left out, which `problems` says; but if the user `named` the archive and it holds one other version alone,
-    the runs of that version are read. Raises StoreError.
+    one are left out, which `problems` says, or `remarks` of those that are archived apart; but if the user `named` the
+    archive and it holds one other version alone, the runs of that version are read. Raises StoreError.
     """
     every = [] if archive is None else read_folder(archive)
     files = [file for file in every if experiment is None or experiment in file.experiments]
@@ -89,14 +91,15 @@ def read_results(
     store = _store(tracking_uri, experiment, may_be_missing=any(file.runs for file in [*every, *apart]))
     read = _together(store, files)
     schema = only_schema(files) if named else CURRENT
-    left_out = left_out_text(read.runs, schema, files, apart)
+    left_out = left_out_text(read.runs, schema, files)
+    elsewhere = left_out_text((run for file in apart for run in file.runs), schema, apart)
     if experiment is not None and not read.runs and not read.studies:
         there = {name for file in every for name in file.experiments} | set(store.experiments if store else ())
         others = ", ".join(sorted(there - {experiment})) or "nothing"
         raise StoreError(f"no runs in experiment {experiment!r}. There is: {others}.")
     chosen = of_schema(read, schema)
-    if left_out and not chosen.runs and not chosen.studies:
-        raise StoreError(left_out[0])
+    if (left_out or elsewhere) and not chosen.runs and not chosen.studies:
+        raise StoreError((left_out or elsewhere)[0])
     groups = group_runs(chosen.runs)
     records: dict[StudyKey, StudyRecord] = {}
     over = {fingerprint for fingerprint, group in groups.items() if group.results}
@@ -117,9 +120,9 @@ def read_results(
             *(problem for file in files for problem in file.problems),
             *left_out,
             *problems,
-            *([repeated] if repeated else []),
             *_strays(files, studies, chosen.runs),
         ),
+        remarks=(*elsewhere, *([repeated] if repeated else [])),
         kept={fingerprint: group.copies for fingerprint, group in groups.items()},
     )
 

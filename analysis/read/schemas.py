@@ -50,15 +50,12 @@ def folders_of_others(archive: Path) -> list[ArchiveFile]:
     return [file for folder in sorted(archive.glob("schema-*")) for file in read_folder(folder)]
 
 
-def left_out_text(
-    runs: Iterable[RunData], schema: int, files: Sequence[ArchiveFile] = (), apart: Sequence[ArchiveFile] = ()
-) -> list[str]:
+def left_out_text(runs: Iterable[RunData], schema: int, files: Sequence[ArchiveFile] = ()) -> list[str]:
     """Returns one line about the runs of other versions than `schema`, with what tables them; [] if there are none.
 
-    `runs` are those that were read, `files` the archive files that were read, `apart` those of other versions.
+    `files` are the archive files among what was read.
     """
     versions = {run.fingerprint: run.schema for run in runs}
-    versions |= {run.fingerprint: run.schema for file in apart for run in file.runs}
     counts = Counter(version for version in versions.values() if version != schema)
     if not counts:
         return []
@@ -66,8 +63,6 @@ def left_out_text(
         f"{number} run{'' if number == 1 else 's'} of schema {version}" for version, number in sorted(counts.items())
     )
     text = f"{listed} are left out" if counts.total() > 1 else f"1 run of schema {min(counts)} is left out"
-    named = [found for found in (files, apart) if found and only_schema(found) in counts]
-    folder = named[0][0].path.parent if named else None
-    if len(counts) > 1 or folder is None:
+    if len(counts) > 1 or not files or only_schema(files) not in counts:
         return [f"{text}: here are those of schema {schema}, and no table has both"]
-    return [f"{text}; name their archive with --archive {folder} to table them"]
+    return [f"{text}; name their archive with --archive {files[0].path.parent} to table them"]

@@ -157,7 +157,7 @@ def test_tables_outlive_the_store(store_folder: Path, capsys: pytest.CaptureFixt
     assert main(["--table", "3"]) == 0
     out, err = capsys.readouterr()
     assert "read results/archive/cluttershapes-quick-1.jsonl: 10 runs" in err
-    assert "warning: 1 run has two results; the first counts" in err
+    assert "\n1 run has two results; the first counts\n" in err
     assert out == said
     for path in Path("before").iterdir():
         assert (Path("results") / path.name).read_bytes() == path.read_bytes()

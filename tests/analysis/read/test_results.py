@@ -56,7 +56,7 @@ def sql(statement: str, *values: str) -> None:
 def test_a_store_alone(store_folder: Path, half_done: Any) -> None:
     results = read_results()
     assert results.sources == ("sqlite:///mlflow.db: 10 runs",)
-    assert results.problems == (TWICE,)
+    assert (results.problems, results.remarks) == ((), (TWICE,))
     assert tuple(results.runs.columns) == RUN_COLUMNS
     assert list(results.runs["fingerprint"]) == sorted({row["fingerprint"] for row in HALF_DONE})
     expected = half_done.set_index("fingerprint")
@@ -139,7 +139,7 @@ def test_the_first_of_two_results_counts_wherever_it_is(archived: Path) -> None:
     rows = results.runs.set_index("fingerprint")
     found = rows.loc[[first, second, timeless], ["source", "results"]].values.tolist()
     assert found == [[str(FILE), 2], ["sqlite:///mlflow.db", 2], ["sqlite:///mlflow.db", 1]]
-    assert results.problems == ("3 runs have two results; the first counts",)
+    assert (results.problems, results.remarks) == ((), ("3 runs have two results; the first counts",))
     assert [len(results.kept[chosen]) for chosen in (first, second, timeless)] == [1, 1, 2]
 
 
@@ -167,7 +167,8 @@ def test_the_archive_fills_in_what_the_store_has_lost(archived: Path, own_artifa
     assert results.runs.set_index("fingerprint").loc[chosen, "source"] == "sqlite:///mlflow.db"
     assert results.probes(chosen) == probes_json(chosen)
     assert results.masks(chosen) is not None
-    assert [problem.split(":")[0][:10] for problem in results.problems] == ["parent run"] * 2 + [TWICE[:10]]
+    assert [problem.split(":")[0][:10] for problem in results.problems] == ["parent run"] * 2
+    assert results.remarks == (TWICE,)
     assert len(results.studies) == 2  # their records are in the archive
 
 
@@ -190,7 +191,7 @@ def test_the_first_archives_are_read(archived: Path) -> None:
     FILE.write_text("".join(f"{json.dumps(run)}\n" for run in old))
     with_store = read_results()
     assert with_store.sources == ("sqlite:///mlflow.db: 10 runs", f"{FILE}: 0 runs")
-    assert with_store.problems == (TWICE,)
+    assert (with_store.problems, with_store.remarks) == ((), (TWICE,))
     (archived / "mlflow.db").unlink()
     results = read_results()
     assert results.runs["start_time"].isna().all()
@@ -199,7 +200,7 @@ def test_the_first_archives_are_read(archived: Path) -> None:
     assert results.spec(fingerprint(56, "arl", 0)) is None
     assert results.studies == ()
     stray = f"{FILE} is in no table: no study's record here lists any of its 8 runs"
-    assert results.problems == (TWICE, stray)
+    assert (results.problems, results.remarks) == ((stray,), (TWICE,))
 
 
 COMMITTED = Path(__file__).parents[3] / "results" / "archive"
@@ -266,8 +267,8 @@ def test_a_study_without_a_readable_record_is_a_problem(own_artifacts: Path) -> 
     )
     results = read_results()
     assert len(results.studies) == 1
-    problem, twice = results.problems
-    assert twice == TWICE
+    (problem,) = results.problems
+    assert results.remarks == (TWICE,)
     assert problem.startswith("parent run ")
     assert "study arl_vs_nal is left out" in problem
 

@@ -61,7 +61,9 @@ def test_the_line_names_the_archive_of_the_others(
     assert str(caught.value) == said
     if place != FOLDER:
         write(NEW, CURRENT)
-        assert read_results().problems == (said,)
+        found = read_results()
+        assert (found.problems, found.remarks) == ((), (said,))
+        assert f"\n{said}\n" in "\n".join(["", *found.notes, ""])
     capsys.readouterr()
     assert make_tables.main(["--table", "1", "--archive", str(place)]) == 0
     assert "Profile: short-1. Selection: test error at the last step. Runs of schema 1; the current is 2." in (
