@@ -90,13 +90,21 @@ def verdict_text(one: JudgedClaim) -> str:
         return one.verdict
     if any(measured.guesses for measured in one.measured):
         return "undecided: every run of a contrast diverged"
-    sided = [found for found in one.findings if found.hypothesis.side and found.claimed is not None]
-    said = [f"{sum(map(_as_claimed, sided))} of {len(sided)} means as claimed"] if sided else []
+    said = _means_text([found for found in one.findings if found.hypothesis.side and found.claimed is not None])
     if one.needed is not None:
         papers = any(found.paper is not None for found in one.findings if found.measured is not None)
         effect = "the paper's effect" if papers else f"{MARGIN:g} points"
-        said.append(f"{needed_text(one.needed)} would show {effect}")
+        enough = one.needed != NEVER and one.needed <= min(measured.of_plan for measured in one.measured)
+        said.append(f"{effect} would have been shown" if enough else f"{needed_text(one.needed)} would show {effect}")
     return "undecided: " + "; ".join(said)
+
+
+def _means_text(sided: Sequence[Finding]) -> list[str]:
+    """How many of the means lie on their claimed side; [] if none has one."""
+    there = sum(map(_as_claimed, sided))
+    if len(sided) == 1:
+        return [f"the mean is {'' if there else 'not '}as claimed"]
+    return [f"{there} of {len(sided)} means as claimed"] if sided else []
 
 
 def seeds_text(one: JudgedClaim) -> str:
@@ -143,7 +151,8 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
         sentences.append(f"Ours: mean over the {which}, of ratios the geometric one, {captions.interval_text(found)}.")
     sentences += [
         "Supported: every contrast lies on the claimed side, each by a one-sided test at 5 %. Contradicted: one lies "
-        "on the other, by Holm's correction over the claim's. No difference: every 90 % interval lies within the "
+        "on the other, by Holm's correction over the claim's. One-sided: the two-sided interval may just include the "
+        "bound. No difference: every 90 % interval lies within the "
         "claim's margin, 0.5 points of error (of a slope, over all depths).",
         "Undecided: else, with how many seeds in all would show all contrasts at the paper's effects with 80 % power; "
         "no number of seeds: the test images alone forbid it. Interim: the planned seeds are not all there, or no plan "
