@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from analysis.read.runs import RunData, group_runs
 from records import names
+from records.reading import UnreadableError, parse_object
 from records.text import columns
 
 HEADERS = ("run", "trained", "error %", "again", "error %", "way", "weights")
@@ -20,8 +21,8 @@ class Repeat:
 
     @property
     def same_way(self) -> bool:
-        """Whether both were computed alike: device, instruction set, threads, kernels, version of PyTorch."""
-        return self.first.tags.get(names.HOW) == self.again.tags.get(names.HOW)
+        """Whether both were computed alike: device, threads, kernels, version of PyTorch, processor."""
+        return _way(self.first) == _way(self.again)
 
     @property
     def same_weights(self) -> bool | None:
@@ -49,9 +50,20 @@ def repeats_text(found: Sequence[Repeat]) -> str:
 def _row(repeat: Repeat) -> tuple[str, ...]:
     first, again = repeat.first, repeat.again
     weights = {True: "equal", False: "differ", None: "-"}[repeat.same_weights]
-    way = "the same" if repeat.same_way else _changed(first.tags.get(names.HOW, "-"), again.tags.get(names.HOW, "-"))
+    way = "the same" if repeat.same_way else _changed(_way(first), _way(again))
     errors = ["-" if math.isnan(_error(run)) else f"{_error(run):.2f}" for run in (first, again)]
     return _name(first), first.day, errors[0], again.day, errors[1], way, weights
+
+
+def _way(run: RunData) -> str:
+    """The tag `ran.how`, with the processors of provenance.json, where alone early runs name them."""
+    way = run.tags.get(names.HOW, "-")
+    try:
+        attempts = parse_object(run.artifact(names.PROVENANCE_JSON) or b"{}")["attempts"]
+        processors = dict.fromkeys(str(attempt["machine"]["processor"]) for attempt in attempts)
+    except (UnreadableError, LookupError, TypeError):
+        return way
+    return ", ".join([way, *(processor for processor in processors if processor not in way)])
 
 
 def _changed(before: str, after: str) -> str:

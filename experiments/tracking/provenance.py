@@ -91,8 +91,9 @@ def is_committed(path: Path) -> bool:
 def how(config: "RunConfig", device: "torch.device") -> str:
     """Returns the way in which this process computes a run: what its bits may depend on besides its fingerprint.
 
-    Two examples: "cpu AVX2, 1 thread, fused, channels_last, torch 2.14.1", "cuda NVIDIA H200, 2 processes of 8 threads,
-    eager, channels_last, compiled, deterministic, torch 2.14.1".
+    Two examples: "cpu AVX2, 1 thread, fused, channels_last, torch 2.14.1, AMD EPYC", "cuda NVIDIA H200, 2 processes of
+    8 threads, eager, channels_last, compiled, deterministic, torch 2.14.1". The processor is named because libraries
+    choose their routines by its maker and caches too: processors of one instruction set round differently.
     """
     import torch
 
@@ -115,6 +116,7 @@ def how(config: "RunConfig", device: "torch.device") -> str:
         *(["graph"] if uses_graph(train) else []),
         *(["deterministic"] if torch.are_deterministic_algorithms_enabled() else []),
         f"torch {torch.__version__.partition('+')[0]}",
+        *([re.sub(r"[,;\s]+", " ", name)] if device.type == "cpu" and (name := processor()) else []),
     ]
     return ", ".join(parts)
 

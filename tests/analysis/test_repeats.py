@@ -1,5 +1,6 @@
 """Runs that were trained twice: which results were the same."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_row_says_how_and_whether_equal(first, again, row, summary):
     assert " ".join(shown.split()) == " ".join(f"gates cell a s0 1970-01-02 12.50 1970-01-03 12.50 {row}".split())
     assert summary in said
     assert said.endswith("at most 0.00 points apart")
+
+
+def test_two_makers_of_one_instruction_set_are_two_ways():
+    """Their libraries round differently. Early runs name the processor in provenance.json, later ones in the tag."""
+
+    def on(processor: str, start: int, how: str) -> RunData:
+        content = json.dumps({"attempts": [{"machine": {"processor": processor}}] * 2}).encode()
+        return replace(result("a", start, 12.5, how=how), artifact={names.PROVENANCE_JSON: content}.get)
+
+    early, later = on("AMD EPYC", 1, AVX512), on("AMD EPYC", 2, f"{AVX512}, AMD EPYC")
+    assert Repeat(early, later).same_way
+    other = repeats_text([Repeat(early, on("Xeon", 2, AVX512))])
+    assert "  AMD EPYC -> Xeon  " in other
+    assert not Repeat(replace(early, artifact={names.PROVENANCE_JSON: b"["}.get), later).same_way
 
 
 def test_errors_that_differ_are_said():

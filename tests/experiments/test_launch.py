@@ -268,7 +268,8 @@ def test_a_run_says_who_computed_it_and_how(done):
     capability, torch_version = torch.backends.cpu.get_cpu_capability(), torch.__version__.partition("+")[0]
     kernels = "eager" if why_not() else "fused"
     assert tags[names.HOST] == platform.node() == attempt["machine"]["host"]
-    assert tags[names.HOW] == f"cpu {capability}, 1 thread, {kernels}, channels_last, torch {torch_version}"
+    way = f"cpu {capability}, 1 thread, {kernels}, channels_last, torch {torch_version}, {provenance.processor()}"
+    assert tags[names.HOW] == way
     assert tags[names.SCHEMA] == str(SCHEMA_VERSION)
     assert attempt["how"] == tags[names.HOW]
     assert attempt["command"] == shlex.join(sys.argv)

@@ -25,13 +25,17 @@ def config(**changes):
 def test_the_way_of_a_run_on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert provenance.how(config(), CPU) == f"cpu AVX2, 8 threads, eager, channels_last, torch {VERSION}"
+    monkeypatch.setattr(provenance, "processor", lambda: "AMD EPYC")
+    assert provenance.how(config(), CPU) == f"cpu AVX2, 8 threads, eager, channels_last, torch {VERSION}, AMD EPYC"
     assert provenance.how(config(threads=1, kernels="fused"), CPU) == (
-        f"cpu AVX2, 1 thread, fused, channels_last, torch {VERSION}"
+        f"cpu AVX2, 1 thread, fused, channels_last, torch {VERSION}, AMD EPYC"
     )
     assert provenance.how(config(channels_last=False, compile=True), CPU) == (
-        f"cpu AVX2, 8 threads, eager, contiguous, compiled, torch {VERSION}"
+        f"cpu AVX2, 8 threads, eager, contiguous, compiled, torch {VERSION}, AMD EPYC"
     )
+    for name, part in (("One, Two; Three", ", One Two Three"), (None, "")):  # a way's parts are between commas
+        monkeypatch.setattr(provenance, "processor", lambda name=name: name)
+        assert provenance.how(config(), CPU).endswith(f"torch {VERSION}{part}")
 
 
 def test_a_graph_and_an_untried_device_are_named(monkeypatch):
