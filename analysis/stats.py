@@ -193,11 +193,16 @@ def verdict(tested: Sequence[Claimed], alpha: float = ALPHA) -> str:
         raise ValueError("a verdict needs a contrast")
     if all(_holds(one, alpha) for one in tested):
         return SUPPORTED
-    if any(holm([_against(one) for one in tested], alpha)):
+    if any(contradicting(tested, alpha)):
         return CONTRADICTED
     if all(one.margin is not None and within(one.contrast, one.margin, one.bound, alpha) for one in tested):
         return NO_DIFFERENCE
     return UNDECIDED
+
+
+def contradicting(tested: Sequence[Claimed], alpha: float = ALPHA) -> list[bool]:
+    """Returns which contrasts lie on the other side than claimed, by Holm's correction over all."""
+    return holm([_against(one) for one in tested], alpha)
 
 
 def _has_spread(found: Contrast) -> bool:

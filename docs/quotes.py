@@ -20,7 +20,7 @@ from pathlib import Path
 
 from analysis import archive, make_tables, plan
 from analysis.claims.claim import OURS, RESPONSE
-from analysis.claims.table import verdict_text
+from analysis.claims.table import verdict_text, where_text
 from analysis.claims.verdicts import Finding, judge_all
 from analysis.figures import CaptionedFigure, collect_figures, render
 from analysis.options import select
@@ -99,7 +99,7 @@ def _claims(arguments: str) -> str:
         if one.claim.where == OURS or not any(measured.n for measured in one.measured):
             continue
         paper, ours = (", ".join(map(part, one.findings)) for part in (_paper, _ours))
-        rows.append(f"| {one.claim.sentence} ({one.claim.where}) | {paper} | {ours} | {verdict_text(one)} |")
+        rows.append(f"| {one.claim.sentence} ({where_text(one)}) | {paper} | {ours} | {verdict_text(one)} |")
     return "\n".join(rows) + "\n"
 
 

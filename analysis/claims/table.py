@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from analysis.claims.claim import ERROR, ERROR5, MACS, MARGIN, OURS, PARAMS, RESPONSE
 from analysis.claims.verdicts import INTERIM, NOT_RUN, Finding, JudgedClaim
 from analysis.read.published import published_text
-from analysis.stats import FAR, MIN_SEEDS, NEVER, UNDECIDED, Contrast
+from analysis.stats import FAR, MIN_SEEDS, NEVER, POWER, UNDECIDED, Contrast
 from analysis.tables import captions
+from analysis.tables.captions import PAPERS_IMAGES
 from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Judgement, Label, Published, Table, TableCell
 from analysis.tables.contrasts import mixed
 from analysis.tables.network_table import Costs, at_full_width
@@ -83,28 +84,46 @@ def runs_value(study: StudyRecord) -> str:
 
 
 def verdict_text(one: JudgedClaim) -> str:
-    """Returns the verdict with what it lacks: seeds of the plan, or seeds that would decide it."""
+    """Returns the verdict with what it lacks (seeds of the plan, or for power) or what contradicts it."""
     if one.verdict == INTERIM:
         return f"interim: {seeds_text(one)}"
+    if 0 < len(one.against) < len(one.findings):
+        return f"{one.verdict}: {', '.join(found.hypothesis.label for found in one.against)}"
     if one.verdict != UNDECIDED:
         return one.verdict
     if any(measured.guesses for measured in one.measured):
         return "undecided: every run of a contrast diverged"
-    said = _means_text([found for found in one.findings if found.hypothesis.side and found.claimed is not None])
+    said = _means_text([found for found in one.findings if found.claimed is not None])
     if one.needed is not None:
         papers = any(found.paper is not None for found in one.findings if found.measured is not None)
         effect = "the paper's effect" if papers else f"{MARGIN:g} points"
         enough = one.needed != NEVER and one.needed <= min(measured.of_plan for measured in one.measured)
-        said.append(f"{effect} would have been shown" if enough else f"{needed_text(one.needed)} would show {effect}")
+        seeds = "these seeds have" if enough else f"{needed_text(one.needed)} seeds would have"
+        said.append(f"{seeds} {100 * POWER:.0f} % power for {effect}")
     return "undecided: " + "; ".join(said)
 
 
-def _means_text(sided: Sequence[Finding]) -> list[str]:
-    """How many of the means lie on their claimed side; [] if none has one."""
-    there = sum(map(_as_claimed, sided))
-    if len(sided) == 1:
+def _means_text(found: Sequence[Finding]) -> list[str]:
+    """How many of the means lie where it is claimed; [] without means."""
+    there = sum(map(_as_claimed, found))
+    if len(found) == 1:
         return [f"the mean is {'' if there else 'not '}as claimed"]
-    return [f"{there} of {len(sided)} means as claimed"] if sided else []
+    return [f"{there} of {len(found)} means as claimed"] if found else []
+
+
+def where_text(one: JudgedClaim) -> str:
+    """Returns where the paper makes the claim, and how much of the data set was trained on if not all."""
+    return "; ".join(filter(None, (one.claim.where, one.size)))
+
+
+def budget_sentences(judged: Iterable[JudgedClaim]) -> list[str]:
+    """Returns what the networks of each profile but `paper` are beside the paper's."""
+    found = {
+        (one.study.profile, one.budget): None
+        for one in judged
+        if one.study is not None and one.study.profile_name != "paper" and one.budget
+    }
+    return [f"Runs of {profile}: {budget} (the paper on CIFAR: {PAPERS_IMAGES:,})." for profile, budget in found]
 
 
 def seeds_text(one: JudgedClaim) -> str:
@@ -123,15 +142,18 @@ def seeds_text(one: JudgedClaim) -> str:
 
 
 def needed_text(needed: int) -> str:
-    """Returns a number of seeds, as JudgedClaim.needed has it, in words."""
+    """Returns a number of seeds, as JudgedClaim.needed has it, in words: the spread is known too little for more."""
     if needed == NEVER:
-        return "no number of seeds"
-    return f"over {FAR} seeds" if needed > FAR else f"{needed} seeds"
+        return "no number of"
+    return f"over {FAR}" if needed > FAR else f"about {float(f'{needed:.1g}'):.0f}"
 
 
 def _as_claimed(found: Finding) -> bool:
     claimed = found.claimed
-    return claimed is not None and (claimed.contrast.mean - claimed.bound) * claimed.side > 0
+    if claimed is None:
+        return False
+    off = claimed.contrast.mean - claimed.bound
+    return off * claimed.side > 0 if claimed.side else abs(off) <= (claimed.margin or 0.0)
 
 
 def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
@@ -141,6 +163,7 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     sentences = [
         "Verdicts are per profile and data set, the first column; only profile paper speaks about the paper's protocol"
         + ("." if papers else ", and no claim has runs of it here."),
+        *budget_sentences(judged),
         "Contrast: of test errors in points at the last step, of runs with the same seed; of responses relative to "
         "stage 1's, as ratios; of exact counts of the networks at full width.",
         "Paper: the same of its published values, on CIFAR-100 beside runs on it, else on its table's data set.",
@@ -154,9 +177,10 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
         "on the other, by Holm's correction over the claim's. One-sided: the two-sided interval may just include the "
         "bound. No difference: every 90 % interval lies within the "
         "claim's margin, 0.5 points of error (of a slope, over all depths).",
-        "Undecided: else, with how many seeds in all would show all contrasts at the paper's effects with 80 % power; "
-        "no number of seeds: the test images alone forbid it. Interim: the planned seeds are not all there, or no plan "
-        "is on record; nothing is judged.",
+        "Of a claim of equality: supported within the margin, contradicted beyond it. Undecided: else, with how many "
+        "seeds in all would show all contrasts with 80 % power if the paper's effects were true here, roughly, by the "
+        "spread over these seeds; no number of seeds: the test images alone forbid it. Interim: the planned seeds are "
+        "not all there, or no plan is on record; nothing is judged.",
         f"({OURS}): the paper does not claim it.",
     ]
     if any(one.diverged for one in measured):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.claims.claim import ERROR, ERROR5, MACS, NOT_OURS, PARAMS, RESPONSE, CellValues, Claim, Hypothesis, Term
 from analysis.claims.paper import CLAIMS
 from analysis.read.published import published_value, reported
-from analysis.stats import CONTRADICTED, SUPPORTED, UNDECIDED, Claimed, seeds_needed, verdict
+from analysis.stats import CONTRADICTED, SUPPORTED, UNDECIDED, Claimed, contradicting, seeds_needed, verdict
 from analysis.tables import captions
 from analysis.tables.cell_results import CellRuns, RunResult, collect, index_runs
 from analysis.tables.contrasts import MeasuredContrast, measure_error, measure_values
@@ -72,7 +72,11 @@ class JudgedClaim:
     verdict: str
     """of analysis.stats, or INTERIM or NOT_RUN"""
     data: str = ""
-    """name of the data set in print"""
+    """name of the data set in print, with `size`"""
+    size: str = ""
+    """how much of the data set was trained on, if not all"""
+    budget: str = ""
+    """width of the networks and images seen in training, in print"""
     warnings: tuple[str, ...] = ()
     """warnings about the data, as sentences"""
 
@@ -80,6 +84,16 @@ class JudgedClaim:
     def measured(self) -> tuple[MeasuredContrast, ...]:
         """Of the hypotheses that need runs."""
         return tuple(found.measured for found in self.findings if found.measured is not None)
+
+    @property
+    def against(self) -> tuple[Finding, ...]:
+        """What contradicts the claim; () unless it is contradicted."""
+        if self.verdict != CONTRADICTED:
+            return ()
+        sided = [(found, claimed) for found in self.findings if (claimed := found.claimed) is not None]
+        flags = contradicting([claimed for _, claimed in sided])
+        wrong = [found for (found, _), flag in zip(sided, flags, strict=True) if flag]
+        return (*wrong, *(found for found in self.findings if found.exact is not None and not _agrees(found)))
 
     @property
     def needed(self) -> int | None:
@@ -142,6 +156,8 @@ def _with_runs(
                 findings=tuple(findings),
                 verdict=_verdict(findings),
                 data=", ".join([captions.dataset_name(*about), *size]),
+                size=", ".join(size),
+                budget=captions.budget_text(about[1]),
                 warnings=(*captions.schema_sentence(about[1]), *captions.not_imagenet(*about)),
             )
     return None

@@ -8,7 +8,7 @@ from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.figures.points import ErrorAxis, Lines, Point, compared_labels, lines_of
 from analysis.read.published import published_value
 from analysis.stats import Contrast
-from analysis.tables.captions import difference_sentences
+from analysis.tables.captions import PAPERS_IMAGES, difference_sentences
 from analysis.tables.cells import MINUS
 from records.study_json import StudyRecord, Value
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from analysis.read.results import Results
 
 BUDGET = ErrorAxis(kind="budget", axis="steps", study="budget", label="images seen in training", factor=1)
-PAPERS = 160_000 * 64  # images of the paper's CIFAR protocol
 _TABLE = "3"  # of the paper's effects by depth and learning
 
 
@@ -66,7 +65,8 @@ def _drawn(study: StudyRecord, lines: Lines) -> CaptionedFigure:
         *captions.source_sentences([point.cell for point in points]),
         f"{captions.seeds_text(one.n for one in differences.values())}.",
         *difference_sentences(f"{pair[0]} {MINUS} {pair[1]}", differences),
-        f"White markers: the paper's differences on CIFAR-10 after {PAPERS:,} images at full width (Table {_TABLE}).",
+        f"White markers: the paper's differences on CIFAR-10 after {PAPERS_IMAGES:,} images at full width "
+        f"(Table {_TABLE}).",
         "Nothing is drawn between: these runs do not say where the difference goes.",
     ]
     return CaptionedFigure(
@@ -99,9 +99,9 @@ def _draw(study: StudyRecord, lines: Lines, title: str) -> "Figure":
         theirs = _published(line[0].cell.values, study)
         if theirs is not None:
             look = style.look(i) | {"markerfacecolor": "white", "linestyle": ""}
-            axes.plot([PAPERS * shift], [theirs], **look)
+            axes.plot([PAPERS_IMAGES * shift], [theirs], **look)
     axes.set_xscale("log")
-    axes.set_xlim(min(map(_images, points)) / 1.6, PAPERS * 1.6)
+    axes.set_xlim(min(map(_images, points)) / 1.6, PAPERS_IMAGES * 1.6)
     effects = [effect for point in points if (effect := _effect(point)) is not None]
     bars = [value for e in effects if e.n > 1 for value in (e.low, e.high) if value is not None]
     reach = max(map(abs, [*(e.mean for e in effects), *bars]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analysis.claims.table import verdict_text
+from analysis.claims.table import budget_sentences, verdict_text, where_text
 from analysis.claims.verdicts import INTERIM, NOT_RUN, Finding, JudgedClaim, judge_all
 from analysis.figures import captions, style
 from analysis.figures.figure import CaptionedFigure, MissingFigure
@@ -53,7 +53,7 @@ class _Block:
 
     def __init__(self, one: JudgedClaim) -> None:
         self.colour = _COLOURS[one.verdict]
-        self.lines = textwrap.wrap(f"{one.claim.sentence} ({one.claim.where})", LETTERS)
+        self.lines = textwrap.wrap(f"{one.claim.sentence} ({where_text(one)})", LETTERS)
         self.judged = one.verdict != NOT_RUN
         self.verdict = textwrap.wrap(verdict_text(one), BOLD_LETTERS) if self.judged else []
         self.rows = sorted(one.findings, key=lambda found: found.exact is not None)
@@ -111,6 +111,7 @@ def _caption(judged: Sequence[JudgedClaim]) -> list[str]:
     return [
         f"{'Study' if len(studies) == 1 else 'Studies'}: {', '.join(studies)}.",
         f"Data: {first.data}. Profile: {profile}.",
+        *budget_sentences(with_runs),
         *dict.fromkeys(warning for one in with_runs for warning in one.warnings),
         *overrides_sentence({} if first.study is None else first.study.overrides),
         "Each contrast is turned so that the claimed side lies to the right of its bound, the line at 0 or 1.",

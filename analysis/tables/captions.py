@@ -23,6 +23,7 @@ WORDS = {
 }
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167
 WITH_INTERVAL = "[95 % interval]"  # in the title of a column
+PAPERS_IMAGES = 160_000 * 64  # seen in training by the paper's CIFAR protocol
 OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: number of training images of the data set
 
 # Every table must say that the built-in data set is synthetic.
@@ -167,6 +168,21 @@ def size_sentences(cells: Sequence[CellRuns]) -> list[str]:
     found = {run.params.get("data.train_images", "None") for cell_runs in cells for run in cell_runs.by_seed.values()}
     (limit,) = found if len(found) == 1 else ("None",)
     return [f"Training images: {int(limit):,}."] if limit.isdecimal() else []
+
+
+def budget_text(cells: Sequence[CellRuns]) -> str:
+    """Returns e.g. "0.5 of the paper's width, 40,000 images seen in training"; "" if no run says it."""
+    runs = [run.params for cell_runs in cells for run in cell_runs.by_seed.values()]
+    widths = {float(found) for params in runs if (found := params.get("model.width"))}
+    images = {
+        int(steps) * int(batch)
+        for params in runs
+        if (steps := params.get("train.steps")) and (batch := params.get("train.batch_size"))
+    }
+    if not widths or not images:
+        return ""
+    width = " and ".join("the paper's" if one == 1 else f"{one:g} of the paper's" for one in sorted(widths))
+    return f"{width} width, {' and '.join(f'{one:,}' for one in sorted(images))} images seen in training"
 
 
 def dataset_name(dataset: str, cells: Sequence[CellRuns] = ()) -> str:

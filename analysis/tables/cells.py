@@ -100,7 +100,7 @@ class Ditto:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The result for a claim: as printed, the verdict, and the number of seeds that would decide it, if known."""
+    """The result for a claim: as printed, the verdict, and the number of seeds with power for it, if known."""
 
     text: str
     verdict: str

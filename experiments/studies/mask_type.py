@@ -7,7 +7,7 @@ over them) or to positions (normalized over each map). Paper (Attention-56, CIFA
 
 Cost: 3 cells of Attention-56; per run on a core: quick 0.3 to 0.5 min, short 6 to 7 min. paper: 160k steps of 64 images
 each, for a GPU.
-Expect: differences of half a percent, which only the paper's protocol can show.
+Expect: differences below a point in the paper's protocol; after few images others are possible, and another order.
 """
 
 from experiments.study import Comparison, Study, axis

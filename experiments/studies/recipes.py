@@ -3,8 +3,8 @@
 Attention-56 with attention residual learning, 40,000 images of CIFAR-10, half width: batch size and learning rate of a
 one-cycle schedule, compared with the paper's protocol shortened to the same number of images. The first versions of the
 profiles `quick` and `short` and the fast recipe of benchmarks/accuracy.py were chosen here, by validation error. Naive
-attention learning is not tuned here, so that its comparison with ARL under the chosen recipe does not depend on how
-each was tuned.
+attention learning, other masks and networks without masks are not tuned: they train with what was best for ARL, which
+may favour it in comparisons.
 
     python run_ablation.py --study recipes
 

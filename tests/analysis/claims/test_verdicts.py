@@ -14,7 +14,7 @@ from results_lab import CIFAR_NETWORKS, IMAGENET_NETWORKS, is_expected, network,
 
 from analysis.claims.claim import MACS, NOT_OURS, OURS, PARAMS, RESPONSE, Claim
 from analysis.claims.paper import CLAIMS
-from analysis.claims.table import claims_table, verdict_text
+from analysis.claims.table import claims_table, verdict_text, where_text
 from analysis.claims.verdicts import INTERIM, NOT_RUN, JudgedClaim, judge_all
 from analysis.read.published import published_value
 from analysis.stats import CONTRADICTED, NEVER, NO_DIFFERENCE, SUPPORTED, UNDECIDED
@@ -227,6 +227,33 @@ def test_one_contrast_of_four_on_the_other_side_is_enough() -> None:
     assert verdict_text(found) == "interim: 0 to 3 of 3 seeds"
 
 
+def test_a_contradiction_names_its_contrasts() -> None:
+    cells: Any = {
+        (kind,): dict(enumerate(errors))
+        for kind, errors in {"mixed": (40, 41, 42), "channel": (41, 41.5, 44), "spatial": (38, 38.9, 40.1)}.items()
+    }
+    found = only("mixed_is_best", study_with_runs("mask_type", cells))
+    assert found.verdict == CONTRADICTED
+    assert verdict_text(found) == "contradicted: mixed \N{MINUS SIGN} spatial"
+    one: Any = {("attention56",): {0: 41.0, 1: 42.0, 2: 43.1}, ("no_mask",): {0: 40.0, 1: 41.0, 2: 42.0}}
+    assert verdict_text(only("masks_help", study_with_runs("controls", one))) == "contradicted", "there is no other"
+
+
+def test_the_budget_and_the_size_of_the_data_stand_beside_the_verdict() -> None:
+    params = {"model.width": "0.5", "train.steps": "1250", "train.batch_size": "32", "data.train_images": "2000"}
+    cells: Any = {
+        (level, network): dict.fromkeys(range(3), 40.0)
+        for level in (0.0, 0.1, 0.3, 0.5, 0.7)
+        for network in ("resnet164", "attention92")
+    }
+    found = only("robust_to_noise", study_with_runs("noisy_labels", cells, params=params))
+    assert where_text(found) == "Table 5; training images: 2,000"
+    said = "Runs of quick-1: 0.5 of the paper's width, 40,000 images seen in training (the paper on CIFAR: 10,240,000)."
+    assert said in claims_table([found]).caption
+    whole = only("arl_beats_nal", study_with_runs("arl_vs_nal", learning(40, 45)))
+    assert where_text(whole) == "Table 3"
+
+
 def test_the_growing_gap_is_decided_where_pairs_are_not() -> None:
     """The slope over four depths has more power than the pairwise claim."""
     wide = {56: (0.0, -2.0, 4.0), 92: (6.0, 3.0, 9.0), 128: (13.0, 11.0, 14.0), 164: (20.0, 17.0, 20.0)}
@@ -246,8 +273,10 @@ def test_an_undecided_claim_says_direction_and_seeds() -> None:
     found = only("arl_beats_nal", study_with_runs("arl_vs_nal", learning(40, 40.1, spread=0.5)))
     assert isinstance(found.needed, int)
     assert found.needed > 3
+    assert 10 < found.needed < 100
     assert verdict_text(found) == (
-        f"undecided: 4 of 4 means as claimed; {found.needed} seeds would show the paper's effect"
+        f"undecided: 4 of 4 means as claimed; about {round(found.needed, -1)} seeds would have 80 % power for "
+        "the paper's effect"
     )
     done: Any = dict.fromkeys(range(3), 40.0)
     responses = {
@@ -256,13 +285,22 @@ def test_an_undecided_claim_says_direction_and_seeds() -> None:
     }
     cells = dict.fromkeys(responses, done)
     equal = only("arl_responds_like_resnet", study_with_runs("depth_response", cells, responses=responses))
-    assert re.fullmatch(r"undecided: \d+ seeds would show the paper's effect", verdict_text(equal))
+    assert re.fullmatch(
+        r"undecided: 2 of 2 means as claimed; about \d+ seeds would have 80 % power for the paper's effect",
+        verdict_text(equal),
+    )
     controls: Any = {("attention56",): {0: 40.0, 1: 41.0, 2: 42.0}, ("trunk",): {0: 41.0, 1: 40.0, 2: 43.5}}
     ours = only("not_the_compute", study_with_runs("controls", controls))
-    assert re.fullmatch(r"undecided: the mean is as claimed; \d+ seeds would show 0.5 points", verdict_text(ours))
-    close = {("attention164_arl",): vary([1.0, 0.57, 0.48]), ("resnet164",): vary([1.0, 0.57, 0.6])}
+    power = r"about \d+ seeds would have 80 % power for 0.5 points"
+    assert re.fullmatch(rf"undecided: the mean is as claimed; {power}", verdict_text(ours))
+    close = {
+        ("attention164_arl",): {0: [1.0, 0.57, 0.45], 1: [1.0, 0.58, 0.475], 2: [1.0, 0.56, 0.5]},
+        ("resnet164",): [1.0, 0.57, 0.6],
+    }
     near = only("arl_responds_like_resnet", study_with_runs("depth_response", cells, responses=close))
-    assert verdict_text(near) == "undecided: the paper's effect would have been shown", "three seeds were enough for it"
+    assert verdict_text(near) == (
+        "undecided: 1 of 2 means as claimed; these seeds have 80 % power for the paper's effect"
+    )
 
 
 def test_images_can_forbid_a_verdict_at_any_number_of_seeds() -> None:
@@ -273,7 +311,7 @@ def test_images_can_forbid_a_verdict_at_any_number_of_seeds() -> None:
         few[cell] = few[cell] ^ np.broadcast_to(draw.random(400) < 0.2, few[cell].shape)
     found = only("arl_falls_with_depth", study_with_runs("arl_vs_nal", {}, seeds=range(5), wrong=few))
     assert found.needed == NEVER
-    assert "no number of seeds would show the paper's effect" in verdict_text(found)
+    assert "no number of seeds would have 80 % power for the paper's effect" in verdict_text(found)
 
 
 def test_a_diverged_run_counts_as_guessing() -> None:

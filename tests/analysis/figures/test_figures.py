@@ -446,11 +446,11 @@ def test_the_forest_shows_ours_beside_the_papers_turned_to_the_claim() -> None:
         [0.1 / 0.016, 0.1 / 0.009]
     )
     assert figure.get_figwidth() < 4.5
-    assert figure.get_figheight() < 12
+    assert figure.get_figheight() < 12.5
 
 
 def test_the_forest_wraps_a_long_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    verdict = "undecided: 10 of 10 means as claimed; no number of seeds would show the paper's effect"
+    verdict = "undecided: 10 of 10 means as claimed; no number of seeds would have 80 % power for the paper's effect"
     monkeypatch.setattr(forest, "verdict_text", lambda one: verdict)
     figure = draw(only("claims", study_lines("arl_vs_nal")))
     assert [fault for fault in faults(figure) if "undecided" in fault or "effect" in fault] == []
