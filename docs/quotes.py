@@ -4,8 +4,8 @@ python docs/quotes.py
 
 A quote is a bash block whose last line makes tables or a plan or shows the archive, and the text block that follows it.
 README.md quotes the table alone and the lines of the caption that it quoted before; the other documents quote
-everything. Below the line "<!-- claims: ... -->" stands the short table of the paper's claims with these runs, and
-below "<!-- figure: ... -->" an image that this script draws, with its caption.
+everything. Below the line "<!-- claims: ... -->" stand the number of verdicts and the short table of the claims with
+these runs, and below "<!-- figure: ... -->" an image that this script draws, with its caption.
 """
 
 import contextlib
@@ -15,26 +15,29 @@ import os
 import re
 import shlex
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from analysis import archive, make_tables, plan
-from analysis.claims.claim import OURS, RESPONSE
+from analysis.claims.claim import RESPONSE
 from analysis.claims.table import verdict_text, where_text
-from analysis.claims.verdicts import Finding, judge_all
+from analysis.claims.verdicts import INTERIM, Finding, judge_all
 from analysis.figures import CaptionedFigure, collect_figures, render
 from analysis.options import select
 from analysis.read.results import Results, read_results
+from analysis.stats import CONTRADICTED, NO_DIFFERENCE, SUPPORTED, UNDECIDED
 from analysis.tables.cells import MISSING, ratio_text, signed
 from records.study_json import StudyRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 QUOTE = re.compile(r"```bash\n(?P<commands>[^`]*?)```\n\n```text\n(?P<said>.*?)```", re.S)
-CLAIMS = re.compile(r"<!-- claims: (?P<arguments>[^\n]*) -->\n(?P<table>(?:\|[^\n]*\n)*)")
+CLAIMS = re.compile(r"<!-- claims: (?P<arguments>[^\n]*) -->\n(?:[^|\n][^\n]*\n\n)?(?P<table>(?:\|[^\n]*\n)*)")
 FIGURE = re.compile(
     r"(?P<head><!-- figure: (?P<kind>\w+) (?P<arguments>[^\n]*) -->\n!\[[^\n]*\]\((?P<image>[^)]*)\)\n\n)[^\n]*\n"
 )
+VERDICTS = (SUPPORTED, CONTRADICTED, NO_DIFFERENCE, UNDECIDED, INTERIM)
 RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 3
 _MAKERS: dict[str, Callable[[list[str]], int]] = {
     "python analysis/make_tables.py": make_tables.main,
@@ -92,12 +95,13 @@ def _captions(lines: list[str]) -> int:
 
 
 def _claims(arguments: str) -> str:
-    """The claims with runs as a Markdown table: effects of the paper, ours, and the verdict."""
+    """The claims with runs: how many have which verdict, and a Markdown table of effects of the paper and ours."""
     results, studies = _chosen(arguments)
-    rows = ["| claim | paper | ours | verdict |", "|---|---|---|---|"]
-    for one in judge_all(results, studies):
-        if one.claim.where == OURS or not any(measured.n for measured in one.measured):
-            continue
+    judged = [one for one in judge_all(results, studies) if any(measured.n for measured in one.measured)]
+    counts = Counter(one.verdict for one in judged)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    rows = [f"Of {len(judged)} claims: {said}.", "", "| claim | paper | ours | verdict |", "|---|---|---|---|"]
+    for one in judged:
         paper, ours = (", ".join(map(part, one.findings)) for part in (_paper, _ours))
         rows.append(f"| {one.claim.sentence} ({where_text(one)}) | {paper} | {ours} | {verdict_text(one)} |")
     return "\n".join(rows) + "\n"
