@@ -83,7 +83,8 @@ def _summary(found: Sequence[Repeat]) -> Iterator[str]:
 
 
 def _name(run: RunData) -> str:
-    return f"{run.tags.get(names.STUDY, '')} {names.without_result(run.name)}".strip()
+    found = (run.tags.get(names.STUDY), run.tags.get(names.PROFILE), names.without_result(run.name))
+    return " ".join(filter(None, found))
 
 
 def _error(run: RunData) -> float:

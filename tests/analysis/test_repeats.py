@@ -81,6 +81,12 @@ def test_runs_that_diverged_have_no_errors_to_compare():
     assert said == "1 trained again in the same way: 0 with the same error and weights"
 
 
+def test_a_row_names_the_profile_too():
+    run = result("a", 1, 9.0)
+    run = replace(run, tags={**run.tags, names.PROFILE: "quick-1"})
+    assert "\ngates quick-1 cell a s0  " in repeats_text([Repeat(run, run)])
+
+
 def test_a_start_that_is_not_on_record():
     run = result("a", 1, 9.0)
     assert (run.day, replace(run, start_time=None).day) == ("1970-01-02", "-")
