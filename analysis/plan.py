@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 HEADERS = ("claim", "profile, data", "verdict", "seeds", "needed", "core hours")
 NOTE = (
     "Seeds: of the plan, those that the contrasts have. Needed: seeds in all; of an interim claim those of its plan, "
-    "of an undecided one those that show all contrasts at the paper's effects (where it has none, at the margin) with "
-    "80 % power, the spread over seeds and test images as measured. No number: the test images alone forbid it. "
+    "of an undecided one those with 80 % power for all contrasts at the paper's effects (where it has none, at the "
+    "margin), roughly, by the spread over these seeds. No number: the test images alone forbid it. "
     "Core hours: of the runs still to train, from runs of the same cell, else of other cells by their multiply-adds."
 )
 
@@ -79,6 +79,7 @@ def _effort(
     one: "JudgedClaim", study: "StudyRecord", runs: "Mapping[str, RunResult]", costs: "Costs"
 ) -> tuple[str, str]:
     """In print: the seeds in all that a claim needs, and the core hours of what is not trained yet."""
+    from analysis.claims.table import needed_text, one_digit
     from analysis.claims.verdicts import INTERIM
     from analysis.stats import FAR, MIN_SEEDS, NEVER
     from analysis.tables.cell_results import collect
@@ -89,10 +90,14 @@ def _effort(
         return "", ""
     if needed == NEVER or needed > FAR:
         return "no number" if needed == NEVER else f"over {FAR}", ""
+    if one.verdict != INTERIM and needed <= min(measured.of_plan for measured in one.measured):
+        return "as there are", ""
     cells = collect(study, runs)
     used = {key: cells[key] for found in one.findings for key in found.cells}
     hours = _hours(used, needed, costs)
-    return str(needed), "" if hours is None else f"{hours:.1f}"
+    if one.verdict == INTERIM:
+        return str(needed), "" if hours is None else f"{hours:.1f}"
+    return needed_text(needed), "" if hours is None else f"about {one_digit(hours)}"
 
 
 def _hours(cells: "Mapping[CellKey, CellRuns]", seeds: int, costs: "Costs") -> float | None:

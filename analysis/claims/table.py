@@ -145,7 +145,12 @@ def needed_text(needed: int) -> str:
     """Returns a number of seeds, as JudgedClaim.needed has it, in words: the spread is known too little for more."""
     if needed == NEVER:
         return "no number of"
-    return f"over {FAR}" if needed > FAR else f"about {float(f'{needed:.1g}'):.0f}"
+    return f"over {FAR}" if needed > FAR else f"about {one_digit(needed)}"
+
+
+def one_digit(number: float) -> str:
+    """Returns a number that is known roughly, with one significant digit: "600", "0.2"."""
+    return f"{float(f'{number:.1g}'):,g}"
 
 
 def _as_claimed(found: Finding) -> bool:
