@@ -90,7 +90,7 @@ def _effort(
         return "", ""
     if needed == NEVER or needed > FAR:
         return "no number" if needed == NEVER else f"over {FAR}", ""
-    if one.verdict != INTERIM and needed <= min(measured.of_plan for measured in one.measured):
+    if one.has_power:
         return "as there are", ""
     cells = collect(study, runs)
     used = {key: cells[key] for found in one.findings for key in found.cells}

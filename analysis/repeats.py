@@ -1,6 +1,7 @@
 """The archived runs that were trained more than once: did they give the same error and the same weights again?"""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -60,10 +61,10 @@ def _way(run: RunData) -> str:
     way = run.tags.get(names.HOW, "-")
     try:
         attempts = parse_object(run.artifact(names.PROVENANCE_JSON) or b"{}")["attempts"]
-        processors = dict.fromkeys(str(attempt["machine"]["processor"]) for attempt in attempts)
+        processors = dict.fromkeys(names.part_of_way(attempt["machine"]["processor"]) for attempt in attempts)
     except (UnreadableError, LookupError, TypeError):
         return way
-    return ", ".join([way, *(processor for processor in processors if processor not in way)])
+    return ", ".join([way, *(processor for processor in processors if processor not in re.split("[,;] ", way))])
 
 
 def _changed(before: str, after: str) -> str:

@@ -1,5 +1,6 @@
 """Names of metrics, tags and artifacts, and of networks in print: what `experiments` and `analysis` share."""
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -119,6 +120,11 @@ _RESULT = " \N{MIDDLE DOT} "
 def with_result(name: str, result: str) -> str:
     """Returns the name that a run gets when it is over, e.g. "d92 arl s0 · 12.34 %"."""
     return f"{name}{_RESULT}{result}"
+
+
+def part_of_way(text: str) -> str:
+    """Returns a text as a part of the tag `ran.how`: without the signs that separate its parts and ways."""
+    return " ".join(re.split(r"[,;\s]+", text.strip()))
 
 
 def without_result(name: str) -> str:

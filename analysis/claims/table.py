@@ -8,7 +8,6 @@ from analysis.claims.verdicts import INTERIM, NOT_RUN, Finding, JudgedClaim
 from analysis.read.published import published_text
 from analysis.stats import FAR, MIN_SEEDS, NEVER, POWER, UNDECIDED, Contrast
 from analysis.tables import captions
-from analysis.tables.captions import PAPERS_IMAGES
 from analysis.tables.cells import Blank, Column, Count, Difference, Ditto, Judgement, Label, Published, Table, TableCell
 from analysis.tables.contrasts import mixed
 from analysis.tables.network_table import Costs, at_full_width
@@ -97,8 +96,7 @@ def verdict_text(one: JudgedClaim) -> str:
     if one.needed is not None:
         papers = any(found.paper is not None for found in one.findings if found.measured is not None)
         effect = "the paper's effect" if papers else f"{MARGIN:g} points"
-        enough = one.needed != NEVER and one.needed <= min(measured.of_plan for measured in one.measured)
-        seeds = "these seeds have" if enough else f"{needed_text(one.needed)} seeds would have"
+        seeds = "these seeds have" if one.has_power else f"{needed_text(one.needed)} seeds would have"
         said.append(f"{seeds} {100 * POWER:.0f} % power for {effect}")
     return "undecided: " + "; ".join(said)
 
@@ -118,12 +116,10 @@ def where_text(one: JudgedClaim) -> str:
 
 def budget_sentences(judged: Iterable[JudgedClaim]) -> list[str]:
     """Returns what the networks of each profile but `paper` are beside the paper's."""
-    found = {
-        (one.study.profile, one.budget): None
-        for one in judged
-        if one.study is not None and one.study.profile_name != "paper" and one.budget
-    }
-    return [f"Runs of {profile}: {budget} (the paper on CIFAR: {PAPERS_IMAGES:,})." for profile, budget in found]
+    with_runs = [(one.study, one.budget) for one in judged if one.study is not None and one.budget]
+    found = dict.fromkeys((study.profile, budget) for study, budget in with_runs if study.profile_name != "paper")
+    papers = f"the paper on CIFAR: {captions.PAPERS_IMAGES:,}"
+    return [f"Runs of {profile}: {budget} ({papers})." for profile, budget in found]
 
 
 def seeds_text(one: JudgedClaim) -> str:
@@ -142,7 +138,7 @@ def seeds_text(one: JudgedClaim) -> str:
 
 
 def needed_text(needed: int) -> str:
-    """Returns a number of seeds, as JudgedClaim.needed has it, in words: the spread is known too little for more."""
+    """Returns JudgedClaim.needed in words that stand before "seeds"; the spread is known too little for more digits."""
     if needed == NEVER:
         return "no number of"
     return f"over {FAR}" if needed > FAR else f"about {one_digit(needed)}"
@@ -180,8 +176,8 @@ def _caption(judged: Sequence[JudgedClaim], costs: Costs) -> list[str]:
     sentences += [
         "Supported: every contrast lies on the claimed side, each by a one-sided test at 5 %. Contradicted: one lies "
         "on the other, by Holm's correction over the claim's. One-sided: the two-sided interval may just include the "
-        "bound. No difference: every 90 % interval lies within the "
-        "claim's margin, 0.5 points of error (of a slope, over all depths).",
+        "bound. No difference: every 90 % interval lies within the claim's margin, 0.5 points of error (of a slope, "
+        "over all depths).",
         "Of a claim of equality: supported within the margin, contradicted beyond it. Undecided: else, with how many "
         "seeds in all would show all contrasts with 80 % power if the paper's effects were true here, roughly, by the "
         "spread over these seeds; no number of seeds: the test images alone forbid it. Interim: the planned seeds are "

@@ -109,6 +109,11 @@ class JudgedClaim:
             return None
         return seeds_needed(known)
 
+    @property
+    def has_power(self) -> bool:
+        """Whether an undecided claim has the seeds that it needs: the paper's effects are not what they show."""
+        return bool(self.needed) and (self.needed or 0) <= min(measured.of_plan for measured in self.measured)
+
 
 def judge_all(
     results: "Results",

@@ -8,7 +8,7 @@ from analysis.figures.figure import CaptionedFigure, MissingFigure
 from analysis.figures.points import ErrorAxis, Lines, Point, compared_labels, lines_of
 from analysis.read.published import published_value
 from analysis.stats import Contrast
-from analysis.tables.captions import PAPERS_IMAGES, difference_sentences
+from analysis.tables.captions import PAPERS_IMAGES, difference_sentences, images_seen
 from analysis.tables.cells import MINUS
 from records.study_json import StudyRecord, Value
 
@@ -46,9 +46,9 @@ def _effect(point: Point) -> Contrast | None:
 
 
 def _images(point: Point) -> float:
-    """Images that the runs of a point saw."""
-    runs = [run for run in point.cell.runs.by_seed.values() if run.params.get("train.batch_size", "").isdecimal()]
-    return point.x * (int(runs[0].params["train.batch_size"]) if runs else 1)
+    """Images that the runs of a point saw; the number of steps if no run says it."""
+    found = [images_seen(run.params) for run in point.cell.runs.by_seed.values()]
+    return next((images for images in found if images is not None), point.x)
 
 
 def _drawn(study: StudyRecord, lines: Lines) -> CaptionedFigure:

@@ -1,6 +1,7 @@
 """Sentences of captions: data, profile and seeds, differences, missing runs, cost."""
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ WORDS = {
 IMAGENET_CLASSES, IMAGENET_IMAGES = 1000, 1_281_167
 WITH_INTERVAL = "[95 % interval]"  # in the title of a column
 PAPERS_IMAGES = 160_000 * 64  # seen in training by the paper's CIFAR protocol
+_COUNT, _WIDTH = re.compile(r"[0-9]{1,12}"), re.compile(r"[0-9]{1,3}([.][0-9]{1,9})?")  # a parameter may hold any text
 OFFICIAL_IMAGES = "data.official_images"  # parameter of a run: number of training images of the data set
 
 # Every table must say that the built-in data set is synthetic.
@@ -170,15 +172,17 @@ def size_sentences(cells: Sequence[CellRuns]) -> list[str]:
     return [f"Training images: {int(limit):,}."] if limit.isdecimal() else []
 
 
+def images_seen(params: Mapping[str, str]) -> int | None:
+    """Returns the number of images that a run trains on, each as often as it is seen; None if it does not say so."""
+    steps, batch = (params.get(key, "") for key in ("train.steps", "train.batch_size"))
+    return int(steps) * int(batch) if _COUNT.fullmatch(steps) and _COUNT.fullmatch(batch) else None
+
+
 def budget_text(cells: Sequence[CellRuns]) -> str:
     """Returns e.g. "0.5 of the paper's width, 40,000 images seen in training"; "" if no run says it."""
     runs = [run.params for cell_runs in cells for run in cell_runs.by_seed.values()]
-    widths = {float(found) for params in runs if (found := params.get("model.width"))}
-    images = {
-        int(steps) * int(batch)
-        for params in runs
-        if (steps := params.get("train.steps")) and (batch := params.get("train.batch_size"))
-    }
+    widths = {float(found) for params in runs if _WIDTH.fullmatch(found := params.get("model.width", ""))}
+    images = {seen for params in runs if (seen := images_seen(params)) is not None}
     if not widths or not images:
         return ""
     width = " and ".join("the paper's" if one == 1 else f"{one:g} of the paper's" for one in sorted(widths))

@@ -116,7 +116,7 @@ def how(config: "RunConfig", device: "torch.device") -> str:
         *(["graph"] if uses_graph(train) else []),
         *(["deterministic"] if torch.are_deterministic_algorithms_enabled() else []),
         f"torch {torch.__version__.partition('+')[0]}",
-        *([re.sub(r"[,;\s]+", " ", name)] if device.type == "cpu" and (name := processor()) else []),
+        *([names.part_of_way(name)] if device.type == "cpu" and (name := processor()) else []),
     ]
     return ", ".join(parts)
 

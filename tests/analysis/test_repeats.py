@@ -64,6 +64,9 @@ def test_two_makers_of_one_instruction_set_are_two_ways():
 
     early, later = on("AMD EPYC", 1, AVX512), on("AMD EPYC", 2, f"{AVX512}, AMD EPYC")
     assert Repeat(early, later).same_way
+    odd = "Intel(R) Core(TM) i7,  4 GHz"
+    assert Repeat(on(odd, 1, AVX512), on(odd, 2, f"{AVX512}, Intel(R) Core(TM) i7 4 GHz")).same_way
+    assert not Repeat(early, on("AMD", 2, f"{AVX512}, AMD")).same_way
     other = repeats_text([Repeat(early, on("Xeon", 2, AVX512))])
     assert "  AMD EPYC -> Xeon  " in other
     assert not Repeat(replace(early, artifact={names.PROVENANCE_JSON: b"["}.get), later).same_way

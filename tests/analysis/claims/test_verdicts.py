@@ -252,6 +252,14 @@ def test_the_budget_and_the_size_of_the_data_stand_beside_the_verdict() -> None:
     assert said in claims_table([found]).caption
     whole = only("arl_beats_nal", study_with_runs("arl_vs_nal", learning(40, 45)))
     assert where_text(whole) == "Table 3"
+    for odd in (
+        {"train.steps": "lots"},
+        {"train.batch_size": "9" * 4000},
+        {"model.width": "nan"},
+        {"train.steps": "-1"},
+    ):
+        found = only("robust_to_noise", study_with_runs("noisy_labels", cells, params=params | odd))
+        assert found.budget == "", "an archive may hold anything"
 
 
 def test_the_growing_gap_is_decided_where_pairs_are_not() -> None:
