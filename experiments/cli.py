@@ -1,11 +1,12 @@
 """The command line of a launch: its flags, and the config overrides, typed by the dataclasses of the config."""
 
 import contextlib
+import difflib
 import io
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
@@ -175,6 +176,9 @@ _KINDS = {
 """what an option takes, by what Python says of a text that is something else"""
 
 
+_LAUNCH_FLAGS = [each.name.replace("_", "-") for each in fields(Launch)]
+
+
 def _one_line(box: str) -> str:
     lines = [line.strip("│ ").strip() for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     sections = re.split(r"─{8,}", "\n".join(lines))
@@ -182,7 +186,13 @@ def _one_line(box: str) -> str:
     for complaint, kind in _KINDS.items():
         if found := re.fullmatch(rf"Error parsing (--[\w.-]+): .*{complaint}: ('.*')", message):
             message = f"{found[1]} takes {kind}, got {found[2]}"
-    near = re.search(r"--[\w.]+", sections[1]) if len(sections) > 1 and "meant" in sections[1] else None
+    if found := re.fullmatch(r"Unrecognized options: ([^-\s]\S*).*", message):
+        return f"{found[1]!r} belongs to no option. Lists have commas, as --seeds 0,1,2; a second --cells is OR."
+    near = []
+    if found := re.fullmatch(r"Unrecognized options: --([\w-]+)\b.*", message):
+        near = [f"--{flag}" for flag in difflib.get_close_matches(found[1], _LAUNCH_FLAGS, n=1)]
+    if not near and len(sections) > 1 and "meant" in sections[1]:
+        near = re.findall(r"--[\w.]+", sections[1])
     return f"{message}." + (f" Did you mean {near[0]}?" if near else " See --help for the valid options.")
 
 

@@ -59,6 +59,7 @@ FLAGS = {
     "word for a factor": (["--model.width", "wide"], "--model.width takes a number, got 'wide'."),
     "word for a number that may be absent": (["--workers", "x"], "--workers takes a whole number, got 'x'."),
     "precision": (["--train.precision", "fp16"], ["train.precision", "auto, bf16, float32"]),
+    "a flag misspelt": (["--seed", "1"], "Did you mean --seeds?"),
     "seeds, a word": (["--seeds", "a"], ["--seeds", "'a'"]),
     "seeds, empty": (["--seeds", ""], "--seeds"),
     "seeds, negative": (["--seeds=-1"], "--seeds"),
@@ -67,11 +68,13 @@ FLAGS = {
     "seeds, a fraction": (["--seeds", "1.0"], "--seeds"),
     "seeds, a range": (["--seeds", "0-2"], "--seeds"),
     "seeds, too large": (["--seeds", str(2**63)], "seed must lie in"),
+    "seeds, apart": (["--seeds", "0", "1"], "'1' belongs to no option. Lists have commas, as --seeds 0,1,2"),
     "cells, axis": (["--cells", "depth=56"], ["--cells", "axes: learning"]),
     "cells, value": (["--cells", "learning=both"], ["--cells", "arl, nal"]),
     "cells, no value": (["--cells", "learning"], ["--cells", "axis=value"]),
     "cells, empty": (["--cells", ""], "--cells"),
     "cells, one axis twice": (["--cells", "learning=arl,learning=nal"], "--cells"),
+    "cells, apart": (["--cells", "learning=arl", "learning=nal"], ["'learning=nal'", "a second --cells is OR"]),
     "shard 0/2": (["--shard", "0/2"], "--shard takes i/n"),
     "shard 3/2": (["--shard", "3/2"], "--shard takes i/n"),
     "shard x": (["--shard", "x"], "--shard takes i/n"),
@@ -124,7 +127,9 @@ def test_flags(arguments, says, empty_lab):
 
 def test_a_refusal_is_the_same_line_in_any_encoding(empty_lab, monkeypatch):
     """tyro draws its boxes by the encoding of stdout, which is none if stdout is closed."""
-    expected = refused(empty_lab, "--dry-ruin", says="run_ablation: Unrecognized options: --dry-ruin. See --help")
+    expected = refused(
+        empty_lab, "--dry-ruin", says="run_ablation: Unrecognized options: --dry-ruin. Did you mean --dry-run?"
+    )
     for encoding in ("ascii", "cp1252", "UTF-8"):
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
         monkeypatch.setattr(sys, "stderr", io.StringIO())
