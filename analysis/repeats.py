@@ -1,7 +1,9 @@
 """The archived runs that were trained more than once: did they give the same error and the same weights again?"""
 
+import itertools
 import math
 import re
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -75,12 +77,17 @@ def _changed(before: str, after: str) -> str:
 
 
 def _summary(found: Sequence[Repeat]) -> Iterator[str]:
-    for way, same_way in (("in the same way", True), ("in another way", False)):
-        if of_way := [repeat for repeat in found if repeat.same_way == same_way]:
-            equal = sum(repeat.apart == 0 and repeat.same_weights is True for repeat in of_way)
-            apart = [repeat.apart for repeat in of_way if not math.isnan(repeat.apart)]
-            most = f", errors at most {max(apart):.2f} points apart" if apart else ""
-            yield f"{len(of_way)} trained again {way}: {equal} with the same error and weights{most}"
+    """A line for each profile and way, because an error of other data or of shorter training moves otherwise."""
+    profiles = sorted({repeat.first.tags.get(names.PROFILE, "") for repeat in found})
+    for profile, same_way in itertools.product(profiles, (True, False)):
+        alike = [r for r in found if r.first.tags.get(names.PROFILE, "") == profile and r.same_way == same_way]
+        if not alike:
+            continue
+        equal = sum(repeat.apart == 0 and repeat.same_weights is True for repeat in alike)
+        said = f"{profile} in the same way" if same_way else f"{profile} in another way"
+        apart = [repeat.apart for repeat in alike if not math.isnan(repeat.apart)]
+        how_far = f", {statistics.fmean(apart):.2f} points apart on average, {max(apart):.2f} at most" if apart else ""
+        yield f"{said}: {len(alike)} again, {equal} equal in error and weights{how_far}"
 
 
 def _name(run: RunData) -> str:
