@@ -3,6 +3,9 @@
 import json
 import math
 from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -10,30 +13,43 @@ from analysis.claims.verdicts import JudgedClaim, judge_all
 from analysis.options import select
 from analysis.read.published import published_value
 from analysis.read.results import read_results
+from analysis.stats import SUPPORTED, UNDECIDED
 from analysis.tables.cell_results import collect, index_runs
 from analysis.tables.contrasts import MeasuredContrast
+from records import names
 
 ROOT = Path(__file__).parent.parent
-FILE = ROOT / "results" / "archive" / "cifar10-short-2.jsonl"
+FILE, QUICK = (ROOT / "results" / "archive" / f"{name}.jsonl" for name in ("cifar10-short-2", "cluttershapes-quick-3"))
 RESULTS, STATISTICS = (" ".join((ROOT / "docs" / name).read_text().split()) for name in ("results.md", "statistics.md"))
 DEPTHS = (56, 92, 128, 164)
 
 
-def judged(folder: Path) -> dict[str, JudgedClaim]:
-    """The claims that have runs of short-2 on CIFAR-10, by id."""
-    results = read_results(None, folder, named=True)
-    found = judge_all(results, select(results.studies, profile="short-2", data="cifar10"))
+def judged(file: Path, lines: list[dict[str, Any]]) -> dict[str, JudgedClaim]:
+    """The claims that these lines of an archive's file have runs of, by id."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where no tracking store is
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        (Path(folder) / file.name).write_text("\n".join(map(json.dumps, lines)) + "\n")
+        results = read_results(None, Path(folder), named=True)
+        data, _, profile = file.stem.partition("-")
+        found = judge_all(results, select(results.studies, profile=profile, data=data))
     return {one.claim.id: one for one in found if one.study is not None}
 
 
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def later_results(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines without those results that a later one of the same fingerprint repeats."""
+    runs = [line for line in lines if line["kind"] == "run"]
+    last = {run["fingerprint"]: run for run in sorted(runs, key=lambda run: int(run["start_time"]))}
+    return [line for line in lines if line["kind"] != "run"] + list(last.values())
+
+
 @pytest.fixture(scope="module")
-def claims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JudgedClaim]:
-    folder = tmp_path_factory.mktemp("first")
-    (folder / FILE.name).write_bytes(FILE.read_bytes())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # where no tracking store is
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return judged(folder)
+def claims() -> dict[str, JudgedClaim]:
+    return judged(FILE, read(FILE))
 
 
 def mean(claims: dict[str, JudgedClaim], name: str, which: int = 0) -> float:
@@ -42,20 +58,41 @@ def mean(claims: dict[str, JudgedClaim], name: str, which: int = 0) -> float:
     return measured.contrast.mean
 
 
-def test_no_verdict_depends_on_which_of_two_results_counts(
-    claims: dict[str, JudgedClaim], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = [json.loads(line) for line in FILE.read_text().splitlines()]
-    runs = [line for line in lines if line["kind"] == "run"]
-    last = {run["fingerprint"]: run for run in sorted(runs, key=lambda run: int(run["start_time"]))}
-    assert len(runs) - len(last) == 10, "results.md: each of the ten runs that have two"
-    kept = [line for line in lines if line["kind"] != "run"] + list(last.values())
-    (tmp_path / FILE.name).write_text("\n".join(map(json.dumps, kept)) + "\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    later = judged(tmp_path)
+def test_no_verdict_depends_on_which_of_two_results_counts(claims: dict[str, JudgedClaim]) -> None:
+    lines = read(FILE)
+    kept = later_results(lines)
+    assert len(lines) - len(kept) == 10, "results.md: each of the ten runs that have two"
+    later = judged(FILE, kept)
     assert {name: one.verdict for name, one in later.items()} == {name: one.verdict for name, one in claims.items()}
     assert mean(later, "arl_beats_nal", 1) != mean(claims, "arl_beats_nal", 1), "a result that differs was exchanged"
+
+
+def test_what_rounding_does_to_quick_3_in_words() -> None:
+    lines = read(QUICK)
+    kept = later_results(lines)
+    assert len(lines) - len(kept) == 24
+    errors: dict[str, list[float]] = {"ARL": [], "NAL": []}
+    for way, means in errors.items():
+        for depth in DEPTHS:
+            cell = [run for run in kept if str(run.get("name")).startswith(f"d{depth} {way.lower()} ")]
+            means.append(fmean(run["metrics"][names.FINAL_TEST_ERR] for run in cell))
+            assert len(cell) == 3
+    said = ", ".join(f"{way} {', '.join(f'{x:.2f}' for x in x3)} and {x:.2f} %" for way, (*x3, x) in errors.items())
+    assert said in RESULTS
+    first, later = judged(QUICK, lines), judged(QUICK, kept)
+    growths = []
+    for one in (first, later):
+        contrast = one["gap_grows_with_depth"].measured[0].contrast
+        assert contrast is not None
+        assert contrast.low is not None
+        assert contrast.high is not None
+        growths.append(f"{contrast.mean:+.2f} [{contrast.low:+.2f}, {contrast.high:+.2f}]")
+    before, after = growths
+    assert f"{before} points per 36 layers here, {after} there" in RESULTS
+    other = {
+        name: (one.verdict, later[name].verdict) for name, one in first.items() if one.verdict != later[name].verdict
+    }
+    assert other == {"arl_beats_nal": (UNDECIDED, SUPPORTED)}
 
 
 def test_differences_in_words(claims: dict[str, JudgedClaim]) -> None:
