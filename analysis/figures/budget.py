@@ -86,7 +86,10 @@ def _draw(study: StudyRecord, lines: Lines, title: str) -> "Figure":
     points = [point for line in lines.values() for point in line]
     counts = captions.seeds_text(point.difference.n for point in points if point.difference is not None)
     source = captions.source_line([point.cell for point in points])
-    figure = style.new_figure(style.COLUMN, 2.5, title, f"{source} · {counts} · marker: {style.INTERVAL}")
+    effects = [effect for point in points if (effect := _effect(point)) is not None]
+    bars = [value for e in effects if e.n > 1 for value in (e.low, e.high) if value is not None]
+    marker = f" · marker: {style.INTERVAL}" if bars else ""
+    figure = style.new_figure(style.COLUMN, 2.5, title, f"{source} · {counts}{marker}")
     axes = figure.subplots()
     axes.axhline(0, color="black", linewidth=0.6)
     for i, (label, line) in enumerate(lines.items()):
@@ -102,13 +105,15 @@ def _draw(study: StudyRecord, lines: Lines, title: str) -> "Figure":
             axes.plot([PAPERS_IMAGES * shift], [theirs], **look)
     axes.set_xscale("log")
     axes.set_xlim(min(map(_images, points)) / 1.6, PAPERS_IMAGES * 1.6)
-    effects = [effect for point in points if (effect := _effect(point)) is not None]
-    bars = [value for e in effects if e.n > 1 for value in (e.low, e.high) if value is not None]
-    reach = max(map(abs, [*(e.mean for e in effects), *bars]))
+    style.log_ticks(axes.xaxis, *axes.get_xlim())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    drawn = [*(e.mean for e in effects), *bars]
+    reach = max(map(abs, drawn))
     if reach > 10:
         axes.set_yscale("symlog", linthresh=1, linscale=0.5)
         ticks = [float(sign * k) for k in (1, 3, 10, 30, 100) if k <= 1.5 * reach for sign in (-1, 1)]
-        low, high = axes.get_ylim()
+        low, high = 1.5 * min(0, *drawn), 1.5 * max(1, *drawn)
+        axes.set_ylim(low, high)
         axes.set_yticks([tick for tick in sorted([*ticks, 0.0]) if low <= tick <= high])
         axes.yaxis.set_major_formatter(lambda value, _: style.plain(value).replace("-", MINUS))
         axes.yaxis.set_minor_locator(NullLocator())

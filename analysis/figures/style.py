@@ -142,7 +142,7 @@ def log_ticks(axis: Any, low: float, high: float) -> None:
     )
     ticks: list[float] = []
     for multiples in steps:
-        ticks = [m * 10.0**e for e in range(-6, 7) for m in multiples if low <= m * 10.0**e <= high]
+        ticks = [m * 10.0**e for e in range(-6, 10) for m in multiples if low <= m * 10.0**e <= high]
         if len(ticks) >= 3:
             break
     axis.set_major_locator(FixedLocator(ticks))

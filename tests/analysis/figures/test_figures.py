@@ -115,6 +115,7 @@ def faults(figure: Figure) -> list[str]:
         for text, box in boxes
         if min(box.x0 - frame.x0, box.y0 - frame.y0, frame.x1 - box.x1, frame.y1 - box.y1) < -0.5
     ]
+    found += [f"TeX: {text!r}" for text, _ in boxes if "\\math" in text]
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
         if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1.5:
             found.append(f"{one!r} covers {other!r}")
@@ -158,7 +159,7 @@ PRINTED = (
     "curves-arl_vs_nal", "curves-noisy_labels", "curves-cifar", "curves-gates", "depth-arl_vs_nal",
     "noise-noisy_labels", "cost", "figure1-masks-arl_vs_nal", "figure2-attention56", "figure2-attention452-p2t4r3",
     "figure2-attention56-se", "figure3-receptive-fields-arl_vs_nal", "figure3-receptive-fields-mask_structure",
-    "figure4-response", "figure4-training",
+    "figure4-response", "figure4-training", "budget-budget",
 )  # fmt: skip
 
 
