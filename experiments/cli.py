@@ -174,9 +174,7 @@ _KINDS = {
     "could not convert string to float": "a number",
 }
 """what an option takes, by what Python says of a text that is something else"""
-
-
-_LAUNCH_FLAGS = [each.name.replace("_", "-") for each in fields(Launch)]
+_LAUNCH_FLAGS = [{"imports": "import"}.get(each.name, each.name).replace("_", "-") for each in fields(Launch)]
 
 
 def _one_line(box: str) -> str:

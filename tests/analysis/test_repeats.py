@@ -42,12 +42,7 @@ def test_each_further_result_is_compared_with_the_first():
     ("first", "again", "row", "summary"),
     [
         ({}, {}, "the same  equal", "p-1 in the same way: 1 again, 1 equal in error and weights"),
-        (
-            {},
-            {"weights": "bb"},
-            "the same  differ",
-            "in the same way: 1 again, 0 equal in error and weights",
-        ),
+        ({}, {"weights": "bb"}, "the same  differ", "in the same way: 1 again, 0 equal in error and weights"),
         ({"how": AVX2}, {}, "cpu AVX2 -> cpu AVX512  equal", "p-1 in another way: 1 again, 1 equal"),
         ({"how": AVX2}, {"how": f"{AVX2}, 2 gpus"}, "less -> 2 gpus  equal", "in another way"),
         ({"weights": None}, {}, "the same  -", "in the same way: 1 again, 0 equal in error and weights"),

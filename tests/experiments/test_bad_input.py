@@ -60,6 +60,7 @@ FLAGS = {
     "word for a number that may be absent": (["--workers", "x"], "--workers takes a whole number, got 'x'."),
     "precision": (["--train.precision", "fp16"], ["train.precision", "auto, bf16, float32"]),
     "a flag misspelt": (["--seed", "1"], "Did you mean --seeds?"),
+    "a flag misspelt, whose field has another name": (["--imports", "a"], "Did you mean --import?"),
     "seeds, a word": (["--seeds", "a"], ["--seeds", "'a'"]),
     "seeds, empty": (["--seeds", ""], "--seeds"),
     "seeds, negative": (["--seeds=-1"], "--seeds"),
