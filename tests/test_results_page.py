@@ -11,8 +11,10 @@ import pytest
 
 from analysis.claims.verdicts import JudgedClaim, judge_all
 from analysis.options import select
+from analysis.read.archive_file import read_file
 from analysis.read.published import published_value
 from analysis.read.results import read_results
+from analysis.repeats import repeats
 from analysis.stats import SUPPORTED, UNDECIDED
 from analysis.tables.cell_results import collect, index_runs
 from analysis.tables.contrasts import MeasuredContrast
@@ -61,7 +63,11 @@ def mean(claims: dict[str, JudgedClaim], name: str, which: int = 0) -> float:
 def test_no_verdict_depends_on_which_of_two_results_counts(claims: dict[str, JudgedClaim]) -> None:
     lines = read(FILE)
     kept = later_results(lines)
-    assert len(lines) - len(kept) == 12, "results.md: each of the twelve runs that have two"
+    assert len(lines) - len(kept) == 14, "results.md: each of the 14 runs that have two"
+    found = [one for one in repeats(read_file(FILE).runs) if not one.same_way]
+    apart = [one.apart for one in found]
+    assert len(apart) == 5
+    assert f"end {min(apart):.1f} to {max(apart):.1f} points away, {fmean(apart):.1f} on average" in RESULTS
     later = judged(FILE, kept)
     assert {name: one.verdict for name, one in later.items()} == {name: one.verdict for name, one in claims.items()}
     assert mean(later, "arl_beats_nal", 1) != mean(claims, "arl_beats_nal", 1), "a result that differs was exchanged"
