@@ -122,7 +122,11 @@ def read_results(
             *problems,
             *_strays(files, studies, chosen.runs),
         ),
-        remarks=(*elsewhere, *([repeated] if repeated else [])),
+        remarks=(
+            *elsewhere,
+            *([repeated] if repeated else []),
+            *(["--archive none shows the results of the store alone"] if store and later[store.uri] else []),
+        ),
         kept={fingerprint: group.copies for fingerprint, group in groups.items()},
     )
 
